@@ -1,0 +1,43 @@
+"""The exception tree.
+
+S0Error
+├── ConfigError (ValueError)             a setting or argument that cannot work
+├── StateMismatchError (ValueError)      a state that does not belong to this model, or is damaged
+├── UnsupportedModelError (TypeError)    a model without a usable recurrent state; lists the families
+├── DatasetError (ValueError)            an example, problem or data file that cannot be used; names the row
+├── SandboxError (RuntimeError)          the sandbox itself broke; never "the answer was wrong"
+└── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
+
+Messages say what was expected, what was got, and what to do. Every class keeps its built-in parent, so
+`except ValueError` in existing code still works.
+"""
+
+from __future__ import annotations
+
+
+class S0Error(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class ConfigError(S0Error, ValueError):
+    """A setting or argument that cannot work."""
+
+
+class StateMismatchError(S0Error, ValueError):
+    """A state that does not belong to this model, or a state file that is damaged."""
+
+
+class UnsupportedModelError(S0Error, TypeError):
+    """A model without a recurrent state that can be tuned."""
+
+
+class DatasetError(S0Error, ValueError):
+    """An example, problem or data file that cannot be used."""
+
+
+class SandboxError(S0Error, RuntimeError):
+    """The sandbox itself failed, so there is no verdict. A wrong answer is never an error."""
+
+
+class EngineError(S0Error, RuntimeError):
+    """A kernel or serving engine behaves in a way this library cannot follow exactly."""
