@@ -1,0 +1,58 @@
+"""Which model a state was tuned on: a short name for its weights, cheap to compute and independent of the dtype."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor, nn
+
+from s0.core.families import plain_name
+from s0.errors import StateMismatchError
+
+UNKNOWN = "unknown"
+_TENSORS, _VALUES_EACH = 32, 16
+_NOT_DECODER = (".s0_state", "lora_", "visual", "vision", "mtp.")
+
+
+def check_base(expected: str, model: nn.Module) -> None:
+    """Refuse a model whose weights are known to differ from those a state was tuned on."""
+    got = fingerprint(model)
+    if UNKNOWN not in (expected, got) and expected != got:
+        raise StateMismatchError(
+            f"expected the base model with fingerprint {expected}, got {got}: the state was tuned on other weights; "
+            "load that base model, or pass allow_other_base=True if you know the state fits this one"
+        )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Identifies the base model by its text config and a few of its weights, adapters left out.
+
+    The same for float32, bfloat16 and, where the weights were published in bfloat16, float16. Reads 16 values from each
+    of at most 32 decoder tensors, never all weights. "unknown" where the weights are quantised, sharded or not loaded.
+    """
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+    fields = {name: getattr(text, name, None) for name in ("model_type", "hidden_size", "num_hidden_layers")}
+    fields["model_type"] = str(fields["model_type"]).removesuffix("_text")
+    weights = [(plain_name(name), weight) for name, weight in model.named_parameters() if _is_decoder_weight(name)]
+    weights.sort(key=lambda item: item[0])
+    stride = max(1, -(-len(weights) // _TENSORS))
+    samples = []
+    for _, weight in weights[::stride]:
+        if not weight.is_floating_point() or weight.is_meta or type(weight.data) is not Tensor:
+            return UNKNOWN
+        picked = torch.arange(_VALUES_EACH) * (weight.numel() - 1) // (_VALUES_EACH - 1)
+        samples.append(weight.detach().flatten()[picked.to(weight.device)].float().cpu())
+    if not samples:
+        return UNKNOWN
+    values = torch.cat(samples).to(torch.bfloat16)
+    values = torch.where(values.abs() < 2.0**-14, torch.zeros_like(values), values)  # float16 cannot hold smaller ones
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    digest.update(values.view(torch.int16).numpy().astype("<i2").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _is_decoder_weight(name: str) -> bool:
+    return "layers." in name and not any(part in name for part in _NOT_DECODER)

@@ -1,0 +1,362 @@
+"""States on disk: what a state file holds, and everything that is checked before one is believed.
+
+A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 tensor per tuned layer, the raw state;
+`adapter_config.json` holds the scale that makes it effective, and:
+
+    format_version   1
+    family           the recurrence, e.g. "gated_delta_net"
+    state_shapes     {layer name: [H, K, V]}
+    fingerprint      of the model the state was tuned on (see `s0.core.fingerprint`), or "unknown"
+    training         how it was trained: resolved settings, data hash, versions
+    checksum         sha256 over names, shapes and values of the tensors
+
+The layout of the published package (`states.safetensors` or `states.pt`, `config.json`, `meta.json`) is read too.
+Files are hostile until checked: no pickle, sizes bounded, every value finite, names and shapes as announced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of
+from s0.core.fingerprint import UNKNOWN, check_base
+from s0.errors import StateMismatchError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "adapter_config.json"
+STATE_FILE = "adapter_model.safetensors"
+_PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
+_MAX_JSON_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """A state read from disk and checked against itself, not yet against a model.
+
+    Attributes:
+        tensors: raw float32 states by layer name, or by layer index as text in the published layout.
+        alpha: scale of the effective state; None where the published layout leaves it to the family.
+        normalize: whether each layer's state is divided by its norm first.
+        layers: the selected layer indices, or None for all recurrent layers of the model.
+        family: the recurrence's name.
+        fingerprint: of the base model, or "unknown".
+        base_model: the name the base model was loaded by, or None.
+        training: how the state was trained.
+        layout: "peft" or "published".
+    """
+
+    tensors: Mapping[str, Tensor]
+    alpha: float | None
+    normalize: bool
+    layers: tuple[int, ...] | None
+    family: str
+    fingerprint: str = UNKNOWN
+    base_model: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "peft"
+
+
+# --- Reading ---
+
+
+def read(path: str | Path) -> StoredState:
+    """Read and check a state folder, local or on the Hugging Face Hub.
+
+    Raises:
+        StateMismatchError: it is not a state, is damaged, or is of an unknown version; says which file and why.
+    """
+    folder = locate(path)
+    if (folder / CONFIG_FILE).is_file():
+        return _read_peft(folder)
+    if (folder / "meta.json").is_file():
+        return _read_published(folder)
+    raise StateMismatchError(
+        f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
+        f"{sorted(entry.name for entry in folder.iterdir())[:8]}; check the path"
+    )
+
+
+def locate(path: str | Path) -> Path:
+    """The local folder of a state; a name that is no local folder is fetched from the Hugging Face Hub."""
+    if Path(path).is_dir():
+        return Path(path)
+    if Path(path).is_file():
+        raise StateMismatchError(f"expected a state folder, got the file {path}; pass the folder that holds it")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = [CONFIG_FILE, STATE_FILE, "states.safetensors", "states.pt", "config.json", "meta.json"]
+    try:
+        return Path(snapshot_download(str(path), allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise StateMismatchError(
+            f"expected a state folder or a Hugging Face repository, got {path!r}: no such folder, and the Hub says "
+            f"{type(error).__name__}; check the path, or the network"
+        ) from error
+
+
+def _read_peft(folder: Path) -> StoredState:
+    config = _read_json(folder / CONFIG_FILE)
+    if config.get("peft_type") != "S0":
+        raise StateMismatchError(
+            f"expected {folder / CONFIG_FILE} to hold an S0 state, got peft_type {config.get('peft_type')!r}; "
+            "load other adapters with peft"
+        )
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise StateMismatchError(
+            f"expected format_version {FORMAT_VERSION} in {folder / CONFIG_FILE}, got {version!r}; "
+            "use the s0-tuning version that wrote it"
+        )
+    tensors = _read_layers(folder)
+    shapes = _field(config, "state_shapes", dict, folder)
+    check_tensors(tensors, shapes, str(folder))
+    if config.get("checksum") != checksum(tensors):
+        raise StateMismatchError(
+            f"expected the tensors in {folder / STATE_FILE} to have checksum {config.get('checksum')!r}, got "
+            f"{checksum(tensors)!r}; the file is damaged or belongs to another {CONFIG_FILE}: copy the folder again"
+        )
+    layers = config.get("layers")
+    if layers is not None and not (isinstance(layers, list) and all(type(i) is int and i >= 0 for i in layers)):
+        raise StateMismatchError(f"expected layers to be a list of indices in {folder / CONFIG_FILE}, got {layers!r}")
+    return StoredState(
+        tensors=tensors,
+        alpha=_finite(config, "alpha", folder),
+        normalize=_field(config, "normalize", bool, folder),
+        layers=None if layers is None else tuple(layers),
+        family=_field(config, "family", str, folder),
+        fingerprint=_field(config, "fingerprint", str, folder),
+        base_model=config.get("base_model_name_or_path"),
+        training=config.get("training") or {},
+    )
+
+
+def _read_published(folder: Path) -> StoredState:
+    meta, config = _read_json(folder / "meta.json"), _read_json(folder / "config.json")
+    tensors = _published_tensors(folder)
+    layers = _field(meta, "recurrent_layers", list, folder)
+    shape = _field(meta, "state_shape", list, folder)
+    check_tensors(tensors, {str(layer): shape for layer in layers}, str(folder))
+    family = meta.get("arch")
+    if family not in {recurrence.name for recurrence in RECURRENCES}:
+        raise StateMismatchError(f"expected a known arch in {folder / 'meta.json'}, got {family!r}")
+    alpha = config.get("alpha")
+    return StoredState(
+        tensors=tensors,
+        alpha=None if alpha is None else _finite(config, "alpha", folder),
+        normalize=bool(config.get("normalize", False)),
+        layers=None,
+        family=str(family),
+        training={"settings": config},
+        layout="published",
+    )
+
+
+def _published_tensors(folder: Path) -> dict[str, Tensor]:
+    if (folder / "states.safetensors").is_file():
+        return _read_tensors(folder / "states.safetensors")
+    path = folder / "states.pt"
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: refuses pickled code
+    except Exception as error:
+        raise StateMismatchError(
+            f"expected {path} to hold plain tensors, got {type(error).__name__}: {str(error).splitlines()[0][:120]}; "
+            "the file is missing, damaged or unsafe"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise StateMismatchError(f"expected {path} to hold one tensor per layer, got {type(loaded).__name__}")
+    return {str(key): tensor for key, tensor in loaded.items()}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise StateMismatchError(f"expected the state in {path}, found no such file; pickled weights are never loaded")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise StateMismatchError(
+            f"expected {path} to be a safetensors file, got {type(error).__name__}: {error}; copy the file again"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes, at most {_MAX_JSON_BYTES} allowed")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StateMismatchError(f"expected {path} to be a JSON file, got {type(error).__name__}: {error}") from error
+    if not isinstance(value, dict):
+        raise StateMismatchError(f"expected {path} to hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _field(config: Mapping[str, Any], name: str, kind: type, folder: Path) -> Any:
+    value = config.get(name)
+    if not isinstance(value, kind):
+        raise StateMismatchError(f"expected {name} in {folder} to be a {kind.__name__}, got {value!r:.80}")
+    return value
+
+
+def _finite(config: Mapping[str, Any], name: str, folder: Path) -> float:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise StateMismatchError(f"expected {name} in {folder} to be a finite number, got {value!r:.80}")
+    return float(value)
+
+
+def _read_layers(folder: Path) -> dict[str, Tensor]:
+    return {layer_name(key): tensor for key, tensor in _read_tensors(folder / STATE_FILE).items()}
+
+
+def layer_name(key: str) -> str:
+    """The layer a tensor of an adapter file belongs to."""
+    if not (key.startswith(_PREFIX) and key.endswith(_SUFFIX)):
+        raise StateMismatchError(f"expected only state tensors ('{_PREFIX}...{_SUFFIX}'), got {key!r:.80}")
+    return key.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], where: str) -> None:
+    """Refuse tensors that are not what `shapes` (layer name -> [H, K, V]) announces, or not finite.
+
+    Raises:
+        StateMismatchError: missing or extra layers, wrong dtype or shape, NaN or inf; names `where`.
+    """
+    if not tensors or set(tensors) != set(shapes):
+        raise StateMismatchError(
+            f"expected in {where} a tensor for each of the layers {sorted(shapes)}, got {sorted(tensors)}; "
+            "it is incomplete or not what its description says"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or list(tensor.shape) != shapes[name]:
+            raise StateMismatchError(
+                f"expected layer {name} in {where} to be float32 {shapes[name]}, "
+                f"got {tensor.dtype} {list(tensor.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise StateMismatchError(
+                f"expected finite values in layer {name} of {where}, got NaN or inf; train it again"
+            )
+
+
+# --- Against a model ---
+
+
+def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = False) -> dict[str, Tensor]:
+    """The stored tensors under this model's layer names, after checking that they belong to it.
+
+    Args:
+        stored: a state read from disk.
+        model: the model, with or without adapters on it.
+        allow_other_base: accept a state tuned on other weights of the same shape.
+
+    Raises:
+        StateMismatchError: missing or extra layers, wrong shapes, another recurrence, another base model.
+    """
+    mixers = find_mixers(model)
+    if stored.layers is not None:
+        mixers = {name: mixer for name, mixer in mixers.items() if layer_index(mixer) in stored.layers}
+    names = {str(layer_index(mixer)) if stored.layout == "published" else name: name for name, mixer in mixers.items()}
+    if set(names) != set(stored.tensors):
+        missing, extra = sorted(set(names) - set(stored.tensors)), sorted(set(stored.tensors) - set(names))
+        raise StateMismatchError(
+            f"expected a state for the layers {sorted(names)} of {type(model).__name__}, got one with missing layers "
+            f"{missing} and extra layers {extra}; it was tuned on another model or saved incompletely"
+        )
+    for key, name in names.items():
+        kind = recurrence_of(mixers[name])
+        if kind.name != stored.family:
+            raise StateMismatchError(f"expected a state for {kind.name} layers, got one for {stored.family} layers")
+        expected = kind.state_shape(mixers[name])
+        if tuple(stored.tensors[key].shape) != expected:
+            raise StateMismatchError(
+                f"expected layer {key} to have shape {expected}, got {tuple(stored.tensors[key].shape)}; "
+                "the state was tuned on another model"
+            )
+    if not allow_other_base:
+        check_base(stored.fingerprint, model)
+    return {name: stored.tensors[key] for key, name in names.items()}
+
+
+# --- Writing ---
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over the sorted names, shapes and little-endian float32 values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{list(tensor.shape)}:".encode())
+        digest.update(tensor.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def checksum_of_file(folder: str | Path) -> str:
+    """`checksum` of the tensors in a state folder that PEFT wrote."""
+    return checksum(_read_layers(Path(folder)))
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write a state folder: every file under a temporary name first, then renamed.
+
+    Args:
+        path: the folder; made if need be. Other files in it are left alone.
+        tensors: raw states by layer name.
+        config: the adapter's config as PEFT serialises it; the checksum is added here.
+    """
+    keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {**config, "checksum": checksum(tensors)}
+    _write_files(Path(path), {STATE_FILE: keyed, CONFIG_FILE: described})
+
+
+def write_published(path: str | Path, stored: StoredState, indices: Mapping[str, int]) -> None:
+    """Write a state in the layout of the published package.
+
+    Args:
+        path: the folder; made if need be.
+        stored: the state.
+        indices: layer index of each of its layers.
+
+    Raises:
+        StateMismatchError: its layers differ in shape, which that layout cannot express.
+    """
+    shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
+    if len(shapes) != 1:
+        raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")
+    settings = dict(stored.training.get("settings", {}))
+    known = ("n_steps", "lr", "l2_lambda", "grad_clip", "max_length")
+    config = {name: settings[name] for name in known if name in settings}
+    keyed = {str(indices[name]): tensor.detach().cpu().contiguous() for name, tensor in stored.tensors.items()}
+    meta = {
+        "arch": stored.family,
+        "recurrent_layers": sorted(indices[name] for name in stored.tensors),
+        "state_shape": list(shapes.pop()),
+    }
+    described = {**config, "alpha": stored.alpha, "normalize": stored.normalize}
+    _write_files(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
+
+
+def _write_files(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
+        for name, content in contents.items():
+            if name.endswith(".safetensors"):
+                save_file(dict(content), Path(scratch) / name, metadata={"format": "pt"})
+            else:
+                (Path(scratch) / name).write_text(
+                    json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+                )
+        for name in contents:
+            (Path(scratch) / name).replace(folder / name)

@@ -1,0 +1,1 @@
+"""The `s0` command."""

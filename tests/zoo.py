@@ -1,0 +1,251 @@
+"""A tiny random model of every family, with decays so slow that a lost or doubled state shows at every position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCAB = 64
+_COMMON: dict[str, Any] = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=1, eos_token_id=None)
+_LAYERS = ["linear_attention", "full_attention", "linear_attention"]
+_GDN: dict[str, Any] = dict(
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=16,
+    linear_key_head_dim=8,
+    linear_value_head_dim=16,
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    linear_conv_kernel_dim=4,
+    layer_types=_LAYERS,
+)
+_MOE: dict[str, Any] = dict(
+    moe_intermediate_size=32, shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2
+)
+_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
+_MAMBA2: dict[str, Any] = dict(
+    hidden_size=32,
+    intermediate_size=48,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    mamba_n_heads=4,
+    mamba_d_head=16,
+    mamba_n_groups=2,
+    mamba_d_state=8,
+    mamba_d_conv=4,
+    mamba_expand=2,
+    mamba_chunk_size=8,
+)
+_KDA: dict[str, Any] = dict(
+    hidden_size=32,
+    intermediate_size=48,
+    moe_intermediate_size=32,
+    num_hidden_layers=3,
+    kv_lora_rank=8,
+    num_experts_per_tok=2,
+    layer_types=_LAYERS,
+    mlp_layer_types=["dense", "sparse", "sparse"],
+)
+
+# name -> (transformers model type, its settings)
+TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_5": ("qwen3_5_text", {**_GDN, "intermediate_size": 48, "rope_parameters": _ROPE}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", {**_GDN, **_MOE, "rope_parameters": _ROPE}),
+    "qwen3_next": ("qwen3_next", {**_GDN, **_MOE, "intermediate_size": 48}),
+    "qwen4_exp": (
+        "qwen4_exp_text",
+        {
+            **_GDN,
+            **_MOE,
+            "rope_parameters": _ROPE,
+            "hc_count": 2,
+            "hc_lowrank": 8,
+            "ple_layer_ids": [],
+            "indexer_n_heads": 2,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": 64,
+            "indexer_compress_ratio": 4,
+        },
+    ),
+    "olmo_hybrid": (
+        "olmo_hybrid",
+        dict(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            linear_num_key_heads=2,
+            linear_num_value_heads=2,
+            linear_key_head_dim=8,
+            linear_value_head_dim=16,
+            layer_types=_LAYERS,
+            linear_a_log_min=0.01,
+        ),
+    ),
+    "kimi_linear": (
+        "kimi_linear",
+        {
+            **_KDA,
+            **dict(num_attention_heads=2, num_key_value_heads=2, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=16),
+            **dict(num_local_experts=4, linear_head_dim=8, linear_num_heads=4),
+        },
+    ),
+    "bailing_hybrid": (
+        "bailing_hybrid",
+        {
+            **_KDA,
+            **dict(num_attention_heads=4, num_key_value_heads=4, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8),
+            **dict(n_group=1, topk_group=1, num_experts_per_tok=2, num_local_experts=4, head_dim=8, num_mtp_layers=0),
+        },
+    ),
+    "falcon_h1": (
+        "falcon_h1",
+        {**_MAMBA2, "num_hidden_layers": 2, "mamba_d_ssm": 64, "mamba_rms_norm": True},
+    ),
+    "falcon_h1_gated": (
+        "falcon_h1",
+        {**_MAMBA2, "num_hidden_layers": 2, "mamba_d_ssm": 64, "mamba_rms_norm": False},
+    ),
+    "bamba": (
+        "bamba",
+        {
+            **_MAMBA2,
+            "num_hidden_layers": 3,
+            "attn_layer_indices": [1],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        {
+            **_MAMBA2,
+            "num_hidden_layers": 3,
+            "layer_types": ["mamba", "attention", "mamba"],
+            "num_local_experts": 4,
+            "shared_intermediate_size": 32,
+        },
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        dict(
+            hidden_size=32,
+            intermediate_size=48,
+            layers_block_type=["mamba", "attention", "mlp", "mamba"],
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            ssm_state_size=8,
+            mamba_num_heads=4,
+            mamba_head_dim=16,
+            n_groups=2,
+            conv_kernel=4,
+            chunk_size=8,
+        ),
+    ),
+    "zamba2": (
+        "zamba2",
+        dict(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            layers_block_type=["mamba", "hybrid", "mamba"],
+            mamba_d_state=8,
+            mamba_ngroups=2,
+            n_mamba_heads=4,
+            chunk_size=8,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            num_mem_blocks=1,
+            adapter_rank=8,
+        ),
+    ),
+    "mamba2": (
+        "mamba2",
+        dict(hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=4, head_dim=16, n_groups=2, expand=2)
+        | dict(chunk_size=8),
+    ),
+}
+
+_GLM5 = {
+    **_KDA,
+    **dict(num_attention_heads=2, num_key_value_heads=2, n_routed_experts=4, q_lora_rank=8, qk_rope_head_dim=0),
+    **dict(v_head_dim=16, qk_nope_head_dim=16, linear_head_dim=8, linear_num_heads=4, hc_mult=2, index_topk=64),
+    **dict(index_head_dim=8, index_n_heads=2),
+}
+FAMILIES = [*TUNABLE, "glm5_next"]
+
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": (
+        "llama",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2),
+    ),
+    "mamba": ("mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
+    "falcon_mamba": ("falcon_mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
+    "zaya": (
+        "zaya",
+        dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+        | dict(moe_intermediate_size=32, num_experts=2, num_experts_per_tok=1, router_hidden_size=16),
+    ),
+    "recurrent_gemma": (
+        "recurrent_gemma",
+        dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, lru_width=32)
+        | dict(attention_window_size=32),
+    ),
+    "minimax": (
+        "minimax",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+        | dict(num_local_experts=2, num_experts_per_tok=1, block_size=4, layer_types=_LAYERS[:2]),
+    ),
+    "lfm2": (
+        "lfm2",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+        | dict(layer_types=["conv", "full_attention"]),
+    ),
+}
+
+
+def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
+    """A tiny model of family `name` in eval mode, the same for the same seed."""
+    torch.manual_seed(seed)
+    model = _build(name)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if "A_log" in key:
+                weight.fill_(-2.5)  # decay rates of about 0.08 per unit of step ...
+            elif "dt_bias" in key:
+                weight.fill_(-2.0)  # ... and steps of about 0.13: the state keeps 99% per token
+            elif weight.ndim >= 2:
+                scale = 0.4 if "conv" in key else 0.6 / weight.shape[-1] ** 0.5
+                weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+    if dtype == torch.float64:  # the grouped expert kernels know no float64
+        for module in model.modules():
+            for config in (
+                getattr(module, "config", None),
+                getattr(getattr(module, "config", None), "text_config", None),
+            ):
+                if config is not None:
+                    config._experts_implementation = "eager"
+    return model.to(dtype).eval()
+
+
+def _build(name: str) -> nn.Module:
+    if name == "glm5_next":
+        from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration
+
+        text = AutoConfig.for_model("glm5_next_text", **_COMMON, **_GLM5).to_dict()
+        vision = dict(depth=1, hidden_size=16, num_heads=2, image_size=28, patch_size=14, out_hidden_size=32)
+        tokens = ["image", "video", "image_start", "image_end", "video_start", "video_end"]
+        ids = {f"{token}_token_id": VOCAB - 7 + i for i, token in enumerate(tokens)}
+        return Glm5NextForConditionalGeneration(
+            Glm5NextConfig(text_config=text, vision_config={**vision, "intermediate_size": 16}, **ids)
+        )
+    model_type, settings = {**TUNABLE, **REFUSED}[name]
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**_COMMON, **settings}))
