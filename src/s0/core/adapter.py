@@ -16,14 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import PeftType, register_peft_method
 from torch import Tensor, nn
 
 from s0.core import store
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
-from s0.core.states import BASE, RowChoice, RowsUnderCheckpointing, StateLayer, effective_state, rows_choose
+from s0.core.states import (
+    BASE,
+    RowChoice,
+    RowsUnderCheckpointing,
+    StateLayer,
+    effective_state,
+    rows_choose,
+    state_layers,
+)
 from s0.errors import ConfigError, StateMismatchError
 
 
@@ -148,7 +156,7 @@ class S0Model(BaseTuner):
             layer.train(target.training)
             self._replace_module(parent, target_name, layer, target)
         layer.add_state(adapter_name, peft_config, self._initial.get(plain_name(current_key)))
-        layer.set_adapter(layer.active_adapters, inference_mode=peft_config.inference_mode)
+        BaseTunerLayer.set_adapter(layer, layer.active_adapters, inference_mode=peft_config.inference_mode)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)
@@ -170,9 +178,8 @@ class S0Model(BaseTuner):
                 f"expected adapter names among {sorted(self.peft_config)} or {BASE!r}, got {unknown}; "
                 "load the adapter first"
             )
-        layers = [module for module in self.model.modules() if isinstance(module, StateLayer)]
         self._remember_rows_under_checkpointing()
-        with rows_choose(RowChoice(tuple(adapter_names), frozenset(map(id, layers)))):
+        with rows_choose(RowChoice(tuple(adapter_names), frozenset(map(id, state_layers(self.model))))):
             yield
 
     def _remember_rows_under_checkpointing(self) -> None:
@@ -195,8 +202,7 @@ class S0Model(BaseTuner):
             )
         if adapter_name in (BASE, *self.peft_config):
             raise ConfigError(f"expected a new adapter name, got {adapter_name!r}, which exists")
-        layers = [module for module in self.model.modules() if isinstance(module, StateLayer)]
-        covered = [layer for layer in layers if any(name in layer.s0_state for name in adapters)]
+        covered = [layer for layer in state_layers(self.model) if any(name in layer.s0_state for name in adapters)]
         combined = {
             id(layer): sum((w * layer.effective(name) for w, name in zip(weights, adapters, strict=True)), 0.0)
             for layer in covered

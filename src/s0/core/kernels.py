@@ -118,6 +118,11 @@ def _mamba2_seam(kernel: Kernel) -> Kernel:
 
 def _at_steps(padded: Tensor, gate: Tensor) -> Tensor:
     """`padded` (B, T) shaped to broadcast over `gate` (B, T, ...)."""
+    if padded.shape != gate.shape[:2]:
+        raise EngineError(
+            f"expected a padding mask of shape {tuple(gate.shape[:2])}, got {tuple(padded.shape)}; "
+            "pass the model a 2-D attention_mask of zeros and ones"
+        )
     return padded.view(*padded.shape, *[1] * (gate.ndim - 2)).to(device=gate.device, dtype=torch.bool)
 
 

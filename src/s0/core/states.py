@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
@@ -80,8 +80,7 @@ class RowChoice:
 
 
 class _RowChoices(threading.local):
-    # Per thread, so that concurrent calls on one model can choose different states.
-    stack: tuple[RowChoice, ...] = ()
+    stack: tuple[RowChoice, ...] = ()  # per thread: concurrent calls on one model can choose different states
 
 
 _ROWS = _RowChoices()
@@ -136,7 +135,7 @@ class NoCache:
         self.was_read = True
         return self.state
 
-    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> None:
+    def get_conv_state(self, *args: Any, **kwargs: Any) -> None:
         return None
 
     def update_conv_state(self, conv_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -188,6 +187,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
     other_param_names = ("scales",)
     base_layer: nn.Module
     s0_state: nn.ParameterDict
+    active_adapters: list[str]
 
     def __init__(self, mixer: nn.Module) -> None:
         super().__init__()
@@ -224,11 +224,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
     unmerge = merge
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        cache_params: Any = None,
-        attention_mask: Tensor | None = None,
-        **kwargs: Any,
+        self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
         """Run the mixer from the chosen states where a sequence begins, and as it is everywhere else.
 
@@ -247,12 +243,8 @@ class StateLayer(nn.Module, BaseTunerLayer):
             # One token would take the single-step kernel, which writes into its state and has no gradient.
             hidden_states = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1)
             return self._seeded(NoCache(states), hidden_states, None, kwargs)[:, :1]
-        if attention_mask is None:
-            pads: AbstractContextManager[None] = nullcontext()
-        else:
-            # Also in a later chunk of a padded prompt: where it still holds pads, they must not touch the state.
-            pads = neutral_at_pads(self.base_layer, self._padded(attention_mask, hidden_states))
-        with pads:
+        # Pads must not touch the state, neither where it enters nor in a later chunk of a padded prompt.
+        with nullcontext() if attention_mask is None else neutral_at_pads(self.base_layer, attention_mask == 0):
             if begun:
                 return self.base_layer(
                     hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs
@@ -297,14 +289,6 @@ class StateLayer(nn.Module, BaseTunerLayer):
 
     def _row_names(self) -> tuple[str, ...] | None:
         return next((choice.names for choice in reversed(_ROWS.stack) if id(self) in choice.layers), None)
-
-    def _padded(self, attention_mask: Tensor, hidden_states: Tensor) -> Tensor:
-        if attention_mask.shape != hidden_states.shape[:2]:
-            raise EngineError(
-                f"expected a padding mask of shape {tuple(hidden_states.shape[:2])}, got {tuple(attention_mask.shape)};"
-                " pass a 2-D attention_mask of zeros and ones to the model"
-            )
-        return attention_mask == 0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateLayer:
         """Move states with the model, but keep them float32 when the model changes its dtype."""
