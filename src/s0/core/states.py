@@ -188,6 +188,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
     base_layer: nn.Module
     s0_state: nn.ParameterDict
     active_adapters: list[str]
+    _active_adapter: str | list[str]
 
     def __init__(self, mixer: nn.Module) -> None:
         super().__init__()
@@ -236,7 +237,9 @@ class StateLayer(nn.Module, BaseTunerLayer):
         """
         batch, n_tokens, _ = hidden_states.shape
         begun = cache_params is not None and cache_params.has_previous_state(self.layer_idx, 0)
-        states = None if begun and attention_mask is None else self._states(batch)
+        # A token that comes alone is never a pad, but some models pass a mask for it all the same.
+        pads = None if attention_mask is None or n_tokens == 1 else attention_mask == 0
+        states = None if begun and pads is None else self._states(batch)
         if states is None:
             return self.base_layer(hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs)
         if cache_params is None and n_tokens == 1:
@@ -244,7 +247,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
             hidden_states = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1)
             return self._seeded(NoCache(states), hidden_states, None, kwargs)[:, :1]
         # Pads must not touch the state, neither where it enters nor in a later chunk of a padded prompt.
-        with nullcontext() if attention_mask is None else neutral_at_pads(self.base_layer, attention_mask == 0):
+        with nullcontext() if pads is None else neutral_at_pads(self.base_layer, pads):
             if begun:
                 return self.base_layer(
                     hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs

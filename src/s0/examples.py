@@ -1,0 +1,104 @@
+"""A verified example: a prompt and a completion that solved it. One JSON object per line in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s0.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a model should continue, and how.
+
+    Attributes:
+        prompt: text, or chat messages ({"role": ..., "content": ...}) that go through the chat template.
+        completion: the text to learn after it; the token that ends generation is learned after that.
+        provenance: where it comes from: problem id, base model, sampling settings.
+    """
+
+    prompt: str | list[dict[str, str]]
+    completion: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Any, where: str) -> Example:
+        """Check a mapping with `prompt` and `completion`; `where` names it in errors.
+
+        Raises:
+            DatasetError: a field is missing, of the wrong kind or empty.
+        """
+        if not isinstance(row, Mapping) or not {"prompt", "completion"} <= set(row):
+            got = sorted(row) if isinstance(row, Mapping) else type(row).__name__
+            raise DatasetError(f"expected {where} to have 'prompt' and 'completion', got {got}")
+        prompt, completion = row["prompt"], row["completion"]
+        if not isinstance(completion, str) or not completion:
+            raise DatasetError(f"expected the completion of {where} to be a non-empty text, got {completion!r:.60}")
+        if not _is_prompt(prompt):
+            raise DatasetError(
+                f"expected the prompt of {where} to be a non-empty text or a list of messages with 'role' and "
+                f"'content', got {prompt!r:.60}"
+            )
+        provenance = row.get("provenance") or {}
+        if not isinstance(provenance, Mapping):
+            raise DatasetError(f"expected the provenance of {where} to be an object, got {type(provenance).__name__}")
+        return cls(prompt, completion, provenance)
+
+
+def _is_prompt(prompt: Any) -> bool:
+    if isinstance(prompt, str):
+        return bool(prompt)
+    return (
+        isinstance(prompt, list)
+        and bool(prompt)
+        and all(isinstance(message, Mapping) and {"role", "content"} <= set(message) for message in prompt)
+    )
+
+
+def read_examples(path: str | Path) -> list[Example]:
+    """Read examples from a JSONL file.
+
+    Raises:
+        DatasetError: no such file, no examples, or a line that is none; names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"expected a JSONL file of examples, got {path}: {error}") from error
+    examples = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(
+                    f"expected line {number} of {path} to be JSON, got {line[:60]!r}: {error}"
+                ) from error
+            examples.append(Example.from_row(row, f"line {number} of {path}"))
+    if not examples:
+        raise DatasetError(f"expected examples in {path}, found none; collect some with `s0 collect`")
+    return examples
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
+    """Write examples to a JSONL file: under a temporary name first, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    lines = (json.dumps(asdict(example), ensure_ascii=False) for example in examples)
+    scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    scratch.replace(path)
+
+
+def examples_sha256(examples: Iterable[Example]) -> str:
+    """Identifies what was learned from: sha256 over prompts and completions, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.prompt, example.completion], sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""The pocket tokenizer: a small byte-level BPE trained on the corpus itself."""
+
+from __future__ import annotations
+
+import random
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from s0.pocket.corpus import draw_problem
+from s0.pocket.habits import draw_answer
+
+VOCABULARY_SIZE = 544
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+
+
+def build_tokenizer(seed: int, rows: int = 8000) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on `rows` prompts and answers.
+
+    Newlines and digits are always tokens of their own. So a prompt, which ends with a newline, has the same tokens
+    alone and in front of a completion, and copying a number is copying its digits. The tokenizer itself puts `<bos>`
+    in front.
+    """
+    rng = random.Random(f"tokenizer {seed}")
+    problems = [draw_problem(rng) for _ in range(rows)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("\n"), behavior="isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((p.prompt + draw_answer(p, rng) for p in problems), trainer)
+    bos = tokenizer.token_to_id(BOS)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos)]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )

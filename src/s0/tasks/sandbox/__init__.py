@@ -1,0 +1,17 @@
+"""Running untrusted programs: `Sandbox().judge([Program(...)]) -> [Verdict(...)]`.
+
+    your process  --- job --->  checker process  --- arguments --->  candidate process
+                  <- verdict --                  <----- data -------
+
+Checker and candidate are forked from two fork servers in two jails. The verdict travels on a connection that exists
+in the checker's jail only; all the candidate holds is its connection to the checker, on which only data passes.
+
+Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
+`launch` (starting a server), `guest/` (what runs inside).
+"""
+
+from s0.tasks.sandbox.backends import BACKENDS, UNSAFE
+from s0.tasks.sandbox.pool import Sandbox, shared
+from s0.tasks.sandbox.programs import Program, Verdict
+
+__all__ = ["BACKENDS", "UNSAFE", "Program", "Sandbox", "Verdict", "shared"]

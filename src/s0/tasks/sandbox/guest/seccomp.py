@@ -1,0 +1,116 @@
+"""seccomp: a list of the kernel calls a judged program may make; every other call fails with "not permitted".
+
+An allow-list, so that a call the kernel gains tomorrow is refused. What is missing is missing on purpose: sockets
+(the one connection to the checker is read and written as a file), new processes, threads and programs (a program is
+one thread of one process, so ending it ends all of it), signals to others, tracing, shared memory, io_uring, and
+everything that changes a file, its mode or its times.
+
+Source: Linux `seccomp(2)`, `include/uapi/linux/filter.h`; numbers from `asm/unistd_64.h` and `asm-generic/unistd.h`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import struct
+import sys
+
+from s0.tasks.sandbox.guest.limits import libc
+
+_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+"""AUDIT_ARCH value and column of the table below."""
+
+_NO = -1
+_ALLOWED = {
+    # files that are open, and opening and looking (Landlock decides what may be opened)
+    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
+    "lseek": (8, 62), "close": (3, 57), "dup": (32, 23), "dup2": (33, _NO), "dup3": (292, 24),
+    "pipe": (22, _NO), "pipe2": (293, 59), "open": (2, _NO), "openat": (257, 56), "stat": (4, _NO),
+    "fstat": (5, 80), "lstat": (6, _NO), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, _NO),
+    "faccessat": (269, 48), "faccessat2": (439, 439), "getdents64": (217, 61), "getcwd": (79, 17),
+    "chdir": (80, 49), "fchdir": (81, 50), "readlink": (89, _NO), "readlinkat": (267, 78),
+    "poll": (7, _NO), "ppoll": (271, 73), "select": (23, _NO), "pselect6": (270, 72),
+    # memory
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216),
+    "madvise": (28, 233),
+    # time, chance, facts about itself
+    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "clock_gettime": (228, 113), "clock_getres": (229, 114),
+    "gettimeofday": (96, 169), "time": (201, _NO), "times": (100, 153), "getrusage": (98, 165),
+    "getrandom": (318, 278), "getpid": (39, 172), "getppid": (110, 173), "gettid": (186, 178), "getuid": (102, 174),
+    "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "uname": (63, 160), "sysinfo": (99, 179),
+    "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "getrlimit": (97, 163), "umask": (95, 166),
+    # its own signals, timers, locks and end
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
+    "getitimer": (36, 102), "setitimer": (38, 103), "alarm": (37, _NO), "futex": (202, 98),
+    "set_robust_list": (273, 99), "rseq": (334, 293), "restart_syscall": (219, 128), "exit": (60, 93),
+    "exit_group": (231, 94),
+}  # fmt: skip
+_ALLOWED_WITH = {
+    # name: numbers, position of the argument that decides, its allowed values. F_SETOWN and FIOSETOWN, for one,
+    # would send signals to other processes.
+    "fcntl": ((72, 25), 1, (0, 1, 2, 3, 4, 1030)),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
+    "ioctl": ((16, 29), 1, (0x5401, 0x5413, 0x5450, 0x5451)),  # TCGETS, TIOCGWINSZ, FIONCLEX, FIOCLEX
+    "prlimit64": ((302, 261), 0, (0,)),  # of the calling process
+}
+
+_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _KILL_PROCESS, _FAIL_WITH_EPERM = 0x7FFF0000, 0x80000000, 0x00050000 | 1
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
+_PR_SET_SECCOMP, _MODE_FILTER, _PR_GET_SECCOMP = 22, 2, 21
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+def supported() -> bool:
+    """Whether this kernel filters calls and this file knows the machine's numbers."""
+    known = sys.platform == "linux" and platform.machine() in _ARCHITECTURES and sys.maxsize > 2**32
+    return known and libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+
+
+@functools.cache
+def _program() -> _Program:
+    code = _filter(platform.machine())
+    return _Program(len(code) // 8, code)
+
+
+def install() -> None:
+    """Filter this process and all it could ever start, for good; needs `no_new_privs`.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    program = _program()
+    if libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"seccomp refused: {os.strerror(error)}")
+
+
+def _filter(machine: str) -> bytes:
+    """The filter as classic BPF: the architecture, then one comparison per allowed call."""
+    architecture, column = _ARCHITECTURES[machine]
+    code = _instruction(_LOAD_WORD, _ARCHITECTURE_OFFSET)
+    code += _instruction(_JUMP_IF_EQUAL, architecture, skip_if_true=1) + _instruction(_RETURN, _KILL_PROCESS)
+    code += _instruction(_LOAD_WORD, _NUMBER_OFFSET)
+    for numbers in _ALLOWED.values():
+        if numbers[column] != _NO:
+            code += _allow_if_equal(numbers[column])
+    for numbers, position, values in _ALLOWED_WITH.values():
+        checks = b"".join(_allow_if_equal(value) for value in values)
+        rest = _instruction(_LOAD_WORD, _ARGUMENTS_OFFSET + 8 * position) + checks
+        rest += _instruction(_RETURN, _FAIL_WITH_EPERM)
+        code += _instruction(_JUMP_IF_EQUAL, numbers[column], skip_if_false=len(rest) // 8) + rest
+    return code + _instruction(_RETURN, _FAIL_WITH_EPERM)
+
+
+def _allow_if_equal(value: int) -> bytes:
+    return _instruction(_JUMP_IF_EQUAL, value, skip_if_false=1) + _instruction(_RETURN, _ALLOW)
+
+
+def _instruction(code: int, value: int, skip_if_true: int = 0, skip_if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, skip_if_true, skip_if_false, value)

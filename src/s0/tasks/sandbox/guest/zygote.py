@@ -1,0 +1,161 @@
+"""The fork server: one process inside the jail that forks a fresh child for every program.
+
+It starts once, imports what programs commonly import, and then forks: a program costs a fork, not an interpreter.
+It never reads a program, so there is nothing of one program in the memory the next one is forked from. Children
+inherit two or three descriptors, all of them for one program only, and cannot signal, trace or outlive this process.
+
+Control messages, one byte each: "C" (candidate; with one descriptor), "J" (checker; with two), then "K" (end it now)
+or "E" (it is ending by itself: wait a moment first), answered by the child's wait status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+from s0.tasks.sandbox.guest import candidate, checker, landlock, limits, namespaces, seccomp
+
+_COMMON_MODULES = (
+    "bisect", "cmath", "collections", "copy", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "hashlib", "heapq",
+    "itertools", "json", "math", "operator", "queue", "random",
+    "re", "statistics", "string", "textwrap", "typing",
+)  # fmt: skip
+_ENDING_BY_ITSELF_S = 0.2
+_UNPRIVILEGED_ID = 65534
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What children are held to; `backend` says what else already surrounds this process."""
+
+    backend: str
+    read_paths: list[str]
+    memory_bytes: int
+    cpu_s: int
+
+
+def main(rules: Rules) -> None:
+    """Serve until the control connection, descriptor 0, is closed. Descriptor 1 is the null device."""
+    if rules.backend == "namespaces":
+        namespaces.enter(rules.read_paths)
+    if rules.backend == "landlock":
+        _drop_user(rules.read_paths)
+    if rules.backend != "none":
+        limits.drop_privileges()
+    for name in _COMMON_MODULES:
+        importlib.import_module(name)
+    os.environ.clear()
+    domain = _domain(rules)
+    gc.collect()
+    gc.freeze()
+    control = socket.socket(fileno=0)
+    control.sendall(b"R")
+    os.dup2(1, 2)  # from here on nobody reads what this process might say
+    while _serve_one(control, rules, domain):
+        pass
+
+
+def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool:
+    role, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+    if not role:
+        return False
+    child = os.fork()
+    if child == 0:
+        _become(role, descriptors, rules, domain)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    order = control.recv(1)
+    status = _end(child, patient=order == b"E")
+    if rules.backend in ("bubblewrap", "namespaces") and not seccomp.supported():
+        _sweep()
+    if not order:
+        return False
+    control.sendall(struct.pack("<i", status))
+    return True
+
+
+def _become(role: bytes, descriptors: list[int], rules: Rules, domain: int | None) -> None:
+    """Turn the forked child into the checker or the candidate; never returns."""
+    try:
+        os.dup2(1, 0)
+        for descriptor in range(3, 32):
+            if descriptor not in descriptors and descriptor != domain:
+                _close(descriptor)
+        _lock_down(rules, domain)
+        if role == b"C":
+            candidate.run(*descriptors)
+        else:
+            checker.run(*descriptors)
+    finally:
+        os._exit(0)
+
+
+def _lock_down(rules: Rules, domain: int | None) -> None:
+    limits.set_resource_limits(rules.memory_bytes, rules.cpu_s)
+    if rules.backend == "none":
+        return
+    limits.die_with_parent()
+    if domain is not None:
+        landlock.restrict(domain)
+        os.close(domain)
+    if rules.backend == "landlock" or seccomp.supported():
+        seccomp.install()
+
+
+def _domain(rules: Rules) -> int | None:
+    """The Landlock ruleset for children: required by the backend of that name, a second wall in the others."""
+    if rules.backend == "landlock" or (rules.backend != "none" and landlock.version() > 0):
+        return landlock.ruleset(rules.read_paths)
+    return None
+
+
+def _drop_user(read_paths: list[str]) -> None:
+    """Become "nobody" where this process is root, unless the interpreter could not be read any more then."""
+    if os.geteuid() != 0:
+        return
+    try:
+        os.setgroups([])
+        os.setegid(_UNPRIVILEGED_ID)
+        os.seteuid(_UNPRIVILEGED_ID)
+    except OSError:  # a container whose root may not change its user
+        return
+    readable = all(os.access(path, os.R_OK, effective_ids=True) for path in read_paths)
+    os.seteuid(0)
+    os.setegid(0)
+    if readable:
+        os.setresgid(*[_UNPRIVILEGED_ID] * 3)
+        os.setresuid(*[_UNPRIVILEGED_ID] * 3)
+
+
+def _end(child: int, *, patient: bool) -> int:
+    deadline_s = time.monotonic() + (_ENDING_BY_ITSELF_S if patient else 0)
+    while time.monotonic() < deadline_s:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def _sweep() -> None:
+    """Without seccomp a program can fork: end everything else in this pid namespace, which is ours alone."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except OSError:  # nobody left
+        pass
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(descriptor)

@@ -1,0 +1,148 @@
+"""How each backend starts the fork server: the command line, and the guest's sources sent in after it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from s0.errors import SandboxError
+
+GUEST_PACKAGE = "s0.tasks.sandbox.guest"
+_GUEST_MODULES = ("codec", "frames", "limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote")
+_UNPRIVILEGED_ID = "65534"
+_START_LIMIT_S = 30.0
+
+_SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store")
+"""What an interpreter needs beside its own files: shared libraries and their index, time zones."""
+
+_BOOTSTRAP = """\
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+import json, os, types
+size = int(os.read(0, 8), 16)
+text = b""
+while len(text) < size:
+    text += os.read(0, size - len(text))
+start = json.loads(text)
+for name in start["packages"]:
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+for name, source in start["modules"]:
+    module = sys.modules[name] = types.ModuleType(name)
+    parent, _, child = name.rpartition(".")
+    setattr(sys.modules[parent], child, module)
+    exec(compile(source, "<" + name + ">", "exec"), module.__dict__)
+module.main(module.Rules(**start["rules"]))
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use: wall-clock seconds for its whole test, bytes of address space."""
+
+    timeout_s: float = 4.0
+    memory_bytes: int = 1 << 30
+
+    @property
+    def cpu_s(self) -> int:
+        """Seconds of processor time, rounded up past `timeout_s`: only for programs nobody waits for any more."""
+        return math.ceil(self.timeout_s) + 1
+
+
+def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a fork server and wait until it is ready.
+
+    Returns:
+        its process (or that of its wrapper) and the control connection; closing the connection ends the server.
+
+    Raises:
+        SandboxError: it did not start; the message says why.
+    """
+    ours, theirs = socket.socketpair()
+    command = [*_wrapper(backend), *_interpreter()]
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PYTHONHASHSEED": "0"},  # the order of a set of strings must not change a verdict from run to run
+                cwd="/",
+                start_new_session=True,  # an interrupt typed at the terminal is for us
+            )
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"{command[0]} does not start: {error}") from None
+    try:
+        _send_guest(ours, backend, limits)
+        ready = ours.recv(1) == b"R"
+    except OSError:
+        ready = False
+    if not ready:
+        ours.close()
+        raise SandboxError(_last_words(process))
+    assert process.stderr is not None
+    process.stderr.close()
+    ours.settimeout(_START_LIMIT_S)
+    return process, ours
+
+
+def _send_guest(control: socket.socket, backend: str, limits: Limits) -> None:
+    packages = [GUEST_PACKAGE.rsplit(".", dots)[0] for dots in range(GUEST_PACKAGE.count("."), -1, -1)]
+    folder = resources.files(GUEST_PACKAGE)
+    modules = [(f"{GUEST_PACKAGE}.{name}", folder.joinpath(f"{name}.py").read_text("utf-8")) for name in _GUEST_MODULES]
+    rules = {
+        "backend": backend,
+        "read_paths": read_paths(),
+        "memory_bytes": limits.memory_bytes,
+        "cpu_s": limits.cpu_s,
+    }
+    text = json.dumps({"packages": packages, "modules": modules, "rules": rules}).encode()
+    control.settimeout(_START_LIMIT_S)
+    control.sendall(f"{len(text):08x}".encode() + text)
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    process.kill()
+    said = process.communicate()[1].decode("utf-8", "replace").strip()
+    return said.splitlines()[-1][:300] if said else f"the fork server ended with status {process.returncode}"
+
+
+def _interpreter() -> list[str]:
+    """Python without site packages, user folders, bytecode writing or anything imported from the working directory.
+
+    As `-I`, but for the one environment variable above, which `-I` would ignore; the environment is otherwise empty.
+    """
+    safe_path = ["-P"] if sys.version_info >= (3, 11) else []
+    return [_executable(), "-s", "-S", "-B", "-X", "utf8", *safe_path, "-c", _BOOTSTRAP]
+
+
+def _executable() -> str:
+    """The real interpreter behind a virtual environment's link."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def read_paths() -> list[str]:
+    """Files and folders a program may read: the interpreter, its library, shared libraries. No path lies in another."""
+    prefixes = {os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
+    libraries = [f"{prefix}/{name}" for prefix in prefixes for name in ("lib", "lib64")]
+    found = {Path(path) for path in (_executable(), *libraries, *_SYSTEM_PATHS) if Path(path).exists()}
+    return sorted(str(path) for path in found if found.isdisjoint(path.parents))
+
+
+def _wrapper(backend: str) -> list[str]:
+    if backend != "bubblewrap":
+        return []
+    binds = [argument for path in read_paths() for argument in ("--ro-bind", path, path)]
+    return [
+        *("bwrap", "--unshare-all", "--unshare-user", "--uid", _UNPRIVILEGED_ID, "--gid", _UNPRIVILEGED_ID),
+        *("--new-session", "--cap-drop", "ALL", "--hostname", "s0", *binds, "--remount-ro", "/", "--chdir", "/", "--"),
+    ]

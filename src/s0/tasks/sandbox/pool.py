@@ -1,0 +1,137 @@
+"""The sandbox as the rest of the library sees it: programs in, verdicts out, in order and in parallel."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from s0.errors import SandboxError
+from s0.tasks.sandbox import backends, launch
+from s0.tasks.sandbox.cell import Cell, ServerLost
+from s0.tasks.sandbox.programs import Program, Verdict
+
+
+class Sandbox:
+    """Runs untrusted programs against their tests. Thread-safe; servers start when first needed and are kept.
+
+    Args:
+        backend: one of `backends.BACKENDS`; None takes the strongest that works here; "none" protects nothing but
+            the verdict (see `backends`).
+        timeout_s: wall-clock seconds for a whole test.
+        memory_bytes: address space of the program, and of its checker.
+
+    Raises:
+        SandboxError: the backend does not work on this machine.
+        ConfigError: there is no backend of that name.
+
+    A context manager; `close` ends the servers.
+    """
+
+    def __init__(self, backend: str | None = None, *, timeout_s: float = 4.0, memory_bytes: int = 1 << 30) -> None:
+        self.backend = backend or backends.strongest()
+        trouble = backends.trouble_with(self.backend)
+        if trouble is not None:
+            raise SandboxError(f"expected the backend {self.backend} to work here; got {trouble}; choose another one")
+        self._limits = launch.Limits(timeout_s, memory_bytes)
+        self._lock = threading.Lock()
+        self._idle: list[Cell] = []
+        _open_sandboxes.add(self)
+
+    def judge(self, programs: Sequence[Program], jobs: int | None = None) -> list[Verdict]:
+        """Judge every program; equal programs once.
+
+        Args:
+            programs: what to run.
+            jobs: how many at a time; None takes the number of processor cores this process may use.
+
+        Raises:
+            SandboxError: the sandbox broke.
+            DatasetError: a test cannot be run.
+        """
+        unique = list(dict.fromkeys(programs))
+        executor = ThreadPoolExecutor(max(1, min(jobs or _cores(), len(unique))))
+        try:
+            verdicts = dict(zip(unique, executor.map(self._judge_one, unique), strict=True))
+        finally:
+            executor.shutdown(cancel_futures=True)  # after an error or an interrupt, finish only what runs
+        return [verdicts[program] for program in programs]
+
+    def close(self) -> None:
+        """End all servers. The sandbox can be used again: it starts new ones."""
+        with self._lock:
+            cells, self._idle = self._idle, []
+        for cell in cells:
+            cell.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _judge_one(self, program: Program) -> Verdict:
+        """Judge; on a lost server once more with new ones; on a second loss find out who is to blame."""
+        for _ in range(2):
+            cell = self._take()
+            try:
+                verdict = cell.judge(program)
+            except ServerLost as error:
+                cell.close()
+                loss = str(error)
+            except BaseException:
+                cell.close()
+                raise
+            else:
+                self._give_back(cell)
+                return verdict
+        cell = self._take()
+        if not backends.judges_rightly(cell):
+            cell.close()
+            raise SandboxError(f"expected the {self.backend} sandbox to run a program; got, twice: {loss}; run again")
+        self._give_back(cell)
+        return Verdict(False, "killed")  # the sandbox is fine: this program takes it down
+
+    def _take(self) -> Cell:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return Cell(self.backend, self._limits)
+
+    def _give_back(self, cell: Cell) -> None:
+        with self._lock:
+            self._idle.append(cell)
+
+    def _abandon(self) -> None:
+        """In a forked copy of this process the servers belong to the original: start anew."""
+        self._lock = threading.Lock()
+        cells, self._idle = self._idle, []
+        for cell in cells:
+            cell.abandon()
+
+
+@functools.cache
+def shared() -> Sandbox:
+    """The process-wide sandbox with default limits on the strongest backend; closed at exit."""
+    sandbox = Sandbox()
+    atexit.register(sandbox.close)
+    return sandbox
+
+
+_open_sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for sandbox in list(_open_sandboxes):
+        sandbox._abandon()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+os.register_at_fork(after_in_child=_abandon_all)

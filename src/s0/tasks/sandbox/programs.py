@@ -1,0 +1,31 @@
+"""What goes into the sandbox and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Program:
+    """A candidate program and the test that judges it, as source text.
+
+    `source` defines `entry_point`; `prompt` holds helper functions the test may use and runs beside `test`, which
+    defines `check(candidate)`.
+    """
+
+    source: str
+    prompt: str
+    test: str
+    entry_point: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a completion solves its problem, and why not.
+
+    `reason` is one of: "passed", "wrong answer", "timeout", "memory", "unparsable", "empty", "exit", "killed",
+    "killed: SIGNAL", "exception: TYPE".
+    """
+
+    passed: bool
+    reason: str

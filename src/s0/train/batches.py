@@ -1,0 +1,149 @@
+"""From examples to micro-batches: tokenised once, sorted by length, right-padded under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from s0.errors import DatasetError, UnsupportedModelError
+from s0.examples import Example
+from s0.models import encode_prompt
+
+TrainingData = Iterable[tuple[str, int] | Example | Mapping[str, Any]]
+"""(text, prompt length in tokens) pairs, Examples, or rows with `prompt` and `completion` (a `datasets.Dataset`)."""
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """One training sequence.
+
+    Attributes:
+        tokens: prompt, completion and, for examples, the end token.
+        prompt_length: how many of them are the prompt; at least 1, fewer than all.
+        name: how errors call it.
+    """
+
+    tokens: list[int]
+    prompt_length: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows. Causal models need no mask for pads on the right: no token sees them.
+
+    Attributes:
+        tokens: (B, T) int64.
+        predicts: (P,) int64 positions whose logits predict a completion token of some row.
+        targets: (B, P) int64 the token to predict there, or -100 where the row predicts none.
+        names: the rows' names.
+    """
+
+    tokens: Tensor
+    predicts: Tensor
+    targets: Tensor
+    names: tuple[str, ...]
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """(B,) float32: each row's mean negative log-likelihood of its completion tokens, in nats.
+
+        Logits are computed only where they predict a completion token of some row.
+        """
+        device = next(model.parameters()).device
+        output = model(input_ids=self.tokens.to(device), use_cache=False, logits_to_keep=self.predicts.to(device))
+        if output.logits.shape[1] != len(self.predicts):
+            raise UnsupportedModelError(
+                f"expected {type(model).__name__} to honour logits_to_keep, but it returned logits for "
+                f"{output.logits.shape[1]} positions, not {len(self.predicts)}; use a transformers *ForCausalLM model"
+            )
+        logits = output.logits.float().transpose(1, 2)  # (B, vocabulary, P)
+        targets = self.targets.to(logits.device)
+        token_losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=-100)  # (B, P)
+        return token_losses.sum(1) / (targets != -100).sum(1)
+
+
+def tokenize(
+    data: TrainingData, tokenizer: PreTrainedTokenizerBase, *, end_token: int, max_length: int
+) -> list[TokenizedExample]:
+    """Turn any accepted form of training data into token sequences.
+
+    Args:
+        data: see `TrainingData`. Pairs are taken as they are: nothing is appended.
+        tokenizer: the model's.
+        end_token: appended to the completion of examples.
+        max_length: in tokens; longer rows are refused, never cut.
+
+    Raises:
+        DatasetError: no rows, or a row without completion tokens, with a wrong prompt length, empty or over-long.
+    """
+    rows = list(data)
+    if not rows:
+        raise DatasetError("expected at least one training example, got none")
+    tokenized = [_tokenize_row(row, f"example {i}", tokenizer, end_token) for i, row in enumerate(rows)]
+    for row in tokenized:
+        if len(row.tokens) > max_length:
+            raise DatasetError(
+                f"expected at most max_length = {max_length} tokens in {row.name}, got {len(row.tokens)}; raise "
+                "max_length or leave the example out (it is never cut)"
+            )
+    return tokenized
+
+
+def _tokenize_row(row: Any, name: str, tokenizer: PreTrainedTokenizerBase, end_token: int) -> TokenizedExample:
+    if isinstance(row, tuple):
+        if len(row) != 2 or not isinstance(row[0], str) or type(row[1]) is not int:
+            raise DatasetError(f"expected {name} to be (text, prompt length in tokens), got {row!r:.80}")
+        text, prompt_length = row
+        tokens = list(tokenizer(text)["input_ids"])
+        if not 1 <= prompt_length < len(tokens):
+            raise DatasetError(
+                f"expected the prompt length of {name} to be between 1 and {len(tokens) - 1} (its text has "
+                f"{len(tokens)} tokens and at least one must be left to learn), got {prompt_length}"
+            )
+        return TokenizedExample(tokens, prompt_length, name)
+    example = row if isinstance(row, Example) else Example.from_row(row, name)
+    if not example.completion:
+        raise DatasetError(f"expected {name} to have a completion, got an empty one")
+    try:
+        prompt = encode_prompt(tokenizer, example.prompt)
+    except DatasetError as error:
+        raise DatasetError(f"{name}: {error}") from error
+    completion = list(tokenizer(example.completion, add_special_tokens=False)["input_ids"])
+    if not completion:
+        raise DatasetError(f"expected the completion of {name} to have tokens, got none for {example.completion!r:.60}")
+    return TokenizedExample([*prompt, *completion, end_token], len(prompt), name)
+
+
+def batches(examples: Sequence[TokenizedExample], *, pad_token: int, max_tokens: int) -> list[Batch]:
+    """Group examples of similar length into right-padded batches.
+
+    Args:
+        examples: any order.
+        pad_token: any token id; pads influence nothing.
+        max_tokens: rows x longest row of a batch stays below this; a longer row gets a batch of its own.
+    """
+    groups: list[list[TokenizedExample]] = []
+    for example in sorted(examples, key=lambda one: len(one.tokens)):
+        if groups and (len(groups[-1]) + 1) * len(example.tokens) <= max_tokens:
+            groups[-1].append(example)
+        else:
+            groups.append([example])
+    return [_batch(group, pad_token) for group in groups]
+
+
+def _batch(rows: Sequence[TokenizedExample], pad_token: int) -> Batch:
+    longest = max(len(row.tokens) for row in rows)
+    tokens = torch.full((len(rows), longest), pad_token)
+    targets = torch.full((len(rows), longest - 1), -100)  # targets[:, t] is what position t predicts
+    for i, row in enumerate(rows):
+        ids = torch.tensor(row.tokens)
+        tokens[i, : len(ids)] = ids
+        targets[i, row.prompt_length - 1 : len(ids) - 1] = ids[row.prompt_length :]
+    predicts = (targets != -100).any(0).nonzero()[:, 0]
+    return Batch(tokens, predicts, targets[:, predicts], tuple(row.name for row in rows))
