@@ -40,5 +40,7 @@ def load_model(name: str, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrai
             f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got {name!r}: "
             f"{str(error).strip().splitlines()[0]}"
         ) from error
+    if pocket:
+        model.name_or_path = name  # not the folder: states record where they come from
     model.train(False)
     return model, tokenizer

@@ -1,0 +1,105 @@
+"""Answers to problems, judged by both scorings from the same completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from s0.bench.stats import compare, rate
+from s0.decode import Sampling, complete
+from s0.tasks import Problem, Task
+from s0.tasks.sandbox import Sandbox
+from s0.tasks.scoring import FORMATS, SCORINGS, format_of
+
+_CHAT_REQUEST = (
+    "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion and its verdicts.
+
+    Attributes:
+        problem: the problem's id.
+        completion: what the model wrote.
+        n_tokens: its length.
+        truncated: it hit the limit before an end.
+        format: how the standard scoring read it, one of `s0.tasks.scoring.FORMATS`.
+        passed: verdict by scoring.
+        reason: why, by scoring.
+    """
+
+    problem: str
+    completion: str
+    n_tokens: int
+    truncated: bool
+    format: str
+    passed: Mapping[str, bool]
+    reason: Mapping[str, str]
+
+
+def task_prompt(problem: Problem, chat: bool) -> str | list[dict[str, str]]:
+    """What the model is shown: the problem's prompt as it is, or a request that goes through the chat template."""
+    if not chat:
+        return problem.prompt
+    return [{"role": "user", "content": _CHAT_REQUEST.format(prompt=problem.prompt)}]
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    problems: Sequence[Problem],
+    *,
+    chat: bool = False,
+    max_new_tokens: int | None = None,
+    sandbox: Sandbox | None = None,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[Answer]:
+    """Answer problems greedily with the model as it is now, and judge each answer by both scorings.
+
+    Raises:
+        SandboxError: there is no verdict to be had on this machine.
+    """
+    sampling = Sampling(max_new_tokens or task.max_new_tokens, stop=() if chat else tuple(task.stop))
+    prompts = [task_prompt(problem, chat) for problem in problems]
+    completions = complete(model, tokenizer, prompts, sampling, on_done=on_done)
+    replies = [(problem, completion.text) for problem, completion in zip(problems, completions, strict=True)]
+    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
+    return [
+        Answer(
+            problem=problem.id,
+            completion=completion.text,
+            n_tokens=completion.n_tokens,
+            truncated=completion.truncated,
+            format=format_of(completion.text, problem),
+            passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
+            reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
+        )
+        for i, (problem, completion) in enumerate(zip(problems, completions, strict=True))
+    ]
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Pass rates under both scorings with 95% Wilson intervals, and the rates of formats and truncations."""
+    return {
+        "pass_at_1": {scoring: asdict(rate([one.passed[scoring] for one in answers])) for scoring in SCORINGS},
+        "truncated": sum(one.truncated for one in answers) / len(answers),
+        "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in FORMATS},
+        "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),
+    }
+
+
+def comparison(first: Sequence[Answer], second: Sequence[Answer]) -> dict[str, Any]:
+    """Second against first under both scorings: paired difference, interval, McNemar, and the problems that flipped."""
+    compared = {}
+    for scoring in SCORINGS:
+        result = compare([one.passed[scoring] for one in first], [one.passed[scoring] for one in second])
+        flips = {name: [first[i].problem for i in getattr(result, name)] for name in ("gained", "lost")}
+        compared[scoring] = {**asdict(result), **flips}
+    return compared

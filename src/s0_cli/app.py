@@ -1,0 +1,225 @@
+"""Commands and their options. Nothing here imports torch before a command runs, so that help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="s0",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""Tune the initial recurrent state of hybrid language models.
+
+    Start with `s0 demo`: it collects verified solutions from a small model that ships with the package, tunes its
+    initial state on them, and tells on held-out problems whether that helped. `s0 collect`, `s0 train` and `s0 eval`
+    are the same steps for any model.
+
+    Human text goes to stderr, results to stdout. Exit status: 0 done, 1 failed, 2 wrong usage.""",
+)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Hugging Face id, local folder, or pocket:gdn.")]
+TaskName = Annotated[str, typer.Option("--task", "-t", help="humaneval or pocket-code.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="A .jsonl or .jsonl.gz file in HumanEval format; default: the task's own.")
+]
+State = Annotated[str | None, typer.Option("--state", help="Folder (or Hugging Face id) of a tuned state.")]
+OtherBase = Annotated[
+    bool, typer.Option("--allow-other-base", help="Accept a state tuned on other weights of the same shape.")
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Ask through the chat template; default: continue the raw prompt.")]
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        help="Run what the model writes WITHOUT a sandbox: it can read and change your files and use your network.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Default: the task's own limit.")]
+
+
+@app.command()
+def demo(
+    model: Model = "pocket:gdn",
+    task: TaskName = "pocket-code",
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results; default: a new one in runs/.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling of examples.")] = 0,
+    unsafe_no_sandbox: Unsafe = False,
+    as_json: Json = False,
+) -> None:
+    """Collect, train and evaluate in one go; under two minutes on a laptop with the default model.
+
+    Writes the examples, the state and a record of every answer to the folder --out.
+    """
+    from s0_cli import work
+
+    _print(work.demo(model, task, data, out, seed, unsafe_no_sandbox), as_json)
+
+
+@app.command()
+def collect(
+    model: Model,
+    task: TaskName,
+    out: Annotated[Path, typer.Option("--out", help="JSONL file of examples to write.")],
+    data: Data = None,
+    split: Annotated[str, typer.Option("--split", help="train or select; never final.")] = "train",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="At most this many per problem.")] = 16,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01)] = 0.7,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0)] = 0.95,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    chat: Chat = False,
+    max_new_tokens: NewTokens = None,
+    unsafe_no_sandbox: Unsafe = False,
+    as_json: Json = False,
+) -> None:
+    """Sample solutions from a model, run them in the sandbox, keep one passing solution per problem.
+
+    Interrupted, it goes on where it stopped when called again with the same options.
+    """
+    from s0_cli import work
+
+    settings = dict(
+        samples=samples, temperature=temperature, top_p=top_p, seed=seed, chat=chat, max_new_tokens=max_new_tokens
+    )
+    _print(work.collect(model, task, data, split, out, settings, unsafe_no_sandbox), as_json)
+
+
+@app.command()
+def train(
+    model: Model,
+    examples: Annotated[Path, typer.Option("--examples", help="JSONL of examples, see `s0 collect`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the state.")],
+    n_steps: Annotated[int, typer.Option("--n-steps", min=1, help="Optimiser steps over all examples.")] = 20,
+    lr: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,
+    l2_lambda: Annotated[float, typer.Option("--l2-lambda", help="Weight of the states' summed squares.")] = 5e-4,
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Deployed scale; default: the family's.")] = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Divide each state by its norm first.")] = False,
+    scale_in_training: Annotated[
+        bool, typer.Option("--scale-in-training", help="Train at the deployed scale.")
+    ] = False,
+    max_length: Annotated[int, typer.Option("--max-length", min=2, help="Longest row, in tokens.")] = 2048,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn an initial state from verified examples."""
+    from s0_cli import work
+
+    settings = dict(
+        n_steps=n_steps,
+        lr=lr,
+        l2_lambda=l2_lambda,
+        alpha=alpha,
+        normalize=normalize,
+        scale_in_training=scale_in_training,
+        max_length=max_length,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    _print(work.train(model, examples, out, settings), as_json)
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    task: TaskName,
+    state: State = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option("--split", help="train, select or final.")] = "final",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the record, every answer included, to this file.")
+    ] = None,
+    chat: Chat = False,
+    max_new_tokens: NewTokens = None,
+    allow_other_base: OtherBase = False,
+    unsafe_no_sandbox: Unsafe = False,
+    as_json: Json = False,
+) -> None:
+    """Answer problems greedily and judge the answers by both scorings.
+
+    With --state the untouched and the tuned model answer the same problems and are compared pair by pair.
+    """
+    from s0_cli import work
+
+    _print(
+        work.evaluate(model, task, state, data, split, out, chat, max_new_tokens, allow_other_base, unsafe_no_sandbox),
+        as_json,
+    )
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
+    model: Model = "pocket:gdn",
+    state: State = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 512,
+    chat: Chat = False,
+    allow_other_base: OtherBase = False,
+    as_json: Json = False,
+) -> None:
+    """Continue a prompt greedily, with or without a tuned state; the text goes to stdout."""
+    from s0_cli import work
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    result = work.generate(model, text, state, max_new_tokens, chat, allow_other_base)
+    if as_json:
+        _print(result, as_json)
+    else:
+        print(result["text"])
+
+
+@app.command()
+def inspect(
+    target: Annotated[str, typer.Argument(help="A model or the folder of a state.")],
+    as_json: Json = False,
+) -> None:
+    """Show a model's recurrent layers, or a state's layers, norms, scale and origin."""
+    from s0_cli import work
+
+    _print(work.inspect(target), as_json)
+
+
+@app.command()
+def export(
+    state: Annotated[str, typer.Argument(help="Folder of a state.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    to: Annotated[str, typer.Option("--to", help="published: the layout of s0-tuning 0.1.2.")] = "published",
+    as_json: Json = False,
+) -> None:
+    """Write a state in another layout."""
+    from s0_cli import work
+
+    _print(work.export(state, to, out), as_json)
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    from s0_cli.show import show
+
+    show(result)
+
+
+def main() -> None:
+    """Run the command line; errors of the library end it with one clear line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not type(error).__module__.startswith("s0.errors"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if type(error).__name__ == "ConfigError" else 1) from None

@@ -1,0 +1,253 @@
+"""What the commands do. Every function returns its result as data; showing it is `s0_cli.show`'s business."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notices about missing CUDA kernels help nobody here
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from s0 import S0Config, S0Trainer, load_model
+from s0.bench import CollectSettings, DemoSettings, environment, run_demo, write_record
+from s0.bench import collect as run_collect
+from s0.bench import evaluate as run_evaluate
+from s0.bench.evaluate import comparison, summary
+from s0.core import store
+from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
+from s0.core.fingerprint import fingerprint
+from s0.errors import ConfigError, StateMismatchError
+from s0.examples import examples_sha256, read_examples
+from s0.tasks import load as load_task
+from s0.tasks.sandbox import UNSAFE, Sandbox
+
+logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+@contextmanager
+def stage(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr."""
+    columns = (
+        TextColumn("{task.description:<15}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda count: progress.update(task, advance=count)
+        progress.update(task, total=total or 1, completed=total or 1)
+
+
+def sandbox(unsafe: bool) -> Sandbox:
+    """The strongest sandbox of this machine, or none where the user insists."""
+    return Sandbox(UNSAFE) if unsafe else Sandbox()
+
+
+def demo(model: str, task: str, data: Path | None, out: Path | None, seed: int, unsafe: bool) -> dict[str, Any]:
+    """`s0 demo`."""
+    out = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
+    with sandbox(unsafe) as cells:
+        record = run_demo(settings, out, stage, cells)
+    return {**record, "out": str(out)}
+
+
+def collect(
+    model: str, task: str, data: Path | None, split: str, out: Path, settings: dict[str, Any], unsafe: bool
+) -> dict[str, Any]:
+    """`s0 collect`."""
+    problems = load_task(task, data)
+    chosen = CollectSettings(**settings)
+    loaded, tokenizer = load_model(model)
+    rounds = -(-chosen.samples // chosen.per_round)
+    with sandbox(unsafe) as cells, stage("collect", rounds) as advance:
+        examples = run_collect(
+            loaded,
+            tokenizer,
+            problems,
+            problems.split(split),
+            out,
+            chosen,
+            sandbox=cells,
+            on_round=lambda done, rounds, solved: advance(1),
+        )
+    return {
+        "kind": "collect",
+        "examples": len(examples),
+        "problems": len(problems.split(split)),
+        "sha256": examples_sha256(examples),
+        "out": str(out),
+    }
+
+
+def train(model: str, examples: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """`s0 train`."""
+    config = S0Config(**settings)
+    config.fit_settings()
+    learned = read_examples(examples)
+    loaded, tokenizer = load_model(model)
+    trainer = S0Trainer(loaded, tokenizer, config)
+    result = trainer.train(learned)
+    trainer.save(out)
+    return {"kind": "train", "examples": len(learned), **result, "settings": asdict(trainer.config), "out": str(out)}
+
+
+def evaluate(
+    model: str,
+    task: str,
+    state: str | None,
+    data: Path | None,
+    split: str,
+    out: Path | None,
+    chat: bool,
+    max_new_tokens: int | None,
+    allow_other_base: bool,
+    unsafe: bool,
+) -> dict[str, Any]:
+    """`s0 eval`."""
+    problems = load_task(task, data)
+    chosen = problems.split(split)
+    loaded, tokenizer = load_model(model)
+    variants: dict[str, Callable[[], None]] = {"base": lambda: None}
+    answering: Any = loaded
+    if state is not None:
+        trainer = S0Trainer(loaded, tokenizer)
+        trainer.load(state, allow_other_base=allow_other_base)
+        answering = trainer.model
+        variants = {"base": trainer.deactivate, "tuned": trainer.activate}
+    answers = {}
+    with sandbox(unsafe) as cells:
+        for name, switch in variants.items():
+            switch()
+            with stage(f"evaluate {name}", len(chosen)) as advance:
+                answers[name] = run_evaluate(
+                    answering,
+                    tokenizer,
+                    problems,
+                    chosen,
+                    chat=chat,
+                    max_new_tokens=max_new_tokens,
+                    sandbox=cells,
+                    on_done=advance,
+                )
+    record = {
+        "kind": "eval",
+        "environment": environment(),
+        "model": {"name": model, "fingerprint": fingerprint(answering)},
+        "state": state,
+        "task": {"name": problems.name, "version": problems.version, "data_sha256": problems.data_sha256},
+        "split": split,
+        "chat": chat,
+        "final": {name: summary(given) for name, given in answers.items()},
+        "comparison": comparison(answers["base"], answers["tuned"]) if state else None,
+        "answers": {name: [asdict(answer) for answer in given] for name, given in answers.items()},
+    }
+    if out is not None:
+        write_record(out, record)
+    return {**record, "out": None if out is None else str(out)}
+
+
+def generate(
+    model: str, prompt: str, state: str | None, max_new_tokens: int, chat: bool, allow_other_base: bool
+) -> dict[str, Any]:
+    """`s0 generate`."""
+    if not prompt:
+        raise ConfigError("expected a prompt, got an empty one")
+    loaded, tokenizer = load_model(model)
+    trainer = S0Trainer(loaded, tokenizer)
+    if state is not None:
+        trainer.load(state, allow_other_base=allow_other_base)
+        trainer.activate()
+    asked = [{"role": "user", "content": prompt}] if chat else prompt
+    text = trainer.generate(asked, max_new_tokens=max_new_tokens, do_sample=False)
+    return {"kind": "generate", "text": text, "state": state}
+
+
+def inspect(target: str) -> dict[str, Any]:
+    """`s0 inspect`: a state where `target` is the folder of one, else a model."""
+    folder = Path(target)
+    if (folder / store.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
+        return _inspect_state(target)
+    loaded, _ = load_model(target)
+    mixers = find_mixers(loaded)
+    recurrence = recurrence_of(next(iter(mixers.values())))
+    shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
+    parameters = sum(_size(shape) for shape in shapes.values())
+    return {
+        "kind": "model",
+        "name": target,
+        "class": type(loaded).__name__,
+        "family": family_of(loaded),
+        "recurrence": recurrence.name,
+        "axes": recurrence.axes,
+        "published_alpha": recurrence.alpha,
+        "published_alpha_source": recurrence.alpha_source,
+        "fingerprint": fingerprint(loaded),
+        "parameters": sum(weight.numel() for weight in loaded.parameters()),
+        "state_parameters": parameters,
+        "state_bytes": 4 * parameters,
+        "layers": [
+            {"index": layer_index(mixer), "name": name, "shape": shapes[name]} for name, mixer in mixers.items()
+        ],
+    }
+
+
+def _inspect_state(target: str) -> dict[str, Any]:
+    stored = store.read(target)
+    sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
+    return {
+        "kind": "state",
+        "path": target,
+        "layout": stored.layout,
+        "recurrence": stored.family,
+        "alpha": stored.alpha,
+        "normalize": stored.normalize,
+        "base_model": stored.base_model,
+        "fingerprint": stored.fingerprint,
+        "state_parameters": sum(sizes.values()),
+        "state_bytes": 4 * sum(sizes.values()),
+        "training": dict(stored.training),
+        "layers": [
+            {
+                "name": name,
+                "shape": list(tensor.shape),
+                "norm": tensor.norm().item(),
+                "largest": tensor.abs().max().item(),
+            }
+            for name, tensor in stored.tensors.items()
+        ],
+    }
+
+
+def export(state: str, to: str, out: Path) -> dict[str, Any]:
+    """`s0 export`."""
+    if to != "published":
+        raise ConfigError(f"expected --to published, got {to!r}")
+    stored = store.read(state)
+    indices = {name: _layer_number(name) for name in stored.tensors}
+    store.write_published(out, stored, indices)
+    return {"kind": "export", "to": to, "layers": len(indices), "out": str(out)}
+
+
+def _layer_number(name: str) -> int:
+    numbers = [int(part) for part in name.split(".") if part.isdigit()]
+    if len(numbers) != 1:
+        raise StateMismatchError(f"expected a layer name with one number in it, got {name!r}")
+    return numbers[0]
+
+
+def _size(shape: list[int]) -> int:
+    size = 1
+    for axis in shape:
+        size *= axis
+    return size
