@@ -51,7 +51,7 @@ class S0Config:
     grad_clip: float = 1.0
     max_length: int = 2048
     layers: list[int] | None = None
-    batch_tokens: int = 4096
+    batch_tokens: int = 1024
     gradient_checkpointing: bool = False
     scale_in_training: bool = False
 
@@ -108,6 +108,11 @@ class S0Trainer:
         return cls(model, tokenizer, config)
 
     def _attach(self, model: nn.Module) -> None:
+        if isinstance(model, PeftModel) and model.peft_type != "S0":
+            raise ConfigError(
+                f"expected a transformers model, or a PEFT model with S0 states, got one of {model.peft_type.value}; "
+                "pass its base model, get_base_model(): adapters inside its layers, like LoRA's, stay in place"
+            )
         taken = {name for layer in state_layers(model) for name in layer.s0_state}
         self.adapter_name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
         config = S0AdapterConfig(layers=self.config.layers, **self._scale(model), inference_mode=True)
@@ -119,8 +124,9 @@ class S0Trainer:
             self.model = model
         else:
             with warnings.catch_warnings():
-                # PEFT warns about a second wrapper on one model; two trainers on one model are meant to work.
-                warnings.filterwarnings("ignore", message=".*(multiple adapters|second time).*")
+                # PEFT warns about a second wrapper on one model, and uses a name that transformers warns about; two
+                # trainers on one model are meant to work.
+                warnings.filterwarnings("ignore", ".*(multiple adapters|second time|is_gradient_checkpointing).*")
                 self.model = get_peft_model(model, config, adapter_name=self.adapter_name)
         # Adding a state must change nothing about the model: not its mode, not its gradients, not the active state.
         for parameter, flag in flags:
@@ -128,7 +134,7 @@ class S0Trainer:
         for module, mode in modes:
             module.training = mode
         for layer in state_layers(self.model):
-            _set_switch(layer, [], True)
+            _set_switch(layer, [], False)
         for layer, active, disabled in before:
             _set_switch(layer, active, disabled)
 
@@ -204,10 +210,10 @@ class S0Trainer:
             "n_examples": len(rows),
             "tokens_sha256": _tokens_sha256([one.tokens for one in tokenized]),
         }
+        adapter.training = self._trained
         with self._alone():
             result = fit(self.model, micro_batches, states, settings, progress=progress)
         self._trained |= {"initial_loss": result.losses[0], "final_loss": result.loss_deployed}
-        adapter.training = self._trained
         return _summary(result)
 
     @contextmanager
@@ -236,7 +242,7 @@ class S0Trainer:
         """Give the untouched model back, unless another trainer's state is active."""
         if self.is_active:
             for layer in state_layers(self.model):
-                _set_switch(layer, [], True)
+                _set_switch(layer, [], False)
 
     @torch.no_grad()
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
