@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -26,18 +27,22 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     variants = record["final"]
     first = next(iter(variants.values()))
     n = first["pass_at_1"]["standard"]["n"]
-    table = Table(title=f"{record['model']['name']} on {record['task']['name']}: greedy pass@1, {n} problems")
+    table = Table(
+        title=f"{record['model']['name']} on {record['task']['name']}: greedy pass@1 in %, {n} problems",
+        caption="[ , ] 95%: Wilson for rates, paired bootstrap for the difference",
+        box=SIMPLE,
+    )
     table.add_column("scoring")
-    for name in variants:
-        table.add_column(f"{name} (95% Wilson)", justify="right")
-    if record["comparison"]:
-        for heading in ("difference (95%)", "McNemar p", "gained / lost"):
-            table.add_column(heading, justify="right")
     for scoring in _SCORING_NOTES:
-        cells = [_rate(values["pass_at_1"][scoring]) for values in variants.values()]
-        if record["comparison"]:
-            cells += _difference(record["comparison"][scoring])
-        table.add_row(scoring, *cells)
+        table.add_column(scoring, justify="right")
+    for name, values in variants.items():
+        table.add_row(name, *(_rate(values["pass_at_1"][scoring]) for scoring in _SCORING_NOTES))
+    if record["comparison"]:
+        differences = [_difference(record["comparison"][scoring]) for scoring in _SCORING_NOTES]
+        for label, cells in zip(
+            ("difference", "McNemar's exact p", "gained / lost"), zip(*differences, strict=True), strict=True
+        ):
+            table.add_row(label, *cells)
     _CONSOLE.print(table)
     for scoring, note in _SCORING_NOTES.items():
         _CONSOLE.print(f"  {scoring}: {note}", style="dim")
@@ -59,23 +64,25 @@ def _demo_header(record: Mapping[str, Any]) -> None:
 
 
 def _rate(rate: Mapping[str, float]) -> str:
-    return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+    return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 
 def _difference(compared: Mapping[str, Any]) -> list[str]:
-    points = f"{100 * compared['difference']:+.1f} ({100 * compared['low']:+.1f} to {100 * compared['high']:+.1f})"
-    return [points, f"{compared['p_value']:.2g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
+    points = f"{100 * compared['difference']:+.1f} [{100 * compared['low']:+.1f}, {100 * compared['high']:+.1f}]"
+    return [points, f"{compared['p_value']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
 
 
 def _formats(variants: Mapping[str, Any]) -> Table:
     forms = next(iter(variants.values()))["formats"]
-    table = Table(title="form of the answers")
+    table = Table(title="form of the answers, in %", box=SIMPLE)
     table.add_column("")
-    for form in (*forms, "truncated"):
-        table.add_column(form, justify="right")
-    for name, values in variants.items():
-        rates = [*values["formats"].values(), values["truncated"]]
-        table.add_row(name, *(f"{rate:.1%}" for rate in rates))
+    for name in variants:
+        table.add_column(name, justify="right")
+    for form in forms:
+        table.add_row(
+            form.replace("_", ", "), *(f"{100 * values['formats'][form]:.1f}" for values in variants.values())
+        )
+    table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
     return table
 
 
@@ -97,7 +104,7 @@ def _fields(result: Mapping[str, Any]) -> None:
 def _layers(result: Mapping[str, Any]) -> None:
     _fields(result)
     columns = list(result["layers"][0])
-    table = Table(title="layers")
+    table = Table(title="layers", box=SIMPLE)
     for column in columns:
         table.add_column(column)
     for layer in result["layers"]:

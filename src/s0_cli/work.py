@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notices about mi
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers.utils.logging import disable_progress_bar
 
 from s0 import S0Config, S0Trainer, load_model
 from s0.bench import CollectSettings, DemoSettings, environment, run_demo, write_record
@@ -29,7 +29,7 @@ from s0.examples import examples_sha256, read_examples
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 
-logging.getLogger("transformers").setLevel(logging.ERROR)
+disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""Does a tuned state cost anything? Prefill and decode, tuned : untouched, beside an unmerged LoRA.
+
+    python benchmarks/inference_speed.py [--pairs 40] [--out benchmarks/results/inference_speed.json]
+
+Same model as in training_speed.py, float32, one thread, CPU seconds of the process. Untouched and adapted model take
+turns, pair by pair; the ratio is the geometric mean over pairs with its 95% t-interval on the log scale. Prefill: 4
+prompts of 192 tokens into an empty cache, where the state enters. Decode: 64 single steps from there, where it costs
+nothing but a look at the cache. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from training_speed import VOCABULARY, build_model, cpu_seconds
+from transformers import DynamicCache
+
+from s0 import S0AdapterConfig
+from s0.bench import environment, t_interval, write_record
+from s0.core.states import state_layers
+
+BATCH, PROMPT, STEPS = 4, 192, 64
+
+
+class Job:
+    """Prefill and decode of one model."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.tokens: Tensor = torch.randint(1, VOCABULARY, (BATCH, PROMPT), generator=torch.Generator().manual_seed(2))
+
+    @torch.no_grad()
+    def prefill(self) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        self.model(input_ids=self.tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache
+
+    @torch.no_grad()
+    def decode(self, cache: DynamicCache) -> None:
+        for _ in range(STEPS):
+            self.model(input_ids=self.tokens[:, :1], past_key_values=cache, use_cache=True)
+
+
+def ratio(adapted: Job, untouched: Job, pairs: int, phase: str) -> dict[str, float]:
+    logs = []
+    for i in range(pairs + 2):  # two pairs to warm up
+        seconds = {}
+        for job in (adapted, untouched) if i % 2 else (untouched, adapted):
+            cache = job.prefill()
+            work: Callable[[], object] = job.prefill if phase == "prefill" else lambda: job.decode(cache)  # noqa: B023
+            seconds[job] = cpu_seconds(work)
+        if i >= 2:
+            logs.append(math.log(seconds[adapted] / seconds[untouched]))
+    mean, low, high = (math.exp(value) for value in t_interval(logs))
+    return {"ratio": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "pairs": pairs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    untouched = build_model()
+    tuned = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig()).eval()
+    for layer in state_layers(tuned):
+        torch.nn.init.normal_(layer.s0_state["default"], std=0.1)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    lora = get_peft_model(copy.deepcopy(untouched), LoraConfig(r=24, lora_alpha=48, target_modules=targets)).eval()
+    base = Job(untouched)
+    record = {"benchmark": "inference_speed", "environment": environment()}
+    for name, model in {"s0": tuned, "lora_r24_unmerged": lora, "untouched_again": copy.deepcopy(untouched)}.items():
+        record[name] = {phase: ratio(Job(model), base, chosen.pairs, phase) for phase in ("prefill", "decode")}
+    print(json.dumps(record, indent=1))
+    if chosen.out:
+        write_record(chosen.out, record)
+
+
+if __name__ == "__main__":
+    main()
