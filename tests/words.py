@@ -30,7 +30,7 @@ def characters() -> PreTrainedTokenizerFast:
     listed = SPECIALS + list(string.ascii_lowercase + string.digits + " \n():+-*/=,.<>[]{}_'\"#%!")
     vocabulary = {token: i for i, token in enumerate(listed[:64])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("(?s)."), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
     core.decoder = decoders.Fuse()
     return _wrapped(core)
 

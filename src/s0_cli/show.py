@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-_CONSOLE = Console(stderr=True, highlight=False)
+_CONSOLE = Console(stderr=True, highlight=False)  # looks sys.stderr up when it prints
 _SCORING_NOTES = {
     "standard": "code found by a parser, in any form",
     "paper": "the published harness: a body alone fails, a whole function passes",

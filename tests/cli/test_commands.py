@@ -1,0 +1,158 @@
+"""The command line as a user meets it, on the real pocket model."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+import torch
+
+from s0.core import store
+from s0_cli import main
+from tests.pocket_rows import write_rows
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def s0(*arguments, stdin=""):
+    """The console script's own `main`, in this process: importing torch anew for every case would take minutes."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["s0", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Done(status, stdout.getvalue(), stderr.getvalue())
+
+
+def result(*arguments, stdin=""):
+    done = s0(*arguments, "--json", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_help_names_every_command_without_loading_torch():
+    code = "import sys, s0_cli.app; sys.argv = ['s0', '--help']; s0_cli.app.app(standalone_mode=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+    for command in ("demo", "collect", "train", "eval", "generate", "inspect", "export"):
+        assert command in done.stdout
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """collect -> train -> eval, as single commands on a user's own file."""
+    folder = tmp_path_factory.mktemp("steps")
+    data = write_rows(folder / "rows.jsonl", train=6, select=2, final=4)
+    common = ("--model", "pocket:gdn", "--task", "humaneval", "--data", data)
+    collected = result("collect", *common, "--out", folder / "e.jsonl", "--samples", 4)
+    trained = result(
+        "train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--out", folder / "state", "--lr", 0.01,
+        "--alpha", 1, "--n-steps", 3,
+    )  # fmt: skip
+    evaluated = result("eval", *common, "--state", folder / "state", "--out", folder / "record.json")
+    return folder, collected, trained, evaluated
+
+
+def test_single_commands_lead_from_a_data_file_to_a_comparison(steps):
+    folder, collected, trained, evaluated = steps
+    assert collected["examples"] == trained["examples"] >= 1
+    assert trained["final_loss"] < trained["initial_loss"]
+    assert evaluated["comparison"]["standard"]["n"] == 4
+    assert json.loads((folder / "record.json").read_text())["answers"] == evaluated["answers"]
+
+
+def test_inspect_shows_model_and_state(steps):
+    folder, *_ = steps
+    model, state = result("inspect", "pocket:gdn"), result("inspect", folder / "state")
+    assert [layer["name"] for layer in model["layers"]] == [layer["name"] for layer in state["layers"]]
+    assert model["fingerprint"] == state["fingerprint"]
+    assert model["state_bytes"] == 4 * sum(torch.Size(layer["shape"]).numel() for layer in model["layers"])
+    assert all(layer["norm"] > 0 for layer in state["layers"]) and state["alpha"] == 1.0
+    assert state["base_model"] == "pocket:gdn"
+
+
+def test_export_writes_the_published_layout(steps):
+    folder, *_ = steps
+    result("export", folder / "state", "--to", "published", "--out", folder / "published")
+    exported, own = store.read(folder / "published"), store.read(folder / "state")
+    assert exported.layout == "published"
+    assert [t.tolist() for t in exported.tensors.values()] == [t.tolist() for t in own.tensors.values()]
+
+
+def test_the_installed_command_runs_as_a_process(steps):
+    folder, *_ = steps
+    asked = [sys.executable, "-m", "s0_cli", "inspect", str(folder / "state"), "--json"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == result("inspect", folder / "state")
+    wrong = subprocess.run([*asked[:4], "absent"], capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and wrong.stdout == ""
+
+
+def test_generate_puts_only_the_text_on_stdout(steps):
+    folder, *_ = steps
+    prompt = 'def add_two(x):\n    """Return x plus 2."""\n'
+    plain = s0("generate", prompt, "--max-new-tokens", 16)
+    assert plain.returncode == 0 and plain.stdout.strip()
+    assert s0("generate", "-", "--max-new-tokens", 16, stdin=prompt).stdout == plain.stdout
+    assert result("generate", prompt, "--state", folder / "state", "--max-new-tokens", 16)["state"]
+
+
+def test_human_output_goes_to_stderr(steps):
+    done = s0("inspect", "pocket:gdn")
+    assert done.returncode == 0 and done.stdout == "" and "gated_delta_net" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["inspect", "no/such-model-anywhere"], 2, "pocket:gdn"),
+        (["inspect", "pocket:nothing"], 2, "pocket:gdn"),
+        (["nonsense"], 2, "No such command"),
+        (["train", "--model", "pocket:gdn"], 2, "Missing option"),
+        (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x"], 1, "absent.jsonl"),
+        (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x", "--lr", "-1"], 2, "lr"),
+        (["eval", "--model", "pocket:gdn", "--task", "nothing"], 2, "humaneval"),
+        (["eval", "--model", "pocket:gdn", "--task", "humaneval", "--data", "absent.jsonl"], 1, "absent.jsonl"),
+        (["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--split", "all"], 2, "final"),
+        (["export", "absent", "--out", "x"], 1, "absent"),
+        (["generate", ""], 2, "prompt"),
+    ],
+)
+def test_wrong_input_ends_with_one_clear_line(tmp_path, monkeypatch, arguments, status, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = s0(*arguments)
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_state_of_another_model_is_refused(steps, tmp_path):
+    folder, *_ = steps
+    config = json.loads((folder / "state" / "adapter_config.json").read_text())
+    copy = tmp_path / "state"
+    copy.mkdir()
+    (copy / "adapter_model.safetensors").write_bytes((folder / "state" / "adapter_model.safetensors").read_bytes())
+    (copy / "adapter_config.json").write_text(json.dumps({**config, "fingerprint": "0" * 32}))
+    asked = ("generate", "def f(x):\n", "--state", copy, "--max-new-tokens", 4)
+    refused = s0(*asked)
+    assert refused.returncode == 1 and "fingerprint" in refused.stderr
+    assert s0(*asked, "--allow-other-base").returncode == 0
