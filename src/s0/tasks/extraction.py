@@ -20,10 +20,13 @@ another: helpers, imports, constants. Prints, asserts, calls and main guards go.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from s0.errors import DatasetError
 from s0.tasks.needed import keep_needed
 from s0.tasks.problem import Problem
 
@@ -32,6 +35,11 @@ _FENCE = re.compile(r"^[ \t]*```[^\n`]*$", re.MULTILINE)
 _CODE_BEGINS = re.compile(r"^[ \t]*(?:import |from \w|def |class |async def |@)", re.MULTILINE)
 _BLANK_LINES_BEFORE = re.compile(r"\A(?:[ \t]*\n)+")
 _INDENT = "    "
+_EXACT_ATTEMPTS = 24
+"""Tries to find the very longest prefix that parses. Text that needs more, a thousand decorators say, is no answer:
+it is then cut by a quarter at a time, so that no completion costs more than a moment."""
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 
 
 @dataclass(frozen=True)
@@ -48,16 +56,16 @@ def extract(problem: Problem, completion: str) -> Extraction:
     if not text.strip():
         return Extraction(None, "empty")
     before, blocks = _split_at_fences(text)
-    found = _read(problem, before)
-    if found is not None and (not blocks or found.answers):
-        return Extraction(found.program, found.format)
+    plain = _read(problem, before)
+    if plain is not None and (plain.answers or not blocks):
+        return Extraction(plain.program, plain.format)
     for block in blocks:
-        found = _read(problem, block)
-        if found is not None:
-            return Extraction(found.program, "fenced")
+        fenced = _read(problem, block)
+        if fenced is not None:
+            return Extraction(fenced.program, "fenced")
     begin = _CODE_BEGINS.search(text)
-    found = _read(problem, text[begin.start() :]) if begin else None
-    return Extraction(found.program, found.format) if found else Extraction(None, "unparsable")
+    last = _read(problem, text[begin.start() :]) if begin else plain
+    return Extraction(last.program, last.format) if last else Extraction(None, "unparsable")
 
 
 def prompt_with_stub(problem: Problem) -> str:
@@ -96,46 +104,45 @@ def _read(problem: Problem, text: str) -> _Found | None:
 
 def _as_function(problem: Problem, text: str) -> _Found | None:
     tree, source = _longest_prefix(_moved(text, ""))
-    if not any(_defines(node, problem.entry_point) for node in tree.body):
+    if _entry_function(tree, problem.entry_point) is None:
         return None
-    if any(isinstance(node, (ast.Return, ast.Expr)) and _answers(node) for node in tree.body):
-        return None  # a body that begins with a helper of the function's own name
+    if _answers(tree.body):
+        return None  # a body, with a helper of the function's own name in it
     whole = prompt_with_stub(problem) + "\n" + source
     return _Found(keep_needed(whole, problem.entry_point), "function", True)
 
 
 def _as_body(problem: Problem, text: str) -> _Found | None:
     """The reading that keeps most lines; of equals the first."""
-    indent = _body_indent(problem)
-    indented = text[:1] in (" ", "\t")
-    readings = [_moved(text, indent)] if indented else [_moved(text, indent), indent + text]
+    stub = _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
+    if stub is None:
+        raise DatasetError(
+            f"{problem.id}: expected a prompt that defines {problem.entry_point!r}; got none; correct it"
+        )
+    indent = _body_indent(problem, stub)
+    readings = [_moved(text, indent), indent + text.lstrip(" \t")]
     prompt = problem.prompt.rstrip() + "\n"
     kept = [_longest_prefix(reading, prompt) for reading in readings]
     tree, source = max(kept, key=lambda pair: pair[1].count("\n"))
-    functions = [node for node in tree.body if _defines(node, problem.entry_point)]
-    before = ast.parse(prompt_with_stub(problem)).body
-    stub = next(node for node in reversed(before) if _defines(node, problem.entry_point))
-    assert isinstance(stub, (ast.FunctionDef, ast.AsyncFunctionDef))
-    if not functions:
-        return None
-    function = functions[0]
-    assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-    added = function.body[_docstring_length(stub) :]
+    function = _entry_function(tree, problem.entry_point)
+    added = function.body[_docstring_length(stub) :] if function else []
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
         return None  # nothing, a comment, or a word of prose that happens to parse
-    program = keep_needed(prompt + source, problem.entry_point)
-    return _Found(program, "body" if indented else "body_unindented", any(_answers(node) for node in added))
+    form = "body" if text[:1] in (" ", "\t") else "body_unindented"
+    return _Found(keep_needed(prompt + source, problem.entry_point), form, _answers(added))
 
 
-def _body_indent(problem: Problem) -> str:
-    tree = ast.parse(prompt_with_stub(problem))
-    function = next(node for node in reversed(tree.body) if _defines(node, problem.entry_point))
-    assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-    line = prompt_with_stub(problem).splitlines()[function.body[0].lineno - 1]
-    return line[: len(line) - len(line.lstrip())] or _INDENT
+def _entry_function(tree: ast.Module, name: str) -> _Function | None:
+    """The first function of that name at the top level."""
+    return next((node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == name), None)
 
 
-def _docstring_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+def _body_indent(problem: Problem, stub: _Function) -> str:
+    line = prompt_with_stub(problem).splitlines()[stub.body[0].lineno - 1]
+    return line[: len(line) - len(line.lstrip())]
+
+
+def _docstring_length(function: _Function) -> int:
     return 0 if ast.get_docstring(function, clean=False) is None else 1
 
 
@@ -151,15 +158,17 @@ def _longest_prefix(text: str, before: str = "") -> tuple[ast.Module, str]:
     """The longest prefix of lines of `text` that parses after `before`, with the tree of both."""
     lines = text.split("\n")
     offset = before.count("\n")
-    while True:
+    for attempt in itertools.count():
         source = "\n".join(lines) + "\n"
         tree, error_line = _parse(before + source)
         if tree is not None:
             return tree, source
         if not lines:
-            return ast.Module([], []), ""  # `before` alone does not parse: a prompt without a docstring
+            break  # `before` alone does not parse: a prompt without a docstring
         # no prefix that holds the line of the error can parse
-        lines = lines[: max(min(error_line - offset - 1, len(lines) - 1), 0)]
+        dropped = 1 if attempt < _EXACT_ATTEMPTS else len(lines) // 4 + 1
+        lines = lines[: max(min(error_line - offset - 1, len(lines) - dropped), 0)]
+    return ast.Module([], []), ""
 
 
 def _parse(source: str) -> tuple[ast.Module | None, int]:
@@ -176,9 +185,13 @@ def _parse(source: str) -> tuple[ast.Module | None, int]:
         return None, beyond
 
 
-def _defines(node: ast.AST, name: str) -> bool:
-    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name
-
-
-def _answers(node: ast.AST) -> bool:
-    return any(isinstance(part, (ast.Return, ast.Yield, ast.YieldFrom)) for part in ast.walk(node))
+def _answers(statements: list[ast.stmt]) -> bool:
+    """Whether the statements return or yield themselves, not within a function defined there."""
+    open_nodes: list[ast.AST] = list(statements)
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            open_nodes += ast.iter_child_nodes(node)
+    return False

@@ -32,7 +32,7 @@ def keep_needed(source: str, entry_point: str) -> str:
 
 
 def _stays(statement: ast.stmt, needed: set[str]) -> bool:
-    if isinstance(statement, (ast.Expr, ast.Assert)) or _is_main_guard(statement):
+    if _is_main_guard(statement):
         return False
     if isinstance(statement, ast.ImportFrom) and (statement.module == "__future__" or statement.names[0].name == "*"):
         return True
@@ -46,7 +46,7 @@ def _is_main_guard(statement: ast.stmt) -> bool:
 
 
 def _names_bound(statement: ast.stmt) -> Iterator[str]:
-    """Names the statement gives a value at module level, `table[0] = 1` and `table.x = 1` included for `table`."""
+    """Names the statement binds or fills at module level: `table = []`, `table[0] = 1`, `table.append(1)`."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name
         return
@@ -58,7 +58,18 @@ def _names_bound(statement: ast.stmt) -> Iterator[str]:
         elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
             yield part.id
         elif isinstance(part, (ast.Subscript, ast.Attribute)) and isinstance(part.ctx, ast.Store):
-            yield from (name.id for name in ast.walk(part.value) if isinstance(name, ast.Name))
+            yield from _root(part)
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            yield from _root(part.value.func)
+
+
+def _root(target: ast.expr) -> Iterator[str]:
+    """`table` of `table[0].x`; nothing where it is a plain name, so a called function does not count as filled."""
+    inner = target
+    while isinstance(inner, (ast.Subscript, ast.Attribute)):
+        inner = inner.value
+    if inner is not target and isinstance(inner, ast.Name):
+        yield inner.id
 
 
 def _names_read(statement: ast.stmt) -> set[str]:

@@ -12,6 +12,7 @@ import time
 from s0.errors import DatasetError, SandboxError
 from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.guest import codec
+from s0.tasks.sandbox.guest.zygote import NOT_LOCKED_DOWN
 from s0.tasks.sandbox.programs import Program, Verdict
 
 _END_LIMIT_S = 10.0
@@ -91,9 +92,13 @@ class Cell:
         self._checkers.end()
         if answer is None:
             raise ServerLost("the checker ended without a verdict")
+        if died and os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_LOCKED_DOWN:
+            raise ServerLost("the candidate's process could not be locked down")
         kind, reason = answer
         if kind == "unusable":
-            raise DatasetError(f"expected a test that can be run on plain data; got {reason}; correct the test")
+            raise DatasetError(
+                f"expected a test of {program.entry_point!r} that runs on plain data; got {reason}; correct the test"
+            )
         return Verdict(kind == "passed", _cause_of_death(status) if died else reason)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -141,8 +142,11 @@ def read_paths() -> list[str]:
 def _wrapper(backend: str) -> list[str]:
     if backend != "bubblewrap":
         return []
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise SandboxError("bwrap is not installed")
     binds = [argument for path in read_paths() for argument in ("--ro-bind", path, path)]
     return [
-        *("bwrap", "--unshare-all", "--unshare-user", "--uid", _UNPRIVILEGED_ID, "--gid", _UNPRIVILEGED_ID),
+        *(bwrap, "--unshare-all", "--unshare-user", "--uid", _UNPRIVILEGED_ID, "--gid", _UNPRIVILEGED_ID),
         *("--new-session", "--cap-drop", "ALL", "--hostname", "s0", *binds, "--remount-ro", "/", "--chdir", "/", "--"),
     ]

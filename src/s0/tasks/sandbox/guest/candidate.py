@@ -7,6 +7,7 @@ what it likes on the connection. All it can say there is data in answer to a cal
 from __future__ import annotations
 
 import os
+import random
 import sys
 import types
 
@@ -22,6 +23,7 @@ def run(calls: int) -> None:
     message = frames.receive(calls)
     assert isinstance(message, tuple)
     source, entry_point = message
+    random.seed(0)  # a program that draws numbers gets the same verdict every time
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module  # dataclasses and pickle look the module up by name
     try:

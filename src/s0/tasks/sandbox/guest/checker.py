@@ -14,6 +14,9 @@ from typing import NoReturn
 
 from s0.tasks.sandbox.guest import codec, frames
 
+_TAMPERED = "killed"
+"""Reason where the candidate sends what its side of this code never sends; it is ended for that."""
+
 
 class TestUnusable(Exception):
     """The test itself cannot be run, so there is no verdict."""
@@ -85,7 +88,7 @@ class _Candidate:
         if kind == "failed" and detail == "SyntaxError":
             self._end("unparsable")
         if kind != "ready":
-            self._end("memory" if detail == "MemoryError" else f"exception: {detail}")
+            self._end_with(kind, str(detail))
 
     def call(self, *arguments: object, **keywords: object) -> object:
         """What the test calls.
@@ -104,30 +107,45 @@ class _Candidate:
         if kind == "value":
             return detail
         if kind != "raised":
-            self._end(f"exception: {detail}")
+            self._end_with(kind, str(detail))
         self.last_name = str(detail)
         self.last_raised = _exception(self.last_name)
         raise self.last_raised
 
     def _receive(self) -> tuple[str, object]:
         try:
-            answer = frames.receive(self._calls)
+            return _understood(frames.receive(self._calls))
+        except codec.CodecError:
+            self._end(_TAMPERED)
         except frames.ConnectionEnded:
             self._end("died")
-        match answer:
-            case ("value", detail):
-                return "value", detail
-            case (("raised" | "failed" | "exited") as kind, str() as name) if name.isidentifier() and len(name) < 80:
-                return kind, name
-            case ("ready",):
-                return "ready", ""
-            case _:
-                self._end("died")
+
+    def _end_with(self, kind: str, name: str) -> NoReturn:
+        """End on a message that is no answer: the program failed or wants out, or has tampered with its process."""
+        if kind not in ("failed", "exited"):
+            self._end(_TAMPERED)
+        self._end("memory" if name == "MemoryError" else f"exception: {name}")
 
     def _end(self, reason: str) -> NoReturn:
         """A candidate that is gone ends the check at once: no `except` of the test can turn that into a pass."""
         frames.send(self._verdict, ("failed", reason))
         os._exit(0)
+
+
+def _understood(message: object) -> tuple[str, object]:
+    """(kind, detail) of a candidate's message.
+
+    Raises:
+        CodecError: it is none of those that `candidate` sends.
+    """
+    match message:
+        case ("ready",):
+            return "ready", ""
+        case ("value", detail):
+            return "value", detail
+        case (("raised" | "failed" | "exited") as kind, str() as name) if name.isidentifier() and len(name) < 80:
+            return kind, name
+    raise codec.CodecError("not a candidate's message")
 
 
 def _exception(name: str) -> Exception:

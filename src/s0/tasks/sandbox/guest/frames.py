@@ -11,7 +11,7 @@ _SIZE = struct.Struct("<I")
 
 
 class ConnectionEnded(Exception):
-    """The other side has closed the connection, or sends what is no message."""
+    """The other side has closed the connection."""
 
 
 def send(descriptor: int, value: object) -> None:
@@ -34,15 +34,13 @@ def receive(descriptor: int) -> object:
     """Read one message; memory used is bounded by the codec's caps, whatever the other side announces.
 
     Raises:
-        ConnectionEnded: the other side is gone, or what it sent is no message.
+        ConnectionEnded: the other side is gone.
+        CodecError: what it sent is no message.
     """
     (size,) = _SIZE.unpack(_exactly(descriptor, _SIZE.size))
     if size > codec.MAX_MESSAGE_BYTES:
-        raise ConnectionEnded
-    try:
-        return codec.decode(_exactly(descriptor, size))
-    except codec.CodecError:
-        raise ConnectionEnded from None
+        raise codec.CodecError(f"a message of {size} bytes; at most {codec.MAX_MESSAGE_BYTES} are allowed")
+    return codec.decode(_exactly(descriptor, size))
 
 
 def _exactly(descriptor: int, size: int) -> bytes:

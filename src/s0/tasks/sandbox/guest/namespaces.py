@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
-import tempfile
 from pathlib import Path
 
 from s0.tasks.sandbox.guest.limits import libc
@@ -21,7 +19,6 @@ _NEW_IPC, _NEW_UTS = 0x08000000, 0x04000000
 _MS_PRIVATE, _MS_RECURSIVE, _MS_BIND, _MNT_DETACH = 1 << 18, 1 << 14, 1 << 12, 2
 _AT_RECURSIVE, _AT_FDCWD = 0x8000, -100
 _READ_ONLY_NOSUID_NODEV = 1 | 2 | 4
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR = 442
 _UNPRIVILEGED_ID = 65534
 
@@ -53,8 +50,8 @@ def _wait_and_exit(child: int) -> None:
 
 def _build_root(read_paths: list[str]) -> None:
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in read_paths}
-    root = tempfile.gettempdir()  # any directory does: what is mounted on it is seen in this namespace alone
     _mount(None, "/", None, _MS_PRIVATE | _MS_RECURSIVE)
+    root = "/tmp"  # any directory does: what is mounted on it is seen in this namespace alone
     _mount(b"tmpfs", root, b"tmpfs", 0, b"size=1m,mode=755")
     for path, source in sources.items():
         # through the descriptor, since the new mount may hide the source
@@ -62,7 +59,7 @@ def _build_root(read_paths: list[str]) -> None:
         os.close(source)
     _make_read_only(root)
     os.chdir(root)
-    _check(libc().syscall(_PIVOT_ROOT[platform.machine()], b".", b"."), "pivot_root")
+    _check(libc().pivot_root(b".", b"."), "pivot_root")
     _check(libc().umount2(b".", _MNT_DETACH), "umount of the old root")
     os.chdir("/")
 

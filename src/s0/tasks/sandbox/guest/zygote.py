@@ -10,9 +10,9 @@ or "E" (it is ending by itself: wait a moment first), answered by the child's wa
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
+import itertools
 import os
 import signal
 import socket
@@ -28,6 +28,9 @@ _COMMON_MODULES = (
     "itertools", "json", "math", "operator", "queue", "random",
     "re", "statistics", "string", "textwrap", "typing",
 )  # fmt: skip
+_PAST_ALL_DESCRIPTORS = 64
+NOT_LOCKED_DOWN = 113
+"""Exit status of a child that could not give up its rights, and therefore ran nothing."""
 _ENDING_BY_ITSELF_S = 0.2
 _UNPRIVILEGED_ID = 65534
 
@@ -86,16 +89,21 @@ def _become(role: bytes, descriptors: list[int], rules: Rules, domain: int | Non
     """Turn the forked child into the checker or the candidate; never returns."""
     try:
         os.dup2(1, 0)
-        for descriptor in range(3, 32):
-            if descriptor not in descriptors and descriptor != domain:
-                _close(descriptor)
-        _lock_down(rules, domain)
+        _close_all_but(descriptors if domain is None else [*descriptors, domain])
+        _lock_down_or_exit(rules, domain)
         if role == b"C":
             candidate.run(*descriptors)
         else:
             checker.run(*descriptors)
     finally:
         os._exit(0)
+
+
+def _lock_down_or_exit(rules: Rules, domain: int | None) -> None:
+    try:
+        _lock_down(rules, domain)
+    except BaseException:
+        os._exit(NOT_LOCKED_DOWN)
 
 
 def _lock_down(rules: Rules, domain: int | None) -> None:
@@ -112,6 +120,8 @@ def _lock_down(rules: Rules, domain: int | None) -> None:
 
 def _domain(rules: Rules) -> int | None:
     """The Landlock ruleset for children: required by the backend of that name, a second wall in the others."""
+    if rules.backend == "landlock" and not seccomp.supported():
+        raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
     if rules.backend == "landlock" or (rules.backend != "none" and landlock.version() > 0):
         return landlock.ruleset(rules.read_paths)
     return None
@@ -156,6 +166,7 @@ def _sweep() -> None:
         pass
 
 
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
+def _close_all_but(descriptors: list[int]) -> None:
+    borders = [2, *sorted(descriptors), _PAST_ALL_DESCRIPTORS]
+    for below, above in itertools.pairwise(borders):
+        os.closerange(below + 1, above)

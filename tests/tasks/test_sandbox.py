@@ -1,0 +1,282 @@
+"""Verdicts, faults of the sandbox itself, and what becomes of its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import s0
+from s0.errors import ConfigError, DatasetError, SandboxError
+from s0.tasks.sandbox import BACKENDS, UNSAFE, Program, Sandbox, Verdict, backends, shared
+from s0.tasks.sandbox.cell import Cell, ServerLost
+from s0.tasks.sandbox.guest import landlock, limits, seccomp
+from s0.tasks.sandbox.launch import Limits, read_paths
+from tests.tasks.programs import HONEST, WRONG, adding, descendants, verdict_of
+
+PROCESSES = {"bubblewrap": 8, "namespaces": 6, "landlock": 4}
+"""Two fork servers, bubblewrap's two processes or the one that waits around each, a checker and a candidate."""
+SLOW = adding("def add(a, b):\n    while True:\n        pass\n")
+GREEDY = adding("def add(a, b):\n    return len(bytearray(900 << 20)) and a + b\n")
+
+
+def test_verdicts_come_in_order_and_equal_programs_run_once(sandbox: Sandbox) -> None:
+    programs = [adding(f"def add(a, b):\n    return a + b + {wrong}\n") for wrong in [0, 1, 0, 2, 0]] * 20
+    judged = []
+    original = Cell.judge
+
+    def counting(cell: Cell, program: Program) -> Verdict:
+        judged.append(program)
+        return original(cell, program)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cell, "judge", counting)
+        verdicts = sandbox.judge(programs, jobs=3)
+    assert [verdict.passed for verdict in verdicts] == [True, False, True, False, True] * 20
+    assert sorted(map(hash, judged)) == sorted(map(hash, set(programs)))
+
+
+def test_time_is_limited_from_outside(sandbox: Sandbox) -> None:
+    started = time.monotonic()
+    assert verdict_of(sandbox, SLOW) == Verdict(False, "timeout")
+    assert 0.9 < time.monotonic() - started < 6
+
+
+def test_a_timeout_cannot_be_caught(sandbox: Sandbox) -> None:
+    stubborn = "import signal\nfor n in range(1, 65):\n    try:\n        signal.signal(n, signal.SIG_IGN)\n"
+    stubborn += "    except (OSError, ValueError):\n        pass\ndef add(a, b):\n    while True:\n        try:\n"
+    stubborn += "            while True:\n                pass\n        except BaseException:\n            pass\n"
+    assert verdict_of(sandbox, adding(stubborn)).reason == "timeout"
+
+
+def test_the_default_memory_is_enough_and_a_bound_is_kept() -> None:
+    with Sandbox(timeout_s=20) as default, Sandbox(timeout_s=20, memory_bytes=256 << 20) as small:
+        assert default.judge([GREEDY]) == [Verdict(True, "passed")]
+        assert small.judge([GREEDY, HONEST]) == [Verdict(False, "memory"), Verdict(True, "passed")]
+
+
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ("def check(candidate)\n    pass\n", "SyntaxError"),
+        ("import no_such_module\n", "ModuleNotFoundError"),
+        ("def chek(candidate):\n    pass\n", "'check'"),
+        ("def check(candidate):\n    candidate(lambda: 1, 2)\n", "function is not plain data"),
+    ],
+)
+def test_a_test_that_cannot_run_is_the_data_sets_fault(any_sandbox: Sandbox, test: str, reason: str) -> None:
+    with pytest.raises(DatasetError, match=f"expected a test of 'add' .*{reason}.*correct the test"):
+        any_sandbox.judge([adding("def add(a, b):\n    return 1\n", test)])
+
+
+def test_helpers_of_the_prompt_run_on_both_sides(any_sandbox: Sandbox) -> None:
+    helper = "def twice(x):\n    return 2 * x\n"
+    test = "def check(candidate):\n    assert candidate(3) == twice(3)\n"
+    mine = Program(helper + "def f(x):\n    return twice(x)\n", helper, test, "f")
+    # a program that redefines the helper changes its own copy only
+    forged = Program("def twice(x):\n    return 0\ndef f(x):\n    return twice(x)\n", helper, test, "f")
+    assert [verdict.reason for verdict in any_sandbox.judge([mine, forged])] == ["passed", "wrong answer"]
+
+
+def test_exceptions_arrive_as_the_builtin_of_their_name(any_sandbox: Sandbox) -> None:
+    test = """\
+def check(candidate):
+    for name, kind in [("ValueError", ValueError), ("KeyError", LookupError), ("Own", RuntimeError)]:
+        try:
+            candidate(name)
+        except kind:
+            continue
+        assert False, name
+"""
+    source = "class Own(Exception):\n    pass\ndef f(name):\n    raise {**__builtins__, 'Own': Own}[name]\n"
+    assert any_sandbox.judge([Program(source, "", test, "f")]) == [Verdict(True, "passed")]
+
+
+def test_an_exit_cannot_be_caught_by_the_test(any_sandbox: Sandbox) -> None:
+    test = "def check(candidate):\n    try:\n        candidate(1, 2)\n    except:\n        pass\n"
+    sources = ["def add(a, b):\n    raise SystemExit\n", "import os\ndef add(a, b):\n    os._exit(0)\n"]
+    verdicts = any_sandbox.judge([adding(source, test) for source in sources])
+    assert [verdict.reason for verdict in verdicts] == ["exception: SystemExit", "exit"]
+
+
+def test_chance_and_the_order_of_sets_do_not_change_a_verdict() -> None:
+    source = "import random\ndef add(a, b):\n    return [list(set('abcdefgh')), random.random()]\n"
+    seen = set()
+    for _ in range(3):
+        with Sandbox() as fresh:
+            for order in ("abcdefgh", "hgfedcba"):
+                test = f"def check(add):\n    assert add(1, 2)[0][0] < {order[3]!r} and add(1, 2)[1] < 0.5\n"
+                seen.add((order, fresh.judge([adding(source, test)])[0]))
+    assert len(seen) == 2
+
+
+def test_threads_may_share_a_sandbox(sandbox: Sandbox) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for verdicts in threads.map(lambda _: sandbox.judge([HONEST, WRONG]), range(8)):
+            assert [verdict.passed for verdict in verdicts] == [True, False]
+
+
+def test_a_lost_server_is_replaced_and_the_program_judged_again() -> None:
+    with Sandbox() as opened:
+        opened.judge([HONEST])
+        for server in (opened._idle[0]._candidates, opened._idle[0]._checkers):
+            server._process.kill()
+            server._process.wait()
+            assert opened.judge([HONEST, WRONG]) == [Verdict(True, "passed"), Verdict(False, "wrong answer")]
+
+
+def test_a_program_that_always_takes_the_sandbox_down_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Cell.judge
+    attempts = []
+
+    def losing(cell: Cell, program: Program) -> Verdict:
+        if program is SLOW:
+            attempts.append(cell)
+            raise ServerLost("gone")
+        return original(cell, program)
+
+    monkeypatch.setattr(Cell, "judge", losing)
+    with Sandbox() as opened:
+        assert opened.judge([SLOW, HONEST]) == [Verdict(False, "killed"), Verdict(True, "passed")]
+    assert len(attempts) == 2
+
+
+def test_a_broken_sandbox_is_an_error_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def losing(cell: Cell, program: Program) -> Verdict:
+        raise ServerLost("gone")
+
+    with Sandbox() as opened:
+        monkeypatch.setattr(Cell, "judge", losing)
+        with pytest.raises(SandboxError, match=r"expected .* got, twice: gone"):
+            opened.judge([HONEST])
+
+
+def test_the_strongest_backend_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for broken in range(len(BACKENDS)):
+        monkeypatch.setattr(backends, "trouble_with", lambda name: "no" if name in BACKENDS[:broken] else None)  # noqa: B023
+        assert backends.strongest() == BACKENDS[broken]
+
+
+def test_without_a_backend_it_refuses_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "trouble_with", lambda name: None if name == UNSAFE else f"{name} is missing")
+    with pytest.raises(SandboxError, match=r"landlock is missing.*Install bubblewrap.*does not keep programs from"):
+        Sandbox()
+    assert Sandbox(UNSAFE).backend == UNSAFE
+
+
+def test_a_backend_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    backends.trouble_with.cache_clear()
+    try:
+        trouble = backends.trouble_with("bubblewrap")
+    finally:
+        backends.trouble_with.cache_clear()
+    assert trouble == "bwrap is not installed"
+
+
+def test_the_self_test_finds_a_leak() -> None:
+    cell = Cell(UNSAFE, Limits())
+    try:
+        assert "could read, write" in (backends._leak_of(cell) or "")
+    finally:
+        cell.close()
+
+
+def test_a_backend_of_another_name_is_a_setting_that_cannot_work() -> None:
+    with pytest.raises(ConfigError, match="expected one of bubblewrap"):
+        Sandbox("docker")
+
+
+def test_the_interpreter_is_granted_and_not_the_folder_around_it() -> None:
+    granted = [Path(path) for path in read_paths()]
+    assert Path(sys.base_prefix).resolve() not in granted
+    assert Path.home() not in granted
+    assert not any(one in two.parents for one in granted for two in granted)
+
+
+def test_a_forked_copy_of_this_process_starts_servers_of_its_own() -> None:
+    with Sandbox() as opened:
+        opened.judge([HONEST])
+        child = os.fork()
+        if child == 0:
+            works = opened.judge([HONEST, WRONG], jobs=1)[0].passed
+            opened.close()
+            os._exit(0 if works else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert opened.judge([HONEST, WRONG])[0].passed
+
+
+def test_nothing_survives_the_death_of_the_process_that_opened_it(sandbox: Sandbox) -> None:
+    script = f"""
+        import sys, types
+        package = sys.modules["s0"] = types.ModuleType("s0")
+        package.__path__ = [{str(Path(s0.__file__).parent)!r}]
+        from s0.tasks.sandbox import Program, Sandbox
+        opened = Sandbox({sandbox.backend!r}, timeout_s=60)
+        print("ready", flush=True)
+        opened.judge([Program("import time\\ndef f():\\n    time.sleep(60)\\n", "", "def check(f):\\n    f()\\n", "f")])
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    deadline_s = time.monotonic() + 20
+    while len(left := descendants(process.pid)) < PROCESSES[sandbox.backend]:
+        assert time.monotonic() < deadline_s, "the program does not start"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    deadline_s = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in left):
+        assert time.monotonic() < deadline_s, "processes are left over"
+        time.sleep(0.05)
+
+
+def test_the_shared_sandbox_is_one() -> None:
+    assert shared() is shared()
+    assert shared().backend == backends.strongest()
+
+
+def _in_a_child(attempt: str, *, with_landlock: bool, with_seccomp: bool) -> str:
+    """Lock a forked child down with one wall only; the name of the exception `attempt` ends with."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        limits.drop_privileges()
+        if with_landlock:
+            landlock.restrict(landlock.ruleset(read_paths()))
+        if with_seccomp:
+            seccomp.install()
+        try:
+            exec(attempt)
+            os.write(writer, b"done")
+        except BaseException as error:
+            os.write(writer, type(error).__name__.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        os.waitpid(child, 0)
+        return answer.read()
+
+
+@pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
+def test_landlock_alone_keeps_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    for attempt in (f"open({str(tmp_path / 'secret')!r})", f"open({str(tmp_path / 'new')!r}, 'w')"):
+        assert _in_a_child(attempt, with_landlock=False, with_seccomp=False) == "done"
+        assert _in_a_child(attempt, with_landlock=True, with_seccomp=False) == "PermissionError"
+    assert _in_a_child(f"open({os.__file__!r})", with_landlock=True, with_seccomp=False) == "done"
+
+
+@pytest.mark.skipif(not seccomp.supported(), reason="this machine has no seccomp, or its numbers are not known")
+def test_seccomp_alone_keeps_network_and_processes() -> None:
+    for attempt in ("import socket; socket.socket()", "os.fork() or os._exit(0)", "os.kill(os.getppid(), 0)"):
+        assert _in_a_child(attempt, with_landlock=False, with_seccomp=False) == "done"
+        assert _in_a_child(attempt, with_landlock=False, with_seccomp=True) == "PermissionError"
+    assert _in_a_child("os.getpid()", with_landlock=False, with_seccomp=True) == "done"

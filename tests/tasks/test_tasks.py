@@ -1,0 +1,133 @@
+"""Loading: what is accepted, what is refused and in which words; and the path from completion to verdict."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s0.errors import ConfigError, DatasetError
+from s0.tasks import Verdict, load, names
+from s0.tasks.sandbox import Sandbox
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    made = {
+        "task_id": f"made/{number}",
+        "prompt": f'def add{number}(a, b):\n    """ The sum. """\n',
+        "entry_point": f"add{number}",
+        "canonical_solution": "    return a + b\n",
+        "test": "def check(candidate):\n    assert candidate(2, 3) == 5\n",
+    }
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+
+
+def written(folder: Path, *rows: Any) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows))
+    return path
+
+
+def test_a_compressed_file_is_the_same_file(tmp_path: Path) -> None:
+    plain = written(tmp_path, row(0), "", row(1))
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert load("humaneval", plain) == load("humaneval", str(packed))
+    assert load("humaneval", plain).data_sha256 == hashlib.sha256(plain.read_bytes()).hexdigest()
+
+
+def test_rows_may_name_their_split(tmp_path: Path) -> None:
+    splits = ["final", "train", "select", "train"]
+    task = load("humaneval", written(tmp_path, *[row(number, split=split) for number, split in enumerate(splits)]))
+    assert [problem.split for problem in task.problems] == splits
+    assert [problem.id for problem in task.split("train")] == ["made/1", "made/3"]
+
+
+def test_other_lengths_are_cut_in_the_same_proportions(tmp_path: Path) -> None:
+    task = load("humaneval", written(tmp_path, *map(row, range(41))))
+    assert [len(task.split(name)) for name in ("train", "select", "final")] == [16, 4, 21]
+
+
+NO_ROWS: list[Any] = []
+REFUSED: dict[str, tuple[list[Any], str]] = {
+    "no rows": (NO_ROWS, "expected at least one problem; got an empty file"),
+    "not JSON": ([row(0), "{"], r"rows.jsonl, line 2: expected one JSON object; got .*correct the line"),
+    "a list": ([row(0), "[]"], r"line 2: expected a JSON object; got list"),
+    "a missing key": ([row(0, test=None)], r"line 1: expected the key 'test'; got task_id, prompt"),
+    "a wrong type": ([row(0, prompt=3)], r"line 1: expected 'prompt' to be a string; got int"),
+    "a wrong type of split": ([row(0, split=3)], r"line 1: expected 'split' to be a string; got int"),
+    "an unknown split": ([row(0, split="test")], r"line 1: expected 'split' to be one of train, select, final.*'test'"),
+    "a split in some rows": ([row(0, split="final"), "", row(1)], r"line 3: expected 'split' .* got None"),
+    "an id twice": ([row(0), row(1), row(2, task_id="made/0")], r"'task_id' once; .*line 1 and .*line 3; remove one"),
+    "a prompt twice": (
+        [row(0), row(1, prompt='def add0(a,  b):\n\n    """ The sum.\n """', entry_point="add0")],
+        r"'prompt' once; .*line 1 and .*line 2",
+    ),
+    "a prompt that does not parse": ([row(0, prompt="def add0(a, b:\n")], r"line 1: expected a prompt that ends with"),
+    "another function": ([row(0, entry_point="sub")], r"signature of 'sub' .*correct the prompt or the entry point"),
+    "a test that does not parse": ([row(0, test="def check(c)\n")], r"line 1: expected a test that Python can read"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, name: str) -> None:
+    rows, message = REFUSED[name]
+    with pytest.raises(DatasetError, match=message):
+        load("humaneval", written(tmp_path, *rows))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"got no file at .*correct the path"):
+        load("humaneval", tmp_path / "none.jsonl")
+    (tmp_path / "broken.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(DatasetError, match=r"expected a readable file; got .*fetch the file again"):
+        load("humaneval", tmp_path / "broken.jsonl.gz")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"task_id": "\xe9"}\n')
+    with pytest.raises(DatasetError, match="line 1"):
+        load("humaneval", tmp_path / "latin.jsonl")
+
+
+def test_without_network_the_hub_is_a_clear_error() -> None:
+    with pytest.raises(DatasetError, match=r"pass data=PATH to a .jsonl file of openai/openai_humaneval"):
+        load("humaneval")
+
+
+def test_unknown_names_are_refused() -> None:
+    assert names() == ["humaneval", "pocket-code"]
+    with pytest.raises(ConfigError, match="expected one of the tasks humaneval, pocket-code; got 'mbpp2'"):
+        load("mbpp2")
+    with pytest.raises(ConfigError, match="expected one of the splits train, select, final; got 'test'"):
+        load("pocket-code").split("test")
+
+
+def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("humaneval", written(tmp_path, row(0), row(1)))
+    first, second = task.problems
+    completions = [
+        (first, "    return a + b\n"),
+        (second, "    return a + b\n"),
+        (first, ""),
+        (first, "I cannot."),
+        (second, "return a * b"),
+        (second, "return a.b"),
+        (first, first.prompt + "    return a + b\n"),
+    ]
+    reasons = ["passed", "passed", "empty", "unparsable", "wrong answer", "exception: AttributeError", "passed"]
+    verdicts = task.verdicts(completions, sandbox=any_sandbox)
+    assert verdicts == [Verdict(reason == "passed", reason) for reason in reasons]
+    paper = [verdict.reason for verdict in task.verdicts(completions, scoring="paper", sandbox=any_sandbox)]
+    assert paper == ["unparsable", "unparsable", "wrong answer", "unparsable", "unparsable", "unparsable", "passed"]
+    assert task.verdicts([], sandbox=any_sandbox) == []
+
+
+def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
+    task = load("pocket-code")
+    assert all(task.split(name) for name in ("train", "select", "final"))
+    verdicts = task.verdicts([(problem, problem.canonical_solution) for problem in task.problems], sandbox=any_sandbox)
+    assert {verdict.reason for verdict in verdicts} == {"passed"}
+    idle = task.verdicts([(problem, "    return None\n") for problem in task.problems], sandbox=any_sandbox)
+    assert not any(verdict.passed for verdict in idle)
