@@ -180,6 +180,7 @@ _GLM5 = {
     **dict(index_head_dim=8, index_n_heads=2),
 }
 FAMILIES = [*TUNABLE, "glm5_next"]
+_BOUNDED_GATES = ("bailing_hybrid", "glm5_next")
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": (
@@ -218,10 +219,12 @@ def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Mod
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for key, weight in model.named_parameters():
+            # Decay rates of about 0.08 per unit of step and steps of about 0.13: the state keeps 99% per token. Bounded
+            # gates compute -5 sigmoid(rate * (x + dt_bias)), where these values keep 97%.
             if "A_log" in key:
-                weight.fill_(-2.5)  # decay rates of about 0.08 per unit of step ...
+                weight.fill_(0.0 if name in _BOUNDED_GATES else -2.5)
             elif "dt_bias" in key:
-                weight.fill_(-2.0)  # ... and steps of about 0.13: the state keeps 99% per token
+                weight.fill_(-5.0 if name in _BOUNDED_GATES else -2.0)
             elif weight.ndim >= 2:
                 scale = 0.4 if "conv" in key else 0.6 / weight.shape[-1] ** 0.5
                 weight.copy_(torch.randn(weight.shape, generator=generator) * scale)

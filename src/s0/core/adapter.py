@@ -11,13 +11,13 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import PeftType, register_peft_method
+from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
 
 from s0.core import store
@@ -78,17 +78,35 @@ class S0AdapterConfig(PeftConfig):
     fingerprint: str | None = None
     checksum: str | None = None
     training: dict[str, Any] | None = field(default=None)
+    _is_from_file = False  # whether family, state_shapes and fingerprint are claims to check, or to be filled in
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = _S0
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not math.isfinite(self.alpha):
-            raise ConfigError(f"expected alpha to be a finite number, got {self.alpha!r}")
-        if self.layers is not None and (not self.layers or len(set(self.layers)) != len(self.layers)):
+        if not store.is_finite_number(self.alpha):
+            raise ConfigError(f"expected alpha to be a finite float32 number, got {self.alpha!r}")
+        if not isinstance(self.normalize, bool):
+            raise ConfigError(f"expected normalize to be True or False, got {self.normalize!r}")
+        if self.layers is not None and not store.are_distinct_indices(self.layers):
             raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
+        if not isinstance(self.init, str) or not self.init:
+            raise ConfigError(f"expected init to be 'zeros' or the folder of a state, got {self.init!r}")
+        if self.modules_to_save:
+            raise ConfigError(
+                f"expected no modules_to_save, got {self.modules_to_save!r}: a state file holds only states"
+            )
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write the config; where PEFT has just written the tensors beside it, with their checksum."""
+        """Write the config; where PEFT has just written the tensors beside it, with their checksum.
+
+        Raises:
+            ConfigError: PEFT has written them as a pickle, which is never loaded.
+        """
+        if (Path(save_directory) / WEIGHTS_NAME).is_file():
+            raise ConfigError(
+                f"expected no {WEIGHTS_NAME} in {save_directory}: pickles are never loaded; remove it and save with "
+                "safe_serialization=True"
+            )
         described = copy.copy(self)
         if (Path(save_directory) / store.STATE_FILE).is_file():
             described.checksum = store.checksum_of_file(save_directory)
@@ -103,12 +121,13 @@ class S0AdapterConfig(PeftConfig):
         Raises:
             StateMismatchError: as `s0.core.store.read`.
         """
-        where = Path(pretrained_model_name_or_path) / subfolder if subfolder else pretrained_model_name_or_path
-        store.read(where)
+        hub = {name: kwargs[name] for name in ("revision", "cache_dir", "token") if kwargs.get(name) is not None}
+        store.read(pretrained_model_name_or_path, subfolder, **hub)
         config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
         # The checksum speaks of the file, not of what training may make of it; trust in another base is the
         # caller's to give, not the file's; and the start of a finished training is history.
         config.checksum, config.allow_other_base, config.init = None, False, "zeros"
+        config._is_from_file = True
         return config
 
 
@@ -119,20 +138,53 @@ class S0Model(BaseTuner):
     tuner_layer_cls = StateLayer
     target_module_mapping: Mapping[str, list[str]] = {}
 
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Put the states of adapter `adapter_name` on `model`; PEFT calls this for every new adapter.
+
+        Raises:
+            ConfigError: a name that is taken or cannot be one; a setting that does not fit the model.
+            StateMismatchError: the stored state, or the one to start from, belongs to another model.
+            UnsupportedModelError: the model has no recurrent state to tune.
+        """
+        parts = {part for name in find_mixers(model) for part in name.split(".")}
+        # PEFT writes an adapter's name into its tensors' names, and nn.ParameterDict makes it an attribute.
+        if (
+            adapter_name in {BASE, "", self.prefix, *parts}
+            or "." in adapter_name
+            or adapter_name in dir(nn.ParameterDict)
+        ):
+            raise ConfigError(
+                f"expected an adapter name that is no part of the model's module names, got {adapter_name!r} "
+                f"({BASE} means the untouched model)"
+            )
+        holder = next((layer for layer in state_layers(model) if adapter_name in layer.s0_state), None)
+        if holder is not None:
+            self.peft_config[adapter_name] = holder.scales[adapter_name]  # a second wrapper has replaced it by now
+            raise ConfigError(
+                f"expected a new adapter name, got {adapter_name!r}, which already has a state on this model; "
+                "choose another name, or unload() the model first"
+            )
+        config = self.peft_config[adapter_name]
+        if config.state_shapes is not None and not config._is_from_file:
+            self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
         mixers = _selected(find_mixers(self.model), peft_config.layers)
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
-        if peft_config.state_shapes is not None and peft_config.state_shapes != shapes:
-            raise StateMismatchError(
-                f"expected a state for the layers {shapes} of {type(self.model).__name__}, got one for "
-                f"{peft_config.state_shapes}; it was tuned on another model"
-            )
-        if peft_config.fingerprint is not None and not peft_config.allow_other_base:
-            check_base(peft_config.fingerprint, self.model)
+        family = recurrence_of(next(iter(mixers.values()))).name
+        if peft_config._is_from_file:
+            if (peft_config.family, peft_config.state_shapes) != (family, shapes):
+                raise StateMismatchError(
+                    f"expected a {family} state for the layers {shapes} of {type(self.model).__name__}, got a "
+                    f"{peft_config.family} state for {peft_config.state_shapes}; it was tuned on another model"
+                )
+            if not peft_config.allow_other_base:
+                check_base(str(peft_config.fingerprint), self.model)
         peft_config.state_shapes = shapes
         peft_config.fingerprint = fingerprint(self.model)
-        peft_config.family = recurrence_of(next(iter(mixers.values()))).name
+        peft_config.family = family
         peft_config.target_modules = set(mixers)
         self._initial = initial_state(peft_config, self.model)
         return peft_config
@@ -161,10 +213,6 @@ class S0Model(BaseTuner):
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)
 
-    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        if adapter_name == BASE:
-            raise ConfigError(f"expected an adapter name other than {BASE}, which means the untouched model")
-
     @contextmanager
     def _enable_peft_forward_hooks(
         self, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any
@@ -179,7 +227,13 @@ class S0Model(BaseTuner):
                 "load the adapter first"
             )
         self._remember_rows_under_checkpointing()
-        with rows_choose(RowChoice(tuple(adapter_names), frozenset(map(id, state_layers(self.model))))):
+        choice = RowChoice(tuple(adapter_names), frozenset(map(id, state_layers(self.model))))
+        inputs = (*args[:1], *(kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")))
+        prompts = next((value for value in inputs if isinstance(value, Tensor)), None)
+        if prompts is not None:  # generate() copies them, forward() does not
+            choice.copies(len(prompts))
+            choice = replace(choice, repeats=True)
+        with rows_choose(choice):
             yield
 
     def _remember_rows_under_checkpointing(self) -> None:
@@ -187,6 +241,13 @@ class S0Model(BaseTuner):
             checkpoint = getattr(module, "_gradient_checkpointing_func", None)
             if checkpoint is not None and not isinstance(checkpoint, RowsUnderCheckpointing):
                 module._gradient_checkpointing_func = RowsUnderCheckpointing(checkpoint)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter; if it was the active one, the first of those left becomes active on all its layers."""
+        super().delete_adapter(adapter_name)
+        # PEFT asks the first layer which adapter is active now, and that layer may have none left.
+        if self.peft_config and not self.active_adapters:
+            self.set_adapter(next(iter(self.peft_config)))
 
     def add_weighted_adapter(self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str) -> None:
         """Add an adapter whose effective state is the weighted sum of those of `adapters`.
@@ -244,6 +305,9 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
         raise ConfigError(f"expected {config.init} to say its alpha; export it with one first")
     scale = S0AdapterConfig(alpha=stored.alpha, normalize=stored.normalize)
     matched = store.match(stored, model, allow_other_base=config.allow_other_base)
+    left_out = sorted(set(matched) - set(_selected(find_mixers(model), config.layers)))
+    if left_out:
+        raise ConfigError(f"expected layers to include all those of {config.init}, but they leave out {left_out}")
     return {name: effective_state(raw, scale) / config.alpha for name, raw in matched.items()}
 
 

@@ -77,6 +77,17 @@ class RowChoice:
 
     names: tuple[str, ...]
     layers: frozenset[int]  # id() of each StateLayer it speaks to
+    repeats: bool = False  # whether rows may be copies of each other, as generation makes for beams
+
+    def copies(self, batch: int) -> int:
+        """How many consecutive rows of a batch each name stands for."""
+        copies, rest = divmod(batch, len(self.names) or batch + 1)
+        if rest or (copies > 1 and not self.repeats):
+            raise ConfigError(
+                f"expected one adapter name per row, got {len(self.names)} names for a batch of {batch}; pass one name "
+                "per prompt (beams and returned sequences repeat it)"
+            )
+        return copies
 
 
 class _RowChoices(threading.local):
@@ -270,28 +281,23 @@ class StateLayer(nn.Module, BaseTunerLayer):
         """(B, H, K, V) effective states of the batch's rows, or None where every row is the base model."""
         if self.disable_adapters:
             return None
-        names = self._row_names()
-        if names is None:
+        choice = self._row_choice()
+        if choice is None:
             active = [self.effective(name) for name in self.active_adapters if name in self.s0_state]
             return reduce(torch.add, active).expand(batch, *self.state_shape) if active else None
+        names, copies = choice.names, choice.copies(batch)
         if not any(name in self.s0_state for name in names):
             return None
-        repeats, rest = divmod(batch, len(names))
-        if rest:
-            raise ConfigError(
-                f"expected one adapter name per row, got {len(names)} names for a batch of {batch}; pass one name per "
-                "prompt (beams and returned sequences repeat it)"
-            )
         distinct = sorted(set(names))
-        index = torch.tensor([distinct.index(name) for name in names for _ in range(repeats)])
+        index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
         choices = torch.stack([self.effective(name) for name in distinct])
         return choices[index.to(choices.device)]
 
     def _device(self) -> torch.device:
         return next(self.base_layer.parameters()).device
 
-    def _row_names(self) -> tuple[str, ...] | None:
-        return next((choice.names for choice in reversed(_ROWS.stack) if id(self) in choice.layers), None)
+    def _row_choice(self) -> RowChoice | None:
+        return next((choice for choice in reversed(_ROWS.stack) if id(self) in choice.layers), None)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateLayer:
         """Move states with the model, but keep them float32 when the model changes its dtype."""

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
 _MAX_JSON_BYTES = 4 << 20
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,33 @@ class StoredState:
 # --- Reading ---
 
 
-def read(path: str | Path) -> StoredState:
+def read(path: str | Path, subfolder: str | None = None, **hub: Any) -> StoredState:
     """Read and check a state folder, local or on the Hugging Face Hub.
+
+    Args:
+        path: a local folder, or a repository on the Hub.
+        subfolder: where in it the state lies.
+        hub: `revision`, `cache_dir` and `token` of the Hub.
 
     Raises:
         StateMismatchError: it is not a state, is damaged, or is of an unknown version; says which file and why.
     """
-    folder = locate(path)
+    folder = locate(path, subfolder, **hub)
     if (folder / CONFIG_FILE).is_file():
         return _read_peft(folder)
     if (folder / "meta.json").is_file():
         return _read_published(folder)
+    held = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
     raise StateMismatchError(
         f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
-        f"{sorted(entry.name for entry in folder.iterdir())[:8]}; check the path"
+        f"{held}; check the path"
     )
 
 
-def locate(path: str | Path) -> Path:
+def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
     """The local folder of a state; a name that is no local folder is fetched from the Hugging Face Hub."""
     if Path(path).is_dir():
-        return Path(path)
+        return Path(path, subfolder or "")
     if Path(path).is_file():
         raise StateMismatchError(f"expected a state folder, got the file {path}; pass the folder that holds it")
     from huggingface_hub import snapshot_download
@@ -99,7 +106,8 @@ def locate(path: str | Path) -> Path:
 
     wanted = [CONFIG_FILE, STATE_FILE, "states.safetensors", "states.pt", "config.json", "meta.json"]
     try:
-        return Path(snapshot_download(str(path), allow_patterns=wanted))
+        patterns = [Path(subfolder or "", name).as_posix() for name in wanted]
+        return Path(snapshot_download(str(path), allow_patterns=patterns, **hub), subfolder or "")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise StateMismatchError(
             f"expected a state folder or a Hugging Face repository, got {path!r}: no such folder, and the Hub says "
@@ -129,8 +137,10 @@ def _read_peft(folder: Path) -> StoredState:
             f"{checksum(tensors)!r}; the file is damaged or belongs to another {CONFIG_FILE}: copy the folder again"
         )
     layers = config.get("layers")
-    if layers is not None and not (isinstance(layers, list) and all(type(i) is int and i >= 0 for i in layers)):
-        raise StateMismatchError(f"expected layers to be a list of indices in {folder / CONFIG_FILE}, got {layers!r}")
+    if layers is not None and not are_distinct_indices(layers):
+        raise StateMismatchError(
+            f"expected layers in {folder / CONFIG_FILE} to be distinct layer indices, got {layers!r:.80}"
+        )
     return StoredState(
         tensors=tensors,
         alpha=_finite(config, "alpha", folder),
@@ -138,8 +148,8 @@ def _read_peft(folder: Path) -> StoredState:
         layers=None if layers is None else tuple(layers),
         family=_field(config, "family", str, folder),
         fingerprint=_field(config, "fingerprint", str, folder),
-        base_model=config.get("base_model_name_or_path"),
-        training=config.get("training") or {},
+        base_model=_field(config, "base_model_name_or_path", (str, NoneType), folder),
+        training=_field(config, "training", (dict, NoneType), folder) or {},
     )
 
 
@@ -149,16 +159,16 @@ def _read_published(folder: Path) -> StoredState:
     layers = _field(meta, "recurrent_layers", list, folder)
     shape = _field(meta, "state_shape", list, folder)
     check_tensors(tensors, {str(layer): shape for layer in layers}, str(folder))
-    family = meta.get("arch")
+    family = _field(meta, "arch", str, folder)
     if family not in {recurrence.name for recurrence in RECURRENCES}:
         raise StateMismatchError(f"expected a known arch in {folder / 'meta.json'}, got {family!r}")
     alpha = config.get("alpha")
     return StoredState(
         tensors=tensors,
         alpha=None if alpha is None else _finite(config, "alpha", folder),
-        normalize=bool(config.get("normalize", False)),
+        normalize=_field({"normalize": False, **config}, "normalize", bool, folder),
         layers=None,
-        family=str(family),
+        family=family,
         training={"settings": config},
         layout="published",
     )
@@ -172,12 +182,15 @@ def _published_tensors(folder: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: refuses pickled code
     except Exception as error:
         raise StateMismatchError(
-            f"expected {path} to hold plain tensors, got {type(error).__name__}: {str(error).splitlines()[0][:120]}; "
+            f"expected {path} to hold plain tensors, got {type(error).__name__}: {str(error).partition('.')[0]:.120}; "
             "the file is missing, damaged or unsafe"
         ) from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise StateMismatchError(f"expected {path} to hold one tensor per layer, got {type(loaded).__name__}")
-    return {str(key): tensor for key, tensor in loaded.items()}
+    tensors = {str(key): tensor for key, tensor in loaded.items()}
+    if len(tensors) != len(loaded):
+        raise StateMismatchError(f"expected {path} to hold one tensor per layer, got the keys {list(loaded)}")
+    return tensors
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -203,18 +216,31 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _field(config: Mapping[str, Any], name: str, kind: type, folder: Path) -> Any:
+def _field(config: Mapping[str, Any], name: str, kind: type | tuple[type, ...], folder: Path) -> Any:
     value = config.get(name)
     if not isinstance(value, kind):
-        raise StateMismatchError(f"expected {name} in {folder} to be a {kind.__name__}, got {value!r:.80}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        expected = " or ".join(one.__name__ for one in kinds)
+        raise StateMismatchError(f"expected {name} in {folder} to be of type {expected}, got {value!r:.80}")
     return value
 
 
 def _finite(config: Mapping[str, Any], name: str, folder: Path) -> float:
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise StateMismatchError(f"expected {name} in {folder} to be a finite number, got {value!r:.80}")
+    value: Any = config.get(name)
+    if not is_finite_number(value):
+        raise StateMismatchError(f"expected {name} in {folder} to be a finite float32 number, got {value!r:.80}")
     return float(value)
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether `value` is a number that float32 can hold, as a scale has to be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def are_distinct_indices(layers: object) -> bool:
+    """Whether `layers` is a list of layer indices, at least one and none twice."""
+    indices = list(layers) if isinstance(layers, (list, tuple)) else []
+    return bool(indices) and all(type(i) is int and i >= 0 for i in indices) and len(set(indices)) == len(indices)
 
 
 def _read_layers(folder: Path) -> dict[str, Tensor]:
@@ -268,6 +294,11 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
     mixers = find_mixers(model)
     if stored.layers is not None:
         mixers = {name: mixer for name, mixer in mixers.items() if layer_index(mixer) in stored.layers}
+        if len(mixers) != len(stored.layers):
+            raise StateMismatchError(
+                f"expected a state for recurrent layers of {type(model).__name__}, got one for the layers "
+                f"{list(stored.layers)}, of which it has {list(map(layer_index, mixers.values()))}"
+            )
     names = {str(layer_index(mixer)) if stored.layout == "published" else name: name for name, mixer in mixers.items()}
     if set(names) != set(stored.tensors):
         missing, extra = sorted(set(names) - set(stored.tensors)), sorted(set(stored.tensors) - set(names))

@@ -1,0 +1,645 @@
+"""S0 as a PEFT method: the whole life of an adapter, and the models it refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from s0 import S0AdapterConfig
+from s0.core import store
+from s0.core.families import FAMILIES, find_mixers, kernel_globals, recurrence_of
+from s0.core.states import effective_state, state_layers
+from s0.errors import ConfigError, EngineError, S0Error, StateMismatchError, UnsupportedModelError
+from tests import zoo
+from tests.core.helpers import (
+    fill,
+    forward,
+    generate,
+    gradients,
+    holds_no_state,
+    logits,
+    loss,
+    pad,
+    shared,
+    tokens,
+    tuned,
+)
+
+FAMILY = "qwen3_5"
+KINDS = ["qwen3_5", "kimi_linear", "falcon_h1"]
+IDS = tokens(2, 7)
+
+
+@pytest.fixture
+def model() -> PeftModel:
+    """Random states `one` (active) and `two`, at different scales."""
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(alpha=0.5), "one")
+    model.add_adapter("two", S0AdapterConfig(alpha=3.0, normalize=True))
+    fill(model, "one", seed=1)
+    fill(model, "two", seed=2)
+    return model
+
+
+@torch.no_grad()
+def run(model: nn.Module) -> Tensor:
+    return logits(model, IDS)
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Tensor:
+    return run(zoo.make(FAMILY))
+
+
+def effective(model: nn.Module, name: str) -> list[Tensor]:
+    return [layer.effective(name).detach() for layer in state_layers(model)]
+
+
+def with_states(states: list[Tensor], **settings: Any) -> PeftModel:
+    """A fresh model whose raw states are `states`."""
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(**settings))
+    for layer, state in zip(state_layers(model), states, strict=True):
+        layer.s0_state["default"].data.copy_(state)
+    return model
+
+
+# --- Adapters come, change and go ---
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_only_the_states_are_trainable_and_they_are_float32(family: str) -> None:
+    model = get_peft_model(zoo.make(family, torch.bfloat16), S0AdapterConfig())
+    trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    assert {name.removeprefix("base_model.model.").removesuffix(".s0_state.default") for name in trainable} == set(
+        find_mixers(model)
+    )
+    assert all(weight.dtype == torch.float32 and not weight.any() for weight in trainable.values())
+
+
+def test_a_new_adapter_changes_nothing_before_it_is_trained(untouched: Tensor) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig())
+    assert torch.equal(run(model), untouched)
+
+
+def test_only_the_active_states_require_gradients(model: PeftModel) -> None:
+    def required() -> set[str]:
+        return {name.rpartition(".")[2] for name, weight in model.named_parameters() if weight.requires_grad}
+
+    assert required() == {"one"}
+    model.set_adapter("two")
+    assert required() == {"two"}
+    model.base_model.set_adapter(["one", "two"])
+    assert required() == {"one", "two"}
+    model.set_adapter("one", inference_mode=True)
+    assert required() == set()
+
+
+def test_set_adapter_switches_between_states(model: PeftModel) -> None:
+    for name in ("two", "one"):
+        model.set_adapter(name)
+        torch.testing.assert_close(run(model), run(with_states(effective(model, name))))
+
+
+def test_the_effective_state_is_alpha_times_the_raw_or_normalised_one(model: PeftModel) -> None:
+    for layer in state_layers(model):
+        one, two = (layer.s0_state[name].detach() for name in ("one", "two"))
+        torch.testing.assert_close(layer.effective("one"), 0.5 * one)
+        torch.testing.assert_close(layer.effective("two"), 3.0 * two / two.norm())
+
+
+def test_several_active_states_add_up(model: PeftModel) -> None:
+    model.base_model.set_adapter(["one", "two"])
+    both = [a + b for a, b in zip(effective(model, "one"), effective(model, "two"), strict=True)]
+    torch.testing.assert_close(run(model), run(with_states(both)))
+
+
+def test_disabled_is_bit_identical_to_the_untouched_model(model: PeftModel, untouched: Tensor) -> None:
+    before = run(model)
+    with model.disable_adapter():
+        assert torch.equal(run(model), untouched)
+    assert torch.equal(run(model), before)
+    assert not torch.allclose(before, untouched, atol=0.1)
+
+
+def test_deleting_an_inactive_adapter_leaves_the_active_one(model: PeftModel) -> None:
+    before = run(model)
+    model.delete_adapter("two")
+    assert torch.equal(run(model), before)
+    assert "two" not in model.peft_config
+    assert not any("two" in layer.s0_state or "two" in layer.scales for layer in state_layers(model))
+
+
+def test_deleting_the_active_adapter_activates_another(model: PeftModel) -> None:
+    want = run(with_states(effective(model, "two")))
+    with pytest.warns(UserWarning, match="Setting active adapter to two"):
+        model.delete_adapter("one")
+    torch.testing.assert_close(run(model), want)
+
+
+@pytest.mark.filterwarnings("ignore:Adapter one was active")
+def test_deleting_activates_another_adapter_on_its_own_layers() -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(layers=[0]), "one")
+    model.add_adapter("two", S0AdapterConfig(layers=[2]))
+    fill(model, "one")
+    fill(model, "two")
+    model.set_adapter("two")
+    want = run(model)
+    model.set_adapter("one")
+    model.delete_adapter("one")
+    assert torch.equal(run(model), want)
+
+
+@pytest.mark.filterwarnings("ignore:Adapter one was active")
+def test_deleting_the_last_adapter_gives_the_base_model(model: PeftModel, untouched: Tensor) -> None:
+    model.delete_adapter("one")
+    model.delete_adapter("two")
+    assert torch.equal(run(model.base_model.model), untouched)  # PEFT's own wrapper needs an active adapter
+    model.add_adapter("three", S0AdapterConfig())
+    model.set_adapter("three")
+    fill(model, "three")
+    assert not torch.allclose(run(model), untouched, atol=0.1)
+
+
+def test_unload_gives_back_the_very_same_modules(untouched: Tensor) -> None:
+    base = zoo.make(FAMILY)
+    before = dict(base.named_modules())
+    model = get_peft_model(base, S0AdapterConfig())
+    fill(model)
+    again = model.unload()
+    assert again is base
+    assert dict(again.named_modules()) == before
+    assert torch.equal(run(again), untouched)
+    assert len(state_layers(get_peft_model(again, S0AdapterConfig()))) == 2
+
+
+@pytest.mark.parametrize("merge", ["merge_and_unload", "merge_adapter", "unmerge_adapter"])
+def test_merging_is_refused_and_changes_nothing(model: PeftModel, merge: str) -> None:
+    before = run(model)
+    if merge == "unmerge_adapter":
+        for layer in state_layers(model):
+            with pytest.raises(ConfigError, match="not a weight"):
+                layer.unmerge()
+    else:
+        with pytest.raises(ConfigError, match="not a weight"):
+            getattr(model, merge)()
+    assert torch.equal(run(model), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*multiple adapters")
+def test_a_taken_name_is_refused_rather_than_its_state_overwritten(model: PeftModel) -> None:
+    before = run(model)
+    with pytest.raises(ValueError, match="already exists"):
+        model.add_adapter("one", S0AdapterConfig())
+    with pytest.warns(UserWarning, match="second time"), pytest.raises(ConfigError, match=r"'one'.*already"):
+        get_peft_model(model.get_base_model(), S0AdapterConfig(alpha=7.0), "one")
+    assert torch.equal(run(model), before)
+    assert model.peft_config["one"].alpha == 0.5
+    assert all(layer.scales["one"] is model.peft_config["one"] for layer in state_layers(model))
+
+
+# The last three would be confused with parts of tensor names, or with what nn.ParameterDict calls its own.
+@pytest.mark.filterwarnings("ignore:.*should not be contained in the prefix")
+@pytest.mark.parametrize("name", ["__base__", "", "a.b", "s0_state", "linear_attn", "keys"])
+def test_a_name_that_cannot_be_saved_or_chosen_is_refused(name: str, model: PeftModel) -> None:
+    base = zoo.make(FAMILY)
+    with pytest.raises(ConfigError, match="adapter name"):
+        get_peft_model(base, S0AdapterConfig(), name)
+    assert holds_no_state(base)
+    with pytest.raises(ConfigError, match="adapter name"):
+        model.add_adapter(name, S0AdapterConfig())
+    assert set(model.peft_config) == {"one", "two"}
+
+
+def test_one_config_can_serve_several_adapters_and_models(tmp_path: Path) -> None:
+    config = S0AdapterConfig(alpha=0.5)
+    first = get_peft_model(zoo.make(FAMILY), config, "one")
+    first.add_adapter("two", config)
+    other = get_peft_model(zoo.make("falcon_h1", seed=3), config)
+    first.peft_config["two"].alpha = 2.0
+    assert first.peft_config["one"].alpha == other.peft_config["default"].alpha == 0.5
+    for i, (model, family, seed) in enumerate([(first, FAMILY, 0), (other, "falcon_h1", 3)]):
+        name = model.active_adapter
+        fill(model, name)
+        model.save_pretrained(tmp_path / str(i), selected_adapters=[name])
+        folder = tmp_path / str(i) / ("" if name == "default" else name)
+        assert torch.equal(run(PeftModel.from_pretrained(zoo.make(family, seed=seed), folder)), run(model))
+
+
+# --- Weighted sums ---
+
+
+def test_a_weighted_adapter_combines_effective_states(model: PeftModel) -> None:
+    before = run(model)
+    model.add_weighted_adapter(["one", "two"], [0.25, -2.0], "sum")
+    assert torch.equal(run(model), before)  # not active yet
+    pairs = zip(effective(model, "one"), effective(model, "two"), strict=True)
+    want = [0.25 * a - 2.0 * b for a, b in pairs]
+    for got, expected in zip(effective(model, "sum"), want, strict=True):
+        torch.testing.assert_close(got, expected)
+    model.set_adapter("sum")
+    torch.testing.assert_close(run(model), run(with_states(want)))
+
+
+def test_a_weighted_adapter_covers_the_layers_of_all_its_parts(tmp_path: Path) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(layers=[0]), "one")
+    model.add_adapter("two", S0AdapterConfig(layers=[2]))
+    fill(model, "one")
+    fill(model, "two")
+    model.add_weighted_adapter(["one", "two"], [1.0, 1.0], "sum")
+    model.base_model.set_adapter(["one", "two"])
+    both = run(model)
+    model.set_adapter("sum")
+    torch.testing.assert_close(run(model), both)
+    model.save_pretrained(tmp_path, selected_adapters=["sum"])
+    assert torch.equal(run(PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path / "sum")), run(model))
+
+
+@pytest.mark.parametrize(
+    ("adapters", "weights", "name"),
+    [
+        ([], [], "sum"),
+        (["one"], [1.0, 2.0], "sum"),
+        (["one", "nobody"], [1.0, 1.0], "sum"),
+        (["one", "two"], [1.0, float("nan")], "sum"),
+        (["one", "two"], [1.0, 1.0], "two"),
+        (["one", "two"], [1.0, 1.0], "__base__"),
+    ],
+)
+def test_a_weighted_adapter_that_cannot_be_is_refused(
+    model: PeftModel, adapters: list[str], weights: list[float], name: str
+) -> None:
+    before = run(model)
+    with pytest.raises(ConfigError):
+        model.add_weighted_adapter(adapters, weights, name)
+    assert set(model.peft_config) == {"one", "two"}
+    assert torch.equal(run(model), before)
+
+
+# --- Copies ---
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_a_copy_of_an_active_model_is_equal_and_independent(
+    family: str, duplicate: Callable[[PeftModel], PeftModel]
+) -> None:
+    model = tuned(family, alpha=0.5)
+    before = run(model)
+    twin = duplicate(model)
+    assert torch.equal(run(twin), before)
+    fill(twin, seed=9)
+    twin.peft_config["default"].alpha = 2.0
+    assert torch.equal(run(model), before)
+    twin.peft_config["default"].alpha = 0.5
+    assert not torch.equal(run(twin), before)
+
+
+def test_a_pickled_model_loads_in_a_fresh_process(tmp_path: Path) -> None:
+    model = tuned(FAMILY)
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps((model, IDS, run(model))))
+    code = (
+        "import pickle, sys, torch; model, ids, want = pickle.load(open(sys.argv[1], 'rb'));"
+        "positions = torch.arange(ids.shape[1]).expand(ids.shape);"
+        "got = model(input_ids=ids, position_ids=positions, use_cache=False).logits; assert torch.equal(got, want)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model.pickle"], check=True)
+
+
+# --- Scale ---
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_change_of_alpha_takes_effect_at_once_in_every_mode(family: str, training: bool) -> None:
+    model, half = tuned(family), tuned(family, alpha=0.5)
+    model.train(training)
+    whole = run(model)
+    model.peft_config["default"].alpha = 0.5
+    assert torch.equal(run(model), run(half))
+    assert not torch.allclose(run(model), whole, atol=0.01)
+    model.peft_config["default"].alpha = 0.0
+    assert torch.equal(run(model), run(zoo.make(family)))
+
+
+def test_the_gradient_carries_alpha_in_training_mode() -> None:
+    model = tuned(FAMILY, alpha=0.25).train()
+    twin = with_states([0.25 * layer.s0_state["default"].detach() for layer in state_layers(model)]).train()
+    got = gradients(model, loss(logits(model, IDS), IDS))
+    torch.testing.assert_close(got, 0.25 * gradients(twin, loss(logits(twin, IDS), IDS)))
+
+
+def test_a_normalised_state_has_norm_alpha_per_layer_whatever_its_size() -> None:
+    model = tuned(FAMILY, normalize=True, alpha=1.5)
+    before = run(model)
+    for layer in state_layers(model):
+        assert layer.effective("default").norm().item() == pytest.approx(1.5)
+        layer.s0_state["default"].data *= 1000
+    torch.testing.assert_close(run(model), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_normalised_zero_state_is_zero_and_has_a_finite_gradient(untouched: Tensor) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(normalize=True))
+    assert torch.equal(run(model), untouched)
+    gradient = gradients(model, loss(logits(model, IDS), IDS))
+    assert gradient.isfinite().all()
+
+
+# --- Settings ---
+
+
+def test_only_the_selected_layers_are_tuned() -> None:
+    base = zoo.make(FAMILY)
+    stock_mixer = base.model.layers[2].linear_attn
+    model = get_peft_model(base, S0AdapterConfig(layers=[0]))
+    assert [layer.layer_idx for layer in state_layers(model)] == [0]
+    assert base.model.layers[2].linear_attn is stock_mixer
+
+
+@pytest.mark.parametrize("layers", [[], [0, 0], [1], [99], [-1], [0, 1], ["0"], [0.5], [True], [False], 0, 2, "02", {}])
+def test_layers_that_cannot_be_tuned_are_refused(layers: Any) -> None:
+    base = zoo.make(FAMILY)
+    with pytest.raises(ConfigError, match="layers"):
+        get_peft_model(base, S0AdapterConfig(layers=layers))
+    assert holds_no_state(base)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), -float("inf"), None, "1", True, 10**400, 1 + 0j, [1.0]])
+def test_an_alpha_that_is_no_finite_number_is_refused(alpha: Any) -> None:
+    with pytest.raises(ConfigError, match="alpha"):
+        S0AdapterConfig(alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"init": None},
+        {"init": 3},
+        {"init": ""},
+        {"normalize": "yes"},
+        {"normalize": None},
+        {"modules_to_save": ["norm"]},
+    ],
+)
+def test_other_settings_that_cannot_work_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        S0AdapterConfig(**setting)
+
+
+@pytest.mark.parametrize("stored", [{"alpha": 0.3}, {"alpha": 2.0, "normalize": True}, {"alpha": 0.3, "layers": [2]}])
+@pytest.mark.parametrize("alpha", [1.0, 0.07])
+def test_init_starts_where_the_stored_state_was_deployed(tmp_path: Path, stored: dict[str, Any], alpha: float) -> None:
+    deployed = tuned(FAMILY, **stored)
+    deployed.save_pretrained(tmp_path)
+    config = S0AdapterConfig(init=str(tmp_path), alpha=alpha, layers=stored.get("layers"))
+    model = get_peft_model(zoo.make(FAMILY), config)
+    torch.testing.assert_close(run(model), run(deployed), atol=1e-4, rtol=1e-4)
+    assert all(layer.s0_state["default"].requires_grad for layer in state_layers(model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"alpha": 0}, ConfigError),
+        ({"normalize": True}, ConfigError),
+        ({"layers": [0]}, ConfigError),  # the stored state has another layer too
+        ({"init": "no/such-folder"}, StateMismatchError),
+    ],
+)
+def test_an_init_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str, Any], error: type[S0Error]) -> None:
+    tuned(FAMILY).save_pretrained(tmp_path)
+    base = zoo.make(FAMILY)
+    with pytest.raises(error):
+        get_peft_model(base, S0AdapterConfig(**{"init": str(tmp_path), **settings}))
+    assert holds_no_state(base)
+
+
+def test_init_from_another_base_needs_the_explicit_flag(tmp_path: Path) -> None:
+    tuned(FAMILY).save_pretrained(tmp_path)
+    other = zoo.make(FAMILY, seed=5)
+    with pytest.raises(StateMismatchError, match="allow_other_base"):
+        get_peft_model(other, S0AdapterConfig(init=str(tmp_path)))
+    assert holds_no_state(other)
+    model = get_peft_model(other, S0AdapterConfig(init=str(tmp_path), allow_other_base=True))
+    assert all(layer.s0_state["default"].any() for layer in state_layers(model))
+
+
+# --- Refused models ---
+
+REASONS = {
+    "llama": "no recurrent layer",
+    "mamba": "Mamba-1",
+    "falcon_mamba": "Mamba-1",
+    "zaya": "first token only",
+    "recurrent_gemma": "resets its recurrence",
+    "minimax": "cache of its own",
+    "lfm2": "short convolutions",
+}
+
+
+@pytest.mark.parametrize("family", zoo.REFUSED)
+def test_a_model_that_cannot_be_tuned_is_refused_with_the_true_reason_and_left_alone(family: str) -> None:
+    base = zoo.make(family)
+    before, modules, attributes = run_plain(base), dict(base.named_modules()), set(vars(base))
+    with pytest.raises(UnsupportedModelError, match=REASONS[family]) as refusal:
+        get_peft_model(base, S0AdapterConfig())
+    assert all(name in str(refusal.value) for name in FAMILIES)
+    assert type(base).__name__ in str(refusal.value)
+    assert dict(base.named_modules()) == modules
+    assert set(vars(base)) == attributes
+    assert torch.equal(run_plain(base), before)
+
+
+@torch.no_grad()
+def run_plain(model: nn.Module) -> Tensor:
+    return model(input_ids=IDS, use_cache=False).logits
+
+
+# --- Nothing else in the process changes ---
+
+
+@pytest.fixture(params=KINDS)
+def fresh_kernels(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A family, and its modeling file's globals as they were before any padding met a state in this process."""
+    mixer = next(iter(find_mixers(zoo.make(request.param)).values()))
+    namespace, name = kernel_globals(mixer), recurrence_of(mixer).kernel
+    if getattr(namespace[name], "is_s0_seam", False):
+        monkeypatch.setitem(namespace, name, namespace[name].__wrapped__)
+    else:
+        monkeypatch.setitem(namespace, name, namespace[name])  # to be restored
+    yield request.param, namespace
+
+
+def test_nothing_is_patched_until_padding_meets_a_state(fresh_kernels: tuple[str, dict[str, Any]]) -> None:
+    family, namespace = fresh_kernels
+    stock, (ids, mask) = zoo.make(family), pad([IDS[:1], IDS[1:, :3]], "left")
+    before, globals_before = stock_padded(stock, ids, mask), dict(namespace)
+
+    model = tuned(family)
+    generate(model, IDS)
+    loss(forward(model, IDS).logits, IDS).backward()
+    with model.disable_adapter():
+        logits(model, ids, mask)
+    assert dict(namespace) == globals_before
+
+    logits(model, ids, mask)
+    changed = {name for name in namespace if namespace[name] is not globals_before.get(name)}
+    assert changed == {recurrence_of(state_layers(model)[0].base_layer).kernel}
+    assert torch.equal(stock_padded(stock, ids, mask), before)
+    assert torch.equal(run(stock), run(zoo.make(family)))
+
+
+def stock_padded(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([logits(model, ids, mask).flatten(), generate(model, ids, mask).flatten()])
+
+
+# --- Layers whose forward was replaced ---
+
+
+def replace_forwards(model: PeftModel, forward: Callable[..., Any]) -> None:
+    for layer in state_layers(model):
+        layer.base_layer.forward = types.MethodType(forward, layer.base_layer)
+
+
+def ignores_its_cache(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
+    return hidden_states
+
+
+def skips_its_kernel(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
+    if cache_params is not None:
+        cache_params.get_recurrent_state(mixer.layer_idx)
+    return hidden_states
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("use_cache", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_layer_that_ignores_its_cache_is_refused(family: str, use_cache: bool, padded: bool) -> None:
+    model = tuned(family)
+    ids, mask = pad([IDS[:1], IDS[1:, : 3 if padded else None]], "left")
+    forward(model, ids, mask, use_cache=use_cache)
+    replace_forwards(model, ignores_its_cache)
+    with pytest.raises(EngineError, match=r"tuned state would be ignored.*use_kernels=False"):
+        forward(model, ids, mask, use_cache=use_cache)
+    with model.disable_adapter():
+        forward(model, ids, mask, use_cache=use_cache)
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_a_layer_that_skips_its_kernel_is_refused_where_rows_are_padded(family: str, use_cache: bool) -> None:
+    model, (ids, mask) = tuned(family), pad([IDS[:1], IDS[1:, :3]], "left")
+    replace_forwards(model, skips_its_kernel)
+    with pytest.raises(EngineError, match=r"padding cannot be kept out of the state.*use_kernels=False"):
+        forward(model, ids, mask, use_cache=use_cache)
+
+
+# --- Saving and loading ---
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
+@pytest.mark.parametrize(
+    "settings", [{}, {"alpha": 0.3, "normalize": True}, {"layers": "last", "task_type": "CAUSAL_LM"}]
+)
+def test_a_saved_adapter_loads_bit_equal(
+    family: str, low_cpu_mem_usage: bool, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    if settings.get("layers") == "last":
+        settings = {**settings, "layers": [state_layers(shared(family))[-1].layer_idx]}
+    model = tuned(family, **settings)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(zoo.make(family), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
+    assert torch.equal(run(again), run(model))
+    assert type(again) is type(model)
+    for name in ("alpha", "normalize", "layers"):
+        assert getattr(again.peft_config["default"], name) == getattr(model.peft_config["default"], name)
+    for layer, old in zip(state_layers(again), state_layers(model), strict=True):
+        assert torch.equal(layer.s0_state["default"], old.s0_state["default"])
+        assert layer.s0_state["default"].dtype == torch.float32
+        assert not layer.s0_state["default"].requires_grad
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("default", "s0"), ("s", "state"), ("s0_0", "s0_state_2")])
+@pytest.mark.filterwarnings("ignore:.*should not be contained in the prefix")
+def test_adapters_of_any_name_are_saved_and_loaded_together(names: tuple[str, str], tmp_path: Path) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(alpha=0.5), names[0])
+    model.add_adapter(names[1], S0AdapterConfig(layers=[2]))
+    for seed, name in enumerate(names):
+        fill(model, name, seed=seed)
+    model.save_pretrained(tmp_path)
+    folders = [tmp_path if name == "default" else tmp_path / name for name in names]
+    again = PeftModel.from_pretrained(zoo.make(FAMILY), folders[0], names[0])
+    first = run(again)
+    again.load_adapter(folders[1], names[1])
+    assert torch.equal(run(again), first)
+    for name in names:
+        model.set_adapter(name)
+        again.set_adapter(name)
+        assert torch.equal(run(again), run(model))
+
+
+def test_a_loaded_adapter_can_be_trained_on(tmp_path: Path) -> None:
+    model = tuned(FAMILY)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path, is_trainable=True)
+    assert {name.rpartition(".")[2] for name, weight in again.named_parameters() if weight.requires_grad} == {"default"}
+    fill(again, seed=8)
+    again.save_pretrained(tmp_path)
+    assert torch.equal(run(PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path)), run(again))
+
+
+def test_training_resumes_into_an_adapter_that_exists(tmp_path: Path) -> None:
+    model = tuned(FAMILY)
+    model.save_pretrained(tmp_path)
+    resumed = get_peft_model(zoo.make(FAMILY), S0AdapterConfig())
+    resumed.load_adapter(tmp_path, "default", is_trainable=True)
+    assert torch.equal(run(resumed), run(model))
+
+
+@pytest.mark.filterwarnings("ignore:.*(multiple adapters|second time)")
+def test_a_state_and_a_lora_work_side_by_side() -> None:
+    model = tuned(FAMILY)
+    before = run(model)
+    both = get_peft_model(model.get_base_model(), LoraConfig(target_modules=["in_proj_qkv", "q_proj"], r=2), "second")
+    assert torch.equal(run(both), before)
+    for name, weight in both.named_parameters():
+        weight.requires_grad_("s0_state" in name)
+        if "lora_B" in name:
+            nn.init.normal_(weight)
+    assert not torch.allclose(run(both), before, atol=0.01)
+    assert gradients(both, loss(logits(both, IDS), IDS)).abs().max() > 1e-3
+
+
+def test_the_effective_state_of_a_half_precision_tensor_is_float32() -> None:
+    scale = S0AdapterConfig(alpha=0.5)
+    assert effective_state(torch.ones(2, 2, 2, dtype=torch.float16), scale).dtype == torch.float32
+
+
+def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned(FAMILY).save_pretrained(tmp_path / "best")
+    asked = {}
+
+    def snapshot_download(name: str, **kwargs: Any) -> str:
+        asked.update(kwargs, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    store.read("someone/state", "best", revision="v2", token="secret")
+    assert asked["name"] == "someone/state" and asked["revision"] == "v2" and asked["token"] == "secret"
+    assert "best/adapter_model.safetensors" in asked["allow_patterns"]
+    assert not any(name.endswith(".bin") for name in asked["allow_patterns"])
