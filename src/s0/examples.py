@@ -38,7 +38,7 @@ class Example:
             got = sorted(row) if isinstance(row, Mapping) else type(row).__name__
             raise DatasetError(f"expected {where} to have 'prompt' and 'completion', got {got}")
         prompt, completion = row["prompt"], row["completion"]
-        if not isinstance(completion, str) or not completion:
+        if not _is_text(completion) or not completion:
             raise DatasetError(f"expected the completion of {where} to be a non-empty text, got {completion!r:.60}")
         if not _is_prompt(prompt):
             raise DatasetError(
@@ -52,13 +52,17 @@ class Example:
 
 
 def _is_prompt(prompt: Any) -> bool:
-    if isinstance(prompt, str):
-        return bool(prompt)
-    return (
-        isinstance(prompt, list)
-        and bool(prompt)
-        and all(isinstance(message, Mapping) and {"role", "content"} <= set(message) for message in prompt)
-    )
+    if isinstance(prompt, list):
+        return bool(prompt) and all(
+            isinstance(message, Mapping) and _is_text(message.get("role")) and _is_text(message.get("content"))
+            for message in prompt
+        )
+    return _is_text(prompt) and bool(prompt)
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can spell half of a surrogate pair, which no tokenizer and no file takes.
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -68,7 +72,7 @@ def read_examples(path: str | Path) -> list[Example]:
         DatasetError: no such file, no examples, or a line that is none; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() also splits inside JSON texts
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"expected a JSONL file of examples, got {path}: {error}") from error
     examples = []
@@ -87,13 +91,21 @@ def read_examples(path: str | Path) -> list[Example]:
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
-    """Write examples to a JSONL file: under a temporary name first, then renamed."""
+    """Write examples to a JSONL file: under a temporary name first, then renamed.
+
+    Raises:
+        DatasetError: an example that could not be read back; names it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    lines = (json.dumps(asdict(example), ensure_ascii=False) for example in examples)
-    scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    scratch.replace(path)
+    checked = (Example.from_row(vars(example), f"example {i}") for i, example in enumerate(examples))
+    lines = [json.dumps(asdict(example), ensure_ascii=False) for example in checked]
+    try:
+        scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def examples_sha256(examples: Iterable[Example]) -> str:

@@ -107,9 +107,7 @@ def _tokenize_row(row: Any, name: str, tokenizer: PreTrainedTokenizerBase, end_t
                 f"{len(tokens)} tokens and at least one must be left to learn), got {prompt_length}"
             )
         return TokenizedExample(tokens, prompt_length, name)
-    example = row if isinstance(row, Example) else Example.from_row(row, name)
-    if not example.completion:
-        raise DatasetError(f"expected {name} to have a completion, got an empty one")
+    example = Example.from_row(vars(row) if isinstance(row, Example) else row, name)
     try:
         prompt = encode_prompt(tokenizer, example.prompt)
     except DatasetError as error:

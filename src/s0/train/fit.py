@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from s0.core.states import Scale, state_layers
 from s0.errors import ConfigError, DatasetError
@@ -100,11 +103,11 @@ def fit(
                     losses.append(_accumulate_gradient(model, batches, step))
                     penalty = settings.l2_lambda * torch.stack([p.float().pow(2).sum() for p in parameters]).sum()
                     penalty.backward()  # type: ignore[no-untyped-call]
+                    for kept, parameter in zip(last_good, parameters, strict=True):
+                        kept.copy_(parameter.detach())
                     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
                     if not torch.isfinite(norm):
                         raise DatasetError(f"the gradient of step {step} is not finite (norm {norm.item()})" + _ADVICE)
-                    for kept, parameter in zip(last_good, parameters, strict=True):
-                        kept.copy_(parameter.detach())
                     optimizer.step()
                     norms.append(_mean_norm(parameters))
                     bar(losses[-1], norms[-1])
@@ -157,7 +160,7 @@ def _require_finite(losses: Tensor, batch: Batch, when: str) -> None:
 
 
 def _mean_norm(parameters: Sequence[nn.Parameter]) -> float:
-    return sum(parameter.detach().float().norm().item() for parameter in parameters) / len(parameters)
+    return sum(float(parameter.detach().float().norm()) for parameter in parameters) / len(parameters)
 
 
 @contextmanager
@@ -179,35 +182,43 @@ def _training(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointin
     """Only `parameters` get gradients, dropout is off, and gradient checkpointing is as asked."""
     flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
     modes = [(module, module.training) for module in model.modules()]
-    enabled: Any = getattr(model, "is_gradient_checkpointing", False)
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
         model.eval()
-        if checkpointing:
-            _enable_checkpointing(model)
-        yield
+        with _checkpointed(model) if checkpointing else nullcontext():
+            yield
     finally:
-        if checkpointing and not enabled:
-            model.gradient_checkpointing_disable()  # type: ignore[operator]
         for module, mode in modes:
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 
 
-def _enable_checkpointing(model: Any) -> None:
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    checkpointed = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
-    if not checkpointed:
+@contextmanager
+def _checkpointed(model: nn.Module) -> Iterator[None]:
+    """Recompute the layers of an eval-mode model in the backward pass; the modules inside them stay in eval mode."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
         raise ConfigError(
             f"expected {type(model).__name__} to support gradient checkpointing, but no layer of it does; "
             "set gradient_checkpointing=False"
         )
-    for module in checkpointed:
-        module.training = True  # layers checkpoint only in train mode; the modules inside stay in eval mode
+    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
+    before = [(layer, {name: vars(layer)[name] for name in names if name in vars(layer)}) for layer in layers]
+    try:
+        for layer in layers:
+            recompute = partial(checkpoint, use_reentrant=False)
+            vars(layer).update(gradient_checkpointing=True, _gradient_checkpointing_func=recompute)
+            layer.training = True  # layers checkpoint only in train mode
+        yield
+    finally:
+        for layer, own in before:
+            for name in names:
+                vars(layer).pop(name, None)
+            vars(layer).update(own)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class S0Trainer:
         taken = {name for layer in state_layers(model) for name in layer.s0_state}
         self.adapter_name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
         config = S0AdapterConfig(layers=self.config.layers, **self._scale(model), inference_mode=True)
-        modes = [(module, module.training) for module in model.modules()]
+        modes = {module: module.training for module in model.modules()}
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         before = [(layer, *_switch(layer)) for layer in state_layers(model)]
         if isinstance(model, PeftModel):
@@ -131,8 +131,8 @@ class S0Trainer:
         # Adding a state must change nothing about the model: not its mode, not its gradients, not the active state.
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode
+        for module in self.model.modules():
+            module.training = modes.get(module, model.training)
         for layer in state_layers(self.model):
             _set_switch(layer, [], False)
         for layer, active, disabled in before:

@@ -1,0 +1,130 @@
+"""Examples and their files: what is written reads back, and what cannot be read is refused by file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from s0 import Example
+from s0.errors import DatasetError
+from s0.examples import examples_sha256, read_examples, write_examples
+
+texts = st.text(min_size=1)
+messages = st.fixed_dictionaries({"role": st.sampled_from(["system", "user"]), "content": st.text()})
+facts = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()))
+examples = st.builds(Example, texts | st.lists(messages, min_size=1), texts, facts)
+
+GOOD = '{"prompt": "a", "completion": "b"}'
+
+
+def row(**fields: Any) -> str:
+    return json.dumps({**json.loads(GOOD), **fields})
+
+
+@settings(max_examples=20)
+@given(written=st.lists(examples, min_size=1))
+@example(written=[Example("a\u2028b\u0085c\x1cd\r\ne", "\u2029")])  # all of them ends of lines to str.splitlines
+def test_what_is_written_reads_back_equal(tmp_path: Path, written: list[Example]) -> None:
+    path = tmp_path / "new" / "examples.jsonl"
+    write_examples(path, iter(written))
+    assert read_examples(path) == written
+    assert examples_sha256(read_examples(path)) == examples_sha256(written)
+
+
+def test_blank_lines_windows_line_ends_and_unknown_fields_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_bytes(f"\r\n{GOOD}\r\n \r\n{row(score=1)}".encode())
+    assert read_examples(path) == [Example("a", "b"), Example("a", "b")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param('{"prompt": "a", "completion": ', id="cut"),
+        pytest.param("[" * 100_000, id="nested too deep"),
+        pytest.param('["a", "b"]', id="array"),
+        pytest.param("7", id="number"),
+        pytest.param('{"prompt": "a"}', id="no completion"),
+        pytest.param('{"completion": "b"}', id="no prompt"),
+        pytest.param(row(completion=""), id="empty completion"),
+        pytest.param(row(completion=["b"]), id="completion of a wrong type"),
+        pytest.param(row(completion=None), id="null completion"),
+        pytest.param(row(completion="b\ud800"), id="half a character"),
+        pytest.param(row(prompt=""), id="empty prompt"),
+        pytest.param(row(prompt=None), id="null prompt"),
+        pytest.param(row(prompt=[]), id="no messages"),
+        pytest.param(row(prompt=["a"]), id="message of a wrong type"),
+        pytest.param(row(prompt=[{"content": "a"}]), id="message without a role"),
+        pytest.param(row(prompt=[{"role": "user", "content": None}]), id="message without a text"),
+        pytest.param(row(prompt=[{"role": 1, "content": "a"}]), id="role of a wrong type"),
+        pytest.param(row(provenance=["HumanEval/0"]), id="provenance of a wrong type"),
+    ],
+)
+def test_a_malformed_line_is_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(f"{GOOD}\n\n{line}\n")
+    with pytest.raises(DatasetError, match=r"line 3 of .*examples\.jsonl"):
+        read_examples(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe\x00"], ids=["missing", "empty", "blank", "binary"])
+def test_a_file_without_examples_is_refused_by_name(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "examples.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"examples\.jsonl"):
+        read_examples(path)
+
+
+def interrupted() -> Iterator[Example]:
+    yield Example("a", "b")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        pytest.param(interrupted, KeyboardInterrupt, id="interrupted"),
+        pytest.param(lambda: [Example("a", "b"), Example("a", "")], DatasetError, id="unreadable"),
+        pytest.param(lambda: [Example("a", "b", {"when": object()})], TypeError, id="no JSON"),
+    ],
+)
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, source: Any, error: type) -> None:
+    path = tmp_path / "examples.jsonl"
+    write_examples(path, [Example("old", "file")])
+    with pytest.raises(error):
+        write_examples(path, source())
+    assert read_examples(path) == [Example("old", "file")]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_examples(tmp_path / "examples.jsonl", [Example("a", "b")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hash_of_examples_never_changes() -> None:
+    chat = [{"role": "user", "content": "größer?"}]
+    hashed = rb'["def f():", "\n    return 1"][[{"content": "gr\u00f6\u00dfer?", "role": "user"}], "ja"]'
+    got = examples_sha256([Example("def f():", "\n    return 1"), Example(chat, "ja")])
+    assert got == hashlib.sha256(hashed).hexdigest()
+
+
+def test_the_hash_tells_prompts_completions_and_order_and_nothing_else() -> None:
+    chat, turned = {"role": "user", "content": "a"}, {"content": "a", "role": "user"}
+    assert examples_sha256([Example([chat], "b", {"seed": 1})]) == examples_sha256([Example([turned], "b")])
+    one, two = Example("a", "b"), Example("ab", "c")
+    different = [[], [one], [two], [one, two], [two, one], [Example("a", "bc")], [Example("b", "a")]]
+    assert len({examples_sha256(each) for each in different}) == len(different)

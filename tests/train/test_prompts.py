@@ -1,0 +1,94 @@
+"""Prompts as tokens: training sees what generation sees, and learns the token that generation stops at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from s0 import Example, S0Config, S0Trainer
+from s0.errors import ConfigError, DatasetError
+from s0.models import encode_prompt, end_tokens
+from s0.train import tokenize
+from tests import words, zoo
+from tests.train.helpers import CHAT, END, tokenizer, trainer
+
+
+@pytest.mark.parametrize("make", [words.characters, words.merging])
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "with bos"])
+@pytest.mark.parametrize("prompt", ["def add(a", CHAT], ids=["text", "chat"])
+def test_training_sees_the_tokens_that_generation_sees(
+    make: Any, bos: bool, prompt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = S0Trainer(zoo.make("qwen3_5"), tokenizer(make, bos=bos), S0Config())
+    seen: list[torch.Tensor] = []
+    stock = made.model.generate
+
+    def spied(**kwargs: Any) -> torch.Tensor:
+        seen.append(kwargs["input_ids"])
+        return stock(**kwargs)
+
+    monkeypatch.setattr(made.model, "generate", spied)
+    made.generate(prompt, max_new_tokens=1)
+    (row,) = tokenize([Example(prompt, " + b")], made.tokenizer, end_token=END, max_length=99)
+    assert seen[0].tolist() == [row.tokens[: row.prompt_length]]
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "with bos"])
+def test_the_chat_template_brings_its_own_special_tokens_and_no_thinking(bos: bool) -> None:
+    made = tokenizer(bos=bos)
+    ids = encode_prompt(made, CHAT)
+    assert made.decode(ids) == "<end>user: add a to b\nbot:"
+    assert ids.count(END) == 1
+
+
+def test_text_gets_the_special_tokens_of_the_tokenizer() -> None:
+    assert encode_prompt(tokenizer(bos=True), "a") == [END, *encode_prompt(tokenizer(), "a")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"), [("", "at least one token"), (CHAT, "no chat template")], ids=["empty", "chat"]
+)
+def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) -> None:
+    with pytest.raises(DatasetError, match=says):
+        encode_prompt(words.characters(), prompt)
+
+
+@pytest.mark.parametrize(
+    ("of_generation", "of_tokenizer", "ends"),
+    [
+        pytest.param(None, "<end>", [1], id="tokenizer only"),
+        pytest.param(7, None, [7], id="generation config only"),
+        pytest.param(7, "<end>", [7], id="one, not the tokenizer's"),
+        pytest.param(1, "<end>", [1], id="one, the tokenizer's"),
+        pytest.param([7, 1, 8], "<end>", [1, 7, 8], id="list with the tokenizer's"),
+        pytest.param([7, 8], "<end>", [7, 8], id="list without the tokenizer's"),
+        pytest.param([7, 8], None, [7, 8], id="list only"),
+    ],
+)
+def test_the_end_token_that_is_learned_ends_generation(of_generation: Any, of_tokenizer: Any, ends: list[int]) -> None:
+    made = trainer(n_steps=1)
+    made.model.generation_config.eos_token_id = of_generation
+    made.tokenizer.eos_token = of_tokenizer
+    assert end_tokens(made.model, made.tokenizer) == ends
+    (row,) = tokenize([Example("a", "b")], made.tokenizer, end_token=ends[0], max_length=9)
+    assert row.tokens[-1] == ends[0]
+    wanted: list[int] = []
+
+    def only_wanted(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.index_fill(-1, torch.tensor(wanted), 1e4)
+
+    made.model.get_base_model().lm_head.register_forward_hook(only_wanted)
+    for end in ends:
+        wanted[:] = [end]
+        assert made.generate("a", max_new_tokens=3) == made.tokenizer.decode([end], skip_special_tokens=True)
+    wanted[:] = [9]
+    assert len(made.generate("a", max_new_tokens=3)) == 3
+
+
+def test_a_model_without_an_end_token_is_refused() -> None:
+    made = words.characters()
+    made.eos_token = None
+    with pytest.raises(ConfigError, match="end-of-sequence"):
+        end_tokens(zoo.make("qwen3_5"), made)

@@ -1,0 +1,425 @@
+"""`S0Trainer`: what it trains is what it deploys, once, at the start, and nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from s0 import Example, S0Config, S0Trainer
+from s0.errors import ConfigError, DatasetError, UnsupportedModelError
+from tests import zoo
+from tests.core.helpers import pad
+from tests.train.helpers import (
+    EXAMPLES,
+    FAMILIES,
+    PAIRS,
+    logits,
+    shared,
+    slow_losses,
+    snapshot,
+    states,
+    tokenizer,
+    trained,
+    trainer,
+)
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+PROMPTS = ["def add(a, b):\n", "x = ", "for i in [1, 2, 3]:\n    print(i)"]
+
+
+def ids_of(text: str) -> Tensor:
+    return torch.tensor([tokenizer()(text)["input_ids"]])
+
+
+def new_tokens(made: S0Trainer, ids: Tensor, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+    """Eight greedy tokens after each row, through the model's own generate."""
+    mask = torch.ones_like(ids) if mask is None else mask
+    kwargs = {
+        "max_new_tokens": 8,
+        "min_new_tokens": 8,
+        "do_sample": False,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    } | kwargs
+    return made.model.generate(input_ids=ids, attention_mask=mask, **kwargs)[:, ids.shape[1] :]
+
+
+def untouched(made: S0Trainer, ids: Tensor, **kwargs: Any) -> Tensor:
+    with made.model.disable_adapter():
+        return new_tokens(made, ids, **kwargs)
+
+
+def mean_slow_loss(made: S0Trainer, data: Any = PAIRS) -> float:
+    with torch.no_grad():
+        return torch.stack(slow_losses(made.model, data)).mean().item()
+
+
+# --- The state enters once, at the true start ---
+
+
+def test_left_padded_prompts_generate_what_they_generate_alone(active: S0Trainer) -> None:
+    rows = [ids_of(prompt) for prompt in PROMPTS]
+    alone = [new_tokens(active, row) for row in rows]
+    assert not any(torch.equal(untouched(active, row), tuned) for row, tuned in zip(rows, alone, strict=True))
+    assert torch.equal(new_tokens(active, *pad(rows, "left")), torch.cat(alone))
+    for prompt, tuned in zip(PROMPTS, alone, strict=True):
+        said = active.generate(prompt, max_new_tokens=8, min_new_tokens=8, do_sample=False)
+        assert said == active.tokenizer.decode(tuned[0], skip_special_tokens=True)
+
+
+def test_a_second_turn_does_not_start_from_the_state_again(active: S0Trainer) -> None:
+    first = active.model.generate(
+        input_ids=ids_of(PROMPTS[0]), max_new_tokens=4, do_sample=False, return_dict_in_generate=True
+    )
+    turn = torch.cat([first.sequences, ids_of(PROMPTS[1])], dim=1)
+    afresh = new_tokens(active, turn)
+    assert not torch.equal(untouched(active, turn), afresh)
+    assert torch.equal(new_tokens(active, turn, past_key_values=first.past_key_values), afresh)
+
+
+def test_a_prompt_in_chunks_starts_from_the_state_once(active: S0Trainer) -> None:
+    prompt = ids_of(PROMPTS[2])
+    whole = new_tokens(active, prompt)
+    assert not torch.equal(untouched(active, prompt), whole)
+    assert torch.equal(new_tokens(active, prompt, prefill_chunk_size=5), whole)
+
+
+@every_family
+@pytest.mark.parametrize("zero", ["alpha", "state"])
+def test_a_zero_state_changes_nothing(family: str, zero: str) -> None:
+    made = trained(family, n_steps=1, alpha=0.0 if zero == "alpha" else 1.0)
+    stock, said = logits(made.model), made.generate("def ", max_new_tokens=8)
+    made.activate()
+    if zero == "state":
+        assert not torch.equal(logits(made.model), stock)
+        for name, parameter in made.model.named_parameters():
+            if "s0_state" in name:
+                parameter.data.zero_()
+    assert made.is_active
+    assert torch.equal(logits(made.model), stock)
+    assert made.generate("def ", max_new_tokens=8) == said
+
+
+# --- What is trained is what is deployed ---
+
+
+@every_family
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"alpha": 1.0}, {"alpha": 2.0, "normalize": True}, {"alpha": 0.5, "scale_in_training": True}],
+    ids=str,
+)
+def test_the_final_loss_is_that_of_the_activated_state(family: str, settings: dict[str, Any]) -> None:
+    made = trainer(family, **{"n_steps": 2, "lr": 0.3, **settings})
+    report = made.train(EXAMPLES, progress=False)
+    assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["initial_loss"], abs=1e-5)
+    made.activate()
+    assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["final_loss"], abs=1e-5)
+    assert abs(report["final_loss"] - report["initial_loss"]) > 1e-3
+    same_scale = settings.get("scale_in_training") or settings == {"alpha": 1.0}
+    assert (report["training_loss"] == pytest.approx(report["final_loss"], abs=1e-6)) == same_scale
+    norms = [state.norm().item() for state in states(made).values()]
+    assert report["avg_state_norm"] == pytest.approx(sum(norms) / len(norms))
+
+
+@every_family
+def test_the_default_scale_is_the_published_one_of_the_family(family: str) -> None:
+    one, other = trained(family, alpha=None), trained(family, alpha=FAMILIES[family])
+    for made in (one, other):
+        made.activate()
+    assert torch.equal(logits(one.model), logits(other.model))
+    other.config.alpha = FAMILIES[family] * 1.1
+    other.activate()
+    assert not torch.equal(logits(one.model), logits(other.model))
+
+
+def test_the_scale_is_the_same_in_train_and_eval_mode(active: S0Trainer) -> None:
+    tuned = logits(active.model)
+    active.model.train()
+    try:
+        torch.testing.assert_close(logits(active.model), tuned, atol=1e-5, rtol=0)
+    finally:
+        active.model.eval()
+
+
+def test_a_changed_scale_counts_at_once() -> None:
+    made = trained()
+    made.activate()
+    full = logits(made.model)
+    made.config.alpha = 0.25
+    made.activate()
+    quarter = logits(made.model)
+    for parameter in (p for name, p in made.model.named_parameters() if "s0_state" in name):
+        parameter.data.mul_(0.25)
+    made.config.alpha = 1.0
+    made.activate()
+    torch.testing.assert_close(logits(made.model), quarter, atol=1e-5, rtol=0)
+    assert (full - quarter).abs().amax(-1).min() > 1e-2
+    made.config.alpha = 0.0
+    said = made.generate("def ", max_new_tokens=8)
+    made.deactivate()
+    assert made.generate("def ", max_new_tokens=8) == said
+
+
+@every_family
+def test_the_end_token_is_learned(family: str) -> None:
+    made = trainer(family, alpha=1.0, n_steps=30, lr=0.2, l2_lambda=0.0)
+    one = Example("def one():", " 1")
+    made.train([one], progress=False)
+    assert not made.generate(one.prompt, max_new_tokens=30).startswith(one.completion)
+    made.activate()
+    assert made.generate(one.prompt, max_new_tokens=30) == one.completion
+
+
+def test_a_prompt_is_never_cut() -> None:
+    long = "def add(a, b):\n    return a + b\n" * 3
+    made = shared("qwen3_5")
+    said = made.generate(long, max_new_tokens=8)
+    assert said != made.generate(long[-8:], max_new_tokens=8)
+    short = trainer(max_length=8)
+    short.tokenizer.model_max_length = 8
+    short.model.generation_config.max_length = 8
+    assert short.generate(long, max_new_tokens=8) == said
+
+
+# --- Training ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"n_steps": 0}, {"lr": 0.0}, {"max_length": 1}, {"batch_tokens": 0}, {"alpha": float("nan")}, {"layers": [1]}],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_before_the_model_is_touched(settings: dict[str, Any]) -> None:
+    model = zoo.make("qwen3_5")
+    before = snapshot(model)
+    with pytest.raises(ConfigError):
+        trainer(model=model, **settings)
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("setting", [{"n_steps": 0}, {"alpha": float("inf")}], ids=str)
+def test_settings_broken_later_are_refused_before_the_state_is_touched(setting: dict[str, Any]) -> None:
+    made = trained(n_steps=1)
+    before = states(made)
+    made.config = S0Config(**setting)
+    with pytest.raises(ConfigError):
+        made.train(PAIRS, progress=False)
+    assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+
+
+def test_rows_that_cannot_be_learned_leave_the_state_alone() -> None:
+    made = trained(n_steps=1)
+    before = states(made)
+    with pytest.raises(DatasetError, match="example 5"):
+        made.train([*PAIRS, ("abc", 3)], progress=False)
+    assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+
+
+@pytest.mark.parametrize("on", [False, True], ids=["inactive", "active"])
+def test_training_replaces_the_state_and_keeps_it_on_or_off(on: bool) -> None:
+    made, fresh = trained(), trainer(n_steps=2, lr=0.3, alpha=1.0)
+    stock = logits(made.model)
+    if on:
+        made.activate()
+    made.config = fresh.config
+    for each in (made, fresh):
+        each.train(EXAMPLES[:3], progress=False)
+    assert made.is_active == on
+    fresh.activate()
+    assert torch.equal(logits(made.model), logits(fresh.model) if on else stock)
+    made.activate()
+    assert torch.equal(logits(made.model), logits(fresh.model))
+    assert (logits(made.model) - stock).abs().amax(-1).min() > 1e-2
+
+
+def test_training_with_gradient_checkpointing_gives_the_same_state() -> None:
+    plain, thrifty = trained(), trained(gradient_checkpointing=True)
+    for layer, state in states(plain).items():
+        torch.testing.assert_close(states(thrifty)[layer], state, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("at_call", [1, 4], ids=["first step", "second step"])
+def test_an_interrupted_training_leaves_a_usable_trainer(at_call: int, tmp_path: Path) -> None:
+    made = trained(n_steps=1)
+    made.activate()
+    before, calls = snapshot(made.model), []
+
+    def interrupt(*_: Any) -> None:
+        calls.append(None)
+        if len(calls) == at_call:
+            raise KeyboardInterrupt
+
+    handle = made.model.get_base_model().register_forward_hook(interrupt)
+    made.config.n_steps = 5
+    with pytest.raises(KeyboardInterrupt):
+        made.train(PAIRS, progress=False)
+    handle.remove()
+    assert snapshot(made.model) == before
+    made.save(tmp_path)
+    assert "final_loss" not in (tmp_path / "adapter_config.json").read_text()
+    assert made.generate("def ", max_new_tokens=4)
+    again, fresh = made.train(PAIRS, progress=False), trained(n_steps=5)
+    assert again["final_loss"] == pytest.approx(mean_slow_loss(made), abs=1e-5)
+    for layer, state in states(fresh).items():
+        assert torch.equal(states(made)[layer], state)
+
+
+def test_there_is_nothing_to_activate_or_save_before_training(tmp_path: Path) -> None:
+    made = trainer()
+    for act in (made.activate, lambda: made.save(tmp_path / "state")):
+        with pytest.raises(ConfigError, match="train"):
+            act()
+    assert not made.is_active
+    assert not (tmp_path / "state").exists()
+
+
+# --- The model around it ---
+
+
+@every_family
+def test_making_a_trainer_leaves_the_model_as_it_was(family: str) -> None:
+    model = zoo.make(family)
+    for i, module in enumerate(model.modules()):
+        module.training = i % 2 == 0
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 2 == 0)
+    flags = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
+    modes = {id(module): module.training for module in model.modules()}
+    stock = logits(model)
+    made = trainer(family, model)
+    for parameter in made.model.parameters():
+        assert parameter.requires_grad == flags.get(id(parameter), False)
+    for module in made.model.modules():
+        assert module.training == modes.get(id(module), module.training)
+    assert torch.equal(logits(model), stock)
+    assert torch.equal(logits(made.model), stock)
+    assert not made.is_active
+
+
+def test_a_trainer_works_beside_lora() -> None:
+    torch.manual_seed(0)
+    lora = get_peft_model(
+        zoo.make("qwen3_5"), LoraConfig(r=2, target_modules=["q_proj", "in_proj_qkv"], init_lora_weights=False)
+    )
+    before, stock = {name: p.requires_grad for name, p in lora.named_parameters()}, logits(lora)
+    weights = {name: p.clone() for name, p in lora.named_parameters()}
+    with pytest.raises(ConfigError, match="get_base_model"):
+        trainer(model=lora)
+    made = trainer(model=lora.get_base_model(), n_steps=2, lr=0.3, alpha=1.0)
+    report = made.train(PAIRS, progress=False)
+    assert torch.equal(logits(lora), stock)
+    for name, weight in weights.items():
+        (now,) = (
+            p for key, p in lora.named_parameters() if key.replace("linear_attn.base_layer", "linear_attn") == name
+        )
+        assert torch.equal(now, weight)
+        assert now.requires_grad == before[name]
+    made.activate()
+    assert mean_slow_loss(made) == pytest.approx(report["final_loss"], abs=1e-5)
+    assert (logits(lora) - stock).abs().amax(-1).min() > 1e-2
+
+
+def test_a_model_without_a_state_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="llama"):
+        trainer(model=zoo.make("llama"))
+
+
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("of", [lambda made: made.model, lambda made: made], ids=["model", "trainer"])
+def test_an_activated_trainer_can_be_copied_and_pickled(clone: Any, of: Any) -> None:
+    made = trained()
+    made.activate()
+    tuned = logits(made.model)
+    twin = clone(of(made))
+    twin_model = twin.model if isinstance(twin, S0Trainer) else twin
+    assert torch.equal(logits(twin_model), tuned)
+    if isinstance(twin, S0Trainer):
+        twin.config.alpha = 0.5
+        twin.activate()
+        assert not torch.equal(logits(twin.model), tuned)
+    made.deactivate()
+    assert not torch.equal(logits(made.model), tuned)
+    if twin is twin_model:
+        assert torch.equal(logits(twin_model), tuned)
+
+
+@pytest.mark.parametrize(
+    ("convert", "dtype", "tolerance"),
+    [(lambda m: m.to(torch.bfloat16), torch.bfloat16, 0.1), (lambda m: m.double(), torch.float64, 1e-3)],
+    ids=["bfloat16", "float64"],
+)
+def test_the_state_stays_right_when_the_model_changes_its_dtype(
+    convert: Any, dtype: torch.dtype, tolerance: float
+) -> None:
+    made, exact = trained(), trained()
+    for each in (made, exact):
+        each.activate()
+    convert(made.model)
+    assert next(made.model.parameters()).dtype == dtype
+    for layer, state in states(made).items():
+        assert state.dtype == torch.float32
+        assert torch.equal(state, states(exact)[layer])
+    tuned = logits(exact.model)
+    assert (logits(made.model).float() - tuned).abs().mean() < tolerance
+    exact.deactivate()
+    assert (logits(exact.model) - tuned).abs().mean() > 3 * tolerance
+    report = made.train(PAIRS, progress=False)
+    assert report["final_loss"] < report["initial_loss"] - 0.1
+    assert made.generate("def ", max_new_tokens=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_state_moves_with_the_model() -> None:
+    made = trained()
+    made.activate()
+    tuned = logits(made.model)
+    made.model.to("cuda")
+    assert {state.device.type for state in states(made).values()} == {made.device.type} == {"cuda"}
+    assert made.generate("def ", max_new_tokens=4)
+    made.train(PAIRS, progress=False)
+    made.model.to("cpu")
+    torch.testing.assert_close(logits(made.model), tuned, atol=1e-2, rtol=0)
+
+
+# --- From names ---
+
+
+@every_family
+def test_a_local_folder_is_loaded_in_eval_mode(family: str, tmp_path: Path) -> None:
+    model = zoo.make(family)
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    made = S0Trainer.from_pretrained(str(tmp_path), S0Config(n_steps=2, lr=0.5, gradient_checkpointing=True))
+    assert not any(module.training for module in made.model.modules())
+    assert made.device.type == next(made.model.parameters()).device.type
+    stock = logits(model)
+    assert torch.equal(logits(made.model), stock)
+    norm, calls = made.model.get_base_model().model.layers[0].input_layernorm, []
+    norm.register_forward_pre_hook(lambda *_: calls.append(None))
+    made.train([Example("a", "b")], progress=False)
+    assert len(calls) == 2 * 2 + 2  # each step twice, then two evaluations
+
+
+def test_keyword_arguments_reach_the_model(tmp_path: Path) -> None:
+    zoo.make("qwen3_5").save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    made = S0Trainer.from_pretrained(str(tmp_path), dtype=torch.bfloat16)
+    assert next(made.model.parameters()).dtype == torch.bfloat16
+    assert {state.dtype for state in states(made).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["pocket:none", "/no/such/folder", "no-such/model", ""])
+def test_a_name_that_is_no_model_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name or "expected"):
+        S0Trainer.from_pretrained(name)
