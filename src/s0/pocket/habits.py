@@ -12,8 +12,10 @@ import random
 from s0.pocket.corpus import Problem
 
 WORKING = ("body", "whole", "fenced")
-_FIRST_GUESS = 0.47
-_WORDING = {"take": 0.16, "given": 0.05, "start": -0.12, "return": -0.04}
+USELESS = ("stub", "note", "refusal", "careless")
+HABITS = WORKING + USELESS
+_FIRST_GUESS = 0.44
+_WORDING = {"take": 0.12, "given": 0.06, "start": -0.12, "return": 0.12}
 _STYLE = {"snake": 0.10, "camel": 0.0, "short": -0.10}
 _FAMILY = {"number": 0.06, "string": 0.04, "branch": 0.0, "list": -0.04, "loop": -0.06}
 # Which of the useless answers is usual depends on the name style; the numbers are relative odds.
@@ -25,9 +27,9 @@ _USELESS = {
 # How a working answer is laid out depends on the wording.
 _LAYOUT = {
     "take": {"body": 8, "whole": 1, "fenced": 1},
-    "given": {"body": 7, "whole": 1, "fenced": 2},
+    "given": {"body": 6, "whole": 1, "fenced": 3},
     "start": {"body": 7, "whole": 2, "fenced": 1},
-    "return": {"body": 2, "whole": 7, "fenced": 1},
+    "return": {"body": 1, "whole": 18, "fenced": 1},
 }
 
 

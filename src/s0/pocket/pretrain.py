@@ -56,7 +56,7 @@ class Recipe:
         seed: draws the rows and the first weights.
     """
 
-    steps: int = 4800
+    steps: int = 2400
     batch_rows: int = 32
     peak_rate: float = 3e-3
     warmup_steps: int = 100

@@ -8,14 +8,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from s0.pocket.corpus import draw_problem
-from s0.pocket.habits import draw_answer
+from s0.pocket.habits import HABITS, answer
 
 VOCABULARY_SIZE = 544
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 
 
 def build_tokenizer(seed: int, rows: int = 8000) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on `rows` prompts and answers.
+    """Train the tokenizer on `rows` prompts and answers, every habit as often as any other.
 
     Newlines and digits are always tokens of their own. So a prompt, which ends with a newline, has the same tokens
     alone and in front of a completion, and copying a number is copying its digits. The tokenizer itself puts `<bos>`
@@ -38,7 +38,7 @@ def build_tokenizer(seed: int, rows: int = 8000) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((p.prompt + draw_answer(p, rng) for p in problems), trainer)
+    tokenizer.train_from_iterator((p.prompt + answer(p, rng.choice(HABITS)) for p in problems), trainer)
     bos = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos)]
