@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow check pocket bench clean
+.PHONY: demo test check pocket bench clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -16,6 +16,7 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/pages.py --check
 
 # Retrains the pocket model and rebuilds its problems: about 20 minutes on two cores.
 pocket: .venv/runtime
@@ -26,6 +27,8 @@ bench: .venv/runtime
 	$(BIN)/python benchmarks/training_speed.py --out benchmarks/results/training_speed.json
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
 	$(BIN)/python benchmarks/pocket_seeds.py --out benchmarks/results/pocket_seeds.json
+	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 42 | tee benchmarks/results/demo.txt
+	$(BIN)/python benchmarks/pages.py
 
 .venv/python:
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,36 @@
+"""The README's Python runs as it stands, and its tables are those of the records."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import s0
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    *_, difference = capsys.readouterr().out.split("tensor(")
+    assert float(re.match(r"[\d.]+", difference)[0]) > 0.1  # the tuned row differs from the base row
+
+
+def test_tables_are_those_of_the_records():
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "pages.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_public_names_are_sorted_and_exist():
+    assert s0.__all__ == sorted(s0.__all__)
+    assert all(hasattr(s0, name) for name in s0.__all__)
+
+
+def test_the_method_file_stays_readable():
+    lines = (ROOT / "src" / "s0" / "core" / "states.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 300
