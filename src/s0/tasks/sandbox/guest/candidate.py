@@ -7,7 +7,6 @@ what it likes on the connection. All it can say there is data in answer to a cal
 from __future__ import annotations
 
 import os
-import random
 import sys
 import types
 
@@ -23,7 +22,7 @@ def run(calls: int) -> None:
     message = frames.receive(calls)
     assert isinstance(message, tuple)
     source, entry_point = message
-    random.seed(0)  # a program that draws numbers gets the same verdict every time
+    seed_chance(source)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module  # dataclasses and pickle look the module up by name
     try:
@@ -42,6 +41,17 @@ def run(calls: int) -> None:
         request = frames.receive(calls)
         assert isinstance(request, tuple)
         _answer(calls, function, *request)
+
+
+def seed_chance(source: str) -> None:
+    """Have `source` draw the same numbers in every run: one program, one verdict.
+
+    Only where it mentions `random`, since the import costs more than most programs do.
+    """
+    if "random" in source:
+        import random
+
+        random.seed(0)
 
 
 def _answer(calls: int, function: object, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import builtins
 import os
-import random
 from typing import NoReturn
 
 from s0.tasks.sandbox.guest import codec, frames
+from s0.tasks.sandbox.guest.candidate import seed_chance
 
 _TAMPERED = "killed"
 """Reason where the candidate sends what its side of this code never sends; it is ended for that."""
@@ -41,7 +41,7 @@ def run(verdict: int, calls: int) -> None:
 
 
 def _check(candidate: _Candidate, prompt: str, test: str, entry_point: str) -> str:
-    random.seed(0)  # some tests draw their inputs: the same ones for every program
+    seed_chance(test)  # some tests draw their inputs: the same ones for every program
     names: dict[str, object] = {"__name__": "__test__"}
     try:
         exec(compile(prompt, "<prompt>", "exec"), names)
