@@ -70,9 +70,9 @@ def cache_of(output: Any) -> Any:
     return output.cache_params if "cache_params" in output else output.past_key_values
 
 
-def feed(model: nn.Module, ids: Tensor, sizes: Sequence[int], mask: Tensor | None = None) -> Tensor:
-    """Logits of `ids` fed in consecutive pieces over one cache."""
-    cache, parts, seen = None, [], 0
+def feed(model: nn.Module, ids: Tensor, sizes: Sequence[int], mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    """Logits of `ids` fed in consecutive pieces over one cache, an empty one."""
+    parts, seen = [], 0
     for size in sizes:
         piece = slice(seen, seen + size)
         seen += size

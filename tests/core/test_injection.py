@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import StaticCache
 
 from s0.core.families import FAMILIES, RECURRENCES, family_of, find_mixers, kernel_globals, recurrence_of
 from s0.core.states import state_layers
@@ -166,14 +167,15 @@ def test_a_left_padded_prompt_may_arrive_in_chunks(family: str) -> None:
 
 @every_family
 @torch.no_grad()
-def test_a_cache_that_was_reset_starts_from_the_state_again(family: str) -> None:
+@pytest.mark.parametrize("sizes", [(6,), (1, 1, 4)], ids=["whole", "one-by-one"])
+def test_a_cache_that_was_reset_starts_from_the_state_again(family: str, sizes: tuple[int, ...]) -> None:
     model, ids = shared(family), tokens(1, 6)
-    output = forward(model, ids, use_cache=True)
-    cache_of(output).reset()
-    again = forward(model, ids, cache=cache_of(output), use_cache=True)
+    cache = StaticCache(config=model.config, max_cache_len=16)
+    forward(model, tokens(1, 5, seed=4), cache=cache, use_cache=True)
+    cache.reset()
     with model.disable_adapter():
         stock = logits(model, ids)
-    assert_same(again.logits, logits(model, ids), stock)
+    assert_same(feed(model, ids, sizes, cache=cache), logits(model, ids), stock)
 
 
 # --- A prompt of one token ---
@@ -326,10 +328,10 @@ def test_the_recurrence_starts_from_the_effective_state(family: str, monkeypatch
 @every_family
 def test_left_padded_prompts_generate_what_they_generate_alone(family: str) -> None:
     model, rows = shared(family), [tokens(1, 9, seed=1), tokens(1, 5, seed=2), tokens(1, 2, seed=3)]
-    alone = [generate(model, row) for row in rows]
+    alone = [generate(model, row, n_new=8) for row in rows]
     with model.disable_adapter():
-        assert not any(torch.equal(generate(model, row), tuned_to) for row, tuned_to in zip(rows, alone, strict=True))
-    assert torch.equal(generate(model, *pad(rows, "left")), torch.cat(alone))
+        assert not any(torch.equal(generate(model, row, n_new=8), a) for row, a in zip(rows, alone, strict=True))
+    assert torch.equal(generate(model, *pad(rows, "left"), n_new=8), torch.cat(alone))
 
 
 @every_family

@@ -13,7 +13,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor
 
 from s0 import S0AdapterConfig
-from s0.core.states import state_layers
+from s0.core.states import RowChoice, rows_choose, state_layers
 from s0.errors import ConfigError
 from tests import zoo
 from tests.core.helpers import (
@@ -139,6 +139,18 @@ def test_the_choice_of_rows_ends_with_the_call(qwen: PeftModel) -> None:
     with pytest.raises(ConfigError):
         logits(qwen, ids, adapter_names=["two", "two", BASE])
     assert torch.equal(logits(qwen, ids), before)
+
+
+@torch.no_grad()
+def test_a_choice_of_rows_speaks_to_its_own_model_only(qwen: PeftModel) -> None:
+    other, ids = with_adapters("qwen3_5", one=None, two=None), tokens(2, 6)
+    fill(other, "one", seed=20)
+    want = logits(qwen, ids, adapter_names=["two", "two"])
+    other_before = logits(other, ids)
+    with rows_choose(RowChoice(("two", "two"), frozenset(map(id, state_layers(qwen))))):
+        assert torch.equal(logits(qwen, ids), want)
+        assert torch.equal(logits(other, ids), other_before)
+        assert torch.equal(logits(qwen, ids, adapter_names=["two", "two"]), want)
 
 
 # --- Refusals ---

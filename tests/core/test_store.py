@@ -665,6 +665,15 @@ def test_the_fingerprint_leaves_adapters_out(bench: Bench) -> None:
     assert fingerprint(get_peft_model(lora.get_base_model(), S0AdapterConfig(), "second")) == name
 
 
+def test_the_fingerprint_survives_values_too_small_for_float16() -> None:
+    model = zoo.make(FAMILY)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 10.0 ** torch.linspace(0, -9, weight.numel()).view_as(weight)
+    name = fingerprint(model.to(torch.bfloat16))
+    assert fingerprint(model.half()) == name != fingerprint(zoo.make(FAMILY))
+
+
 def test_the_fingerprint_knows_the_models_size_and_family() -> None:
     base = zoo.make(FAMILY)
     name = fingerprint(base)

@@ -39,6 +39,7 @@ END = 1
 """The end token of both tokenizers."""
 
 CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user speaks first') }}{% endif %}"
     "{{ '<end>' }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'bot:' }}{% endif %}"
     "{% if enable_thinking is not defined or enable_thinking %}{{ ' hm' }}{% endif %}"

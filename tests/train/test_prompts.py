@@ -55,6 +55,12 @@ def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) 
         encode_prompt(words.characters(), prompt)
 
 
+def test_messages_that_the_chat_template_refuses_are_refused_by_name() -> None:
+    row = Example([{"role": "system", "content": "be short"}], "yes")
+    with pytest.raises(DatasetError, match=r"example 0.*the user speaks first"):
+        tokenize([row], tokenizer(), end_token=END, max_length=99)
+
+
 @pytest.mark.parametrize(
     ("of_generation", "of_tokenizer", "ends"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -18,14 +19,19 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
         prompt: text as it is, or messages for the chat template, with thinking off where the template knows it.
 
     Raises:
-        DatasetError: the prompt has no tokens, or it is a list of messages and there is no chat template.
+        DatasetError: the prompt has no tokens, or it is a list of messages and there is no chat template for them.
     """
     if isinstance(prompt, str):
         ids = list(tokenizer(prompt)["input_ids"])
     elif tokenizer.chat_template is None:
         raise DatasetError("expected a text prompt, got messages, but this tokenizer has no chat template; pass text")
     else:
-        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        try:
+            text = tokenizer.apply_chat_template(
+                prompt, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except TemplateError as error:
+            raise DatasetError(f"expected messages that fit the chat template, got {prompt!r:.60}: {error}") from error
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])  # the template has put its own
     if not ids:
         raise DatasetError(f"expected a prompt with at least one token, got {prompt!r:.60}")
