@@ -423,3 +423,17 @@ def test_keyword_arguments_reach_the_model(tmp_path: Path) -> None:
 def test_a_name_that_is_no_model_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name or "expected"):
         S0Trainer.from_pretrained(name)
+
+
+def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trained()
+    before, history = states(made), dict(made._trained or {})
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConfigError("no layer of it can be checkpointed")
+
+    monkeypatch.setattr("s0.train.trainer.fit", refuse)
+    with pytest.raises(ConfigError, match="checkpointed"):
+        made.train(PAIRS, progress=False)
+    assert all(torch.equal(state, before[name]) for name, state in states(made).items())
+    assert made._trained == history

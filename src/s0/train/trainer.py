@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from s0.core import store
 from s0.core.adapter import S0AdapterConfig
 from s0.core.families import find_mixers, plain_name, recurrence_of
 from s0.core.states import StateLayer, state_layers
-from s0.errors import ConfigError
+from s0.errors import ConfigError, UnsupportedModelError
 from s0.models import encode_prompt, end_tokens, load_model
 from s0.train.batches import TrainingData, batches, tokenize
 from s0.train.fit import FitResult, FitSettings, fit
@@ -189,6 +190,7 @@ class S0Trainer:
         Raises:
             DatasetError: a row that cannot be learned from: the state is as before the call. Or a loss that is not
                 finite: it holds the last values with a finite loss.
+            ConfigError, UnsupportedModelError: the model cannot be trained like this: the state is as before.
         """
         settings = self.config.fit_settings()
         rows = list(data)
@@ -203,16 +205,24 @@ class S0Trainer:
         )
         adapter = self._apply_scale()
         states = list(self._states().values())
+        before, history = [state.detach().clone() for state in states], self._trained
         for state in states:
             state.data.zero_()
         self._trained = {
             "settings": asdict(self.config),
             "n_examples": len(rows),
             "tokens_sha256": _tokens_sha256([one.tokens for one in tokenized]),
+            "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
         }
         adapter.training = self._trained
-        with self._alone():
-            result = fit(self.model, micro_batches, states, settings, progress=progress)
+        try:
+            with self._alone():
+                result = fit(self.model, micro_batches, states, settings, progress=progress)
+        except (ConfigError, UnsupportedModelError):  # nothing was learned: keep what was there
+            for state, kept in zip(states, before, strict=True):
+                state.data.copy_(kept)
+            self._trained = adapter.training = history
+            raise
         self._trained |= {"initial_loss": result.losses[0], "final_loss": result.loss_deployed}
         return _summary(result)
 
