@@ -31,9 +31,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import torch
@@ -56,19 +56,14 @@ class Scale(Protocol):
 
 
 def effective_state(raw: Tensor, scale: Scale) -> Tensor:
-    """The state that enters the model: `alpha * S` or `alpha * S / ||S||`, in float32; zero stays zero.
+    """What enters the model, (H, K, V) float32: `alpha * raw`, or `alpha * raw / ||raw||` over the whole layer.
 
-    Args:
-        raw: (H, K, V) the learned tensor of one layer.
-        scale: its alpha and whether the layer's state is normalised (over the whole tensor) first.
+    A raw state of zero stays zero under both.
     """
     state = raw.float()
     if scale.normalize:
         state = state / torch.linalg.vector_norm(state).clamp_min(1e-12)
     return scale.alpha * state
-
-
-# --- Rows choose states ---
 
 
 @dataclass(frozen=True)
@@ -97,11 +92,14 @@ class _RowChoices(threading.local):
 _ROWS = _RowChoices()
 
 
-@contextmanager
-def rows_choose(choice: RowChoice) -> Iterator[None]:
+def rows_choose(choice: RowChoice) -> AbstractContextManager[None]:
     """Within this context, on this thread, row i of a batch starts from the state named `choice.names[i]`."""
-    outer = _ROWS.stack
-    _ROWS.stack = (*outer, choice)
+    return _rows_chosen((*_ROWS.stack, choice))
+
+
+@contextmanager
+def _rows_chosen(stack: tuple[RowChoice, ...]) -> Iterator[None]:
+    outer, _ROWS.stack = _ROWS.stack, stack
     try:
         yield
     finally:
@@ -123,16 +121,10 @@ class RowsUnderCheckpointing:
         chosen = _ROWS.stack
 
         def with_chosen_rows(*inner: Any) -> Any:
-            outer, _ROWS.stack = _ROWS.stack, chosen
-            try:
+            with _rows_chosen(chosen):
                 return function(*inner)
-            finally:
-                _ROWS.stack = outer
 
         return self.checkpoint(with_chosen_rows, *args, **kwargs)
-
-
-# --- Stand-ins for the cache ---
 
 
 class NoCache:
@@ -182,9 +174,6 @@ class SeededCache:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cache, name)
-
-
-# --- The state layer ---
 
 
 class StateLayer(nn.Module, BaseTunerLayer):
@@ -251,25 +240,22 @@ class StateLayer(nn.Module, BaseTunerLayer):
         # A token that comes alone is never a pad, but some models pass a mask for it all the same.
         pads = None if attention_mask is None or n_tokens == 1 else attention_mask == 0
         states = None if begun and pads is None else self._states(batch)
+        mixer = partial(self.base_layer, attention_mask=attention_mask, **kwargs)
         if states is None:
-            return self.base_layer(hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs)
+            return mixer(hidden_states, cache_params=cache_params)
         if cache_params is None and n_tokens == 1:
             # One token would take the single-step kernel, which writes into its state and has no gradient.
             hidden_states = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1)
-            return self._seeded(NoCache(states), hidden_states, None, kwargs)[:, :1]
+            return self._seeded(partial(mixer, attention_mask=None), hidden_states, NoCache(states))[:, :1]
         # Pads must not touch the state, neither where it enters nor in a later chunk of a padded prompt.
         with nullcontext() if pads is None else neutral_at_pads(self.base_layer, pads):
             if begun:
-                return self.base_layer(
-                    hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs
-                )
+                return mixer(hidden_states, cache_params=cache_params)
             start = NoCache(states) if cache_params is None else SeededCache(cache_params, states, n_tokens)
-            return self._seeded(start, hidden_states, attention_mask, kwargs)
+            return self._seeded(mixer, hidden_states, start)
 
-    def _seeded(
-        self, start: NoCache | SeededCache, hidden_states: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
-    ) -> Any:
-        output = self.base_layer(hidden_states, cache_params=start, attention_mask=mask, **kwargs)
+    def _seeded(self, mixer: Callable[..., Any], hidden_states: Tensor, start: NoCache | SeededCache) -> Any:
+        output = mixer(hidden_states, cache_params=start)
         if not start.was_read:
             raise EngineError(
                 f"expected {type(self.base_layer).__name__} to ask its cache for a state to start from, but it did "
@@ -281,7 +267,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
         """(B, H, K, V) effective states of the batch's rows, or None where every row is the base model."""
         if self.disable_adapters:
             return None
-        choice = self._row_choice()
+        choice = next((one for one in reversed(_ROWS.stack) if id(self) in one.layers), None)
         if choice is None:
             active = [self.effective(name) for name in self.active_adapters if name in self.s0_state]
             return reduce(torch.add, active).expand(batch, *self.state_shape) if active else None
@@ -295,9 +281,6 @@ class StateLayer(nn.Module, BaseTunerLayer):
 
     def _device(self) -> torch.device:
         return next(self.base_layer.parameters()).device
-
-    def _row_choice(self) -> RowChoice | None:
-        return next((choice for choice in reversed(_ROWS.stack) if id(self) in choice.layers), None)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateLayer:
         """Move states with the model, but keep them float32 when the model changes its dtype."""
