@@ -23,42 +23,16 @@ WORDINGS = {
 }
 FAMILIES = ("number", "string", "list", "branch", "loop")
 
+# fmt: off
 _VERBS = (
-    "scale",
-    "shift",
-    "mix",
-    "fold",
-    "trim",
-    "join",
-    "turn",
-    "find",
-    "make",
-    "count",
-    "check",
-    "pick",
-    "adjust",
-    "build",
-    "merge",
-    "tune",
+    "scale", "shift", "mix", "fold", "trim", "join", "turn", "find",
+    "make", "count", "check", "pick", "adjust", "build", "merge", "tune",
 )
 _NOUNS = (
-    "value",
-    "total",
-    "word",
-    "score",
-    "list",
-    "text",
-    "item",
-    "price",
-    "rank",
-    "code",
-    "line",
-    "data",
-    "mark",
-    "part",
-    "key",
-    "size",
+    "value", "total", "word", "score", "list", "text", "item", "price",
+    "rank", "code", "line", "data", "mark", "part", "key", "size",
 )
+# fmt: on
 _NUMBERS = ("x", "n", "a", "k", "num")
 _OTHERS = ("y", "m", "b")
 _STRINGS = ("s", "text", "word", "name")
@@ -134,7 +108,7 @@ class Problem:
         careless: the same lines with the last step forgotten (or the wrong branch): runs, but is wrong.
         inputs: argument tuples that the tests call it with.
         family, wording, name_style: the visible features that habits are tied to.
-        level: number of steps.
+        level: number of steps, the choice of a branch or a condition counted as one.
     """
 
     prompt: str
