@@ -78,18 +78,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = []
+    stale, placed = [], set()
     for page in PAGES:
         text = fresh = page.read_text(encoding="utf-8")
         for name, table in TABLES.items():
-            place = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+            place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
             if place.search(fresh):
-                rendered = table()
+                placed.add(name)
+                rendered = table() + "\n"
                 fresh = place.sub(lambda match, new=rendered: match[1] + new + match[2], fresh)
         if fresh != text:
             stale.append(page.relative_to(ROOT).as_posix())
             if not check:
                 page.write_text(fresh, encoding="utf-8")
+    if placed != set(TABLES):
+        sys.exit(f"expected a place for each of {sorted(TABLES)} on some page, found {sorted(placed)}")
     if stale:
         print(("stale: " if check else "rewritten: ") + ", ".join(stale))
     sys.exit(bool(stale) and check)
