@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 import subprocess
 import sys
 import types
@@ -157,6 +158,12 @@ def test_deleting_activates_another_adapter_on_its_own_layers() -> None:
     model.set_adapter("one")
     model.delete_adapter("one")
     assert torch.equal(run(model), want)
+
+
+def test_deleting_activates_nothing_where_nothing_was_active(model: PeftModel, untouched: Tensor) -> None:
+    model.base_model.set_adapter([])
+    model.delete_adapter("two")
+    assert torch.equal(run(model.base_model.model), untouched)
 
 
 @pytest.mark.filterwarnings("ignore:Adapter one was active")
@@ -406,6 +413,15 @@ def test_init_starts_where_the_stored_state_was_deployed(tmp_path: Path, stored:
     assert all(layer.s0_state["default"].requires_grad for layer in state_layers(model))
 
 
+def test_where_training_started_is_history_once_a_state_is_saved(tmp_path: Path) -> None:
+    tuned(FAMILY).save_pretrained(tmp_path / "start")
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(init=str(tmp_path / "start")))
+    fill(model, seed=6)
+    model.save_pretrained(tmp_path / "end")
+    shutil.rmtree(tmp_path / "start")
+    assert torch.equal(run(PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path / "end")), run(model))
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -643,3 +659,8 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
     assert asked["name"] == "someone/state" and asked["revision"] == "v2" and asked["token"] == "secret"
     assert "best/adapter_model.safetensors" in asked["allow_patterns"]
     assert not any(name.endswith(".bin") for name in asked["allow_patterns"])
+    (tmp_path / "best" / store.STATE_FILE).unlink()
+    asked.clear()
+    with pytest.raises(StateMismatchError):
+        S0AdapterConfig.from_pretrained("someone/state", subfolder="best", revision="v3")
+    assert asked["name"] == "someone/state" and asked["revision"] == "v3"

@@ -81,7 +81,10 @@ class S0AdapterConfig(PeftConfig):
     _is_from_file = False  # whether family, state_shapes and fingerprint are claims to check, or to be filled in
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:  # PEFT's check of task_type
+            raise ConfigError(str(error)) from error
         self.peft_type = _S0
         if not store.is_finite_number(self.alpha):
             raise ConfigError(f"expected alpha to be a finite float32 number, got {self.alpha!r}")
@@ -244,9 +247,10 @@ class S0Model(BaseTuner):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; if it was the active one, the first of those left becomes active on all its layers."""
+        was_active = any(adapter_name in layer.active_adapters for layer in state_layers(self.model))
         super().delete_adapter(adapter_name)
         # PEFT asks the first layer which adapter is active now, and that layer may have none left.
-        if self.peft_config and not self.active_adapters:
+        if was_active and self.peft_config and not self.active_adapters:
             self.set_adapter(next(iter(self.peft_config)))
 
     def add_weighted_adapter(self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str) -> None:

@@ -136,6 +136,9 @@ def _read_peft(folder: Path) -> StoredState:
             f"expected the tensors in {folder / STATE_FILE} to have checksum {config.get('checksum')!r}, got "
             f"{checksum(tensors)!r}; the file is damaged or belongs to another {CONFIG_FILE}: copy the folder again"
         )
+    targets = _field(config, "target_modules", (list, NoneType), folder)  # PEFT shortens long lists to name endings
+    if targets is not None and not all(any(f".{name}".endswith(f".{end}") for name in tensors) for end in targets):
+        raise StateMismatchError(f"expected target_modules in {folder} to name the layers, got {targets!r:.80}")
     layers = config.get("layers")
     if layers is not None and not are_distinct_indices(layers):
         raise StateMismatchError(
