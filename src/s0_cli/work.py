@@ -25,7 +25,7 @@ from s0.bench.evaluate import comparison, summary
 from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
-from s0.errors import ConfigError, StateMismatchError
+from s0.errors import ConfigError, SandboxError, StateMismatchError
 from s0.examples import examples_sha256, read_examples
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
@@ -51,7 +51,16 @@ def stage(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def sandbox(unsafe: bool) -> Sandbox:
     """The strongest sandbox of this machine, or none where the user insists."""
-    return Sandbox(UNSAFE) if unsafe else Sandbox()
+    if unsafe:
+        Console(stderr=True).print(
+            "warning: no sandbox. What the model writes can read and change your files, use your network and start "
+            "processes; only the verdicts are protected."
+        )
+        return Sandbox(UNSAFE)
+    try:
+        return Sandbox()
+    except SandboxError as error:
+        raise SandboxError(f"{error}. Here that is the option --unsafe-no-sandbox") from error
 
 
 def demo(model: str, task: str, data: Path | None, out: Path | None, seed: int, unsafe: bool) -> dict[str, Any]:

@@ -156,3 +156,14 @@ def test_a_state_of_another_model_is_refused(steps, tmp_path):
     refused = s0(*asked)
     assert refused.returncode == 1 and "fingerprint" in refused.stderr
     assert s0(*asked, "--allow-other-base").returncode == 0
+
+
+def test_without_a_sandbox_nothing_runs_unless_the_user_insists(steps, monkeypatch):
+    folder, *_ = steps
+    monkeypatch.setattr("s0.tasks.sandbox.backends.BACKENDS", ())
+    asked = ("eval", "--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl")
+    refused = s0(*asked)
+    assert refused.returncode == 1 and "--unsafe-no-sandbox" in refused.stderr and refused.stdout == ""
+    insisted = s0(*asked, "--unsafe-no-sandbox", "--json")
+    assert insisted.returncode == 0 and "warning: no sandbox" in insisted.stderr
+    assert json.loads(insisted.stdout)["final"]["base"]["pass_at_1"]["standard"]["n"] == 4
