@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from s0.errors import DatasetError
+from s0.files import write_text
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,9 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     Raises:
         DatasetError: an example that could not be read back; names it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     checked = (Example.from_row(vars(example), f"example {i}") for i, example in enumerate(examples))
     lines = [json.dumps(asdict(example), ensure_ascii=False) for example in checked]
-    try:
-        scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def examples_sha256(examples: Iterable[Example]) -> str:

@@ -16,6 +16,7 @@ from s0.core.fingerprint import fingerprint
 from s0.decode import Sampling, complete
 from s0.errors import DatasetError
 from s0.examples import Example, write_examples
+from s0.files import write_text
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 
@@ -147,9 +148,8 @@ class _Journal:
                     self.rounds.append(json.loads(line))
                 except ValueError:
                     break  # the last line was cut off when the run was
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [json.dumps(header), *(json.dumps(done) for done in self.rounds)]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
     def add(self, found: dict[str, str]) -> None:
         self.rounds.append(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from s0.files import write_text
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy")
 
@@ -30,8 +31,4 @@ def environment() -> dict[str, Any]:
 
 def write_record(path: str | Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON: under a temporary name first, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
