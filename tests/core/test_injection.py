@@ -14,6 +14,7 @@ from transformers import StaticCache
 
 from s0.core.families import FAMILIES, RECURRENCES, family_of, find_mixers, kernel_globals, recurrence_of
 from s0.core.states import state_layers
+from s0.errors import EngineError
 from tests import zoo
 from tests.core.helpers import (
     assert_same,
@@ -334,22 +335,7 @@ def test_left_padded_prompts_generate_what_they_generate_alone(family: str) -> N
     assert torch.equal(generate(model, *pad(rows, "left"), n_new=8), torch.cat(alone))
 
 
-@every_family
-@pytest.mark.parametrize(
-    ("search", "caching"),
-    [
-        pytest.param({}, {}, id="greedy"),
-        pytest.param({"num_beams": 3, "num_return_sequences": 2}, {}, id="beams"),
-        pytest.param({"do_sample": True, "num_return_sequences": 3, "top_k": 0}, {}, id="sampling"),
-        pytest.param({}, {"cache_implementation": "static"}, id="static-cache"),
-        pytest.param({}, {"prefill_chunk_size": 2}, id="chunked-prefill"),
-    ],
-)
-def test_generate_equals_generate_without_a_cache(family: str, search: dict[str, Any], caching: dict[str, Any]) -> None:
-    if "do_sample" in search and family not in KINDS.values():
-        pytest.skip("sampling differs from greedy search outside the model only; one family of each kind is enough")
-    if family == "mamba2" and "prefill_chunk_size" in caching:
-        pytest.skip("transformers gives a pure Mamba-2 model no cache that a prompt could be fed into in chunks")
+def assert_generates_as_without_a_cache(family: str, search: dict[str, Any], caching: dict[str, Any]) -> None:
     model, ids = shared(family), tokens(2, 5)
 
     def seeded(**kwargs: Any) -> Tensor:
@@ -360,6 +346,27 @@ def test_generate_equals_generate_without_a_cache(family: str, search: dict[str,
     with model.disable_adapter():
         assert not torch.equal(seeded(**caching), want)
     assert torch.equal(seeded(**caching), want)
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("search", "caching"),
+    [
+        pytest.param({}, {}, id="greedy"),
+        pytest.param({"num_beams": 3, "num_return_sequences": 2}, {}, id="beams"),
+        pytest.param({}, {"cache_implementation": "static"}, id="static-cache"),
+        pytest.param({}, {"prefill_chunk_size": 2}, id="chunked-prefill"),
+    ],
+)
+def test_generate_equals_generate_without_a_cache(family: str, search: dict[str, Any], caching: dict[str, Any]) -> None:
+    if family == "mamba2" and "prefill_chunk_size" in caching:
+        pytest.skip("transformers gives a pure Mamba-2 model no cache that a prompt could be fed into in chunks")
+    assert_generates_as_without_a_cache(family, search, caching)
+
+
+@one_family_per_kind
+def test_sampling_with_a_seed_equals_sampling_without_a_cache(family: str) -> None:
+    assert_generates_as_without_a_cache(family, {"do_sample": True, "num_return_sequences": 3, "top_k": 0}, {})
 
 
 @every_family
@@ -426,3 +433,13 @@ def test_a_deep_copy_is_a_model_of_its_own() -> None:
         fill(twin, seed=9)
         assert torch.equal(logits(model, ids), before)
         assert not torch.equal(logits(twin, ids), before)
+
+
+@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear"])
+def test_packed_documents_are_refused_with_a_state_and_left_alone_without(family: str) -> None:
+    model = tuned(family)
+    ids, borders = tokens(1, 8), {"cu_seq_lens_q": torch.tensor([0, 3, 8], dtype=torch.int32)}
+    with pytest.raises(EngineError, match="packed"), torch.no_grad():
+        model(input_ids=ids, use_cache=False, **borders)
+    with model.disable_adapter(), torch.no_grad():
+        model(input_ids=ids, use_cache=False, **borders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import pickle
@@ -105,6 +106,10 @@ def folder(bench: Bench, tmp_path: Path) -> Path:
 def edit_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / CONFIG).read_text())
     config.update(changes)
+    if "checksum" not in changes:  # which covers alpha, normalize and layers: no other check shall hide behind it
+        with contextlib.suppress(Exception):  # values that cannot even be sealed
+            tensors = {store.layer_name(key): value for key, value in load_file(folder / STATE).items()}
+            config["checksum"] = store.checksum(tensors, config)
     (folder / CONFIG).write_text(json.dumps(config))
 
 
@@ -113,7 +118,8 @@ def rewrite(folder: Path, tensors: dict[str, Tensor]) -> None:
     save_file(tensors, folder / STATE, metadata={"format": "pt"})
     names = {key.removeprefix("base_model.model.").removesuffix(".s0_state"): value for key, value in tensors.items()}
     shapes = {name: list(value.shape) for name, value in names.items()}
-    checksum = store.checksum({name: value.float() for name, value in names.items()})
+    config = json.loads((folder / CONFIG).read_text())
+    checksum = store.checksum({name: value.float() for name, value in names.items()}, config)
     edit_config(folder, checksum=checksum, state_shapes=shapes, target_modules=list(names))
 
 
@@ -348,6 +354,15 @@ CONFIG_EDITS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", CONFIG_EDITS.values(), ids=CONFIG_EDITS.keys())
 def test_hostile_metadata_is_refused(bench: Bench, folder: Path, changes: dict[str, Any]) -> None:
     edit_config(folder, **changes)
+    bench.refuses(folder)
+
+
+@pytest.mark.parametrize("changes", [{"alpha": 0.6}, {"normalize": True}, {"layers": [0, 1]}], ids=str)
+def test_a_changed_scale_or_selection_is_refused(bench: Bench, folder: Path, changes: dict[str, Any]) -> None:
+    sealed = json.loads((folder / CONFIG).read_text())["checksum"]
+    edit_config(folder, checksum=sealed, **changes)
+    with pytest.raises(StateMismatchError, match="checksum"):
+        store.read(folder)
     bench.refuses(folder)
 
 
@@ -667,7 +682,7 @@ def test_a_write_that_fails_between_its_files_is_noticed(
         with pytest.raises(Failure):
             store.write(folder, others, config)
     assert sorted(entry.name for entry in folder.iterdir()) == names
-    with pytest.raises(StateMismatchError, match="belongs to another adapter_config"):
+    with pytest.raises(StateMismatchError, match="of another state"):
         store.read(folder)
     bench.refuses(folder)
     store.write(folder, others, config)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
 
@@ -112,7 +112,7 @@ class S0AdapterConfig(PeftConfig):
             )
         described = copy.copy(self)
         if (Path(save_directory) / store.STATE_FILE).is_file():
-            described.checksum = store.checksum_of_file(save_directory)
+            described.checksum = store.checksum_of_file(save_directory, vars(self))
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
@@ -211,7 +211,6 @@ class S0Model(BaseTuner):
             layer.train(target.training)
             self._replace_module(parent, target_name, layer, target)
         layer.add_state(adapter_name, peft_config, self._initial.get(plain_name(current_key)))
-        BaseTunerLayer.set_adapter(layer, layer.active_adapters, inference_mode=peft_config.inference_mode)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from s0.core.families import kernel_globals, recurrence_of
 from s0.errors import EngineError
 
 Kernel = Callable[..., Any]
+_PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
 
 
 class _Call:
@@ -68,6 +69,20 @@ def neutral_at_pads(mixer: nn.Module, padded: Tensor) -> Iterator[None]:
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so padding "
             "cannot be kept out of the state; pad on no side (batch prompts of equal length) or load the model without "
             "replaced layers (use_kernels=False)"
+        )
+
+
+def refuse_packing(kwargs: Mapping[str, Any]) -> None:
+    """Refuse several documents in one row: the kernels would give the state to the first one only.
+
+    Raises:
+        EngineError: `kwargs`, which a model passes to its mixers, mark the borders of packed documents.
+    """
+    borders = [name for name in _PACKING if kwargs.get(name) is not None]
+    if borders:
+        raise EngineError(
+            f"expected one document per row, got packed rows ({', '.join(borders)}): with a tuned state every document "
+            "must start from it, which is not supported; batch the documents as padded rows"
         )
 
 

@@ -41,7 +41,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from s0.core.families import layer_index, recurrence_of
-from s0.core.kernels import neutral_at_pads
+from s0.core.kernels import neutral_at_pads, refuse_packing
 from s0.errors import ConfigError, EngineError
 
 BASE = "__base__"
@@ -169,9 +169,6 @@ class SeededCache:
         buffer: Tensor = self.cache.update_recurrent_state(self.state, layer_idx, state_idx)
         return buffer
 
-    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> None:
-        return None  # a buffer left over from Cache.reset() is not a previous state
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cache, name)
 
@@ -243,6 +240,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
         mixer = partial(self.base_layer, attention_mask=attention_mask, **kwargs)
         if states is None:
             return mixer(hidden_states, cache_params=cache_params)
+        refuse_packing(kwargs)
         if cache_params is None and n_tokens == 1:
             # One token would take the single-step kernel, which writes into its state and has no gradient.
             hidden_states = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1)

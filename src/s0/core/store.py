@@ -8,7 +8,7 @@ A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 
     state_shapes     {layer name: [H, K, V]}
     fingerprint      of the model the state was tuned on (see `s0.core.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
-    checksum         sha256 over names, shapes and values of the tensors
+    checksum         sha256 over the scale, the layers, and the tensors' names, shapes and values
 
 The layout of the published package (`states.safetensors` or `states.pt`, `config.json`, `meta.json`) is read too.
 Files are hostile until checked: no pickle, sizes bounded, every value finite, names and shapes as announced.
@@ -131,11 +131,6 @@ def _read_peft(folder: Path) -> StoredState:
     tensors = _read_layers(folder)
     shapes = _field(config, "state_shapes", dict, folder)
     check_tensors(tensors, shapes, str(folder))
-    if config.get("checksum") != checksum(tensors):
-        raise StateMismatchError(
-            f"expected the tensors in {folder / STATE_FILE} to have checksum {config.get('checksum')!r}, got "
-            f"{checksum(tensors)!r}; the file is damaged or belongs to another {CONFIG_FILE}: copy the folder again"
-        )
     targets = _field(config, "target_modules", (list, NoneType), folder)  # PEFT shortens long lists to name endings
     if targets is not None and not all(any(f".{name}".endswith(f".{end}") for name in tensors) for end in targets):
         raise StateMismatchError(f"expected target_modules in {folder} to name the layers, got {targets!r:.80}")
@@ -144,10 +139,17 @@ def _read_peft(folder: Path) -> StoredState:
         raise StateMismatchError(
             f"expected layers in {folder / CONFIG_FILE} to be distinct layer indices, got {layers!r:.80}"
         )
+    alpha, normalize = _finite(config, "alpha", folder), _field(config, "normalize", bool, folder)
+    if config.get("checksum") != checksum(tensors, config):
+        raise StateMismatchError(
+            f"expected the state and scale in {folder} to have checksum {config.get('checksum')!r}, got "
+            f"{checksum(tensors, config)!r}; a file is damaged, edited or of another state: copy the folder again, and "
+            "set another alpha after loading"
+        )
     return StoredState(
         tensors=tensors,
-        alpha=_finite(config, "alpha", folder),
-        normalize=_field(config, "normalize", bool, folder),
+        alpha=alpha,
+        normalize=normalize,
         layers=None if layers is None else tuple(layers),
         family=_field(config, "family", str, folder),
         fingerprint=_field(config, "fingerprint", str, folder),
@@ -327,9 +329,9 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
 # --- Writing ---
 
 
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over the sorted names, shapes and little-endian float32 values."""
-    digest = hashlib.sha256()
+def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """sha256 over the scale and layers in `config`, then the sorted names, shapes and little-endian float32 values."""
+    digest = hashlib.sha256(json.dumps([config.get(name) for name in ("alpha", "normalize", "layers")]).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}:{list(tensor.shape)}:".encode())
@@ -337,9 +339,9 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def checksum_of_file(folder: str | Path) -> str:
-    """`checksum` of the tensors in a state folder that PEFT wrote."""
-    return checksum(_read_layers(Path(folder)))
+def checksum_of_file(folder: str | Path, config: Mapping[str, Any]) -> str:
+    """`checksum` of the tensors in a state folder that PEFT wrote, with the config it is about to write."""
+    return checksum(_read_layers(Path(folder)), config)
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -351,7 +353,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, 
         config: the adapter's config as PEFT serialises it; the checksum is added here.
     """
     keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = {**config, "checksum": checksum(tensors)}
+    described = {**config, "checksum": checksum(tensors, config)}
     _write_files(Path(path), {STATE_FILE: keyed, CONFIG_FILE: described})
 
 
