@@ -6,7 +6,6 @@ import pytest
 
 from s0 import load_model, tasks
 from s0.bench import CollectSettings, DemoSettings, collect, evaluate, run_demo
-from s0.bench import collect as collect_function
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
 from s0.tasks.sandbox import Sandbox
@@ -71,7 +70,7 @@ def test_rounds_of_other_settings_are_not_taken_over(pocket, sandbox, task, tmp_
 
 def test_nothing_is_collected_from_final_problems(pocket, task, tmp_path):
     with pytest.raises(DatasetError, match="final"):
-        collect_function(*pocket, task, task.split("final"), tmp_path / "e.jsonl", SETTINGS)
+        collect(*pocket, task, task.split("final"), tmp_path / "e.jsonl", SETTINGS)
 
 
 def test_answers_hold_both_verdicts_of_the_same_completion(pocket, sandbox, task):
