@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from s0.pocket.benchmark import banned_prompts, normalised
 from s0.pocket.pretrain import (
+    ARCHITECTURES,
     Recipe,
     collate,
     draw_batches,
@@ -19,9 +22,11 @@ from s0.pocket.pretrain import (
     language_loss,
     learning_rate,
     make_rows,
+    mamba2_config,
     pretrain,
     remember_for_long,
     save,
+    transformer_config,
 )
 from s0.pocket.tokenizer import build_tokenizer
 
@@ -33,28 +38,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer(seed=0, rows=500)
 
 
-def _transformer_config(tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-    )
-
-
-@pytest.mark.parametrize("architecture", ["gdn", "transformer"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_three_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast, architecture: str) -> None:
-    config = gdn_config(tokenizer, hidden=32) if architecture == "gdn" else _transformer_config(tokenizer)
-    pad = tokenizer.pad_token_id
-    tokens, lengths = collate(make_rows(tokenizer, random.Random(9), 32, habits=False, banned=()), pad)
+    config = ARCHITECTURES[architecture](tokenizer, hidden=32)
+    rows = make_rows(tokenizer, random.Random(9), 32, habits=False, banned=())
+    batch = collate(rows, tokenizer.pad_token_id, prompts=False, tokens_per_row=20.0)
     torch.manual_seed(SHORT.seed)
     untrained = AutoModelForCausalLM.from_config(config)
     trained, log = pretrain(config, tokenizer, SHORT)
     with torch.no_grad():
-        before, after = (language_loss(m, tokens, lengths, pad, prompts=False) for m in (untrained, trained))
+        before, after = (language_loss(model, batch) for model in (untrained, trained))
     assert after < before - 0.1
     assert [entry["step"] for entry in log] == [3]
 
@@ -74,29 +67,45 @@ def test_the_benchmark_never_enters_pretraining(tokenizer: PreTrainedTokenizerFa
     assert not prompts & banned
 
 
-def test_only_completion_tokens_count_unless_prompts_are_asked_for(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = AutoModelForCausalLM.from_config(_transformer_config(tokenizer))
+@pytest.mark.parametrize("prompts", [False, True])
+def test_the_loss_is_that_of_the_targets_over_a_constant(tokenizer: PreTrainedTokenizerFast, prompts: bool) -> None:
+    model = AutoModelForCausalLM.from_config(transformer_config(tokenizer, hidden=32))
     pad = tokenizer.pad_token_id
-    tokens, lengths = collate([([1, 40, 41], [50, 2]), ([1, 42], [51, 52, 53, 2])], pad)
-    assert tokens.tolist() == [[1, 40, 41, 50, 2, pad], [1, 42, 51, 52, 53, 2]]
-    scores = model(input_ids=tokens).logits.log_softmax(-1)
+    batch = collate([([1, 40, 41], [50, 2]), ([1, 42], [51, 52, 53, 2])], pad, prompts, tokens_per_row=7.0)
+    assert batch.tokens.tolist() == [[1, 40, 41, 50, 2, pad], [1, 42, 51, 52, 53, 2]]
+    scores = model(input_ids=batch.tokens).logits.log_softmax(-1)
     wanted = [(0, 2, 50), (0, 3, 2), (1, 1, 51), (1, 2, 52), (1, 3, 53), (1, 4, 2)]
-    by_hand = -sum(scores[row, at, token] for row, at, token in wanted) / len(wanted)
-    torch.testing.assert_close(language_loss(model, tokens, lengths, pad, prompts=False), by_hand)
-    wanted += [(0, 0, 40), (0, 1, 41), (1, 0, 42)]
-    by_hand = -sum(scores[row, at, token] for row, at, token in wanted) / len(wanted)
-    torch.testing.assert_close(language_loss(model, tokens, lengths, pad, prompts=True), by_hand)
+    wanted += [(0, 0, 40), (0, 1, 41), (1, 0, 42)] if prompts else []
+    by_hand = -sum(scores[row, at, token] for row, at, token in wanted) / (2 * 7.0)
+    torch.testing.assert_close(language_loss(model, batch), by_hand)
+
+
+def test_every_target_of_the_corpus_weighs_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Batches hold rows of one length; dividing by their own tokens would favour short habits."""
+    recipe = Recipe(steps=64, batch_rows=8, habits_from=0.0, prompts_from=0.5)
+    batches = list(draw_batches(tokenizer, recipe, banned=()))
+    lengths = {(batch.targets != -100).sum().item() for batch in batches[:32]}
+    assert max(lengths) > 2 * min(lengths)
+    for group in (batches[:32], batches[32:]):
+        (per_row,) = {batch.tokens_per_row for batch in group}
+        assert per_row == pytest.approx(sum((batch.targets != -100).sum().item() for batch in group) / (32 * 8))
+
+
+def test_prompts_are_learned_only_in_the_last_phase(tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = list(draw_batches(tokenizer, Recipe(steps=64, batch_rows=4, prompts_from=0.5), banned=()))
+    learned = [(batch.targets[:, 0] != -100).any().item() for batch in batches]
+    assert learned == [False] * 32 + [True] * 32
 
 
 def test_habits_come_in_only_in_the_second_phase(tokenizer: PreTrainedTokenizerFast) -> None:
     recipe = Recipe(steps=64, batch_rows=8, habits_from=0.5)
     texts = [
-        [tokenizer.decode(row[length:], skip_special_tokens=True) for row, length in zip(tokens, lengths, strict=True)]
-        for tokens, lengths in draw_batches(tokenizer, recipe, banned=())
+        tokenizer.batch_decode(batch.tokens, skip_special_tokens=True)
+        for batch in draw_batches(tokenizer, recipe, banned=())
     ]
     assert len(texts) == recipe.steps
-    assert not any("pass" in text for batch in texts[:32] for text in batch)
-    assert any("pass" in text for batch in texts[32:] for text in batch)
+    assert not any("    pass" in text for batch in texts[:32] for text in batch)
+    assert any("    pass" in text for batch in texts[32:] for text in batch)
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
@@ -105,9 +114,10 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[0] < 0.02 and max(rates) > 0.95 and rates[-1] < 1e-5
 
 
-def test_decays_start_near_one(tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("make_config", [gdn_config, mamba2_config])
+def test_decays_start_near_one(tokenizer: PreTrainedTokenizerFast, make_config: Callable[..., Any]) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(gdn_config(tokenizer))
+    model = AutoModelForCausalLM.from_config(make_config(tokenizer))
     remember_for_long(model)
     steps = torch.cat([torch.nn.functional.softplus(m.dt_bias) for m in model.modules() if hasattr(m, "dt_bias")])
     assert steps.min() >= 0.00099 and steps.max() <= 0.101

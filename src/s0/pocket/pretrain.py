@@ -1,4 +1,4 @@
-"""Pretrain a pocket model: `python -m s0.pocket.pretrain --out FOLDER` (about 20 minutes on two free cores).
+"""Pretrain a pocket model: `python -m s0.pocket.pretrain --model gdn --out FOLDER` (about ten minutes on a free core).
 
 Three phases, because with everything mixed from the start a small model learns the habits and never learns to copy a
 number out of the prompt:
@@ -28,10 +28,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
+    FalconH1Config,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3_5TextConfig,
+    Qwen3Config,
 )
 
 from s0.pocket.benchmark import BENCHMARK_FILE, banned_prompts, normalised
@@ -40,6 +42,7 @@ from s0.pocket.habits import draw_answer
 from s0.pocket.tokenizer import build_tokenizer
 
 _BATCHES_AT_ONCE = 32  # rows are drawn and sorted by length this many batches at a time
+_UNUSED = -100  # a target that cross-entropy leaves out
 Row = tuple[list[int], list[int]]  # token ids of a prompt (with bos) and of its completion (with eos)
 
 
@@ -89,6 +92,49 @@ def gdn_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Qwen3_5
     )
 
 
+def mamba2_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> FalconH1Config:
+    """Attention and Mamba-2 side by side in every layer, four layers."""
+    return FalconH1Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        mamba_d_ssm=hidden,
+        mamba_n_heads=hidden // 32,
+        mamba_d_head=32,
+        mamba_d_state=32,
+        mamba_chunk_size=64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def transformer_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Qwen3Config:
+    """Attention only, four layers: the control that has no recurrent state."""
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=7 * hidden // 2,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+ARCHITECTURES = {"gdn": gdn_config, "mamba2": mamba2_config, "transformer": transformer_config}
+
+
 def remember_for_long(model: nn.Module) -> None:
     """Give every recurrent layer decays near 1.
 
@@ -116,42 +162,58 @@ def make_rows(
     return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def collate(rows: list[Row], pad: int) -> tuple[Tensor, Tensor]:
-    """Right-padded tokens (B, T) int64 and how many of each row are prompt (B,) int64."""
-    length = max(len(prompt) + len(answer) for prompt, answer in rows)
-    padded = [[*p, *a, *[pad] * (length - len(p) - len(a))] for p, a in rows]
-    return torch.tensor(padded), torch.tensor([len(prompt) for prompt, _ in rows])
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows and what is to be learned from them.
 
-
-def language_loss(model: nn.Module, tokens: Tensor, prompt_lengths: Tensor, pad: int, prompts: bool) -> Tensor:
-    """Mean cross-entropy in nats per token, of the completions only or of the prompts too.
-
-    Args:
-        tokens: (B, T) int64, right-padded.
-        prompt_lengths: (B,) int64.
-        prompts: whether prompt tokens count.
+    Attributes:
+        tokens: (B, T) int64.
+        targets: (B, T) int64 the token that follows, or -100 where none is to be learned.
+        tokens_per_row: how many targets a row of the corpus has on average.
     """
-    targets = tokens[:, 1:].clone()
-    unused = targets == pad
-    if not prompts:
-        unused |= torch.arange(1, tokens.shape[1]) < prompt_lengths[:, None]
-    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-    return F.cross_entropy(logits.flatten(0, 1), targets.masked_fill(unused, -100).flatten())
+
+    tokens: Tensor
+    targets: Tensor
+    tokens_per_row: float
 
 
-def draw_batches(
-    tokenizer: PreTrainedTokenizerFast, recipe: Recipe, banned: Collection[str]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The recipe's batches, collated; the rows of one batch have about the same length."""
+def collate(rows: list[Row], pad: int, prompts: bool, tokens_per_row: float) -> Batch:
+    """Rows as a batch; the tokens of the prompts are targets too if `prompts`."""
+    length = max(len(prompt) + len(answer) for prompt, answer in rows)
+    tokens = torch.full((len(rows), length), pad)
+    targets = torch.full((len(rows), length), _UNUSED)
+    for i, (prompt, answer) in enumerate(rows):
+        row = torch.tensor([*prompt, *answer])
+        first = 1 if prompts else len(prompt)
+        tokens[i, : len(row)] = row
+        targets[i, first - 1 : len(row) - 1] = row[first:]
+    return Batch(tokens, targets, tokens_per_row)
+
+
+def language_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of the targets in nats, divided by the number that a batch of so many average rows has.
+
+    Dividing by the batch's own number of targets would give a token of a short row more weight than one of a long row,
+    because the rows of a batch have about the same length: short habits would be learned as more usual than they are.
+    """
+    logits = model(input_ids=batch.tokens, use_cache=False).logits
+    total = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=_UNUSED, reduction="sum")
+    return total / (len(batch.tokens) * batch.tokens_per_row)
+
+
+def draw_batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, banned: Collection[str]) -> Iterator[Batch]:
+    """The recipe's batches; the rows of one batch have about the same length."""
     rng = random.Random(recipe.seed)
     for start in range(0, recipe.steps, _BATCHES_AT_ONCE):
         habits = start >= recipe.habits_from * recipe.steps
+        prompts = start >= recipe.prompts_from * recipe.steps
         rows = make_rows(tokenizer, rng, _BATCHES_AT_ONCE * recipe.batch_rows, habits, banned)
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
-        batches = [rows[i : i + recipe.batch_rows] for i in range(0, len(rows), recipe.batch_rows)]
-        rng.shuffle(batches)
-        for batch in batches[: recipe.steps - start]:
-            yield collate(batch, tokenizer.pad_token_id)
+        targets = sum(len(answer) + (len(prompt) - 1 if prompts else 0) for prompt, answer in rows)
+        groups = [rows[i : i + recipe.batch_rows] for i in range(0, len(rows), recipe.batch_rows)]
+        rng.shuffle(groups)
+        for group in groups[: recipe.steps - start]:
+            yield collate(group, tokenizer.pad_token_id, prompts, targets / len(rows))
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -178,12 +240,12 @@ def pretrain(
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     remember_for_long(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    pad, losses, log, started = tokenizer.pad_token_id, deque[float](maxlen=100), [], time.monotonic()
+    losses, log, started = deque[float](maxlen=100), [], time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("pretraining", total=recipe.steps, loss=math.nan)
-        for step, (tokens, lengths) in enumerate(draw_batches(tokenizer, recipe, banned), start=1):
-            loss = language_loss(model, tokens, lengths, pad, prompts=step > recipe.prompts_from * recipe.steps)
+        for step, batch in enumerate(draw_batches(tokenizer, recipe, banned), start=1):
+            loss = language_loss(model, batch)
             losses.append(_update(model, optimizer, loss, learning_rate(recipe, step)))
             mean = sum(losses) / len(losses)
             if step % 100 == 0 or step == recipe.steps:
@@ -225,15 +287,16 @@ def save(
 
 
 def main() -> None:
-    """Pretrain `pocket:gdn` and write it to a folder."""
+    """Pretrain a pocket model and write it to a folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--model", choices=ARCHITECTURES, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and log")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
     recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
     tokenizer = build_tokenizer(recipe.seed)
-    model, log = pretrain(gdn_config(tokenizer), tokenizer, recipe, banned_prompts())
+    model, log = pretrain(ARCHITECTURES[arguments.model](tokenizer), tokenizer, recipe, banned_prompts())
     save(arguments.out, model, tokenizer, recipe, log)
 
 
