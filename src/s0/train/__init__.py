@@ -1,6 +1,6 @@
 """Training: examples to batches, one loop for every method, and `S0Trainer` on top."""
 
-from s0.train.batches import Batch, TrainingData, batches, tokenize
+from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.fit import FitResult, FitSettings, fit, mean_loss
 from s0.train.trainer import S0Config, S0Trainer
 
@@ -11,8 +11,10 @@ __all__ = [
     "S0Config",
     "S0Trainer",
     "TrainingData",
+    "TrainingSet",
     "batches",
     "fit",
     "mean_loss",
+    "prepare",
     "tokenize",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.errors import DatasetError, UnsupportedModelError
 from s0.examples import Example
-from s0.models import encode_prompt
+from s0.models import encode_prompt, end_tokens
 
 TrainingData = Iterable[tuple[str, int] | Example | Mapping[str, Any]]
 """(text, prompt length in tokens) pairs, Examples, or rows with `prompt` and `completion` (a `datasets.Dataset`)."""
@@ -66,6 +67,41 @@ class Batch:
         targets = self.targets.to(logits.device)
         token_losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=-100)  # (B, P)
         return token_losses.sum(1) / (targets != -100).sum(1)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training data ready for the loop of any method.
+
+    Attributes:
+        batches: right-padded micro-batches, together all examples.
+        n_examples: how many there are.
+        tokens_sha256: identifies the token sequences, in order.
+    """
+
+    batches: list[Batch]
+    n_examples: int
+    tokens_sha256: str
+
+
+def prepare(
+    data: TrainingData, model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_tokens: int
+) -> TrainingSet:
+    """Tokenise and batch `data` as every method learns from it, the token that ends generation included.
+
+    Args:
+        data: see `TrainingData`.
+        model: says which token ends generation.
+        tokenizer: the model's.
+        max_length: in tokens; longer rows are refused, never cut.
+        batch_tokens: rows x longest row of a micro-batch.
+
+    Raises:
+        DatasetError: see `tokenize`.
+    """
+    rows = tokenize(data, tokenizer, end_token=end_tokens(model, tokenizer)[0], max_length=max_length)
+    digest = hashlib.sha256(repr([row.tokens for row in rows]).encode()).hexdigest()
+    return TrainingSet(batches(rows, pad_token=tokenizer.pad_token_id or 0, max_tokens=batch_tokens), len(rows), digest)
 
 
 def tokenize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from s0.core.families import find_mixers, plain_name, recurrence_of
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.models import encode_prompt, end_tokens, load_model
-from s0.train.batches import TrainingData, batches, tokenize
+from s0.train.batches import TrainingData, prepare
 from s0.train.fit import FitResult, FitSettings, fit
 
 
@@ -193,15 +192,12 @@ class S0Trainer:
             ConfigError, UnsupportedModelError: the model cannot be trained like this: the state is as before.
         """
         settings = self.config.fit_settings()
-        rows = list(data)
-        tokenized = tokenize(
-            rows,
+        learned = prepare(
+            data,
+            self.model,
             self.tokenizer,
-            end_token=end_tokens(self.model, self.tokenizer)[0],
             max_length=self.config.max_length,
-        )
-        micro_batches = batches(
-            tokenized, pad_token=self.tokenizer.pad_token_id or 0, max_tokens=self.config.batch_tokens
+            batch_tokens=self.config.batch_tokens,
         )
         adapter = self._apply_scale()
         states = list(self._states().values())
@@ -210,14 +206,14 @@ class S0Trainer:
             state.data.zero_()
         self._trained = {
             "settings": asdict(self.config),
-            "n_examples": len(rows),
-            "tokens_sha256": _tokens_sha256([one.tokens for one in tokenized]),
+            "n_examples": learned.n_examples,
+            "tokens_sha256": learned.tokens_sha256,
             "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
         }
         adapter.training = self._trained
         try:
             with self._alone():
-                result = fit(self.model, micro_batches, states, settings, progress=progress)
+                result = fit(self.model, learned.batches, states, settings, progress=progress)
         except (ConfigError, UnsupportedModelError):  # nothing was learned: keep what was there
             for state, kept in zip(states, before, strict=True):
                 state.data.copy_(kept)
@@ -321,10 +317,6 @@ def _switch(layer: StateLayer) -> tuple[list[str], bool]:
 def _set_switch(layer: StateLayer, active: list[str], disabled: bool) -> None:
     layer._active_adapter = list(active)
     layer._disable_adapters = disabled
-
-
-def _tokens_sha256(rows: list[list[int]]) -> str:
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def _summary(result: FitResult) -> dict[str, float]:
