@@ -1,28 +1,27 @@
-"""The one training loop, for anything with trainable parameters: states, LoRA, prefixes.
+"""Training anything with trainable parameters: states, LoRA, prefixes, one alone or several side by side.
 
 Each step sees the whole training set: the loss is the mean over examples of each example's mean completion loss, so it
-does not depend on how the examples are split into micro-batches. Adam; L2 on the trained tensors; gradient-norm clip.
+does not depend on how the examples are split into micro-batches, or the micro-batches over processes. Adam; L2 on the
+trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from s0.core.states import Scale, state_layers
-from s0.errors import ConfigError, DatasetError
+from s0.core.states import state_layers
+from s0.errors import ConfigError
 from s0.train.batches import Batch
+from s0.train.checkpoint import Checkpoint
+from s0.train.learning import Learning
+from s0.train.loop import mean_of, run
+from s0.train.modes import unscaled
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class FitSettings:
         grad_clip: largest gradient norm.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         scale_in_training: train with the deployed scale (the paper's Algorithm 1) instead of 1 (the published code).
+        patience: stop when the loss on the selection examples has not improved for so many steps, and keep the tensors
+            of the best step; None trains all steps.
     """
 
     n_steps: int = 20
@@ -44,6 +45,7 @@ class FitSettings:
     grad_clip: float = 1.0
     gradient_checkpointing: bool = False
     scale_in_training: bool = False
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         if type(self.n_steps) is not int or self.n_steps < 1:
@@ -54,6 +56,8 @@ class FitSettings:
                 raise ConfigError(f"expected {name} to be a finite number of at least {lowest}, got {value!r}")
         if self.lr == 0 or self.grad_clip == 0:
             raise ConfigError("expected lr and grad_clip above 0: nothing would be learned")
+        if self.patience is not None and (type(self.patience) is not int or self.patience < 1):
+            raise ConfigError(f"expected patience to be None or a whole number of at least 1, got {self.patience!r}")
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,51 @@ class FitResult:
 
     Attributes:
         losses: the mean completion loss before each step, in nats per token, without the L2 term.
-        loss_after: the same after the last step, at the scale used in training.
+        loss_after: the same with the tensors as they are left, at the scale used in training.
         loss_deployed: the same at the deployed scale.
         norms: the mean norm of the trained tensors after each step.
+        best_step: the number of steps after which the tensors were as they are left.
+        select_losses: with patience, the mean completion loss of the selection examples after each step, at the scale
+            used in training.
     """
 
     losses: tuple[float, ...]
     loss_after: float
     loss_deployed: float
     norms: tuple[float, ...]
+    best_step: int
+    select_losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One of several that learn side by side in one model.
+
+    Attributes:
+        state: the adapter name of the state that its rows start from.
+        parameters: tensors of that state, one per layer.
+        settings: its own; `n_steps`, `gradient_checkpointing` and `scale_in_training` are the same for all.
+    """
+
+    state: str
+    parameters: Sequence[nn.Parameter]
+    settings: FitSettings
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one of several learners fared.
+
+    Attributes:
+        losses: the mean completion loss before each step, in nats per token. A learner whose loss or gradient was not
+            finite is dropped there: its last loss is inf or nan, and its tensors have the last good values.
+        norms: the mean norm of its tensors after each step.
+        kept: copies of its tensors, by the number of steps they have learned.
+    """
+
+    losses: tuple[float, ...]
+    norms: tuple[float, ...]
+    kept: Mapping[int, list[Tensor]]
 
 
 def fit(
@@ -79,62 +119,84 @@ def fit(
     parameters: Sequence[nn.Parameter],
     settings: FitSettings,
     *,
+    select: Sequence[Batch] = (),
+    checkpoint: Checkpoint | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Train `parameters` in place on all of `batches` at every step.
 
     `requires_grad` of every parameter, train / eval mode and the scale of states are restored afterwards, also when
-    something goes wrong. Dropout is off, as in generation.
+    something goes wrong. Dropout is off, as in generation. In several processes, see `s0.train.processes`, each takes a
+    share of `batches` and all end with the same tensors.
+
+    Args:
+        model: with the tensors in it, as it is to compute.
+        batches: all training examples.
+        parameters: what is trained.
+        settings: how.
+        select: the selection examples that `settings.patience` looks at.
+        checkpoint: where to keep what is needed to go on. With one, Ctrl-C and SIGTERM end the training after the
+            micro-batch at hand with KeyboardInterrupt or SystemExit, the parameters as the last whole step left them.
+        progress: show a bar on stderr.
 
     Raises:
         DatasetError: a loss or gradient is not finite; names the example, and the parameters keep the last values
             that gave a finite loss.
+        ConfigError: settings or a model that cannot be trained so; a checkpoint of another training.
+        StateMismatchError: a damaged checkpoint.
+        CheckpointError: a checkpoint that cannot be written; the parameters are as the last whole step left them.
     """
-    optimizer = torch.optim.Adam(parameters, lr=settings.lr)
-    last_good = [parameter.detach().clone() for parameter in parameters]
-    losses: list[float] = []
-    norms: list[float] = []
-    scale = nullcontext() if settings.scale_in_training else unscaled(model)
-    with _training(model, parameters, settings.gradient_checkpointing), _bar(settings.n_steps, progress) as bar:
-        try:
-            with scale:
-                for step in range(settings.n_steps):
-                    optimizer.zero_grad()
-                    losses.append(_accumulate_gradient(model, batches, step))
-                    penalty = settings.l2_lambda * torch.stack([p.float().pow(2).sum() for p in parameters]).sum()
-                    penalty.backward()  # type: ignore[no-untyped-call]
-                    for kept, parameter in zip(last_good, parameters, strict=True):
-                        kept.copy_(parameter.detach())
-                    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
-                    if not torch.isfinite(norm):
-                        raise DatasetError(f"the gradient of step {step} is not finite (norm {norm.item()})" + _ADVICE)
-                    optimizer.step()
-                    norms.append(_mean_norm(parameters))
-                    bar(losses[-1], norms[-1])
-                loss_after = mean_loss(model, batches)
-            loss_deployed = mean_loss(model, batches)
-        except DatasetError:
-            with torch.no_grad():
-                for kept, parameter in zip(last_good, parameters, strict=True):
-                    parameter.copy_(kept)
-            raise
-        finally:
-            optimizer.zero_grad()
-    return FitResult(tuple(losses), loss_after, loss_deployed, tuple(norms))
+    if bool(select) != (settings.patience is not None):
+        raise ConfigError(
+            f"expected selection examples with patience and only then, got {len(select)} batches of them and patience "
+            f"{settings.patience}"
+        )
+    one = Learning(parameters, settings)
+    with run(model, [one], batches, checkpoint, progress, select=select) as loop:
+        with nullcontext() if settings.scale_in_training else unscaled(model):
+            loop.learn()
+            best_step = one.take_best()
+            loss_after = loop.mean_loss(batches)
+        loss_deployed = loop.mean_loss(batches)
+    return FitResult(
+        tuple(one.losses), loss_after, loss_deployed, tuple(one.norms), best_step, tuple(one.select_losses)
+    )
 
 
-_ADVICE = "; the last values with a finite loss are kept: lower lr, or leave the example out"
+def fit_together(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    learners: Sequence[Learner],
+    *,
+    keep_at: Sequence[int] = (),
+    checkpoint: Checkpoint | None = None,
+    progress: bool = True,
+) -> list[Course]:
+    """Train several states in place, each as `fit` would train it alone, side by side in one forward pass.
 
+    Every micro-batch is repeated once per learner, so it takes the memory of so many times its rows. A learner whose
+    loss or gradient is not finite is dropped and the others go on. What is restored afterwards, several processes and
+    interruptions are as with `fit`.
 
-def _accumulate_gradient(model: nn.Module, batches: Sequence[Batch], step: int) -> float:
-    n_examples, total = sum(len(batch.names) for batch in batches), 0.0
-    for batch in batches:
-        losses = batch.losses(model)
-        _require_finite(losses, batch, f"step {step}")
-        loss = losses.sum() / n_examples
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    return total
+    Args:
+        model: with all the states on it.
+        batches: all training examples.
+        learners: at least one; no two share a state.
+        keep_at: numbers of steps after which every learner's tensors are copied.
+        checkpoint: as with `fit`.
+        progress: show a bar on stderr.
+
+    Raises:
+        DatasetError: no learner is left; says why the last one failed.
+        ConfigError: learners that cannot learn together; otherwise as `fit`.
+        StateMismatchError, CheckpointError: as `fit`.
+    """
+    _require_company(model, learners, keep_at)
+    learning = [Learning(one.parameters, one.settings, one.state) for one in learners]
+    scale = nullcontext() if learners[0].settings.scale_in_training else unscaled(model)
+    with run(model, learning, batches, checkpoint, progress, keep_at=keep_at) as loop, scale:
+        loop.learn()
+    return [Course(tuple(one.losses), tuple(one.norms), one.kept) for one in learning]
 
 
 @torch.no_grad()
@@ -144,92 +206,28 @@ def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
     Raises:
         DatasetError: a loss is not finite; names the example.
     """
-    per_batch = []
-    for batch in batches:
-        losses = batch.losses(model)
-        _require_finite(losses, batch, "evaluation")
-        per_batch.append(losses)
-    return float(torch.cat(per_batch).mean())
+    return mean_of(torch.cat([batch.losses(model) for batch in batches]), batches)
 
 
-def _require_finite(losses: Tensor, batch: Batch, when: str) -> None:
-    finite = torch.isfinite(losses)
-    if not finite.all():
-        row = int((~finite).nonzero()[0, 0])
-        raise DatasetError(f"the loss of {batch.names[row]} is {losses[row].item()} at {when}" + _ADVICE)
-
-
-def _mean_norm(parameters: Sequence[nn.Parameter]) -> float:
-    return sum(float(parameter.detach().float().norm()) for parameter in parameters) / len(parameters)
-
-
-@contextmanager
-def unscaled(model: nn.Module) -> Iterator[None]:
-    """Within this context every state of `model` enters as it is: alpha 1, no normalisation."""
-    scales: dict[int, Scale] = {id(scale): scale for layer in state_layers(model) for scale in layer.scales.values()}
-    before = [(scale, scale.alpha, scale.normalize) for scale in scales.values()]
-    try:
-        for scale in scales.values():
-            scale.alpha, scale.normalize = 1.0, False
-        yield
-    finally:
-        for scale, alpha, normalize in before:
-            scale.alpha, scale.normalize = alpha, normalize
-
-
-@contextmanager
-def _training(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
-    """Only `parameters` get gradients, dropout is off, and gradient checkpointing is as asked."""
-    flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        model.eval()
-        with _checkpointed(model) if checkpointing else nullcontext():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-@contextmanager
-def _checkpointed(model: nn.Module) -> Iterator[None]:
-    """Recompute the layers of an eval-mode model in the backward pass; the modules inside them stay in eval mode."""
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise ConfigError(
-            f"expected {type(model).__name__} to support gradient checkpointing, but no layer of it does; "
-            "set gradient_checkpointing=False"
-        )
-    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
-    before = [(layer, {name: vars(layer)[name] for name in names if name in vars(layer)}) for layer in layers]
-    try:
-        for layer in layers:
-            recompute = partial(checkpoint, use_reentrant=False)
-            vars(layer).update(gradient_checkpointing=True, _gradient_checkpointing_func=recompute)
-            layer.training = True  # layers checkpoint only in train mode
-        yield
-    finally:
-        for layer, own in before:
-            for name in names:
-                vars(layer).pop(name, None)
-            vars(layer).update(own)
-
-
-@contextmanager
-def _bar(n_steps: int, shown: bool) -> Iterator[Any]:
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  norm {task.fields[norm]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task("", total=n_steps, loss=math.nan, norm=0.0)
-        yield lambda loss, norm: progress.update(task, advance=1, loss=loss, norm=norm)
+def _require_company(model: nn.Module, learners: Sequence[Learner], keep_at: Sequence[int]) -> None:
+    if not learners:
+        raise ConfigError("expected at least one learner, got none")
+    names = [one.state for one in learners]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"expected a state of its own for each learner, got {names}")
+    for one in learners:
+        own = {id(layer.s0_state[one.state]) for layer in state_layers(model) if one.state in layer.s0_state}
+        if not own or any(id(parameter) not in own for parameter in one.parameters):
+            raise ConfigError(
+                f"expected the parameters of learner {one.state!r} to be tensors of that state on this model, got "
+                "others: what learners share cannot be trained side by side; train them one by one with fit"
+            )
+        if one.settings.patience is not None:
+            raise ConfigError(f"expected no patience for learner {one.state!r}: use keep_at, and choose afterwards")
+    for name in ("n_steps", "gradient_checkpointing", "scale_in_training"):
+        values = {getattr(one.settings, name) for one in learners}
+        if len(values) > 1:
+            raise ConfigError(f"expected all learners to have the same {name}, got {sorted(values)}")
+    unknown = [steps for steps in keep_at if not 0 <= steps <= learners[0].settings.n_steps]
+    if unknown:
+        raise ConfigError(f"expected keep_at between 0 and n_steps = {learners[0].settings.n_steps}, got {unknown}")

@@ -1,0 +1,147 @@
+"""One learner on its way through the loop: its tensors, its optimiser, what was measured, and how that is resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from s0.errors import StateMismatchError
+
+if TYPE_CHECKING:
+    from s0.train.fit import FitSettings
+
+_SERIES = ("losses", "norms", "select_losses")
+
+
+class Learning:
+    """What one learner has come to.
+
+    Attributes:
+        parameters: what it trains, in place.
+        settings: how.
+        state: the adapter name of the state that its rows start from; None where the model computes as it is.
+        losses: the mean loss before each step, in nats per token; inf or nan where it failed.
+        norms: the mean norm of its tensors after each step.
+        select_losses: of the selection examples, after each step.
+        kept: copies of its tensors, by the number of steps they have learned.
+        failure: why it learns no more, or None.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], settings: FitSettings, state: str | None = None) -> None:
+        self.parameters, self.settings, self.state = list(parameters), settings, state
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.lr)
+        self._last_good = self._copies()
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.select_losses: list[float] = []
+        self.kept: dict[int, list[Tensor]] = {}
+        self.failure: str | None = None
+
+    def step(self, loss: float) -> None:
+        """Update the tensors from their gradients; `loss`, which gave these, is finite."""
+        squares = torch.stack([parameter.float().pow(2).sum() for parameter in self.parameters])
+        penalty = self.settings.l2_lambda * squares.sum()
+        penalty.backward()  # type: ignore[no-untyped-call]
+        self.trust()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip)
+        if not torch.isfinite(norm):
+            self.fail(math.nan, f"the gradient of step {len(self.norms)} is not finite (norm {norm.item()})")
+            return
+        self.optimizer.step()
+        norms = [float(parameter.detach().float().norm()) for parameter in self.parameters]
+        self.losses.append(loss)
+        self.norms.append(sum(norms) / len(norms))
+
+    def fail(self, loss: float, why: str) -> None:
+        """Learn no more, after a loss or gradient that is not finite."""
+        self.losses.append(loss)
+        self.failure = why
+        self.go_back()
+
+    def trust(self) -> None:
+        """Remember the tensors as the last good ones."""
+        _fill(self._last_good, self.parameters)
+
+    def go_back(self) -> None:
+        """Take the last good tensors again."""
+        _fill(self.parameters, self._last_good)
+
+    def keep(self) -> None:
+        """Keep a copy of the tensors as they are after so many steps."""
+        self.kept[len(self.norms)] = self._copies()
+
+    def judge(self, loss: float) -> None:
+        """Keep the tensors if `loss`, of the selection examples, is the lowest so far."""
+        if not self.select_losses or loss < min(self.select_losses):
+            self.kept.clear()
+            self.keep()
+        self.select_losses.append(loss)
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the selection examples have shown no progress for too long."""
+        patience = self.settings.patience
+        return patience is not None and bool(self.kept) and len(self.select_losses) - max(self.kept) >= patience
+
+    def take_best(self) -> int:
+        """Take the tensors that were judged best, or leave those of the last step; returns their number of steps."""
+        if not self.select_losses:
+            return len(self.norms)
+        ((steps, best),) = self.kept.items()
+        _fill(self.parameters, best)
+        return steps
+
+    def _copies(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def progress(self) -> dict[str, Any]:
+        """For a checkpoint: what is no tensor, as JSON. Floats are exact."""
+        series = {name: [value.hex() for value in getattr(self, name)] for name in _SERIES}
+        return {**series, "kept": sorted(self.kept), "failure": self.failure}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint: every tensor that training goes on from, not copied."""
+        lists: dict[str, Sequence[Tensor]] = {"now": self.parameters, "last_good": self._last_good}
+        lists |= {f"after_{steps}": copies for steps, copies in self.kept.items()}
+        named = {f"{name}.{i}": one for name, held in lists.items() for i, one in enumerate(held)}
+        for i, parameter in enumerate(self.parameters):
+            named |= {f"adam.{i}.{name}": one for name, one in self.optimizer.state.get(parameter, {}).items()}
+        return named
+
+    @torch.no_grad()
+    def resume(self, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Become, from a fresh start, what a checkpoint tells of.
+
+        Raises:
+            StateMismatchError: it does not tell of such a learner; the parameters are as they were.
+        """
+        try:
+            for name in _SERIES:
+                setattr(self, name, [float.fromhex(value) for value in progress[name]])
+            self.kept = {int(steps): self._copies() for steps in progress["kept"]}
+            self.failure = progress["failure"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateMismatchError(f"what it tells of a learner is incomplete ({error!r})") from error
+        if self.norms:
+            for one in self.parameters:
+                moments = {"exp_avg": torch.zeros_like(one), "exp_avg_sq": torch.zeros_like(one)}
+                self.optimizer.state[one] = {"step": torch.tensor(0.0), **moments}
+        mine = self.tensors()
+        if _forms(mine) != _forms(tensors):
+            raise StateMismatchError("its tensors are not those of this learner")
+        for name, tensor in mine.items():
+            tensor.copy_(tensors[name])
+
+
+@torch.no_grad()
+def _fill(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -1,0 +1,72 @@
+"""The model as it is while it trains, put back afterwards: scale of states, gradients, dropout, recomputation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from s0.core.states import RowsUnderCheckpointing, Scale, state_layers
+from s0.errors import ConfigError
+
+
+@contextmanager
+def unscaled(model: nn.Module) -> Iterator[None]:
+    """Within this context every state of `model` enters as it is: alpha 1, no normalisation."""
+    scales: dict[int, Scale] = {id(scale): scale for layer in state_layers(model) for scale in layer.scales.values()}
+    before = [(scale, scale.alpha, scale.normalize) for scale in scales.values()]
+    try:
+        for scale in scales.values():
+            scale.alpha, scale.normalize = 1.0, False
+        yield
+    finally:
+        for scale, alpha, normalize in before:
+            scale.alpha, scale.normalize = alpha, normalize
+
+
+@contextmanager
+def training(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
+    """Only `parameters` get gradients, dropout is off, and gradient checkpointing is as asked."""
+    flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        model.eval()
+        with _checkpointed(model) if checkpointing else nullcontext():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _checkpointed(model: nn.Module) -> Iterator[None]:
+    """Recompute the layers of an eval-mode model in the backward pass; the modules inside them stay in eval mode."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise ConfigError(
+            f"expected {type(model).__name__} to support gradient checkpointing, but no layer of it does; "
+            "set gradient_checkpointing=False"
+        )
+    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
+    before = [(layer, {name: vars(layer)[name] for name in names if name in vars(layer)}) for layer in layers]
+    try:
+        for layer in layers:
+            recompute = RowsUnderCheckpointing(partial(checkpoint, use_reentrant=False))
+            vars(layer).update(gradient_checkpointing=True, _gradient_checkpointing_func=recompute)
+            layer.training = True  # layers checkpoint only in train mode
+        yield
+    finally:
+        for layer, own in before:
+            for name in names:
+                vars(layer).pop(name, None)
+            vars(layer).update(own)
