@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 
-from s0 import Example, S0Config, S0Trainer
-from s0.errors import ConfigError, DatasetError, UnsupportedModelError
+from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
+from s0.core.states import RowsUnderCheckpointing, state_layers
+from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
+from s0.train import ScaleChoice
+from s0.train.scale import LADDER
 from tests import zoo
 from tests.core.helpers import pad
 from tests.train.helpers import (
@@ -31,6 +37,7 @@ from tests.train.helpers import (
 )
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
+SELECT = [Example("def mul(a, b):\n", "    return a * b\n"), Example("def two():\n", "    return 2\n")]
 PROMPTS = ["def add(a, b):\n", "x = ", "for i in [1, 2, 3]:\n    print(i)"]
 
 
@@ -187,6 +194,358 @@ def test_a_prompt_is_never_cut() -> None:
     short.tokenizer.model_max_length = 8
     short.model.generation_config.max_length = 8
     assert short.generate(long, max_new_tokens=8) == said
+
+
+# --- The scale is chosen ---
+
+
+def auto(family: str = "qwen3_5", model: nn.Module | None = None, **settings: Any) -> S0Trainer:
+    """A trainer whose scale was chosen; not active."""
+    made = trainer(family, model, **{"n_steps": 2, "lr": 0.3, "alpha": "auto", **settings})
+    made.train(EXAMPLES, select=SELECT, progress=False)
+    return made
+
+
+def deployed(made: S0Trainer) -> float:
+    return made.model.peft_config[made.adapter_name].alpha
+
+
+@every_family
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_scale_with_the_lowest_loss_on_select_examples_is_deployed(
+    family: str, normalize: bool, tmp_path: Path
+) -> None:
+    made = trainer(family, n_steps=3, lr=0.3, alpha="auto", normalize=normalize)
+    report = made.train(EXAMPLES, select=SELECT, progress=False)
+    told = made.training["scale"]
+    by_hand = []
+    for alpha in told["alphas"]:
+        made.config.alpha = alpha
+        made.activate()
+        by_hand.append(mean_slow_loss(made, SELECT))
+    made.deactivate()
+    assert list(told["values"]) == pytest.approx(by_hand, abs=2e-6)
+    assert set(LADDER) <= set(told["alphas"])
+    best = min(range(1, len(by_hand)), key=by_hand.__getitem__)
+    assert report["alpha"] == told["alpha"] == told["alphas"][best]
+    assert report["select_final_loss"] == pytest.approx(by_hand[best], abs=2e-6)
+    assert report["select_initial_loss"] == pytest.approx(by_hand[0], abs=2e-6)
+    assert told["helps"] == (report["select_final_loss"] < report["select_initial_loss"])
+    made.config.alpha = "auto"
+    made.activate()
+    assert deployed(made) == told["alpha"]
+    assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["final_loss"], abs=2e-6)
+    assert normalize or abs(report["final_loss"] - report["training_loss"]) > 1e-4 or told["alpha"] == 1.0
+    made.save(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["alpha"] == told["alpha"]
+    again = trainer(family)
+    again.load(tmp_path)
+    assert again.config.alpha == told["alpha"]
+    again.config.alpha = "auto"  # as chosen
+    again.activate()
+    assert torch.equal(logits(again.model), logits(made.model))
+
+
+def test_the_state_is_trained_as_with_any_other_scale() -> None:
+    plain = trainer(n_steps=2, lr=0.3, alpha=0.07)
+    report, chosen = plain.train(EXAMPLES, select=SELECT, progress=False), auto()
+    assert all(torch.equal(state, states(plain)[layer]) for layer, state in states(chosen).items())
+    for name in ("initial_loss", "training_loss", "avg_state_norm", "select_initial_loss"):
+        assert chosen.training[name] == report[name]
+    assert (report["alpha"], "scale" in plain.training) == (0.07, False)
+    plain.activate()
+    assert report["select_final_loss"] == pytest.approx(mean_slow_loss(plain, SELECT), abs=2e-6)
+
+
+def test_the_choice_is_kept_and_a_number_set_later_counts() -> None:
+    made = auto()
+    chosen = deployed(made)
+    assert made.config.alpha == "auto"
+    for alpha, wanted in ((0.5, 0.5), (None, FAMILIES["qwen3_5"]), ("auto", chosen)):
+        made.config.alpha = alpha
+        made.activate()
+        assert deployed(made) == wanted
+    made.config.alpha = 0.5
+    made.train(PAIRS, progress=False)
+    made.config.alpha = "auto"
+    with pytest.raises(ConfigError, match="train again"):
+        made.activate()
+
+
+def test_a_scale_that_does_not_help_is_said_so() -> None:
+    made = trainer(n_steps=6, lr=0.3, alpha="auto")
+    report = made.train([Example("x = ", "1111")], select=[Example("x = ", "bbb")], progress=False)
+    told = made.training["scale"]
+    assert told["helps"] is False
+    assert report["alpha"] == told["alpha"] > 0
+    assert report["select_final_loss"] >= report["select_initial_loss"]
+
+
+def test_a_scale_chosen_by_other_means_can_be_set(tmp_path: Path) -> None:
+    given = S0Config(n_steps=2, lr=0.3, alpha=1.0)
+    made = trainer()
+    made.config = given
+    choice = ScaleChoice(0.4, True, "pass rate", (0.0, 0.4), (0.1, 0.2))
+    with pytest.raises(ConfigError, match="train"):
+        made.set_scale(choice)
+    made.train(EXAMPLES, select=SELECT, progress=False)
+    with pytest.raises(ConfigError, match="finite"):
+        made.set_scale(ScaleChoice(float("nan"), True, "pass rate", (), ()))
+    assert deployed(made) == 1.0
+    made.set_scale(choice)
+    made.activate()
+    assert (deployed(made), made.config.alpha, given.alpha) == (0.4, 0.4, 1.0)
+    made.save(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (saved["alpha"], saved["training"]["alpha"], saved["training"]["scale"]["by"]) == (0.4, 0.4, "pass rate")
+    assert not {"final_loss", "select_final_loss"} & set(saved["training"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [({"alpha": "auto"}, "select"), ({"patience": 2}, "select"), ({"alpha": "auto", "patience": 2}, "select")],
+    ids=str,
+)
+def test_nothing_is_chosen_without_select_examples(settings: dict[str, Any], match: str) -> None:
+    made = trained(n_steps=1)
+    before, history = states(made), made.training
+    made.config = S0Config(**settings)
+    with pytest.raises(ConfigError, match=match):
+        made.train(PAIRS, progress=False)
+    with pytest.raises(DatasetError, match="select data"):
+        made.train(PAIRS, select=[], progress=False)
+    assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+    assert made.training == history
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [({"alpha": "auto", "scale_in_training": True}, "before training"), ({"alpha": "best"}, "'auto'")],
+    ids=str,
+)
+def test_a_choice_that_cannot_be_made_is_refused(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        trainer(**settings)
+
+
+# --- What is kept ---
+
+
+def test_the_account_of_a_training_is_whole_and_plain_json(tmp_path: Path) -> None:
+    made = trainer(n_steps=4, lr=0.3, alpha="auto", patience=10)
+    report = made.train(EXAMPLES, select=SELECT, progress=False)
+    made.save(tmp_path)
+    told = json.loads((tmp_path / "adapter_config.json").read_text(), parse_constant=pytest.fail)["training"]
+    assert {name: told[name] for name in report} == report
+    assert told["settings"] == {**told["settings"], "alpha": "auto", "n_steps": 4, "patience": 10}
+    assert [len(told[name]) for name in ("losses", "norms", "select_losses")] == [4, 4, 4]
+    assert told["losses"][0] == report["initial_loss"]
+    assert 0 <= told["best_step"] <= 4
+    assert (told["n_examples"], told["n_select"]) == (len(EXAMPLES), len(SELECT))
+    assert told["tokens_sha256"] != told["select_tokens_sha256"]
+    assert "interrupted" not in told
+    assert set(told["versions"]) == {"s0-tuning", "torch", "transformers", "peft"}
+
+
+def test_patience_keeps_the_best_state() -> None:
+    made = trainer(n_steps=30, lr=0.5, alpha=1.0, patience=2)
+    report = made.train(EXAMPLES, select=[Example("zyx", "qqq")], progress=False)
+    told = made.training
+    assert len(told["losses"]) < 30
+    shorter = trainer(n_steps=max(1, told["best_step"]), lr=0.5, alpha=1.0)
+    shorter.train(EXAMPLES, progress=False)
+    if told["best_step"] == 0:
+        assert report["avg_state_norm"] == 0
+    else:
+        assert all(torch.equal(state, states(shorter)[layer]) for layer, state in states(made).items())
+
+
+def test_the_number_of_parameters_is_that_of_the_state() -> None:
+    assert trainer().n_parameters == 2 * 4 * 8 * 16
+    assert trainer(layers=[0]).n_parameters == 4 * 8 * 16
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_among_several_processes_the_first_one_writes(rank: int, tmp_path: Path, monkeypatch: Any) -> None:
+    made = trained(n_steps=1)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: rank)
+    made.save(tmp_path / "state")
+    assert (tmp_path / "state").exists() == (rank == 0)
+
+
+# --- Interruptions ---
+
+
+def interrupt_at(made: S0Trainer, call: int) -> Callable[[], None]:
+    """Raises KeyboardInterrupt in the model's forward pass of that number, until what this returns is called."""
+    calls: list[None] = []
+
+    def interrupt(*_: Any) -> None:
+        calls.append(None)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+
+    return made.model.get_base_model().register_forward_hook(interrupt).remove
+
+
+@pytest.mark.parametrize("alpha", [1.0, "auto"])
+def test_an_interrupted_training_goes_on_from_its_checkpoint(alpha: Any, tmp_path: Path) -> None:
+    settings = {"n_steps": 5, "lr": 0.3, "alpha": alpha}
+    whole, made = trainer(**settings), trainer(**settings)
+    wanted = whole.train(EXAMPLES, select=SELECT, progress=False)
+    file = tmp_path / "checkpoint"
+    stop = interrupt_at(made, 4)
+    with pytest.raises(KeyboardInterrupt):
+        made.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1, progress=False)
+    stop()
+    assert made.training["interrupted"] is True
+    assert file.exists()
+    made.save(tmp_path / "state")
+    assert json.loads((tmp_path / "state" / "adapter_config.json").read_text())["training"]["interrupted"] is True
+    for change in ({"select": SELECT[:1]}, {"select": SELECT, "data": EXAMPLES[:4]}):
+        with pytest.raises(ConfigError, match="another"):
+            trainer(**settings).train(**{"data": EXAMPLES, **change}, checkpoint=file, progress=False)
+    other = trained()
+    before, history = states(other), other.training
+    other.config = S0Config(**{**settings, "normalize": True})
+    with pytest.raises(ConfigError, match="normalize"):
+        other.train(EXAMPLES, select=SELECT, checkpoint=file, progress=False)
+    assert all(torch.equal(state, before[layer]) for layer, state in states(other).items())
+    assert other.training == history
+    again = trainer(**settings)
+    assert again.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1, progress=False) == wanted
+    assert all(torch.equal(state, states(whole)[layer]) for layer, state in states(again).items())
+    assert again.training == whole.training
+    assert not file.exists()
+
+
+def test_a_damaged_checkpoint_leaves_the_state_alone(tmp_path: Path) -> None:
+    made = trained()
+    before, history = states(made), made.training
+    (tmp_path / "checkpoint").write_bytes(b"no checkpoint")
+    with pytest.raises(StateMismatchError):
+        made.train(EXAMPLES, checkpoint=tmp_path / "checkpoint", progress=False)
+    assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+    assert made.training == history
+    assert made.model.peft_config[made.adapter_name].training == history
+
+
+def test_a_training_without_a_finite_loss_leaves_the_state_alone() -> None:
+    made = auto()
+    before, history, alpha = states(made), made.training, deployed(made)
+    norm = made.model.get_base_model().model.norm
+    weight = norm.weight.detach().clone()
+    norm.weight.data.fill_(float("nan"))
+    with pytest.raises(DatasetError, match="nan"):
+        made.train(PAIRS, select=SELECT, progress=False)
+    norm.weight.data.copy_(weight)
+    assert made.training == history
+    assert deployed(made) == alpha
+    assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+
+
+def test_a_training_cut_short_while_its_scale_is_chosen_counts_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(n_steps=2, lr=0.3, alpha="auto")
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConfigError("no scale today")
+
+    monkeypatch.setattr("s0.train.trainer.choose_scale", refuse)
+    with pytest.raises(ConfigError, match="no scale today"):
+        made.train(EXAMPLES, select=SELECT, progress=False)
+    assert made.training["interrupted"] is True
+    assert all(state.any() for state in states(made).values())
+    assert not made.is_active
+
+
+# --- Taking a state off ---
+
+
+@every_family
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_last_trainer_to_go_gives_the_base_model_back(family: str, checkpointing: bool) -> None:
+    model = zoo.make(family)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 2 == 0)
+    before, stock = snapshot(model), logits(model)
+    attributes, keys, modules = set(vars(model)), list(model.state_dict()), list(model.named_modules())
+    one, other = trained(family, model), trained(family, model, layers=[0])
+    one.activate()
+    with torch.no_grad():
+        ids = ids_of(PROMPTS[0])
+        one.model(input_ids=ids, adapter_names=[other.adapter_name])
+    one.generate("def ", max_new_tokens=2)
+    tuned = logits(model)
+    other.detach()
+    other.detach()
+    assert one.is_active
+    assert not other.is_active
+    assert torch.equal(logits(model), tuned)
+    one.detach()
+    assert one.model is other.model is model
+    assert not one.is_active
+    assert not state_layers(model)
+    assert snapshot(model) == before
+    assert list(model.state_dict()) == keys
+    assert list(model.named_modules()) == modules
+    assert set(vars(model)) == attributes
+    assert not any(isinstance(one, RowsUnderCheckpointing) for m in model.modules() for one in vars(m).values())
+    assert torch.equal(logits(model), stock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        again = get_peft_model(model, S0AdapterConfig())
+    assert list(again.peft_config) == ["default"]
+
+
+def test_a_detached_trainer_refuses_to_work(tmp_path: Path) -> None:
+    made = trained(n_steps=1)
+    made.save(tmp_path)
+    account, said = made.training, made.generate("def ", max_new_tokens=4)
+    made.detach()
+    for act in (made.activate, lambda: made.save(tmp_path), lambda: made.load(tmp_path), lambda: made.train(PAIRS)):
+        with pytest.raises(ConfigError, match="detached"):
+            act()
+    assert made.training == account
+    assert made.n_parameters == 0
+    assert made.generate("def ", max_new_tokens=4) == said
+
+
+def test_detaching_leaves_the_states_of_others_on() -> None:
+    torch.manual_seed(0)
+    own = get_peft_model(zoo.make("qwen3_5"), S0AdapterConfig(layers=[0]))
+    torch.nn.init.normal_(state_layers(own)[0].s0_state["default"])
+    flags, tuned = {name: p.requires_grad for name, p in own.named_parameters()}, logits(own)
+    made = trained(model=own)
+    made.activate()
+    own.base_model.set_adapter([made.adapter_name, "default"])
+    made.detach()
+    assert own.active_adapters == ["default"]
+    assert [layer.layer_idx for layer in state_layers(own)] == [0]
+    assert torch.equal(logits(own), tuned)
+    assert list(own.peft_config) == ["default"]
+    names = {name: p.requires_grad for name, p in own.named_parameters()}
+    assert names == flags
+
+
+def test_detaching_leaves_lora_on() -> None:
+    torch.manual_seed(0)
+    lora = get_peft_model(
+        zoo.make("qwen3_5"), LoraConfig(r=2, target_modules=["q_proj", "in_proj_qkv"], init_lora_weights=False)
+    )
+    keys, tuned = list(lora.state_dict()), logits(lora)
+    made = trained(model=lora.get_base_model())
+    made.activate()
+    assert not torch.equal(logits(lora), tuned)
+    made.detach()
+    assert list(lora.state_dict()) == keys
+    assert torch.equal(logits(lora), tuned)
+    assert list(lora.peft_config) == ["default"]
+    with lora.disable_adapter():
+        assert not torch.equal(logits(lora), tuned)
 
 
 # --- Training ---

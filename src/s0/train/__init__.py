@@ -1,20 +1,36 @@
-"""Training: examples to batches, one loop for every method, and `S0Trainer` on top."""
+"""Training: examples to batches, one loop for every method, and the trainers on top."""
 
+from s0.train.baselines import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
-from s0.train.fit import FitResult, FitSettings, fit, mean_loss
+from s0.train.checkpoint import Checkpoint
+from s0.train.fit import Course, FitResult, FitSettings, Learner, fit, fit_together, mean_loss
+from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.trainer import S0Config, S0Trainer
 
 __all__ = [
+    "BaselineTrainer",
     "Batch",
+    "Checkpoint",
+    "Course",
     "FitResult",
     "FitSettings",
+    "Learner",
+    "LoraTuning",
+    "PrefixTuning",
     "S0Config",
     "S0Trainer",
+    "ScaleChoice",
     "TrainingData",
     "TrainingSet",
     "batches",
+    "choose_scale",
     "fit",
+    "fit_together",
+    "load_tuned",
     "mean_loss",
     "prepare",
+    "rank_matching",
+    "scale_curve",
+    "scales_as_rows",
     "tokenize",
 ]

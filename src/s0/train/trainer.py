@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,11 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.core import store
 from s0.core.adapter import S0AdapterConfig
 from s0.core.families import find_mixers, plain_name, recurrence_of
-from s0.core.states import StateLayer, state_layers
-from s0.errors import ConfigError, UnsupportedModelError
+from s0.core.states import RowsUnderCheckpointing, StateLayer, state_layers
+from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import encode_prompt, end_tokens, load_model
-from s0.train.batches import TrainingData, prepare
-from s0.train.fit import FitResult, FitSettings, fit
+from s0.train.batches import TrainingData, TrainingSet, prepare
+from s0.train.candidates import tune
+from s0.train.checkpoint import Checkpoint
+from s0.train.fit import FitSettings, fit
+from s0.train.modes import unscaled
+from s0.train.scale import ScaleChoice, choose_scale, scale_curve
 
 
 @dataclass
@@ -33,7 +40,8 @@ class S0Config:
         n_steps: optimiser steps, each over all examples.
         lr: Adam's learning rate.
         l2_lambda: weight of the states' summed squares in the loss.
-        alpha: scale of the state at deployment; None for the published value of the model's family.
+        alpha: scale of the state at deployment; None for the published value of the model's family; "auto" to choose it
+            after training, by what `S0Trainer.train` is given to choose on.
         normalize: divide each layer's state by its norm before scaling.
         grad_clip: largest gradient norm.
         max_length: longest accepted training row, in tokens; longer ones are refused.
@@ -41,12 +49,14 @@ class S0Config:
         batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
         gradient_checkpointing: less memory for about a third more time.
         scale_in_training: train at the deployed scale (the paper's Algorithm 1), not at 1 (the published code).
+        patience: stop when the loss on the select examples has not improved for so many steps, and keep the best step's
+            state; None trains all steps.
     """
 
     n_steps: int = 20
     lr: float = 1e-3
     l2_lambda: float = 5e-4
-    alpha: float | None = None
+    alpha: float | str | None = None
     normalize: bool = False
     grad_clip: float = 1.0
     max_length: int = 2048
@@ -54,6 +64,7 @@ class S0Config:
     batch_tokens: int = 1024
     gradient_checkpointing: bool = False
     scale_in_training: bool = False
+    patience: int | None = None
 
     def fit_settings(self) -> FitSettings:
         """The part of the settings that `fit` takes.
@@ -64,6 +75,13 @@ class S0Config:
         if self.max_length < 2 or self.batch_tokens < 1:
             raise ConfigError(
                 f"expected max_length >= 2 and batch_tokens >= 1, got {self.max_length} and {self.batch_tokens}"
+            )
+        if isinstance(self.alpha, str) and self.alpha != "auto":
+            raise ConfigError(f"expected alpha to be a number, None or 'auto', got {self.alpha!r}")
+        if self.alpha == "auto" and self.scale_in_training:
+            raise ConfigError(
+                "expected alpha to be a number or None with scale_in_training=True, got 'auto': training at the "
+                "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
             )
         names = FitSettings.__dataclass_fields__
         return FitSettings(**{name: getattr(self, name) for name in names})
@@ -99,6 +117,7 @@ class S0Trainer:
         self.config.fit_settings()
         self.tokenizer = tokenizer
         self._trained: dict[str, Any] | None = None  # how the state came to be; None while it is all zero
+        self._chosen_alpha: float | None = 1.0  # what "auto" stands for; None while nothing has chosen it
         self._attach(model)
 
     @classmethod
@@ -116,36 +135,36 @@ class S0Trainer:
         taken = {name for layer in state_layers(model) for name in layer.s0_state}
         self.adapter_name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
         config = S0AdapterConfig(layers=self.config.layers, **self._scale(model), inference_mode=True)
-        modes = {module: module.training for module in model.modules()}
-        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        before = [(layer, *_switch(layer)) for layer in state_layers(model)]
+        put_back = _remembered(model)
         if isinstance(model, PeftModel):
             model.add_adapter(self.adapter_name, config)
             self.model = model
         else:
-            with warnings.catch_warnings():
-                # PEFT warns about a second wrapper on one model, and uses a name that transformers warns about; two
-                # trainers on one model are meant to work.
-                warnings.filterwarnings("ignore", ".*(multiple adapters|second time|is_gradient_checkpointing).*")
-                self.model = get_peft_model(model, config, adapter_name=self.adapter_name)
-        # Adding a state must change nothing about the model: not its mode, not its gradients, not the active state.
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        for module in self.model.modules():
-            module.training = modes.get(module, model.training)
-        for layer in state_layers(self.model):
-            _set_switch(layer, [], False)
-        for layer, active, disabled in before:
-            _set_switch(layer, active, disabled)
+            # A checkpointed model would get hooks that let gradients into its embeddings, which no state needs.
+            vars(model)["enable_input_require_grads"] = lambda: None
+            try:
+                with warnings.catch_warnings():
+                    # PEFT warns about a second wrapper on one model, and uses a name that transformers warns about; two
+                    # trainers on one model are meant to work.
+                    warnings.filterwarnings("ignore", ".*(multiple adapters|second time|is_gradient_checkpointing).*")
+                    self.model = get_peft_model(model, config, adapter_name=self.adapter_name)
+            finally:
+                del vars(model)["enable_input_require_grads"]
+        put_back(self.model)
 
     def _scale(self, model: nn.Module) -> dict[str, Any]:
         alpha = self.config.alpha
         if alpha is None:
             alpha = recurrence_of(next(iter(find_mixers(model).values()))).alpha
+        elif alpha == "auto":
+            alpha = self._chosen_alpha
+        if alpha is None:
+            raise ConfigError("expected a state whose scale was chosen, but alpha='auto' was set later; train again")
         return {"alpha": alpha, "normalize": self.config.normalize}
 
     def _apply_scale(self) -> S0AdapterConfig:
         """Let the adapter follow changes of `self.config`."""
+        self._require_attached()
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
         scale = S0AdapterConfig(**self._scale(self.model))  # checks the values
         adapter.alpha, adapter.normalize = scale.alpha, scale.normalize
@@ -171,56 +190,259 @@ class S0Trainer:
     @property
     def is_active(self) -> bool:
         """Whether generation and forward passes start from this trainer's state."""
-        return all(_switch(layer) == ([self.adapter_name], False) for layer in self._layers().values())
+        layers = self._layers().values()
+        return bool(layers) and all(_switch(layer) == ([self.adapter_name], False) for layer in layers)
 
-    def train(self, data: TrainingData, *, progress: bool = True) -> dict[str, float]:
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the state is."""
+        return sum(state.numel() for state in self._states().values())
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How the state came to be, as saved with it: settings, hashes, losses, the choice of its scale; may be empty.
+
+        `interrupted` stands in it while training has not come to its end.
+        """
+        return dict(self._trained or {})
+
+    def train(
+        self,
+        data: TrainingData,
+        *,
+        select: TrainingData | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 10,
+        progress: bool = True,
+    ) -> dict[str, float]:
         """Learn a state from scratch; whether it is active afterwards is as before.
+
+        With `alpha="auto"` the state is trained at scale 1, then the scale with the lowest loss on `select` is deployed
+        (see `s0.train.scale.choose_scale`). If not even the best scale helps there, it is deployed all the same:
+        select_final_loss is then above select_initial_loss, and `training["scale"]["helps"]` is False.
+
+        In several processes (accelerate launch), call it in each, with the same arguments.
 
         Args:
             data: `(text, prompt length in tokens)` pairs, taken as they are; or `Example`s, or rows with `prompt` and
                 `completion`, after which the end-of-turn token is learned too.
+            select: the same of other problems, to choose on: for `alpha="auto"` and `patience`.
+            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`).
+            checkpoint_every: steps between two writes of it.
             progress: show a bar on stderr.
 
         Returns:
             initial_loss: of the untouched model; training_loss: after training, at the scale used in training;
             final_loss: after training, at the deployed scale: the loss of what `activate` switches on;
-            avg_state_norm: mean over layers of the raw state's norm. Losses are in nats per completion token.
+            avg_state_norm: mean over layers of the raw state's norm; alpha: the deployed scale. With `select`, also
+            select_initial_loss and select_final_loss. Losses are in nats per completion token.
 
         Raises:
-            DatasetError: a row that cannot be learned from: the state is as before the call. Or a loss that is not
-                finite: it holds the last values with a finite loss.
-            ConfigError, UnsupportedModelError: the model cannot be trained like this: the state is as before.
+            DatasetError: a row that cannot be learned from, or a loss that is not finite.
+            ConfigError: settings or a model that cannot be trained like this, or a checkpoint of another training.
+            StateMismatchError, CheckpointError: a checkpoint that is damaged, or cannot be written or read.
+            Whatever is raised before anything was learned leaves the state as it was before the call; later, the state
+            holds the last values with a finite loss, and `training` says that it was interrupted.
         """
         settings = self.config.fit_settings()
-        learned = prepare(
-            data,
+        auto = self.config.alpha == "auto"
+        if select is None and (auto or settings.patience is not None):
+            raise ConfigError(
+                f"expected select examples with alpha={self.config.alpha!r} and patience={settings.patience}, got "
+                "none; collect some (s0 collect --split select) and pass select=..., or set alpha to a number and "
+                "patience to None"
+            )
+        self._require_attached()
+        learned = self._prepare(data)
+        chosen_on = None if select is None else self._prepare(select, "the select data")
+        with self._learning(learned, chosen_on) as trained:
+            result = fit(
+                self.model,
+                learned.batches,
+                list(self._states().values()),
+                settings,
+                select=chosen_on.batches if chosen_on and settings.patience is not None else (),
+                checkpoint=self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on),
+                progress=progress,
+            )
+            trained.update(losses=result.losses, norms=result.norms, best_step=result.best_step)
+            if result.select_losses:
+                trained["select_losses"] = result.select_losses
+            report = {
+                "initial_loss": result.losses[0],
+                "training_loss": result.loss_after,
+                "final_loss": result.loss_deployed,
+            }
+            if auto and chosen_on:
+                report["final_loss"] = self._deploy(choose_scale(partial(self._curve, chosen_on)), trained, learned)
+            return self._completed(report, trained, chosen_on)
+
+    def train_auto(
+        self,
+        data: TrainingData,
+        select: TrainingData,
+        *,
+        lrs: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2),
+        steps: Sequence[int] = (10, 20, 40),
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 10,
+        progress: bool = True,
+    ) -> dict[str, float]:
+        """Choose learning rate, number of steps and scale by the loss on `select`, and learn the state that they give.
+
+        All learning rates are trained side by side, and every one's state after each of `steps` is measured at a ladder
+        of scales (see `s0.train.candidates`). The state, `config` and `training` end as after `train` with
+        `S0Config(lr=..., n_steps=..., alpha="auto")` of the winner; `training["candidates"]` lists all of them.
+
+        Args:
+            data, select, checkpoint, checkpoint_every, progress: as in `train`.
+            lrs: Adam's learning rates to try.
+            steps: numbers of optimiser steps to try.
+
+        Returns:
+            as `train`, and the winner's lr and n_steps.
+
+        Raises:
+            ConfigError: with `patience` or `scale_in_training`, too; otherwise as `train`. A learning rate whose loss
+                is not finite loses and stops nothing, unless none is left.
+        """
+        if self.config.patience is not None:
+            raise ConfigError("expected patience=None: train_auto chooses the number of steps among those it is given")
+        config = replace(self.config, alpha="auto")
+        settings = config.fit_settings()
+        self._require_attached()
+        # Every micro-batch is repeated once per learning rate: that it takes no more memory, it starts smaller.
+        learned = self._prepare(data, batch_tokens=max(1, config.batch_tokens // max(1, len(lrs))))
+        chosen_on = self._prepare(select, "the select data")
+        tuned = tune(
             self.model,
-            self.tokenizer,
-            max_length=self.config.max_length,
-            batch_tokens=self.config.batch_tokens,
+            list(self._layers().values()),
+            learned.batches,
+            chosen_on.batches,
+            settings,
+            normalize=config.normalize,
+            lrs=lrs,
+            steps=steps,
+            batch_tokens=config.batch_tokens,
+            checkpoint=self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on),
+            progress=progress,
         )
-        adapter = self._apply_scale()
+        best = tuned.best
+        self.config = replace(config, lr=best.lr, n_steps=best.n_steps)
+        with self._learning(learned, chosen_on) as trained:
+            for state, values in zip(self._states().values(), tuned.tensors, strict=True):
+                state.data.copy_(values)
+            trained.update(losses=tuned.losses, norms=tuned.norms, best_step=best.n_steps)
+            trained["candidates"] = [asdict(candidate) for candidate in tuned.candidates]
+            with unscaled(self.model):
+                (training_loss,) = self._curve(learned, [1.0])
+            report = {
+                "lr": best.lr,
+                "n_steps": best.n_steps,
+                "initial_loss": tuned.losses[0],
+                "training_loss": training_loss,
+                "final_loss": self._deploy(tuned.scale, trained, learned),
+            }
+            return self._completed(report, trained, chosen_on)
+
+    def _prepare(
+        self, data: TrainingData, name: str = "the training data", batch_tokens: int | None = None
+    ) -> TrainingSet:
+        try:
+            return prepare(
+                data,
+                self.model,
+                self.tokenizer,
+                max_length=self.config.max_length,
+                batch_tokens=batch_tokens or self.config.batch_tokens,
+            )
+        except DatasetError as error:
+            raise DatasetError(f"in {name}: {error}") from error
+
+    def _checkpoint(
+        self, path: str | Path | None, every: int, learned: TrainingSet, chosen_on: TrainingSet | None
+    ) -> Checkpoint | None:
+        if path is None:
+            return None
+        return Checkpoint(Path(path), every, {"config": asdict(self.config), **_hashes(learned, chosen_on)})
+
+    @contextmanager
+    def _learning(self, learned: TrainingSet, chosen_on: TrainingSet | None) -> Iterator[dict[str, Any]]:
+        """A zero state, alone on the model, for the length of this context, and the account of what becomes of it.
+
+        The account says that it was interrupted until all is done. What goes wrong before anything was learned leaves
+        the state that was there.
+        """
         states = list(self._states().values())
-        before, history = [state.detach().clone() for state in states], self._trained
+        adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
+        before = [state.detach().clone() for state in states]
+        account, chosen_alpha, scale = self._trained, self._chosen_alpha, (adapter.alpha, adapter.normalize)
+        self._chosen_alpha = 1.0 if self.config.alpha == "auto" else None
+        self._apply_scale()
         for state in states:
             state.data.zero_()
-        self._trained = {
+        trained = self._trained = adapter.training = {
             "settings": asdict(self.config),
             "n_examples": learned.n_examples,
-            "tokens_sha256": learned.tokens_sha256,
+            **_hashes(learned, chosen_on),
             "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
+            "interrupted": True,
         }
-        adapter.training = self._trained
+        if chosen_on is not None:
+            trained["n_select"] = chosen_on.n_examples
         try:
             with self._alone():
-                result = fit(self.model, learned.batches, states, settings, progress=progress)
-        except (ConfigError, UnsupportedModelError):  # nothing was learned: keep what was there
-            for state, kept in zip(states, before, strict=True):
-                state.data.copy_(kept)
-            self._trained = adapter.training = history
+                yield trained
+        except S0Error:
+            if not any(state.any() for state in states):
+                for state, kept in zip(states, before, strict=True):
+                    state.data.copy_(kept)
+                self._trained = adapter.training = account
+                self._chosen_alpha, (adapter.alpha, adapter.normalize) = chosen_alpha, scale
             raise
-        self._trained |= {"initial_loss": result.losses[0], "final_loss": result.loss_deployed}
-        return _summary(result)
+        del trained["interrupted"]
+
+    def _curve(self, data: TrainingSet, alphas: Sequence[float]) -> list[float]:
+        return scale_curve(self.model, self.adapter_name, data.batches, alphas, batch_tokens=self.config.batch_tokens)
+
+    def _deploy(self, choice: ScaleChoice, trained: dict[str, Any], learned: TrainingSet) -> float:
+        """Make `choice` what "auto" stands for; returns the training loss there."""
+        self._chosen_alpha = choice.alpha
+        self._apply_scale()
+        trained["scale"] = asdict(choice)
+        return self._curve(learned, [choice.alpha])[0]
+
+    def _completed(
+        self, report: dict[str, float], trained: dict[str, Any], chosen_on: TrainingSet | None
+    ) -> dict[str, float]:
+        """`report` with what every training tells, entered in the account."""
+        norms = [state.detach().norm().item() for state in self._states().values()]
+        alpha = self._apply_scale().alpha
+        report |= {"avg_state_norm": sum(norms) / len(norms), "alpha": alpha}
+        if chosen_on is not None:
+            before, after = self._curve(chosen_on, [0.0, alpha])
+            report |= {"select_initial_loss": before, "select_final_loss": after}
+        broken = {name: value for name, value in report.items() if not math.isfinite(value)}
+        if broken:
+            raise DatasetError(f"expected finite losses, got {broken}; train with a lower lr, or set a smaller alpha")
+        trained.update(report)
+        return report
+
+    def set_scale(self, choice: ScaleChoice) -> None:
+        """Deploy the state at a scale that was chosen for it by other means than a loss; `config.alpha` becomes it.
+
+        The final losses in `training` go, being those of another scale.
+
+        Raises:
+            ConfigError: there is no state yet; or the scale is not finite.
+        """
+        trained = self._require_state()
+        S0AdapterConfig(alpha=choice.alpha)  # checks it
+        self.config = replace(self.config, alpha=choice.alpha)
+        self._apply_scale()
+        for name in ("final_loss", "select_final_loss"):
+            trained.pop(name, None)
+        trained.update(alpha=choice.alpha, scale=asdict(choice))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -270,13 +492,15 @@ class S0Trainer:
         return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
     def save(self, path: str | Path) -> None:
-        """Write the state as a PEFT adapter folder (see `s0.core.store`).
+        """Write the state as a PEFT adapter folder (see `s0.core.store`); among several processes, the first one does.
 
         Raises:
             ConfigError: there is no state yet.
         """
         self._require_state()
         adapter = self._apply_scale()
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            return
         store.write(path, self._states(), {**adapter.to_dict(), "target_modules": sorted(self._states())})
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
@@ -288,6 +512,7 @@ class S0Trainer:
             StateMismatchError: damaged, or tuned on another model (another set of weights of the same shape can be
                 accepted with `allow_other_base=True`).
         """
+        self._require_attached()
         stored = store.read(path)
         tensors = store.match(stored, self.model, allow_other_base=allow_other_base)
         layers = None if stored.layers is None else sorted(stored.layers)
@@ -301,13 +526,74 @@ class S0Trainer:
         self.config, self._trained = config, dict(stored.training)
         for name, state in self._states().items():
             state.data.copy_(tensors[name])
-        self._apply_scale().training = self._trained
+        adapter = self._apply_scale()
+        adapter.training, self._chosen_alpha = self._trained, adapter.alpha
         if was_active:
             self.activate()
 
-    def _require_state(self) -> None:
+    def detach(self) -> None:
+        """Take this trainer's state off the model, for good; `model` is the base model then.
+
+        With the last state gone, the base model is as it was before the first trainer: it has no layer or attribute of
+        PEFT's, and a new trainer or adapter finds nothing. Save before; of this trainer, only `generate` and what it
+        tells of its training are of use afterwards.
+        """
+        if not self._layers():
+            return
+        base = self.model.get_base_model()
+        put_back = _remembered(base)
+        self.model.delete_adapter(self.adapter_name)
+        put_back(base)
+        for name, layer in list(base.named_modules()):
+            if isinstance(layer, StateLayer) and not layer.s0_state:
+                parent, _, child = name.rpartition(".")
+                setattr(base.get_submodule(parent), child, layer.base_layer)
+        if not state_layers(base):
+            for module in base.modules():
+                recompute = vars(module).get("_gradient_checkpointing_func")
+                if isinstance(recompute, RowsUnderCheckpointing):
+                    module._gradient_checkpointing_func = recompute.checkpoint
+        if not base.peft_config:
+            del base.peft_config
+        self.model = base
+
+    def _require_attached(self) -> None:
+        if not self._layers():
+            raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
+
+    def _require_state(self) -> dict[str, Any]:
         if self._trained is None:
             raise ConfigError("expected a trained state, but there is none yet; call train() or load() first")
+        return self._trained
+
+
+def _remembered(model: nn.Module) -> Callable[[nn.Module], None]:
+    """What adding and removing states must not change about a model: its modes, its gradients, which states are active.
+
+    Returns:
+        puts it back on the model, which may be wrapped, or have lost states, by then.
+    """
+    modes = {module: module.training for module in model.modules()}
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    switches = [(layer, *_switch(layer)) for layer in state_layers(model)]
+
+    def put_back(model: nn.Module) -> None:
+        default = modes[next(iter(modes))]
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module in model.modules():
+            module.training = modes.get(module, default)
+        for layer in state_layers(model):
+            _set_switch(layer, [], False)
+        for layer, active, disabled in switches:
+            _set_switch(layer, [name for name in active if name in layer.s0_state], disabled)
+
+    return put_back
+
+
+def _hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:
+    select = {} if chosen_on is None else {"select_tokens_sha256": chosen_on.tokens_sha256}
+    return {"tokens_sha256": learned.tokens_sha256, **select}
 
 
 def _switch(layer: StateLayer) -> tuple[list[str], bool]:
@@ -317,12 +603,3 @@ def _switch(layer: StateLayer) -> tuple[list[str], bool]:
 def _set_switch(layer: StateLayer, active: list[str], disabled: bool) -> None:
     layer._active_adapter = list(active)
     layer._disable_adapters = disabled
-
-
-def _summary(result: FitResult) -> dict[str, float]:
-    return {
-        "initial_loss": result.losses[0],
-        "training_loss": result.loss_after,
-        "final_loss": result.loss_deployed,
-        "avg_state_norm": result.norms[-1],
-    }

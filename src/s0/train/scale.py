@@ -1,0 +1,226 @@
+"""The scale of a state: measured at many values side by side, and chosen on examples it was not trained on.
+
+Rows of a batch choose their states by name, so the same example can stand in one batch under many scales at once: the
+names live only as long as the measurement and all share the one raw tensor,
+
+    row 1: example 1 from 0.02 S     row 2: example 1 from 0.035 S     ...     row n: example k from 4 S
+
+The loss along the scale is a smooth valley: too small a scale leaves the model as it was, too large a one drowns what
+it reads. The bottom is found on a geometric ladder, which is lengthened where it turns out to end too early.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from s0.core.states import RowChoice, Scale, StateLayer, rows_choose, state_layers
+from s0.errors import ConfigError, DatasetError
+from s0.train.batches import Batch
+from s0.train.modes import training
+from s0.train.processes import Processes
+
+LADDER = (0.0, 0.02, 0.035, 0.07, 0.13, 0.23, 0.4, 0.65, 1.0, 1.6, 2.5, 4.0)
+"""The untouched model, then scales in steps of about 1.7, the published 0.07, 0.65 and 1 among them."""
+
+_RATIO, _RUNGS, _ROUNDS = 1.6, 3, 3  # where the best scale is an end of the ladder: so many more, so often
+
+
+@dataclass(frozen=True)
+class ScaleChoice:
+    """A scale, and what it was chosen from.
+
+    Attributes:
+        alpha: the best of `alphas` other than 0.
+        helps: whether it is better than 0, the untouched model, on the data it was chosen on.
+        by: what was measured, e.g. "loss" or "pass rate".
+        alphas: every scale measured, in order.
+        values: what was measured at each; None where it was not finite.
+    """
+
+    alpha: float
+    helps: bool
+    by: str
+    alphas: tuple[float, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass
+class FixedScale:
+    """A scale of its own, no adapter's."""
+
+    alpha: float
+    normalize: bool = False
+
+
+def choose_scale(
+    measure: Callable[[Sequence[float]], Sequence[float]], *, by: str = "loss", higher_is_better: bool = False
+) -> ScaleChoice:
+    """Measure a ladder of scales and take the best; of equal ones the smallest, which changes the model least.
+
+    Where the best is the ladder's smallest or largest scale, the ladder is lengthened there, to at most 70 times as
+    far, so that its end does not decide. 0 is measured to compare with and never chosen: when no scale helps, the
+    choice says so (`helps`) and holds the least harmful one.
+
+    Args:
+        measure: gives one value for each of the scales it is called with; a value that is not finite never wins.
+        by: what it measures, for the record.
+        higher_is_better: as a pass rate, unlike a loss.
+
+    Raises:
+        DatasetError: no scale gives a finite value.
+    """
+    sign = -1 if higher_is_better else 1
+    measured: dict[float, float] = {}
+
+    def badness(alpha: float) -> float:
+        return sign * measured[alpha] if math.isfinite(measured[alpha]) else math.inf
+
+    more: Sequence[float] = LADDER
+    for _ in range(1 + _ROUNDS):
+        measured.update(zip(more, measure(more), strict=True))
+        smallest, *_, largest = rungs = sorted(set(measured) - {0.0})
+        best = min(rungs, key=badness)
+        steps = range(1, _RUNGS + 1)
+        if best == smallest:
+            more = [_rounded(best / _RATIO**step) for step in steps]
+        elif best == largest:
+            more = [_rounded(best * _RATIO**step) for step in steps]
+        else:
+            break
+    if badness(best) == math.inf:
+        raise DatasetError(
+            f"expected a finite {by} at some scale between {smallest} and {largest}, got none; train with a lower lr"
+        )
+    alphas = tuple(sorted(measured))
+    values = tuple(measured[alpha] if math.isfinite(measured[alpha]) else None for alpha in alphas)
+    return ScaleChoice(best, badness(best) < badness(0.0), by, alphas, values)
+
+
+def _rounded(alpha: float) -> float:
+    return float(f"{alpha:.3g}")
+
+
+def scale_curve(
+    model: nn.Module,
+    adapter_name: str,
+    batches: Sequence[Batch],
+    alphas: Sequence[float],
+    *,
+    batch_tokens: int = 1024,
+) -> list[float]:
+    """The mean completion loss of `batches`, in nats per token, with one state at each of `alphas`.
+
+    Args:
+        model: a model with the state on it; left as it is.
+        adapter_name: the state. Whether it is active, and what else is, does not matter.
+        batches: the mean is over their examples, each by its mean loss.
+        alphas: scales; the adapter's `normalize` applies, its own alpha does not.
+        batch_tokens: largest rows x longest row of a forward, in tokens.
+
+    Returns:
+        one loss per scale; not finite where some example's loss is not.
+
+    Raises:
+        ConfigError: the model has no such state.
+    """
+    with scales_as_rows(model, adapter_name, alphas) as names:
+        return loss_by_state(model, names, batches, batch_tokens=batch_tokens)
+
+
+@contextmanager
+def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float]) -> Iterator[tuple[str, ...]]:
+    """Within this context, rows can start from one state at several scales; yields one name per scale.
+
+        with scales_as_rows(model, "default", [0.1, 1.0]) as names, rows_start_from(model, names, copies=True):
+            model.generate(input_ids=two_prompts, ...)           # one scale per prompt
+
+    Raises:
+        ConfigError: the model has no such state.
+    """
+    layers = {layer: layer.s0_state[adapter_name] for layer in state_layers(model) if adapter_name in layer.s0_state}
+    if not layers:
+        known = sorted({name for layer in state_layers(model) for name in layer.s0_state})
+        raise ConfigError(f"expected a state's name among {known}, got {adapter_name!r}; make a trainer, or load one")
+    normalize = next(iter(layers)).scales[adapter_name].normalize
+    with passing_states(model, [(layers, FixedScale(alpha, normalize)) for alpha in alphas]) as names:
+        yield names
+
+
+@contextmanager
+def passing_states(
+    model: nn.Module, states: Sequence[tuple[Mapping[StateLayer, nn.Parameter], Scale]]
+) -> Iterator[tuple[str, ...]]:
+    """Within this context, rows can start from `states`; yields one name for each.
+
+    They are no adapters: PEFT knows nothing of them, nothing saves them, they are gone afterwards, whatever happens.
+
+    Args:
+        model: a model with state layers.
+        states: for each, the raw state (H, K, V) of every layer it has one for, and its scale.
+    """
+    layers = state_layers(model)
+    taken = {name for layer in layers for name in layer.s0_state}
+    names = tuple(name for i in range(len(states) + len(taken)) if (name := f"passing_{i}") not in taken)[: len(states)]
+    switches = [(layer, layer._active_adapter, layer._disable_adapters) for layer in layers]
+    try:
+        for layer, _, disabled in switches:
+            if disabled:  # a disabled layer listens to no row; one without active adapters does the same otherwise
+                layer._active_adapter, layer._disable_adapters = [], False
+        for name, (raw, scale) in zip(names, states, strict=True):
+            for layer, tensor in raw.items():
+                layer.s0_state[name], layer.scales[name] = tensor, scale
+        yield names
+    finally:
+        for layer, active, disabled in switches:
+            layer._active_adapter, layer._disable_adapters = active, disabled
+            for name in names:
+                if name in layer.s0_state:
+                    del layer.s0_state[name]
+                layer.scales.pop(name, None)
+
+
+def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = False) -> AbstractContextManager[None]:
+    """Within this context, on this thread, row i of a batch of `model` starts from the state `names[i]`.
+
+    Args:
+        model: a model with state layers.
+        names: adapters, passing states, or `s0.core.states.BASE`.
+        copies: each name may stand for several consecutive rows, as beams and returned sequences of `generate` do.
+    """
+    return rows_choose(RowChoice(tuple(names), frozenset(map(id, state_layers(model))), repeats=copies))
+
+
+@torch.no_grad()
+def loss_by_state(
+    model: nn.Module, names: Sequence[str], batches: Sequence[Batch], *, batch_tokens: int
+) -> list[float]:
+    """The mean completion loss of `batches`, in nats per token, from each of the named states; dropout is off.
+
+    Every forward holds as many pairs of a state and an example as `batch_tokens` (rows x longest row) admits. Several
+    processes (see `s0.train.processes`) share the batches, so all of them have to call this.
+    """
+    states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
+    processes = Processes.found(model, states)
+    totals = torch.zeros(len(names), dtype=torch.float64)
+    with training(model, (), False), processes.together(), processes.autocast(model):
+        for _, batch in processes.own(batches):
+            n_examples, longest = batch.tokens.shape
+            pairs = torch.cartesian_prod(torch.arange(len(names)), torch.arange(n_examples))
+            for part in torch.split(pairs, max(1, batch_tokens // longest)):
+                which, examples = part.unbind(1)
+                with rows_start_from(model, [names[i] for i in which.tolist()]):
+                    losses = _rows(batch, examples).losses(model)
+                totals.index_add_(0, which, losses.double().cpu())
+    mean: list[float] = (processes.sum(totals) / sum(len(batch.names) for batch in batches)).tolist()
+    return mean
+
+
+def _rows(batch: Batch, index: Tensor) -> Batch:
+    names = tuple(batch.names[i] for i in index.tolist())
+    return Batch(batch.tokens[index], batch.predicts, batch.targets[index], names)
