@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -70,7 +71,7 @@ class Processes:
             ConfigError: the model is split over processes, wrapped, or on another device than the process is to use;
                 or a precision that needs more than casting.
         """
-        for split in (*_split_by(model, parameters), *_asked_of_accelerate()):
+        for split in chain(_split_by(model, parameters), _asked_of_accelerate()):
             raise _refused(split)
         # An Accelerator would fix the precision and the gradient accumulation of every other one in this process, so
         # only the state below it is used, as the user has made it or the launcher says.
@@ -89,12 +90,13 @@ class Processes:
             raise _refused(state.distributed_type.value)
         if state.num_processes == 1:
             return cls(precision=dtype)
-        if {one.device for one in parameters} != {state.device}:
+        device = torch.device("cpu") if state.device.type == "cpu" else state.device  # accelerate numbers CPUs, too
+        if {one.device for one in parameters} != {device}:
             raise ConfigError(
-                f"expected the trained tensors of process {state.process_index} on its device {state.device}, got them "
+                f"expected the trained tensors of process {state.process_index} on its device {device}, got them "
                 f"on {', '.join(sorted({str(one.device) for one in parameters}))}; load the model there in each process"
             )
-        return cls(state.process_index, state.num_processes, dtype, state.device)
+        return cls(state.process_index, state.num_processes, dtype, device)
 
     @property
     def is_main(self) -> bool:
@@ -120,7 +122,7 @@ class Processes:
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give every process the gradients of all."""
-        if self.n == 1:
+        if self.n == 1 or not parameters:
             return
         own = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
         summed = self.sum(torch.cat([gradient.flatten() for gradient in own]))
