@@ -1,0 +1,120 @@
+"""How a report writes: figures, hostile text, and what was found, in words."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LEVEL = 0.05
+_NAME = 40  # characters of a variant's name in a sentence
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, formats (bidi, zero width), surrogates, unassigned
+
+
+def visible(text: str) -> str:
+    """The text with every character that shows nothing, or moves its neighbours, written as its code point.
+
+    Line feeds and tabs stay. What comes out can be encoded and is valid in HTML and XML.
+    """
+    return "".join(
+        f"⟨U+{ord(char):04X}⟩" if char not in "\n\t" and unicodedata.category(char) in _UNSEEN else char
+        for char in text
+    )
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text made visible, on one line, cut to `limit` characters."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def percent(share: float) -> str:
+    """A share of 1, as in "62.1%"."""
+    return f"{100 * share:.1f}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points with its sign, as in "+31.2"; the number alone."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def p_words(p_value: float) -> str:
+    """A p-value with its relation, as in "= 0.034" and "< 0.001"."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}" if p_value < 0.095 else f"= {p_value:.2f}"
+
+
+def number(value: float) -> str:
+    """A figure with four digits that count; whole numbers in groups of three."""
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) >= 1000):
+        return f"{int(value):,}"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def effect(comparison: Mapping[str, Any]) -> str:
+    """What the standard scoring shows of the second variant: "helped", "hurt" or "no clear difference".
+
+    Clear is a difference whose 95% interval leaves out 0 and whose p-value, adjusted by Holm for all comparisons of the
+    record, is at most 0.05.
+    """
+    standard = comparison["standard"]
+    if standard["p_holm"] <= _LEVEL and standard["low"] > 0:
+        return "helped"
+    return "hurt" if standard["p_holm"] <= _LEVEL and standard["high"] < 0 else "no clear difference"
+
+
+def reservation(comparison: Mapping[str, Any]) -> str:
+    """What must be said with `effect` so that it does not mislead; often nothing."""
+    standard, paper = comparison["standard"], comparison["paper"]
+    found = effect(comparison)
+    said = []
+    if found == "no clear difference" and not standard["low"] <= 0 <= standard["high"]:
+        side = "above" if standard["low"] > 0 else "below"
+        if standard["p_value"] > _LEVEL:
+            said.append(f"The interval lies {side} 0, but so few verdicts flipped that the exact test does not agree.")
+        else:
+            said.append(f"The interval lies {side} 0, but not clearly so among this many comparisons (Holm).")
+    if says_format(comparison):
+        said.append("The gain under the paper’s scoring is a gain in format, not in skill.")
+    if paper["high"] < 0 <= standard["high"]:
+        said.append("The loss under the paper’s scoring is a loss in format, not in skill.")
+    return " ".join(said)
+
+
+def finding(comparison: Mapping[str, Any], untouched: str) -> str:
+    """`effect` as a clause about the two variants; `untouched` is the one that nothing was done to."""
+    first, second = (shortened(comparison[side], _NAME) for side in ("first", "second"))
+    found = effect(comparison)
+    if comparison["first"] == untouched:
+        return f"{second} {found}" if found in ("helped", "hurt") else f"{second} made {found}"
+    words = {"helped": f"{second} is better than {first}", "hurt": f"{second} is worse than {first}"}
+    return words.get(found, f"{found} between {second} and {first}")
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """One sentence for the whole record: what was found against the first variant, or how many problems it solved."""
+    untouched = next(iter(record["final"]))
+    against = [one for one in record["comparisons"] if one["first"] == untouched]
+    if not against:
+        rate = record["final"][untouched]["pass_at_1"]["standard"]
+        return f"{shortened(untouched, _NAME)} solved {percent(rate['value'])} of {rate['n']} problems"
+    clauses = []
+    for found, verb in (("helped", "helped"), ("hurt", "hurt"), ("no clear difference", "made no clear difference")):
+        clauses += [f"{names} {verb}" for names in _named([one for one in against if effect(one) == found])]
+    for names in _named([one for one in against if says_format(one)]):
+        clauses.append(f"what {names} gained under the paper’s scoring is format")
+    return "; ".join(clauses)
+
+
+def _named(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The second variants as one subject of a sentence, or nothing; more than three are counted."""
+    names = [shortened(one["second"], _NAME) for one in compared]
+    if len(names) > 3:
+        return [f"{len(names)} variants"]
+    return [" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)] if names else []
+
+
+def says_format(comparison: Mapping[str, Any]) -> bool:
+    """Whether a variant gains under the paper's scoring and not under the standard one."""
+    return bool(comparison["standard"]["low"] <= 0 < comparison["paper"]["low"])

@@ -1,0 +1,150 @@
+import math
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s0.study.wording import (
+    effect,
+    finding,
+    headline,
+    number,
+    p_words,
+    percent,
+    points,
+    reservation,
+    shortened,
+    visible,
+)
+from tests.study.records import UNSEEN, verdicts
+
+ANY_TEXT = st.text(st.characters(codec=None, categories=None))
+
+
+@given(ANY_TEXT)
+def test_visible_text_shows_everything_and_can_be_written(text):
+    shown = visible(text)
+    shown.encode("utf-8")
+    assert all(unicodedata.category(char)[0] not in "C" or char in "\n\t" for char in shown)
+    assert visible(shown) == shown
+    assert (shown == text) == all(unicodedata.category(char) not in HIDDEN or char in "\n\t" for char in text)
+
+
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def test_what_cannot_be_seen_is_named():
+    shown = visible(UNSEEN)
+    for point in ("0000", "001B", "202E", "2066", "200B", "FEFF", "D800", "DFFF", "2028", "0085", "E0041"):
+        assert f"⟨U+{point}⟩" in shown
+    assert visible("a\tb\n  é 数 ß") == "a\tb\n  é 数 ß"
+
+
+@given(ANY_TEXT, st.integers(2, 30))
+def test_shortened_text_is_one_line_and_hides_nothing(text, limit):
+    line = shortened(text, limit)
+    assert len(line) <= limit and "\n" not in line and visible(line) == line
+
+
+def test_a_separator_that_python_takes_for_space_is_shown_too():
+    assert shortened("a\x1cb\u2028c", 40) == "a⟨U+001C⟩b⟨U+2028⟩c"
+
+
+def test_figures():
+    assert [percent(0.625), percent(0.0), percent(1.0)] == ["62.5%", "0.0%", "100.0%"]
+    assert [points(0.312), points(-0.02), points(0.0), points(-0.0001)] == ["+31.2", "−2.0", "0.0", "0.0"]
+    assert [p_words(p) for p in (1e-9, 0.034, 0.05, 0.0999, 1.0)] == [
+        "< 0.001",
+        "= 0.034",
+        "= 0.05",
+        "= 0.10",
+        "= 1.00",
+    ]
+    assert [number(8192), number(0.07), number(1.0), number(-0.5), number(math.nan)] == [
+        "8,192",
+        "0.07",
+        "1",
+        "−0.5",
+        "nan",
+    ]
+
+
+def compared(standard, paper=None):
+    """A comparison from (low, high, p, p by Holm) of each scoring."""
+    keys = ("low", "high", "p_value", "p_holm")
+    return {
+        "first": "base",
+        "second": "s0",
+        "standard": dict(zip(keys, standard, strict=True)),
+        "paper": dict(zip(keys, paper or (-0.1, 0.1, 1.0, 1.0), strict=True)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("standard", "expected"),
+    [
+        ((0.1, 0.3, 0.001, 0.003), "helped"),
+        ((-0.3, -0.1, 0.001, 0.003), "hurt"),
+        ((-0.1, 0.1, 0.5, 0.5), "no clear difference"),
+        ((0.0, 0.1, 0.04, 0.04), "no clear difference"),
+        ((0.01, 0.3, 0.03, 0.09), "no clear difference"),
+        ((-0.3, -0.01, 0.03, 0.09), "no clear difference"),
+        ((0.1, 0.3, math.nan, math.nan), "no clear difference"),
+    ],
+)
+def test_only_what_interval_and_holm_agree_on_is_clear(standard, expected):
+    assert effect(compared(standard)) == expected
+
+
+def test_an_interval_away_from_zero_is_not_passed_over():
+    assert "among this many comparisons" in reservation(compared((0.01, 0.3, 0.03, 0.09)))
+    assert "exact test does not agree" in reservation(compared((-0.5, -0.02, 0.07, 0.07)))
+    assert reservation(compared((0.1, 0.3, 0.001, 0.001))) == reservation(compared((-0.1, 0.3, 0.5, 0.5))) == ""
+
+
+def test_a_gain_or_loss_in_format_alone_is_called_one():
+    gain, loss = (0.2, 0.4, 0.001, 0.001), (-0.4, -0.2, 0.001, 0.001)
+    nothing, better, worse = (-0.1, 0.1, 1.0, 1.0), (0.1, 0.3, 0.001, 0.001), (-0.3, -0.1, 0.001, 0.001)
+    assert "gain in format, not in skill" in reservation(compared(nothing, gain))
+    assert "gain in format, not in skill" in reservation(compared(worse, gain))
+    assert "loss in format, not in skill" in reservation(compared(nothing, loss))
+    assert reservation(compared(better, gain)) == reservation(compared(worse, loss)) == ""
+
+
+YES, NO = [True] * 40, [False] * 40
+HALF = [i % 2 == 0 for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("passed", "expected"),
+    [
+        ({"base": (HALF, NO)}, "base solved 50.0% of 40 problems"),
+        ({"base": (HALF, NO), "s0": (YES, NO)}, "s0 helped"),
+        ({"base": (HALF, NO), "s0": (NO, NO)}, "s0 hurt"),
+        ({"base": (HALF, NO), "s0": (HALF, NO)}, "s0 made no clear difference"),
+        (
+            {"base": (HALF, NO), "s0": (YES, YES), "lora": (NO, NO), "p": (YES, NO)},
+            "s0 and p helped; lora hurt",
+        ),
+        (
+            {"base": (HALF, NO), "s0": (HALF, YES)},
+            "s0 made no clear difference; what s0 gained under the paper’s scoring is format",
+        ),
+        ({"base": (HALF, NO), **dict.fromkeys("abcd", (YES, NO))}, "4 variants helped"),
+    ],
+)
+def test_headline_says_what_was_found(passed, expected):
+    assert headline(verdicts(**passed)) == expected
+
+
+def test_findings_between_tuned_variants_name_both():
+    record = verdicts(base=(HALF, NO), s0=(YES, NO), lora=(NO, NO), other=(YES, NO))
+    said = [finding(one, "base") for one in record["comparisons"]]
+    assert said == [
+        "s0 helped",
+        "lora hurt",
+        "other helped",
+        "lora is worse than s0",
+        "no clear difference between other and s0",
+    ]
