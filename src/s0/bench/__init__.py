@@ -1,25 +1,45 @@
 """Collecting verified examples and evaluating honestly."""
 
 from s0.bench.collect import CollectSettings, collect
-from s0.bench.demo import DemoSettings, run_demo
-from s0.bench.evaluate import Answer, evaluate, task_prompt
-from s0.bench.record import environment, write_record
-from s0.bench.stats import Comparison, Rate, compare, pass_at_k, rate, t_interval
+from s0.bench.controls import shown_before, wrong_content
+from s0.bench.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
+from s0.bench.evaluate import Answer, evaluate, summary, task_prompt
+from s0.bench.record import comparisons, environment, evaluation_record, write_record
+from s0.bench.scale import scale_by_pass_rate
+from s0.bench.stats import Comparison, Rate, compare, holm, paired_t, pass_at_k, rate, t_interval, welch
+from s0.bench.variants import Outcome, Questions, Variant, answer, run_variant, tuned_facts
 
 __all__ = [
+    "POCKET_VARIANTS",
+    "PUBLISHED_VARIANTS",
     "Answer",
     "CollectSettings",
     "Comparison",
     "DemoSettings",
+    "Outcome",
+    "Questions",
     "Rate",
+    "Variant",
+    "answer",
     "collect",
     "compare",
+    "comparisons",
     "environment",
     "evaluate",
+    "evaluation_record",
+    "holm",
+    "paired_t",
     "pass_at_k",
     "rate",
     "run_demo",
+    "run_variant",
+    "scale_by_pass_rate",
+    "shown_before",
+    "summary",
     "t_interval",
     "task_prompt",
+    "tuned_facts",
+    "welch",
     "write_record",
+    "wrong_content",
 ]

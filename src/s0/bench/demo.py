@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from s0.bench.collect import CollectSettings, collect
-from s0.bench.evaluate import comparison, evaluate, summary
-from s0.bench.record import environment, write_record
+from s0.bench.record import evaluation_record, write_record
+from s0.bench.variants import Outcome, Questions, Stage, Variant, run_variant
+from s0.core.families import find_mixers
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError
-from s0.examples import examples_sha256
+from s0.examples import Example, examples_sha256
 from s0.models import load_model
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
-from s0.train import S0Config, S0Trainer
+from s0.train import LoraTuning, PrefixTuning, S0Config
+
+# Winners of the grid on the select split, benchmarks/results/grid.json; `python benchmarks/grid.py` makes it again.
+POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
+    "pocket:gdn": {
+        "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
+        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+    },
+    "pocket:mamba2": {
+        "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
+        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+    },
+    "pocket:transformer": {
+        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+        "prefix": Variant(PrefixTuning(n_steps=20)),
+    },
+}
+PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
+"""For any other model: the paper's settings, except that the state's scale is chosen on select problems."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +48,38 @@ class DemoSettings:
         task: judges examples and answers.
         data: a file in the task's format, or None for the task's own.
         seed: of the sampling of examples, the only chance in the job.
-        train: how to tune.
         samples: at most this many per training problem.
+        select_samples: at most this many per select problem; the examples they give choose the state's scale.
     """
 
     model: str = "pocket:gdn"
     task: str = "pocket-code"
     data: str | None = None
     seed: int = 0
-    train: S0Config | None = None
     samples: int = 16
+    select_samples: int = 4
 
 
-# Chosen on the select split, see benchmarks/pocket/log.md; the published values stand beside them in S0Config.
-POCKET_TRAINING = {"pocket:gdn": S0Config(n_steps=20, lr=1e-2, alpha=1.0)}
+def run_demo(
+    settings: DemoSettings,
+    out: str | Path,
+    stage: Stage,
+    sandbox: Sandbox | None = None,
+    variants: Mapping[str, Variant] | None = None,
+) -> dict[str, Any]:
+    """Collect examples, tune a state and LoRA on them, answer the final split untouched and tuned.
 
-Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Told a stage's name and size, shows its progress: called with the number of items just finished."""
+    Writes `train.jsonl`, `select.jsonl`, a folder for everything tuned, and `record.json` under `out`.
 
-
-def run_demo(settings: DemoSettings, out: str | Path, stage: Stage, sandbox: Sandbox | None = None) -> dict[str, Any]:
-    """Collect examples on the train split, tune a state, answer the final split before and after.
-
-    Writes `examples.jsonl`, `state/` and `record.json` under `out`.
+    Args:
+        settings: what to run.
+        out: a folder without a record in it.
+        stage: shows progress.
+        sandbox: None for the strongest of this machine.
+        variants: what to train, by name; None for the model's usual ones.
 
     Returns:
-        the record: settings, versions, hashes, seconds per stage, every answer with its verdicts, both summaries and
-        their paired comparison.
+        the record, see `s0.bench.record.evaluation_record`; with settings and the counts of examples.
 
     Raises:
         S0Error: as the single steps.
@@ -68,50 +91,35 @@ def run_demo(settings: DemoSettings, out: str | Path, stage: Stage, sandbox: San
         )
     task = load_task(settings.task, settings.data)
     model, tokenizer = load_model(settings.model)
-    config = settings.train or POCKET_TRAINING.get(settings.model, S0Config())
-    trainer = S0Trainer(model, tokenizer, config)
+    variants = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
+    if any(variant.method == "s0" for variant in variants.values()):
+        find_mixers(model)  # refuses before the long work
+    base = {"name": settings.model, "fingerprint": fingerprint(model)}
+    examples: dict[str, list[Example]] = {}
     seconds: dict[str, float] = {}
-
-    def timed(name: str, total: int | None, work: Callable[[Callable[[int], None]], Any]) -> Any:
-        start = time.perf_counter()
-        with stage(name, total) as advance:
-            result = work(advance)
-        seconds[name] = round(time.perf_counter() - start, 2)
-        return result
-
-    asking = CollectSettings(samples=settings.samples, seed=settings.seed)
-    train_problems, final = task.split("train"), task.split("final")
-    rounds = -(-asking.samples // asking.per_round)
-    examples = timed(
-        "collect",
-        rounds,
-        lambda advance: collect(
-            trainer.model, tokenizer, task, train_problems, out / "examples.jsonl", asking,
-            sandbox=sandbox, on_round=lambda done, rounds, solved: advance(1),
-        ),
-    )  # fmt: skip
-    trained = timed("train", None, lambda advance: trainer.train(examples, progress=False))
-    trainer.save(out / "state")
-    answers = {}
-    for name, switch in (("base", trainer.deactivate), ("tuned", trainer.activate)):
-        switch()
-        answers[name] = timed(
-            f"evaluate {name}",
-            len(final),
-            lambda advance: evaluate(trainer.model, tokenizer, task, final, sandbox=sandbox, on_done=advance),
+    for split, samples in (("train", settings.samples), ("select", settings.select_samples)):
+        asking = CollectSettings(samples=samples, seed=settings.seed)
+        started = time.perf_counter()
+        with stage(f"collect {split}", -(-asking.samples // asking.per_round)) as advance:
+            examples[split] = collect(
+                model, tokenizer, task, task.split(split), out / f"{split}.jsonl", asking,
+                sandbox=sandbox, on_round=lambda done, rounds, solved: advance(1),
+            )  # fmt: skip
+        seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
+    questions = Questions(task, task.split("final"))
+    outcomes: dict[str, Outcome] = {
+        name: run_variant(
+            name, variant, model, tokenizer, questions, examples["train"], examples["select"],
+            out=out / name, stage=stage, sandbox=sandbox,
         )
-    record = {
-        "kind": "demo",
-        "settings": {**asdict(settings), "train": asdict(config), "collect": asdict(asking)},
-        "environment": environment(),
-        "model": {"name": settings.model, "fingerprint": fingerprint(trainer.model)},
-        "task": {"name": task.name, "version": task.version, "data_sha256": task.data_sha256},
-        "examples": {"n": len(examples), "of_problems": len(train_problems), "sha256": examples_sha256(examples)},
-        "training": trained,
-        "seconds": seconds,
-        "final": {name: summary(given) for name, given in answers.items()},
-        "comparison": comparison(answers["base"], answers["tuned"]),
-        "answers": {name: [asdict(answer) for answer in given] for name, given in answers.items()},
+        for name, variant in {"base": Variant(), **variants}.items()
+    }  # fmt: skip
+    record = evaluation_record("demo", base, questions, outcomes)
+    record["seconds"] = {**seconds, **record["seconds"]}
+    record["settings"] = asdict(settings)
+    record["examples"] = {
+        split: {"n": len(found), "of_problems": len(task.split(split)), "sha256": examples_sha256(found)}
+        for split, found in examples.items()
     }
     write_record(out / "record.json", record)
     return record

@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.bench.stats import compare, rate
+from s0.bench.controls import shown_before
+from s0.bench.stats import rate
 from s0.decode import Sampling, complete
+from s0.examples import Example
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.tasks.scoring import FORMATS, SCORINGS, format_of
@@ -58,16 +60,28 @@ def evaluate(
     *,
     chat: bool = False,
     max_new_tokens: int | None = None,
+    shots: Sequence[Example] = (),
     sandbox: Sandbox | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Answer]:
     """Answer problems greedily with the model as it is now, and judge each answer by both scorings.
 
+    Args:
+        model: with or without something tuned in it.
+        tokenizer: the model's.
+        task: judges.
+        problems: to answer.
+        chat: ask through the chat template.
+        max_new_tokens: None for the task's own limit.
+        shots: solved examples to show in front of every problem.
+        sandbox: None for the strongest of this machine.
+        on_done: told the number of problems that were just answered.
+
     Raises:
         SandboxError: there is no verdict to be had on this machine.
     """
     sampling = Sampling(max_new_tokens or task.max_new_tokens, stop=() if chat else tuple(task.stop))
-    prompts = [task_prompt(problem, chat) for problem in problems]
+    prompts = [shown_before(shots, task_prompt(problem, chat)) for problem in problems]
     completions = complete(model, tokenizer, prompts, sampling, on_done=on_done)
     replies = [(problem, completion.text) for problem, completion in zip(problems, completions, strict=True)]
     verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
@@ -93,13 +107,3 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
         "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in FORMATS},
         "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),
     }
-
-
-def comparison(first: Sequence[Answer], second: Sequence[Answer]) -> dict[str, Any]:
-    """Second against first under both scorings: paired difference, interval, McNemar, and the problems that flipped."""
-    compared = {}
-    for scoring in SCORINGS:
-        result = compare([one.passed[scoring] for one in first], [one.passed[scoring] for one in second])
-        flips = {name: [first[i].problem for i in getattr(result, name)] for name in ("gained", "lost")}
-        compared[scoring] = {**asdict(result), **flips}
-    return compared

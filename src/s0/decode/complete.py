@@ -7,6 +7,7 @@ to the rounding of the model's dtype.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.core.states import RowChoice, rows_choose, state_layers
 from s0.errors import ConfigError
 from s0.models import encode_prompt, end_tokens
 
@@ -67,6 +69,7 @@ def complete(
     prompts: Sequence[Prompt],
     sampling: Sampling,
     *,
+    states: Sequence[str] | None = None,
     seed: int = 0,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Completion]:
@@ -77,6 +80,7 @@ def complete(
         tokenizer: its tokenizer.
         prompts: texts or message lists; repeat one for several samples. Never cut.
         sampling: how to choose tokens.
+        states: names on the model's state layers, one per prompt, from which its row starts; None: as the model is.
         seed: of the sampling; the global random state is left alone.
         on_done: told the number of prompts that were just finished.
 
@@ -89,10 +93,17 @@ def complete(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for group in _groups(encoded, sampling.batch_rows):
-            rows = _generate(model, tokenizer, [encoded[i] for i in group], sampling, ends)
+            with _rows_start_from(model, None if states is None else [states[i] for i in group]):
+                rows = _generate(model, tokenizer, [encoded[i] for i in group], sampling, ends)
             done |= {i: _completion(tokenizer, row, sampling, ends) for i, row in zip(group, rows, strict=True)}
             on_done(len(group))
     return [done[i] for i in range(len(prompts))]
+
+
+def _rows_start_from(model: nn.Module, states: Sequence[str] | None) -> AbstractContextManager[None]:
+    if states is None:
+        return nullcontext()
+    return rows_choose(RowChoice(tuple(states), frozenset(map(id, state_layers(model)))))
 
 
 def _groups(encoded: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:

@@ -1,0 +1,207 @@
+"""Variants: methods with their settings, trained on the same examples and asked the same problems."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.bench.controls import wrong_content
+from s0.bench.evaluate import Answer, evaluate
+from s0.core.states import state_layers
+from s0.errors import ConfigError
+from s0.examples import Example, examples_sha256
+from s0.tasks import Problem, Task
+from s0.tasks.sandbox import Sandbox
+from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
+
+Tuner = S0Trainer | BaselineTrainer
+_METHODS = {S0Config: "s0", LoraTuning: "lora", PrefixTuning: "prefix"}
+Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Told a stage's name and size, shows its progress: called with the number of items just finished."""
+
+
+@contextmanager
+def silent(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A stage that shows nothing."""
+    yield lambda count: None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with its settings.
+
+    Attributes:
+        settings: S0Config, LoraTuning or PrefixTuning; None for the untouched model.
+        content: "right", or "wrong" for the format control: trained on completions whose form alone is right.
+        shots: so many of the examples are shown in front of every problem.
+        seed: of what a variant leaves to chance: the choice of wrong completions.
+    """
+
+    settings: S0Config | LoraTuning | PrefixTuning | None = None
+    content: str = "right"
+    shots: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.content not in ("right", "wrong") or self.shots < 0:
+            raise ConfigError(f"expected content 'right' or 'wrong' and shots >= 0, got {self}")
+
+    @property
+    def method(self) -> str:
+        """base, few-shot, s0, lora or prefix."""
+        if self.settings is None:
+            return "few-shot" if self.shots else "base"
+        return _METHODS[type(self.settings)]
+
+    def tuner(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tuner:
+        """A trainer for `settings`, attached to `model`."""
+        if isinstance(self.settings, S0Config):
+            return S0Trainer(model, tokenizer, self.settings)
+        if self.settings is None:
+            raise ConfigError("expected a variant that trains something, got the untouched model")
+        return BaselineTrainer(model, tokenizer, self.settings)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What variants are compared on.
+
+    Attributes:
+        task: judges.
+        problems: every variant answers them.
+        chat: ask through the chat template.
+        max_new_tokens: None for the task's own limit.
+    """
+
+    task: Task
+    problems: Sequence[Problem]
+    chat: bool = False
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a variant.
+
+    Attributes:
+        facts: method, settings, parameters, training and scale, as they stand in records.
+        answers: one per problem, in order.
+        seconds: per stage.
+    """
+
+    facts: Mapping[str, Any]
+    answers: Sequence[Answer]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def run_variant(
+    name: str,
+    variant: Variant,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Questions,
+    train: Sequence[Example],
+    select: Sequence[Example] = (),
+    *,
+    out: Path | None = None,
+    stage: Stage = silent,
+    sandbox: Sandbox | None = None,
+) -> Outcome:
+    """Train a variant on `train`, choose what it chooses on `select`, answer the questions; leaves `model` untouched.
+
+    Args:
+        name: how progress and errors call it.
+        variant: what to run.
+        model: with nothing attached.
+        tokenizer: the model's.
+        questions: see `Questions`.
+        train, select: verified examples, of different problems.
+        out: folder for what was trained; None keeps nothing.
+        stage: shows progress.
+        sandbox: None for the strongest of this machine.
+    """
+    facts: dict[str, Any] = {"method": variant.method}
+    if variant.settings is None:
+        shots = list(train[: variant.shots])
+        if shots:
+            facts |= {"shots": len(shots), "examples_sha256": examples_sha256(shots)}
+        return answer(name, model, tokenizer, questions, facts, shots=shots, stage=stage, sandbox=sandbox)
+    if variant.content == "wrong":
+        train, select = (wrong_content(given, questions.task, variant.seed, sandbox) for given in (train, select))
+        facts |= {"content": "wrong", "examples": len(train), "examples_sha256": examples_sha256(train)}
+    tuner = variant.tuner(model, tokenizer)
+    try:
+        started = time.perf_counter()
+        with stage(f"train {name}", None):
+            tuner.train(train, select=select or None, progress=False)
+        seconds = round(time.perf_counter() - started, 2)
+        if out is not None:
+            tuner.save(out)
+        tuner.activate()
+        facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner)}
+        outcome = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
+        return Outcome(outcome.facts, outcome.answers, {f"train {name}": seconds, **outcome.seconds})
+    finally:
+        tuner.detach()
+
+
+def answer(
+    name: str,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Questions,
+    facts: Mapping[str, Any],
+    *,
+    shots: Sequence[Example] = (),
+    stage: Stage = silent,
+    sandbox: Sandbox | None = None,
+) -> Outcome:
+    """The answers of the model as it is now, under a name."""
+    started = time.perf_counter()
+    with stage(f"evaluate {name}", len(questions.problems)) as advance:
+        answers = evaluate(
+            model,
+            tokenizer,
+            questions.task,
+            questions.problems,
+            chat=questions.chat,
+            max_new_tokens=questions.max_new_tokens,
+            shots=shots,
+            sandbox=sandbox,
+            on_done=advance,
+        )
+    return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)})
+
+
+def tuned_facts(tuner: Tuner) -> dict[str, Any]:
+    """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too."""
+    training = dict(tuner.training)
+    scale = training.pop("scale", None)
+    facts: dict[str, Any] = {"parameters": tuner.n_parameters, "training": training}
+    if isinstance(tuner, BaselineTrainer):
+        return {"method": _METHODS[type(tuner.settings)], **facts}
+    if scale is not None:
+        curve = zip(scale["alphas"], scale["values"], strict=True)
+        facts["scale"] = {
+            "chosen": scale["alpha"],
+            "by": scale["by"],
+            "helps": scale["helps"],
+            "curve": [{"alpha": alpha, "value": value} for alpha, value in curve],
+        }
+    facts["layers"] = [
+        {
+            "name": f"layer {layer.layer_idx}",
+            "shape": list(layer.state_shape),
+            "norm": layer.s0_state[tuner.adapter_name].detach().norm().item(),
+        }
+        for layer in state_layers(tuner.model)
+        if tuner.adapter_name in layer.s0_state
+    ]
+    return {"method": "s0", **facts}
