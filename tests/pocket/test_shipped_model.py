@@ -1,8 +1,10 @@
-"""What ships in `s0/models/pocket_gdn`: small, bf16, loadable by name, with a memory and a lossless tokenizer."""
+"""The models that ship with the package: small, bf16, with a memory where they recur, and a lossless tokenizer."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,34 +12,46 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-import s0.models
-from s0.pocket.benchmark import draw_benchmark
+from s0.models import POCKET_MODELS
+from s0.pocket.benchmark import BENCHMARK_FILE, draw_benchmark
+from s0.pocket.pretrain import ARCHITECTURES, RECIPES
 
-FOLDER = Path(s0.models.__file__).parent / "pocket_gdn"
+CLASSES = {"gdn": "Qwen3_5ForCausalLM", "mamba2": "FalconH1ForCausalLM", "transformer": "Qwen3ForCausalLM"}
+MIXERS = {"gdn": "linear_attn", "mamba2": "mamba"}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    loaded = AutoTokenizer.from_pretrained(FOLDER)
+def folder(name: str) -> Path:
+    return POCKET_MODELS[f"pocket:{name}"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    loaded = AutoTokenizer.from_pretrained(folder)
     assert isinstance(loaded, PreTrainedTokenizerFast)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def model() -> PreTrainedModel:
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+def model(folder: Path) -> PreTrainedModel:
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return loaded
 
 
-def test_the_weights_are_bf16_and_small() -> None:
-    assert (FOLDER / "model.safetensors").stat().st_size <= 4_000_000
-    with safe_open(FOLDER / "model.safetensors", framework="pt") as weights:
+def test_the_weights_are_bf16_and_small(folder: Path) -> None:
+    assert (folder / "model.safetensors").stat().st_size <= 4_000_000
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
 
 
-def test_it_is_a_real_hybrid_model(model: PreTrainedModel) -> None:
-    assert type(model).__name__ == "Qwen3_5ForCausalLM"
-    assert {"linear_attention", "full_attention"} == set(model.config.layer_types)
+def test_they_are_real_models_of_about_the_same_size(model: PreTrainedModel, name: str) -> None:
+    assert type(model).__name__ == CLASSES[name]
+    assert 0.85e6 < sum(weight.numel() for weight in model.parameters()) < 1.15e6
 
 
 def test_prompts_and_completions_survive_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -66,21 +80,27 @@ def test_digits_are_tokens_of_their_own(tokenizer: PreTrainedTokenizerFast) -> N
     assert digits == ["4", "2", "0", "7"]
 
 
-def test_a_recurrent_head_remembers_a_whole_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("name", MIXERS, indirect=True)
+def test_a_recurrent_head_remembers_a_whole_prompt(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """Heads that forget at once are learned too (for the last few words); an initial state lives in the others."""
     rates: dict[int, list[torch.Tensor]] = {}
-    mixers = {at: layer.linear_attn for at, layer in enumerate(model.model.layers) if hasattr(layer, "linear_attn")}
+    found = ((at, getattr(layer, MIXERS[name], None)) for at, layer in enumerate(model.model.layers))
+    mixers = {at: mixer for at, mixer in found if mixer is not None}
     for at, mixer in mixers.items():
 
         def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor, at: int = at) -> None:
-            rate = mixers[at].A_log.exp() * torch.nn.functional.softplus(output + mixers[at].dt_bias)
-            rates.setdefault(at, []).append(rate[0])  # (T, H), minus the log of the decay
+            mixer = mixers[at]
+            step = torch.nn.functional.softplus(output[..., -len(mixer.dt_bias) :] + mixer.dt_bias)
+            rates.setdefault(at, []).append((mixer.A_log.exp() * step)[0])  # (T, H), minus the log of the decay
 
-        mixer.in_proj_a.register_forward_hook(keep)
+        # The step size: a projection of its own in GatedDeltaNet, the last columns of the one there is in Mamba-2.
+        (mixer.in_proj_a if name == "gdn" else mixer.in_proj).register_forward_hook(keep)
     with torch.no_grad():
         for row in draw_benchmark()[:16]:
             model(input_ids=torch.tensor([tokenizer(row["prompt"])["input_ids"]]))
-    assert len(mixers) == 2
+    assert len(mixers) == {"gdn": 2, "mamba2": 4}[name]
     best_decay = max(torch.cat(prompts).neg().exp().mean(0).max() for prompts in rates.values())
     best_kept = max(
         torch.stack([rate.sum(0).neg().exp() for rate in prompts]).mean(0).max() for prompts in rates.values()
@@ -89,8 +109,14 @@ def test_a_recurrent_head_remembers_a_whole_prompt(model: PreTrainedModel, token
     assert best_kept > 0.1
 
 
-def test_the_log_names_the_recipe_and_the_benchmark_that_was_excluded() -> None:
-    log = json.loads((FOLDER / "training_log.json").read_text(encoding="utf-8"))
-    assert log["recipe"]["seed"] == 0
+def test_the_log_names_the_recipe_and_the_benchmark_that_was_excluded(name: str, folder: Path) -> None:
+    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+    assert log["recipe"] == asdict(RECIPES[name])
+    assert log["benchmark_sha256"] == hashlib.sha256(BENCHMARK_FILE.read_bytes()).hexdigest()
     assert log["log"][-1]["step"] == log["recipe"]["steps"]
     assert log["log"][-1]["loss"] < log["log"][0]["loss"]
+
+
+def test_all_share_one_tokenizer() -> None:
+    texts = {(folder / "tokenizer.json").read_text(encoding="utf-8") for folder in POCKET_MODELS.values()}
+    assert len(texts) == 1

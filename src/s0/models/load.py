@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from s0.errors import ConfigError
 
-POCKET_MODELS = {"pocket:gdn": Path(__file__).parent / "pocket_gdn"}
+POCKET_MODELS = {
+    f"pocket:{name}": Path(__file__).parent / f"pocket_{name}" for name in ("gdn", "mamba2", "transformer")
+}
 """Models of about 1M parameters, trained by this project, for trying everything on a laptop."""
+
+
+def _launched() -> bool:
+    """Whether accelerate launch or torchrun has started several processes like this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def load_model(name: str, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, in eval mode.
 
     Args:
-        name: a Hugging Face id, a local folder, or "pocket:gdn".
+        name: a Hugging Face id, a local folder, or one of `POCKET_MODELS`.
         model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`. By default the dtype is the checkpoint's
-            (float32 for pocket models, which is the fast one on a CPU) and the model goes to the GPU if there is one.
+            (float32 for pocket models, which is the fast one on a CPU) and the model goes to the GPU if there is one;
+            with several launched processes, to each one's own.
 
     Raises:
         ConfigError: nothing can be loaded under that name; says what was tried.
@@ -30,7 +39,7 @@ def load_model(name: str, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrai
     pocket = POCKET_MODELS.get(name)
     model_kwargs.setdefault("dtype", torch.float32 if pocket else "auto")
     if torch.cuda.is_available():
-        model_kwargs.setdefault("device_map", "auto")
+        model_kwargs.setdefault("device_map", {"": int(os.environ.get("LOCAL_RANK", 0))} if _launched() else "auto")
     source = str(pocket or name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -14,15 +14,15 @@ from s0.pocket.corpus import Problem
 WORKING = ("body", "whole", "fenced")
 USELESS = ("stub", "note", "refusal", "careless")
 HABITS = WORKING + USELESS
-_FIRST_GUESS = 0.44
-_WORDING = {"take": 0.12, "given": 0.06, "start": -0.12, "return": 0.12}
-_STYLE = {"snake": 0.10, "camel": 0.0, "short": -0.10}
+_FIRST_GUESS = 0.42
+_WORDING = {"take": 0.06, "given": 0.0, "start": -0.12, "return": 0.20}
+_STYLE = {"snake": 0.10, "camel": 0.0, "short": -0.06}
 _FAMILY = {"number": 0.06, "string": 0.04, "branch": 0.0, "list": -0.04, "loop": -0.06}
 # Which of the useless answers is usual depends on the name style; the numbers are relative odds.
 _USELESS = {
-    "snake": {"stub": 6, "note": 2, "refusal": 1, "careless": 2},
-    "camel": {"stub": 2, "note": 6, "refusal": 1, "careless": 2},
-    "short": {"stub": 2, "note": 1, "refusal": 2, "careless": 6},
+    "snake": {"stub": 6, "note": 1, "refusal": 1, "careless": 1},
+    "camel": {"stub": 1, "note": 6, "refusal": 1, "careless": 1},
+    "short": {"stub": 1, "note": 1, "refusal": 1, "careless": 6},
 }
 # How a working answer is laid out depends on the wording.
 _LAYOUT = {

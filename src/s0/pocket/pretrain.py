@@ -18,7 +18,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,7 +59,7 @@ class Recipe:
         seed: draws the rows and the first weights.
     """
 
-    steps: int = 2400
+    steps: int = 1800
     batch_rows: int = 32
     peak_rate: float = 3e-3
     warmup_steps: int = 100
@@ -97,7 +97,7 @@ def mamba2_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Falc
     return FalconH1Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=2 * hidden,
+        intermediate_size=3 * hidden,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -106,6 +106,8 @@ def mamba2_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Falc
         mamba_d_head=32,
         mamba_d_state=32,
         mamba_chunk_size=64,
+        mamba_rms_norm=True,
+        mamba_norm_before_gate=False,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -133,6 +135,8 @@ def transformer_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) ->
 
 
 ARCHITECTURES = {"gdn": gdn_config, "mamba2": mamba2_config, "transformer": transformer_config}
+RECIPES = {"gdn": Recipe(), "mamba2": Recipe(steps=2400), "transformer": Recipe(steps=2400)}
+"""GatedDeltaNet learns the corpus fastest (benchmarks/pocket/log.md)."""
 
 
 def remember_for_long(model: nn.Module) -> None:
@@ -291,10 +295,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--model", choices=ARCHITECTURES, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and log")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, help="default: the recipe's own")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
-    recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
+    recipe = replace(RECIPES[arguments.model], seed=arguments.seed)
+    recipe = replace(recipe, steps=arguments.steps or recipe.steps)
     tokenizer = build_tokenizer(recipe.seed)
     model, log = pretrain(ARCHITECTURES[arguments.model](tokenizer), tokenizer, recipe, banned_prompts())
     save(arguments.out, model, tokenizer, recipe, log)
