@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,12 @@ app = typer.Typer(
     Human text goes to stderr, results to stdout. Exit status: 0 done, 1 failed, 2 wrong usage.""",
 )
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Hugging Face id, local folder, or pocket:gdn.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="Hugging Face id, local folder, or pocket:gdn, pocket:mamba2, pocket:transformer."
+    ),
+]
 TaskName = Annotated[str, typer.Option("--task", "-t", help="humaneval or pocket-code.")]
 Data = Annotated[
     Path | None, typer.Option("--data", help="A .jsonl or .jsonl.gz file in HumanEval format; default: the task's own.")
@@ -57,9 +63,9 @@ def demo(
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
-    """Collect, train and evaluate in one go; under two minutes on a laptop with the default model.
+    """Collect, train and evaluate in one go, LoRA beside the state; under two minutes on a laptop.
 
-    Writes the examples, the state and a record of every answer to the folder --out.
+    Writes the examples, what was trained, a record of every answer and a report.html to the folder --out.
     """
     from s0_cli import work
 
@@ -98,46 +104,107 @@ def collect(
 def train(
     model: Model,
     examples: Annotated[Path, typer.Option("--examples", help="JSONL of examples, see `s0 collect`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the state.")],
-    n_steps: Annotated[int, typer.Option("--n-steps", min=1, help="Optimiser steps over all examples.")] = 20,
-    lr: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,
-    l2_lambda: Annotated[float, typer.Option("--l2-lambda", help="Weight of the states' summed squares.")] = 5e-4,
-    alpha: Annotated[float | None, typer.Option("--alpha", help="Deployed scale; default: the family's.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result, a PEFT adapter.")],
+    method: Annotated[
+        str, typer.Option("--method", help="s0 (the initial state), or a baseline: lora, prefix.")
+    ] = "s0",
+    select: Annotated[
+        Path | None, typer.Option("--select", help="JSONL of held-out examples (`s0 collect --split select`).")
+    ] = None,
+    n_steps: Annotated[
+        int | None, typer.Option("--n-steps", min=1, help="Optimiser steps over all examples; default: the paper's.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate; default: the paper's.")] = None,
+    l2_lambda: Annotated[
+        float | None, typer.Option("--l2-lambda", help="Weight of the trained tensors' summed squares.")
+    ] = None,
+    alpha: Annotated[
+        str | None,
+        typer.Option(
+            "--alpha", help="A state's deployed scale, or auto; default: auto with --select, else the family's."
+        ),
+    ] = None,
+    alpha_by: Annotated[
+        str, typer.Option("--alpha-by", help="loss on --select, or pass-rate on the select problems of --task.")
+    ] = "loss",
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Choose learning rate, steps and scale of a state on --select.")
+    ] = False,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="For --alpha-by pass-rate.")] = None,
+    data: Data = None,
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA; default: 24.")] = None,
+    virtual_tokens: Annotated[
+        int | None, typer.Option("--virtual-tokens", min=1, help="Of a prefix; default: 30.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of a baseline's first weights.")] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", min=1, help="Stop when the loss on --select has not fallen for so long.")
+    ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide each state by its norm first.")] = False,
     scale_in_training: Annotated[
         bool, typer.Option("--scale-in-training", help="Train at the deployed scale.")
     ] = False,
-    max_length: Annotated[int, typer.Option("--max-length", min=2, help="Longest row, in tokens.")] = 2048,
+    max_length: Annotated[int | None, typer.Option("--max-length", min=2, help="Longest row, in tokens.")] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
     ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints, beside --out.")
+    ] = 10,
+    unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
-    """Learn an initial state from verified examples."""
+    """Learn from verified examples: an initial state, or a baseline to compare it with.
+
+    Interrupted (Ctrl-C, SIGTERM, even a crash), it goes on where it stopped when called again with the same options.
+    """
     from s0_cli import work
 
-    settings = dict(
+    settings: dict[str, Any] = dict(
         n_steps=n_steps,
         lr=lr,
         l2_lambda=l2_lambda,
-        alpha=alpha,
-        normalize=normalize,
-        scale_in_training=scale_in_training,
+        alpha=_alpha(alpha),
+        rank=rank,
+        virtual_tokens=virtual_tokens,
+        seed=seed,
+        patience=patience,
+        normalize=normalize or None,
+        scale_in_training=scale_in_training or None,
         max_length=max_length,
-        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing=gradient_checkpointing or None,
     )
-    _print(work.train(model, examples, out, settings), as_json)
+    _print(
+        work.train(
+            model, method, examples, select, out, settings, auto, alpha_by, task, data, checkpoint_every,
+            unsafe_no_sandbox,
+        ),
+        as_json,
+    )  # fmt: skip
+
+
+def _alpha(text: str | None) -> float | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number or auto, got {text!r}", param_hint="--alpha") from None
 
 
 @app.command("eval")
 def evaluate(
     model: Model,
     task: TaskName,
-    state: State = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Folder (or Hugging Face id) of a tuned state or baseline; may be repeated."),
+    ] = None,
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="train, select or final.")] = "final",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the record, every answer included, to this file.")
+        Path | None,
+        typer.Option("--out", help="Write the record to this .json file and a report.html to a folder of that name."),
     ] = None,
     chat: Chat = False,
     max_new_tokens: NewTokens = None,
@@ -147,12 +214,15 @@ def evaluate(
 ) -> None:
     """Answer problems greedily and judge the answers by both scorings.
 
-    With --state the untouched and the tuned model answer the same problems and are compared pair by pair.
+    With --state the untouched and the tuned model answer the same problems and are compared pair by pair. --out also
+    writes a report to look at: rates with intervals, what flipped, where the numbers come from.
     """
     from s0_cli import work
 
     _print(
-        work.evaluate(model, task, state, data, split, out, chat, max_new_tokens, allow_other_base, unsafe_no_sandbox),
+        work.evaluate(
+            model, task, state or [], data, split, out, chat, max_new_tokens, allow_other_base, unsafe_no_sandbox
+        ),
         as_json,
     )
 
@@ -203,6 +273,8 @@ def export(
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several launched processes, the first one speaks
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return

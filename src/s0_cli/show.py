@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -25,11 +25,11 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     if "examples" in record:
         _demo_header(record)
     variants = record["final"]
-    first = next(iter(variants.values()))
-    n = first["pass_at_1"]["standard"]["n"]
+    first_name = next(iter(variants))
+    n = variants[first_name]["pass_at_1"]["standard"]["n"]
     table = Table(
         title=f"{record['model']['name']} on {record['task']['name']}: greedy pass@1 in %, {n} problems",
-        caption="[ , ] 95%: Wilson for rates, paired bootstrap for the difference",
+        caption="[ , ] 95%, Wilson",
         box=SIMPLE,
     )
     table.add_column("scoring")
@@ -37,39 +37,56 @@ def _evaluation(record: Mapping[str, Any]) -> None:
         table.add_column(scoring, justify="right")
     for name, values in variants.items():
         table.add_row(name, *(_rate(values["pass_at_1"][scoring]) for scoring in _SCORING_NOTES))
-    if record["comparison"]:
-        differences = [_difference(record["comparison"][scoring]) for scoring in _SCORING_NOTES]
-        for label, cells in zip(
-            ("difference", "McNemar's exact p", "gained / lost"), zip(*differences, strict=True), strict=True
-        ):
-            table.add_row(label, *cells)
     _CONSOLE.print(table)
+    if record["comparisons"]:
+        _CONSOLE.print(_differences(record["comparisons"]))
     for scoring, note in _SCORING_NOTES.items():
         _CONSOLE.print(f"  {scoring}: {note}", style="dim")
     _CONSOLE.print(_formats(variants))
-    if record["comparison"]:
-        _CONSOLE.print(_in_words(record["comparison"]))
+    for compared in record["comparisons"]:
+        if compared["first"] == first_name:
+            _CONSOLE.print(_in_words(compared))
     if record["out"]:
-        _CONSOLE.print(f"written to {record['out']}")
+        _CONSOLE.print(f"written to {record['out']}; look at {record['report']}", soft_wrap=True)
 
 
 def _demo_header(record: Mapping[str, Any]) -> None:
-    examples, training, seconds = record["examples"], record["training"], record["seconds"]
-    _CONSOLE.print(
-        f"examples: {examples['n']} verified, from {examples['of_problems']} training problems\n"
-        f"training: completion loss {training['initial_loss']:.3f} -> {training['final_loss']:.3f} nats per token "
-        f"at the deployed scale\n"
-        "seconds:  " + ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items())
-    )
+    for split, examples in record["examples"].items():
+        _CONSOLE.print(f"examples: {examples['n']} verified, from {examples['of_problems']} {split} problems")
+    for name, facts in record["variants"].items():
+        if "training" in facts:
+            training, scale = facts["training"], facts.get("scale")
+            _CONSOLE.print(
+                f"{name}: {facts['parameters']} numbers trained; completion loss {training['initial_loss']:.3f} -> "
+                f"{training['final_loss']:.3f} nats per token" + (f" at alpha {scale['chosen']:g}" if scale else "")
+            )
+    _CONSOLE.print("seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record["seconds"].items()))
 
 
 def _rate(rate: Mapping[str, float]) -> str:
     return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 
+def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        title="differences in points, pair by pair",
+        caption="[ , ] 95%; p: McNemar's exact test, Holm-adjusted; problems gained / lost",
+        box=SIMPLE,
+    )
+    table.add_column("")
+    for scoring in _SCORING_NOTES:
+        table.add_column(scoring, justify="right")
+        table.add_column("p", justify="right")
+        table.add_column("+ / -", justify="right")
+    for one in comparisons:
+        cells = (cell for scoring in _SCORING_NOTES for cell in _difference(one[scoring]))
+        table.add_row(f"{one['second']} - {one['first']}", *cells)
+    return table
+
+
 def _difference(compared: Mapping[str, Any]) -> list[str]:
     points = f"{100 * compared['difference']:+.1f} [{100 * compared['low']:+.1f}, {100 * compared['high']:+.1f}]"
-    return [points, f"{compared['p_value']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
+    return [points, f"{compared['p_holm']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
 
 
 def _formats(variants: Mapping[str, Any]) -> Table:
@@ -89,7 +106,7 @@ def _formats(variants: Mapping[str, Any]) -> Table:
 def _in_words(comparison: Mapping[str, Any]) -> str:
     standard, paper = comparison["standard"], comparison["paper"]
     helped = "helped" if standard["low"] > 0 else "hurt" if standard["high"] < 0 else "made no clear difference"
-    text = f"Under the standard scoring the state {helped}"
+    text = f"Under the standard scoring {comparison['second']} {helped}"
     if standard["low"] <= 0 < paper["low"]:
         text += "; its gain under the paper's scoring is a gain in format, not in skill"
     return text + "."
@@ -99,6 +116,19 @@ def _fields(result: Mapping[str, Any]) -> None:
     for name, value in result.items():
         if name not in ("kind", "layers"):
             _CONSOLE.print(f"{name}: {value}")
+
+
+def _training(result: Mapping[str, Any]) -> None:
+    for name in ("method", "examples", "parameters", "initial_loss", "training_loss", "final_loss", "out"):
+        if name in result:
+            _CONSOLE.print(f"{name}: {result[name]}")
+    if scale := result.get("scale"):
+        curve = ", ".join(f"{point['alpha']:g}: {_measured(point)}" for point in scale["curve"])
+        _CONSOLE.print(f"alpha: {scale['chosen']:g}, by {scale['by']} ({curve})")
+
+
+def _measured(point: Mapping[str, Any]) -> str:
+    return "not finite" if point["value"] is None else f"{point['value']:.3g}"
 
 
 def _layers(result: Mapping[str, Any]) -> None:
@@ -116,7 +146,7 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "demo": _evaluation,
     "eval": _evaluation,
     "collect": _fields,
-    "train": _fields,
+    "train": _training,
     "export": _fields,
     "model": _layers,
     "state": _layers,

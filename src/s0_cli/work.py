@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils.logging import disable_progress_bar
 
 from s0 import S0Config, S0Trainer, load_model
-from s0.bench import CollectSettings, DemoSettings, environment, run_demo, write_record
+from s0.bench import (
+    CollectSettings,
+    DemoSettings,
+    Questions,
+    answer,
+    evaluation_record,
+    run_demo,
+    scale_by_pass_rate,
+    tuned_facts,
+    write_record,
+)
 from s0.bench import collect as run_collect
-from s0.bench import evaluate as run_evaluate
-from s0.bench.evaluate import comparison, summary
 from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, SandboxError, StateMismatchError
 from s0.examples import examples_sha256, read_examples
+from s0.study import write_report
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
+from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 
@@ -69,7 +78,7 @@ def demo(model: str, task: str, data: Path | None, out: Path | None, seed: int, 
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
     with sandbox(unsafe) as cells:
         record = run_demo(settings, out, stage, cells)
-    return {**record, "out": str(out)}
+    return {**record, "out": str(out), "report": str(write_report(record, out))}
 
 
 def collect(
@@ -100,22 +109,86 @@ def collect(
     }
 
 
-def train(model: str, examples: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def train(
+    model: str,
+    method: str,
+    examples: Path,
+    select: Path | None,
+    out: Path,
+    settings: dict[str, Any],
+    auto: bool,
+    alpha_by: str,
+    task: str | None,
+    data: Path | None,
+    checkpoint_every: int,
+    unsafe: bool,
+) -> dict[str, Any]:
     """`s0 train`."""
-    config = S0Config(**settings)
-    config.fit_settings()
+    if alpha_by not in ("loss", "pass-rate"):
+        raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
+    by_verdicts = alpha_by == "pass-rate"
+    if by_verdicts and (task is None or method != "s0" or auto):
+        raise ConfigError("expected --method s0 with --task, and no --auto, for --alpha-by pass-rate: it asks problems")
+    if auto and (method != "s0" or select is None):
+        raise ConfigError("expected --method s0 and --select for --auto: candidates are compared on select examples")
+    fixed = [name for name in ("lr", "n_steps", "alpha") if auto and settings[name] not in (None, "auto")]
+    if fixed:
+        given = ", ".join("--" + name.replace("_", "-") for name in fixed)
+        raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {given}; leave one out")
+    config = _training_settings(method, settings, select is not None and not by_verdicts)
+    judged = load_task(task, data) if by_verdicts and task else None
     learned = read_examples(examples)
+    held_out = None if select is None else read_examples(select)
     loaded, tokenizer = load_model(model)
-    trainer = S0Trainer(loaded, tokenizer, config)
-    result = trainer.train(learned)
-    trainer.save(out)
-    return {"kind": "train", "examples": len(learned), **result, "settings": asdict(trainer.config), "out": str(out)}
+    tuner = (
+        S0Trainer(loaded, tokenizer, config)
+        if isinstance(config, S0Config)
+        else BaselineTrainer(loaded, tokenizer, config)
+    )
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    if auto:
+        assert isinstance(tuner, S0Trainer) and held_out is not None
+        result = tuner.train_auto(learned, held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+    else:
+        result = tuner.train(learned, select=held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+    if judged is not None and isinstance(tuner, S0Trainer):
+        problems = judged.split("select")
+        with sandbox(unsafe) as cells, stage("scale", None) as advance:
+            tuner.set_scale(scale_by_pass_rate(tuner, judged, problems, sandbox=cells, on_done=advance))
+    tuner.save(out)
+    return {
+        "kind": "train",
+        "method": method,
+        "examples": len(learned),
+        **result,
+        **tuned_facts(tuner),
+        "out": str(out),
+    }
+
+
+def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> S0Config | LoraTuning | PrefixTuning:
+    """The method's settings: its own defaults, changed where an option was given."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    kinds: dict[str, Any] = {"s0": S0Config, "lora": LoraTuning, "prefix": PrefixTuning}
+    if method not in kinds:
+        raise ConfigError(f"expected --method to be one of {', '.join(kinds)}, got {method!r}")
+    if method == "s0" and can_choose and not chosen.get("scale_in_training"):
+        chosen.setdefault("alpha", "auto")
+    try:
+        config: S0Config | LoraTuning | PrefixTuning = kinds[method](**chosen)
+    except TypeError as error:
+        known = kinds[method].__dataclass_fields__
+        unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
+        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out") from error
+    if isinstance(config, S0Config):
+        config.fit_settings()
+    return config
 
 
 def evaluate(
     model: str,
     task: str,
-    state: str | None,
+    states: list[str],
     data: Path | None,
     split: str,
     out: Path | None,
@@ -126,45 +199,37 @@ def evaluate(
 ) -> dict[str, Any]:
     """`s0 eval`."""
     problems = load_task(task, data)
-    chosen = problems.split(split)
+    questions = Questions(problems, problems.split(split), chat, max_new_tokens)
+    names = _names(states)
     loaded, tokenizer = load_model(model)
-    variants: dict[str, Callable[[], None]] = {"base": lambda: None}
-    answering: Any = loaded
-    if state is not None:
-        trainer = S0Trainer(loaded, tokenizer)
-        trainer.load(state, allow_other_base=allow_other_base)
-        answering = trainer.model
-        variants = {"base": trainer.deactivate, "tuned": trainer.activate}
-    answers = {}
+    base = {"name": model, "fingerprint": fingerprint(loaded)}
     with sandbox(unsafe) as cells:
-        for name, switch in variants.items():
-            switch()
-            with stage(f"evaluate {name}", len(chosen)) as advance:
-                answers[name] = run_evaluate(
-                    answering,
-                    tokenizer,
-                    problems,
-                    chosen,
-                    chat=chat,
-                    max_new_tokens=max_new_tokens,
-                    sandbox=cells,
-                    on_done=advance,
-                )
-    record = {
-        "kind": "eval",
-        "environment": environment(),
-        "model": {"name": model, "fingerprint": fingerprint(answering)},
-        "state": state,
-        "task": {"name": problems.name, "version": problems.version, "data_sha256": problems.data_sha256},
-        "split": split,
-        "chat": chat,
-        "final": {name: summary(given) for name, given in answers.items()},
-        "comparison": comparison(answers["base"], answers["tuned"]) if state else None,
-        "answers": {name: [asdict(answer) for answer in given] for name, given in answers.items()},
-    }
+        outcomes = {
+            "base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=cells)
+        }
+        for name, state in zip(names, states, strict=True):
+            tuner = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
+            facts = {"path": state, **tuned_facts(tuner)}
+            outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
+            tuner.detach()
+    record = evaluation_record("eval", base, questions, outcomes)
+    report = None
     if out is not None:
         write_record(out, record)
-    return {**record, "out": None if out is None else str(out)}
+        report = str(write_report(record, out.with_suffix("")))
+    return {**record, "out": None if out is None else str(out), "report": report}
+
+
+def _names(states: list[str]) -> list[str]:
+    """How the record calls each state: the last part of its path, with a number where that is taken."""
+    names: list[str] = []
+    for state in states:
+        plain = Path(state).name or "state"
+        taken = {"base", *names}
+        names.append(
+            next(name for i in range(len(taken) + 1) if (name := f"{plain} {i + 1}" if i else plain) not in taken)
+        )
+    return names
 
 
 def generate(

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from unittest import mock
 
@@ -60,14 +61,31 @@ def test_help_names_every_command_without_loading_torch():
 def steps(tmp_path_factory):
     """collect -> train -> eval, as single commands on a user's own file."""
     folder = tmp_path_factory.mktemp("steps")
-    data = write_rows(folder / "rows.jsonl", train=6, select=2, final=4)
+    data = write_rows(folder / "rows.jsonl", train=6, select=6, final=4)
     common = ("--model", "pocket:gdn", "--task", "humaneval", "--data", data)
     collected = result("collect", *common, "--out", folder / "e.jsonl", "--samples", 4)
+    result("collect", *common, "--split", "select", "--out", folder / "select.jsonl", "--samples", 4)
+    result(
+        "train",
+        "--method",
+        "lora",
+        "--model",
+        "pocket:gdn",
+        "--examples",
+        folder / "e.jsonl",
+        "--out",
+        folder / "lora",
+        "--rank",
+        2,
+        "--n-steps",
+        2,
+    )
     trained = result(
         "train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--out", folder / "state", "--lr", 0.01,
         "--alpha", 1, "--n-steps", 3,
     )  # fmt: skip
-    evaluated = result("eval", *common, "--state", folder / "state", "--out", folder / "record.json")
+    states = ("--state", folder / "state", "--state", folder / "lora")
+    evaluated = result("eval", *common, *states, "--out", folder / "record.json")
     return folder, collected, trained, evaluated
 
 
@@ -75,8 +93,81 @@ def test_single_commands_lead_from_a_data_file_to_a_comparison(steps):
     folder, collected, trained, evaluated = steps
     assert collected["examples"] == trained["examples"] >= 1
     assert trained["final_loss"] < trained["initial_loss"]
-    assert evaluated["comparison"]["standard"]["n"] == 4
+    assert [(one["first"], one["second"]) for one in evaluated["comparisons"]] == [
+        ("base", "state"), ("base", "lora"), ("state", "lora"),
+    ]  # fmt: skip
+    assert evaluated["comparisons"][0]["standard"]["n"] == 4
+    assert {name: facts["method"] for name, facts in evaluated["variants"].items()} == {
+        "base": "base", "state": "s0", "lora": "lora",
+    }  # fmt: skip
     assert json.loads((folder / "record.json").read_text())["answers"] == evaluated["answers"]
+
+
+def test_eval_writes_a_report_beside_its_record(steps):
+    folder, *_, evaluated = steps
+    page = (folder / "record" / "report.html").read_text(encoding="utf-8")
+    assert evaluated["report"] == str(folder / "record" / "report.html")
+    assert "pocket:gdn" in page and evaluated["model"]["fingerprint"] in page
+    assert (folder / "record" / "plots" / "passrates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_scale_is_chosen_on_select_examples(steps):
+    folder, *_ = steps
+    common = ("--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--lr", 0.01, "--n-steps", 2)
+    by_loss = result("train", *common, "--select", folder / "select.jsonl", "--out", folder / "by-loss")
+    measured = {point["alpha"]: point["value"] for point in by_loss["scale"]["curve"]}
+    assert by_loss["scale"]["by"] == "loss" and len(measured) >= 12
+    chosen = by_loss["scale"]["chosen"]
+    assert measured[chosen] == min(value for alpha, value in measured.items() if alpha)
+    assert result("inspect", folder / "by-loss")["alpha"] == chosen
+    asked = ("--alpha-by", "pass-rate", "--task", "humaneval", "--data", folder / "rows.jsonl")
+    by_verdicts = result("train", *common, *asked, "--out", folder / "by-verdicts")
+    assert by_verdicts["scale"]["by"] == "pass rate"
+    assert all(0 <= point["value"] <= 1 for point in by_verdicts["scale"]["curve"])
+    assert result("inspect", folder / "by-verdicts")["alpha"] == by_verdicts["scale"]["chosen"]
+
+
+def test_auto_chooses_rate_steps_and_scale(steps):
+    folder, *_ = steps
+    done = result(
+        "train", "--auto", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--select",
+        folder / "select.jsonl", "--out", folder / "auto",
+    )  # fmt: skip
+    assert done["select_final_loss"] <= done["select_initial_loss"]
+    assert result("inspect", folder / "auto")["alpha"] == done["scale"]["chosen"]
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(steps):
+    """Killed without warning: the same command finishes what was begun."""
+    folder, *_ = steps
+    asked = [
+        "--model",
+        "pocket:gdn",
+        "--examples",
+        folder / "e.jsonl",
+        "--lr",
+        "0.01",
+        "--alpha",
+        "1",
+        "--n-steps",
+        "60",
+    ]
+    asked += ["--checkpoint-every", "1"]
+    out = folder / "killed"
+    checkpoint = folder / "killed.checkpoint"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "s0_cli", "train", *map(str, asked), "--out", str(out)], stderr=subprocess.DEVNULL
+    )
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert checkpoint.exists() and not out.exists()
+    result("train", *asked, "--out", out)
+    assert not checkpoint.exists()
+    result("train", *asked, "--out", folder / "whole")
+    first, second = (store.read(folder / name).tensors for name in ("killed", "whole"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_inspect_shows_model_and_state(steps):
@@ -130,6 +221,20 @@ def test_human_output_goes_to_stderr(steps):
         (["train", "--model", "pocket:gdn"], 2, "Missing option"),
         (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x"], 1, "absent.jsonl"),
         (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x", "--lr", "-1"], 2, "lr"),
+        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--method", "full"], 2, "lora"),
+        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--alpha", "much"], 2, "auto"),
+        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--rank", "2"], 2, "--rank"),
+        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--alpha-by", "pass-rate"], 2, "--task"),
+        (
+            ["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--auto", "--method", "lora"],
+            2,
+            "--auto",
+        ),
+        (
+            ["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--auto", "--select", "z", "--lr", "1"],
+            2,
+            "--lr",
+        ),
         (["eval", "--model", "pocket:gdn", "--task", "nothing"], 2, "humaneval"),
         (["eval", "--model", "pocket:gdn", "--task", "humaneval", "--data", "absent.jsonl"], 1, "absent.jsonl"),
         (["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--split", "all"], 2, "final"),
