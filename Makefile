@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check pocket bench clean
+.PHONY: demo test check pocket grid study again bench clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -18,17 +18,31 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/pages.py --check
 
-# Rebuilds the pocket problems and retrains the model: about 20 minutes on two cores.
+# Rebuilds the pocket problems and retrains the three models: about 40 minutes on one core.
 pocket: .venv/runtime
 	$(BIN)/python -m s0.pocket.benchmark
-	$(BIN)/python -m s0.pocket.pretrain --out src/s0/models/pocket_gdn
+	$(BIN)/python -m s0.pocket.pretrain --model gdn --out src/s0/models/pocket_gdn
+	$(BIN)/python -m s0.pocket.pretrain --model mamba2 --out src/s0/models/pocket_mamba2
+	$(BIN)/python -m s0.pocket.pretrain --model transformer --out src/s0/models/pocket_transformer
 
-# Makes every number of benchmarks/README.md again.
+# Chooses every method's settings on the select split. Both jobs go on where they stopped; `make again` starts over.
+grid: .venv/runtime
+	$(BIN)/python benchmarks/grid.py
+
+# The results page: every method on every pocket model, ten seeds, under two hours on two cores.
+study: grid
+	$(BIN)/python benchmarks/study.py
+	$(BIN)/python benchmarks/pages.py
+
+again:
+	rm -rf benchmarks/results/grid benchmarks/results/study
+
+# Makes every other number of benchmarks/README.md again.
 bench: .venv/runtime
 	$(BIN)/python benchmarks/training_speed.py --out benchmarks/results/training_speed.json
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
-	$(BIN)/python benchmarks/pocket_seeds.py --out benchmarks/results/pocket_seeds.json
-	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 42 | tee benchmarks/results/demo.txt
+	$(BIN)/python benchmarks/candidates_speed.py --out benchmarks/results/candidates_speed.json
+	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 60 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py
 
 .venv/python:

@@ -10,39 +10,208 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from grid import best
+
+from s0.bench.stats import holm, paired_t, t_interval, welch
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "src" / "s0" / "models").glob("pocket_*/README.md")),
+)
 
 
 def record(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def pocket_seeds() -> str:
-    found = record("pocket_seeds")
-    runs = found["chosen_on_select"]["runs"]
-    n = runs[0]["comparison"]["standard"]["n"]
+LABELS = {
+    "base": "untouched",
+    "s0_auto": "S0, scale chosen on select",
+    "s0_published": "S0, published settings (lr 1e-3, alpha 0.07)",
+    "lora_r24": "LoRA r24",
+    "lora_matched": "LoRA, as many numbers as S0",
+    "prefix": "prefix tuning",
+    "format_control": "S0 on right form, wrong content",
+    "few_shot": "3 of the examples in the prompt",
+}
+
+
+def study_runs() -> dict[str, list[dict[str, Any]]]:
+    """{model: its runs by seed}."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((ROOT / "benchmarks" / "results" / "study").glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        runs.setdefault(run["model"]["name"], []).append(run)
+    return {model: sorted(found, key=lambda run: run["seed"]) for model, found in runs.items()}
+
+
+def rates(runs: list[dict[str, Any]], variant: str, scoring: str) -> list[float]:
+    """pass@1 in points, by seed, counted from the verdicts."""
+    verdicts = [run["variants"][variant]["verdicts"][scoring] for run in runs]
+    return [100 * one.count("1") / len(one) for one in verdicts]
+
+
+def difference(first: list[float], second: list[float]) -> tuple[float, float, float]:
+    """Second minus first, paired by seed: mean and 95% t-interval."""
+    return t_interval([b - a for a, b in zip(first, second, strict=True)])
+
+
+def shown(values: tuple[float, float, float]) -> str:
+    mean, low, high = values
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def study() -> str:
+    """Every variant of every model: pass@1 under both scorings, gain in skill and gain in format."""
+    runs = study_runs()
+    n = len(next(iter(runs.values()))[0]["problems"])
     lines = [
-        f"pass@1 on the final split ({n} problems), greedy, {len(runs)} seeds; gain: mean, 95% t-interval over seeds.",
+        f"pass@1 in % on the {n} final problems, greedy: mean over seeds +- standard deviation. Gains in points over",
+        "the untouched model, paired by seed, with 95% t-intervals: *skill* under the standard scoring, which takes",
+        "any form of a right answer; *format* is the gain under the paper's scoring minus the gain in skill.",
+        "p: two-sided t-test of the gain in skill over seeds, Holm over the variants of a model.",
         "",
-        "| settings | scoring | untouched | tuned (mean; per seed) | gain in points | largest p (McNemar) |",
-        "|---|---|---|---|---|---|",
     ]
-    for name in ("chosen_on_select", "published"):
-        train = found[name]["runs"][0]["settings"]["train"]
-        label = f"{name.replace('_', ' ')} (lr {train['lr']:g}, alpha {train['alpha'] or 0.07:g})"
-        for scoring, rates in found[name]["over_seeds"].items():
-            each = ", ".join(f"{100 * value:.1f}" for value in rates["tuned"])
-            gain = f"{100 * rates['gain_mean']:+.1f} [{100 * rates['gain_low']:+.1f}, {100 * rates['gain_high']:+.1f}]"
+    for model, found in runs.items():
+        variants = list(found[0]["variants"])
+        base = {scoring: rates(found, "base", scoring) for scoring in ("standard", "paper")}
+        tested = {name: paired_t(base["standard"], rates(found, name, "standard")) for name in variants[1:]}
+        adjusted = dict(zip(tested, holm([result.p_value for result in tested.values()]), strict=True))
+        lines += [
+            f"**{model}**, {len(found)} seeds",
+            "",
+            "| variant | numbers trained | standard | paper | gain in skill | p | gain in format |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in variants:
+            cells = [LABELS[name], f"{found[0]['variants'][name].get('parameters', 0):,}"]
+            for scoring in ("standard", "paper"):
+                each = rates(found, name, scoring)
+                cells.append(f"{statistics.mean(each):.1f} +- {statistics.stdev(each):.1f}")
+            if name == "base":
+                cells += ["", "", ""]
+            else:
+                gains = {
+                    scoring: [b - a for a, b in zip(base[scoring], rates(found, name, scoring), strict=True)]
+                    for scoring in base
+                }
+                format_gain = [p - s for s, p in zip(gains["standard"], gains["paper"], strict=True)]
+                cells += [shown(t_interval(gains["standard"])), f"{adjusted[name]:.1g}", shown(t_interval(format_gain))]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+CONTRASTS = (
+    ("lora_r24", "s0_auto"),
+    ("lora_matched", "s0_auto"),
+    ("s0_published", "s0_auto"),
+    ("format_control", "s0_auto"),
+    ("few_shot", "s0_auto"),
+    ("lora_r24", "prefix"),
+)
+
+
+def contrasts() -> str:
+    """Methods against each other, paired by seed, and Welch's test as the paper used it."""
+    lines = [
+        "| model | second - first | standard, paired by seed | p paired | p Welch |",
+        "|---|---|---|---|---|",
+    ]
+    for model, found in study_runs().items():
+        pairs = [pair for pair in CONTRASTS if set(pair) <= set(found[0]["variants"])]
+        values = [(rates(found, one, "standard"), rates(found, other, "standard")) for one, other in pairs]
+        paired = holm([paired_t(one, other).p_value for one, other in values])
+        welched = holm([welch(one, other).p_value for one, other in values])
+        for (one, other), (first, second), p, p_welch in zip(pairs, values, paired, welched, strict=True):
             lines.append(
-                f"| {label} | {scoring} | {100 * rates['base']:.1f} | {100 * rates['tuned_mean']:.1f} ({each}) "
-                f"| {gain} | {rates['largest_mcnemar_p']:.1g} |"
+                f"| {model} | {LABELS[other]} - {LABELS[one]} | {shown(difference(first, second))} | {p:.1g} "
+                f"| {p_welch:.1g} |"
             )
+    return "\n".join([*lines, "", "p: two-sided, Holm over the contrasts of a model."])
+
+
+def models() -> str:
+    """The pocket models, untouched and with the best of what S0 and LoRA make of them."""
+    lines = [
+        "| model | weights | greedy, standard | greedy, paper | sampled pass@1 | pass@16 | S0 | LoRA r24 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    runs = study_runs()
+    for model in ("pocket:gdn", "pocket:mamba2", "pocket:transformer"):
+        found = record(f"pocket/{model.removeprefix('pocket:')}")
+        greedy, sampled = found["greedy"]["pass_at_1"], found["sampled"]
+        cells = [model, f"{found['weights']:,}"]
+        cells += [f"{100 * greedy[scoring]['value']:.1f}" for scoring in ("standard", "paper")]
+        cells += [f"{100 * sampled[k]:.1f}" for k in ("pass_at_1", "pass_at_16")]
+        for variant in ("s0_auto", "lora_r24"):
+            held = variant in runs[model][0]["variants"]
+            cells.append(f"{statistics.mean(rates(runs[model], variant, 'standard')):.1f}" if held else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    n, seeds = found["greedy"]["pass_at_1"]["standard"]["n"], len(runs["pocket:gdn"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"pass@1 in % on the {n} final problems; sampled at temperature {sampled['temperature']:g}, "
+            f"{sampled['samples']} samples each, standard scoring;",
+            f"S0 and LoRA: greedy, standard scoring, mean over {seeds} samplings of examples.",
+        ]
+    )
+
+
+def scales() -> str:
+    """The scales that were chosen, beside the published ones."""
+    lines = ["| model | chosen alpha, by seed | published |", "|---|---|---|"]
+    published = {"pocket:gdn": 0.07, "pocket:mamba2": 0.65}
+    for model, found in study_runs().items():
+        if model in published:
+            chosen = [f"{run['variants']['s0_auto']['scale']['chosen']:g}" for run in found]
+            lines.append(f"| {model} | {', '.join(chosen)} | {published[model]:g} |")
     return "\n".join(lines)
+
+
+def grid() -> str:
+    """All settings that were tried, on the select split."""
+    lines = ["| model | method | tried: lr x steps (pass@1 on select in %) | numbers trained |", "|---|---|---|---|"]
+    for path in sorted((ROOT / "benchmarks" / "results" / "grid").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        cells = []
+        for i, row in enumerate(found["rows"]):
+            settings, value = row["settings"], 100 * row["select"]["standard"]["value"]
+            text = f"{settings['lr']:g} x {settings['n_steps']}"
+            text += "" if settings.get("projection", True) else " without projection"
+            text += f" ({value:.1f})"
+            cells.append(f"**{text}**" if i == best(found["rows"]) else text)
+        sizes = sorted({row["parameters"] for row in found["rows"]})
+        kind = found["kind"].replace("_", ", ")
+        lines.append(f"| {found['model']} | {kind} | {'; '.join(cells)} | {', '.join(f'{n:,}' for n in sizes)} |")
+    return "\n".join(lines)
+
+
+def candidates() -> str:
+    """Several learning rates side by side against one after the other."""
+    found = record("candidates_speed")
+    lines = [
+        "| model | CPU seconds, side by side : one by one | a step of all, side by side | one by one | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for name, label in (("training_speed", "random, as in training_speed.py"), ("pocket:gdn", "pocket:gdn")):
+        one = found[name]
+        ratio, seconds, memory = one["together_over_one_by_one"], one["cpu_seconds_per_step"], one["peak_memory_mib"]
+        lines.append(
+            f"| {label} | {ratio['ratio']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] | {seconds['together']:.2f} s "
+            f"| {seconds['one_by_one']:.2f} s | {memory['together']} MiB, {memory['one_by_one']} MiB |"
+        )
+    told = f"{found['candidates']} candidates, {found['pairs']} pairs of runs, 95% t-interval of the log ratio."
+    return "\n".join([*lines, "", told])
 
 
 def speed() -> str:
@@ -71,7 +240,16 @@ def demo() -> str:
     return "```text\n" + text.rstrip() + "\n```"
 
 
-TABLES = {"demo": demo, "pocket_seeds": pocket_seeds, "speed": speed}
+TABLES = {
+    "demo": demo,
+    "study": study,
+    "contrasts": contrasts,
+    "scales": scales,
+    "grid": grid,
+    "models": models,
+    "candidates": candidates,
+    "speed": speed,
+}
 
 
 def main() -> None:
