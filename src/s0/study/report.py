@@ -36,7 +36,7 @@ _TOLD_ELSEWHERE = {"final", "comparisons", "problems", "answers"}
 _SERIES = {"losses", "norms", "select_losses", "curve", "layers"}
 
 
-def write_report(record: Mapping[str, Any], folder: Path) -> Path:
+def write_report(record: Mapping[str, Any], folder: str | Path) -> Path:
     """Write `report.html`, which needs nothing beside it, and the plots as PNG files under `plots/`.
 
     Args:
@@ -49,6 +49,7 @@ def write_report(record: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         DatasetError: it is no such record, or a damaged one.
     """
+    folder = Path(folder)
     try:
         plots = draw(record)
         page = _template().render(_view(record), plots={name: _shown(plot) for name, plot in plots.items()})
