@@ -116,7 +116,7 @@ def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
 
 
 def _read_peft(folder: Path) -> StoredState:
-    config = _read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE)
     if config.get("peft_type") != "S0":
         raise StateMismatchError(
             f"expected {folder / CONFIG_FILE} to hold an S0 state, got peft_type {config.get('peft_type')!r}; "
@@ -159,7 +159,7 @@ def _read_peft(folder: Path) -> StoredState:
 
 
 def _read_published(folder: Path) -> StoredState:
-    meta, config = _read_json(folder / "meta.json"), _read_json(folder / "config.json")
+    meta, config = read_json(folder / "meta.json"), read_json(folder / "config.json")
     tensors = _published_tensors(folder)
     layers = _field(meta, "recurrent_layers", list, folder)
     shape = _field(meta, "state_shape", list, folder)
@@ -181,7 +181,7 @@ def _read_published(folder: Path) -> StoredState:
 
 def _published_tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / "states.safetensors").is_file():
-        return _read_tensors(folder / "states.safetensors")
+        return read_tensors(folder / "states.safetensors")
     path = folder / "states.pt"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: refuses pickled code
@@ -198,7 +198,12 @@ def _published_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        StateMismatchError: there is none, or it is damaged.
+    """
     if not path.is_file():
         raise StateMismatchError(f"expected the state in {path}, found no such file; pickled weights are never loaded")
     try:
@@ -209,7 +214,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of modest size.
+
+    Raises:
+        StateMismatchError: there is none, it is too large, or no JSON object.
+    """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes, at most {_MAX_JSON_BYTES} allowed")
@@ -249,7 +259,7 @@ def are_distinct_indices(layers: object) -> bool:
 
 
 def _read_layers(folder: Path) -> dict[str, Tensor]:
-    return {layer_name(key): tensor for key, tensor in _read_tensors(folder / STATE_FILE).items()}
+    return {layer_name(key): tensor for key, tensor in read_tensors(folder / STATE_FILE).items()}
 
 
 def layer_name(key: str) -> str:
@@ -354,7 +364,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, 
     """
     keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**config, "checksum": checksum(tensors, config)}
-    _write_files(Path(path), {STATE_FILE: keyed, CONFIG_FILE: described})
+    write_files(Path(path), {STATE_FILE: keyed, CONFIG_FILE: described})
 
 
 def write_published(path: str | Path, stored: StoredState, indices: Mapping[str, int]) -> None:
@@ -381,10 +391,11 @@ def write_published(path: str | Path, stored: StoredState, indices: Mapping[str,
         "state_shape": list(shapes.pop()),
     }
     described = {**config, "alpha": stored.alpha, "normalize": stored.normalize}
-    _write_files(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
+    write_files(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
 
 
-def _write_files(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> None:
+def write_files(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write tensors (`.safetensors`) and JSON into a folder: all under temporary names first, then renamed in order."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
         for name, content in contents.items():

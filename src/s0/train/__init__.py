@@ -1,6 +1,7 @@
 """Training: examples to batches, one loop for every method, and the trainers on top."""
 
-from s0.train.baselines import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, rank_matching
+from s0.train.baseline_trainer import BaselineTrainer, load_tuned
+from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
 from s0.train.fit import Course, FitResult, FitSettings, Learner, fit, fit_together, mean_loss

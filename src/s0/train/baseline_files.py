@@ -1,0 +1,121 @@
+"""LoRA and prefix adapters on disk: PEFT's own files, and how the adapter was trained beside them.
+
+A file is checked against itself (checksum, finite tensors, known settings) and against the model before anything is
+taken over; what this package would not compute as PEFT does is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import Tensor, nn
+
+from s0.core import store
+from s0.core.fingerprint import UNKNOWN, check_base
+from s0.errors import ConfigError, StateMismatchError
+from s0.train.baselines import LoraTuning, PrefixTuning, Tuning, linear_modules
+
+TRAINING_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class StoredBaseline:
+    """An adapter read from disk, checked against itself and the model."""
+
+    settings: Tuning
+    tensors: Mapping[str, Tensor]
+    training: dict[str, Any]
+
+
+def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
+    """Read a LoRA or a prefix for `model`.
+
+    Raises:
+        StateMismatchError: damaged, of another method, not plain, or trained on another model.
+    """
+    config = store.read_json(folder / store.CONFIG_FILE)
+    kinds: dict[Any, Callable[[dict[str, Any], nn.Module], tuple[Tuning, dict[str, list[int]]]]] = {
+        "LORA": _lora_of,
+        "PREFIX_TUNING": _prefix_of,
+    }
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise StateMismatchError(
+            f"expected {folder / store.CONFIG_FILE} to hold one of the peft_types {sorted(kinds)}, got {kind!r:.40}"
+        )
+    try:
+        settings, shapes = kinds[kind](config, model)
+    except (ConfigError, TypeError, ValueError, re.error) as error:
+        raise StateMismatchError(
+            f"expected {folder / store.CONFIG_FILE} to describe a plain {kind} for {type(model).__name__}, but: {error}"
+        ) from error
+    stored = store.read_tensors(folder / store.STATE_FILE)
+    tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
+    store.check_tensors(tensors, shapes, str(folder))
+    training = store.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
+    checksum = training.pop("checksum", None)
+    if checksum is not None and checksum != store.checksum(tensors, {}):
+        raise StateMismatchError(
+            f"expected the tensors in {folder} to have checksum {checksum!r:.70}, got {store.checksum(tensors, {})!r}; "
+            "a file is damaged or of another adapter: copy the folder again"
+        )
+    known = str(training.pop("fingerprint", UNKNOWN))
+    if not allow_other_base:
+        check_base(known, model)
+    return StoredBaseline(settings, tensors, training)
+
+
+def _lora_of(config: dict[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
+    """The settings of an adapter, and the shapes that its tensors have to have on `model`."""
+    _require_plain(LoraConfig, config)
+    if config.get("init_lora_weights", True) not in (True, False, "gaussian", "orthogonal"):
+        raise ValueError(
+            f"it began with a change of the base weights (init_lora_weights {config['init_lora_weights']!r})"
+        )
+    rank: Any = config.get("r")
+    alpha: Any = config.get("lora_alpha")
+    if alpha is None:
+        raise ValueError("it has no lora_alpha")
+    names = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+    which = LoraConfig(**{name: config.get(name) for name in names})
+    layers = {name: layer for name, layer in linear_modules(model).items() if check_target_module_exists(which, name)}
+    shapes: dict[str, list[int]] = {}
+    for name, layer in layers.items():
+        shapes[f"base_model.model.{name}.lora_A.weight"] = [rank, layer.in_features]
+        shapes[f"base_model.model.{name}.lora_B.weight"] = [layer.out_features, rank]
+    return LoraTuning(rank=rank, alpha=alpha, targets=tuple(layers)), shapes
+
+
+def _prefix_of(config: dict[str, Any], model: nn.Module) -> tuple[PrefixTuning, dict[str, list[int]]]:
+    """The same for a prefix."""
+    _require_plain(PrefixTuningConfig, config)
+    virtual_tokens: Any = config.get("num_virtual_tokens")
+    settings = PrefixTuning(virtual_tokens=virtual_tokens, projection=bool(config.get("prefix_projection")))
+    fitting = settings.adapter(model)
+    for name in ("num_layers", "num_attention_heads", "token_dim"):
+        if config.get(name) != getattr(fitting, name):
+            raise ValueError(f"{name} is {config.get(name)!r:.40}, and {getattr(fitting, name)} for this model")
+    return settings, {"prompt_embeddings": [settings.virtual_tokens, fitting.num_layers * 2 * fitting.token_dim]}
+
+
+_FREE = {
+    *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+    *("r", "lora_alpha", "lora_dropout", "init_lora_weights", "inference_mode"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("num_virtual_tokens", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"),
+    *("encoder_hidden_size", "prefix_projection", "init_weights"),
+}
+"""What a PEFT config may say about an adapter that is just the one or the other; what matters of it is read."""
+
+
+def _require_plain(kind: type[PeftConfig], config: Mapping[str, Any]) -> None:
+    plain = kind().to_dict()
+    for name, value in config.items():
+        if name not in _FREE and value and value != plain.get(name):
+            raise ValueError(f"{name} is {value!r:.40}, which this package does not follow; load it with peft")

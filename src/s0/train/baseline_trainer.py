@@ -1,0 +1,396 @@
+"""The trainer of a baseline, LoRA or a prefix: the same loop on the same batches as for a state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.core import store
+from s0.core.fingerprint import fingerprint
+from s0.errors import ConfigError, DatasetError, StateMismatchError
+from s0.models import encode_prompt, end_tokens
+from s0.train.baseline_files import TRAINING_FILE, read_baseline
+from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
+from s0.train.batches import TrainingData, TrainingSet, prepare
+from s0.train.checkpoint import Checkpoint
+from s0.train.fit import fit, mean_loss
+from s0.train.modes import training as training_modes
+from s0.train.trainer import S0Trainer
+
+_LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
+"""Attributes that PEFT leaves on a model it wraps or generates with, and on the model's parts."""
+
+
+class BaselineTrainer:
+    """Tunes, holds and applies one LoRA or prefix of one model; the interface is that of `S0Trainer`.
+
+        trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
+        trainer.train([Example(prompt, completion), ...])
+        trainer.activate()
+        print(trainer.generate("def add(a, b):"))
+        trainer.detach()
+
+    Attributes:
+        model: what to call forward and generate on: with the adapter while it is active, else the untouched model.
+        settings: how to train; after `load`, with the rank, alpha and targets, or the length, of what was loaded.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning) -> None:
+        """Put an untrained adapter, switched off, on `model`.
+
+        Raises:
+            UnsupportedModelError: the model has no such layers, or prefix tuning cannot be exact on it.
+            ConfigError: something is attached to the model.
+        """
+        if isinstance(model, PeftModel):
+            raise ConfigError("expected a transformers model, got a PEFT model; pass its base model, get_base_model()")
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.model: Any = model
+        self._base = model
+        self._name: str | None = None  # PEFT's name of the adapter
+        self._leftovers: list[tuple[nn.Module, str]] = []  # what to remove from the model in the end
+        self._trained: dict[str, Any] | None = None  # how the adapter came to be; None while it is untrained
+        self._put(settings.adapter(model))
+
+    def _put(self, config: PeftConfig, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Hold an adapter with these tensors, or a fresh one, instead of the one held before."""
+        self._require_alone()
+        base, was_active, name = self._base, self.is_active, "tuned_0"
+        if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
+            raise ConfigError(
+                "expected a model without gradient checkpointing, got one with it on; call its "
+                "gradient_checkpointing_disable(), and set gradient_checkpointing=True in LoraTuning to train with it"
+            )
+        before = None if self._name is None else self._held()
+        config.base_model_name_or_path = vars(base).get("name_or_path") or None
+        config.inference_mode = tensors is not None  # of a prefix: its tensors, without the MLP
+        modes = {module: module.training for module in base.modules()}
+        flags = [(parameter, parameter.requires_grad) for parameter in base.parameters()]
+        try:
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                torch.manual_seed(self.settings.seed)
+                if self._name is None:
+                    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*")  # a name PEFT should not use
+                    parts = (base, *base.children())
+                    self._leftovers = [(part, key) for part in parts for key in _LEFTOVERS if key not in vars(part)]
+                    self.model = get_peft_model(base, config, adapter_name=name)
+                else:
+                    name = f"tuned_{int(self._name.removeprefix('tuned_')) + 1}"
+                    self.model.add_adapter(name, config)
+                    self.model.set_adapter(name)
+                    self.model.delete_adapter(self._name)
+                self._name = name
+                if tensors is not None:
+                    set_peft_model_state_dict(self.model, dict(tensors), adapter_name=name)
+        except BaseException as error:
+            self._strip()
+            if before is not None:
+                self._put(*before)
+            if isinstance(error, ValueError):
+                raise ConfigError(f"expected an adapter that PEFT can put on {type(base).__name__}: {error}") from error
+            raise
+        finally:  # holding an adapter changes nothing else about the model
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+            for module in self.model.modules():
+                module.training = modes.get(module, base.training)
+            self._switch(was_active)
+
+    def _strip(self) -> None:
+        for name, module in list(self._base.named_modules()):
+            if isinstance(module, LoraLayer):
+                parent, _, child = name.rpartition(".")
+                setattr(self._base.get_submodule(parent), child, module.get_base_layer())
+        for part, key in self._leftovers:
+            vars(part).pop(key, None)
+        self.model, self._name = self._base, None
+
+    def _require_alone(self) -> None:
+        own: Any = LoraLayer if self._name is not None and isinstance(self.settings, LoraTuning) else ()
+        layers = [module for module in self._base.modules() if isinstance(module, BaseTunerLayer)]
+        others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, own)})
+        if others:
+            raise ConfigError(
+                f"expected a model with nothing else attached, got one with {', '.join(others)}; detach() the other "
+                "trainer first, or unload() the PEFT model"
+            )
+
+    def _held(self) -> tuple[PeftConfig, dict[str, Tensor]]:
+        """What a file of the adapter holds."""
+        tensors = get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
+        copies = {key.replace(".base_layer", ""): tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+        return self.model.peft_config[self._name], copies
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for key, parameter in self.model.named_parameters() if f".{self._name}." in key]
+
+    def _switch(self, on: bool) -> None:
+        if self._name is None:
+            return
+        for module in self._base.modules():
+            if isinstance(module, LoraLayer):
+                module.enable_adapters(on)
+        for parameter in self._parameters():
+            parameter.requires_grad_(False)
+        if isinstance(self.settings, PrefixTuning):
+            # As PEFT's disable_adapter does it for the length of a context.
+            base_prepare = self.model.base_model_prepare_inputs_for_generation
+            methods = {"forward": self._base.forward, "prepare_inputs_for_generation": base_prepare}
+            for key in methods:
+                vars(self.model).pop(key, None)
+            vars(self.model).update({} if on else methods)
+        self.model._adapters_disabled = not on
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self._base.parameters()).device
+        return device
+
+    @property
+    def is_active(self) -> bool:
+        """Whether generation and forward passes of `model` use the adapter."""
+        return self._name is not None and not self.model._adapters_disabled
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the adapter is; of a prefix, what is left of it without the MLP."""
+        self._require_attached()
+        return sum(tensor.numel() for tensor in self._held()[1].values())
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How the adapter came to be, as saved with it: settings, hashes, losses; empty where that is not known.
+
+        `interrupted` stands in it if training has not come to its end.
+        """
+        return dict(self._trained or {})
+
+    def train(
+        self,
+        data: TrainingData,
+        *,
+        select: TrainingData | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 10,
+        progress: bool = True,
+    ) -> dict[str, float]:
+        """Learn an adapter from scratch; whether it is active afterwards is as before.
+
+        Args:
+            data: as `S0Trainer.train` takes it.
+            select: the same of other problems: measured, and looked at by `patience`.
+            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`).
+            checkpoint_every: steps between two writes of it.
+            progress: show a bar on stderr.
+
+        Returns:
+            initial_loss: of the untouched model; training_loss and final_loss: after training; avg_norm: mean norm of
+            the trained tensors. With `select`, also select_initial_loss and select_final_loss. Losses are in nats per
+            completion token.
+
+        Raises:
+            DatasetError: a row that cannot be learned from, or a loss that is not finite in training: then the adapter
+                holds the last values with a finite loss.
+            ConfigError: settings or a model that cannot be trained like this, or a checkpoint of another training.
+            StateMismatchError, CheckpointError: a checkpoint that is damaged, or cannot be written or read.
+            Otherwise, as after an interruption, the adapter is as it was before the call.
+        """
+        settings, was_active = self.settings.fit_settings(), self.is_active
+        self._require_attached()
+        learned, chosen_on = self._prepare(data), None if select is None else self._prepare(select)
+        start = {name: value for name, value in asdict(self.settings).items() if name not in SHARED or name == "seed"}
+        keeper = Checkpoint(Path(checkpoint), checkpoint_every, start) if checkpoint is not None else None
+        config, before, history = self.settings.adapter(self._base), self._held(), self._trained
+        try:
+            self._switch(False)
+            report = {"initial_loss": self._loss(learned)}
+            if chosen_on is not None:
+                report["select_initial_loss"] = self._loss(chosen_on)
+            self._put(config)
+            trained = self._trained = _account(self.settings, learned, chosen_on)
+            self._switch(True)
+            result = fit(
+                self.model,
+                learned.batches,
+                self._parameters(),
+                settings,
+                select=chosen_on.batches if chosen_on is not None and settings.patience is not None else (),
+                checkpoint=keeper,
+                progress=progress,
+            )
+            self._put(*self._held())  # of a prefix, what was learned without the MLP
+            report |= {"training_loss": result.loss_after, "final_loss": result.loss_deployed}
+            if chosen_on is not None:
+                report["select_final_loss"] = self._loss(chosen_on)
+        except BaseException as error:
+            if isinstance(error, DatasetError) and self._trained is not history:
+                self._put(*self._held())
+            else:
+                self._put(*before)
+                self._trained = history
+            raise
+        finally:
+            self._switch(was_active)
+        report["avg_norm"] = result.norms[result.best_step - 1]
+        del trained["interrupted"]
+        trained.update(report, losses=result.losses, norms=result.norms, best_step=result.best_step)
+        if result.select_losses:
+            trained["select_losses"] = result.select_losses
+        return report
+
+    def _loss(self, examples: TrainingSet) -> float:
+        with training_modes(self.model, (), False):  # without dropout
+            return mean_loss(self.model, examples.batches)
+
+    def _prepare(self, data: TrainingData) -> TrainingSet:
+        lengths = {"max_length": self.settings.max_length, "batch_tokens": self.settings.batch_tokens}
+        return prepare(data, self._base, self.tokenizer, **lengths)
+
+    def activate(self) -> None:
+        """Use the adapter in every forward pass and generation of `model`.
+
+        Raises:
+            ConfigError: it is untrained.
+        """
+        self._require_trained()
+        self._switch(True)
+
+    def deactivate(self) -> None:
+        """Give the untouched model back."""
+        self._switch(False)
+
+    def detach(self) -> None:
+        """Take the adapter off the model, for good; `model` is the base model then, as it was before the trainer.
+
+        Save before; of this trainer, only `generate` and what it tells of its training are of use afterwards.
+
+        Raises:
+            ConfigError: an S0Trainer has been attached since, which has to be detached first.
+        """
+        if self._name is None:
+            return
+        self._require_alone()
+        self._switch(False)
+        self._strip()
+
+    @torch.no_grad()
+    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
+        """Continue a prompt, with the adapter if it is active.
+
+        Args:
+            prompt: text, or chat messages. It is never cut.
+            max_new_tokens: upper bound; generation ends earlier at an end token.
+            kwargs: passed to the model's `generate`.
+        """
+        ids = torch.tensor([encode_prompt(self.tokenizer, prompt)], device=self.device)
+        ends = end_tokens(self._base, self.tokenizer)
+        kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
+        output = self.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
+        )
+        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+    def save(self, path: str | Path) -> None:
+        """Write a plain PEFT adapter folder, and beside it how the adapter was trained (`training.json`).
+
+        Raises:
+            ConfigError: the adapter is untrained.
+        """
+        self._require_trained()
+        config, tensors = self._held()
+        described = {**config.to_dict(), "inference_mode": True}
+        described = {name: sorted(value) if isinstance(value, set) else value for name, value in described.items()}
+        sealed = {"fingerprint": fingerprint(self._base), "checksum": store.checksum(tensors, {})}
+        # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
+        files = {store.STATE_FILE: tensors, store.CONFIG_FILE: described, TRAINING_FILE: {**self.training, **sealed}}
+        store.write_files(Path(path), files)
+
+    def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
+        """Take over an adapter of this method from a folder, written by this package or by PEFT.
+
+        Nothing changes unless all of it fits. `self.settings` becomes a copy with the rank, alpha and targets, or the
+        length, of what is loaded.
+
+        Raises:
+            StateMismatchError: damaged, of another method, not plain LoRA, or trained on another model (another set of
+                weights of the same shape can be accepted with `allow_other_base=True`).
+        """
+        self._require_attached()
+        found = read_baseline(store.locate(path), self._base, allow_other_base)
+        if type(found.settings) is not type(self.settings):
+            raise StateMismatchError(
+                f"expected an adapter for {type(self.settings).__name__}, got one for {type(found.settings).__name__} "
+                f"in {path}; use load_tuned, which looks which it is"
+            )
+        own = {name: value for name, value in vars(found.settings).items() if name not in SHARED}
+        self.settings = replace(self.settings, **own)
+        self._put(self.settings.adapter(self._base), found.tensors)
+        self._trained = found.training
+
+    def _require_attached(self) -> None:
+        if self._name is None:
+            raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
+
+    def _require_trained(self) -> None:
+        self._require_attached()
+        if self._trained is None:
+            raise ConfigError("expected a trained adapter, but there is none yet; call train() or load() first")
+
+
+def _account(settings: Tuning, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
+    account = {
+        "settings": asdict(settings),
+        "n_examples": learned.n_examples,
+        "tokens_sha256": learned.tokens_sha256,
+        "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
+        "interrupted": True,
+    }
+    if chosen_on is not None:
+        account |= {"n_select": chosen_on.n_examples, "select_tokens_sha256": chosen_on.tokens_sha256}
+    return account
+
+
+def load_tuned(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path, allow_other_base: bool = False
+) -> S0Trainer | BaselineTrainer:
+    """Put what was tuned, by whichever method, on `model`, and switch it on.
+
+    Args:
+        model: with nothing attached.
+        tokenizer: the model's.
+        path: a folder with a state (of this package or the published one), a LoRA or a prefix; or a Hub repository.
+        allow_other_base: accept what was tuned on other weights of the same shape.
+
+    Raises:
+        StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
+    """
+    folder = store.locate(path)
+    trainer: S0Trainer | BaselineTrainer
+    if (folder / store.CONFIG_FILE).is_file() and store.read_json(folder / store.CONFIG_FILE).get("peft_type") != "S0":
+        found = read_baseline(folder, model, allow_other_base)
+        trainer = BaselineTrainer(model, tokenizer, found.settings)
+    else:
+        store.match(store.read(folder), model, allow_other_base=allow_other_base)
+        trainer = S0Trainer(model, tokenizer)
+    trainer.load(folder, allow_other_base=allow_other_base)
+    trainer.activate()
+    return trainer
