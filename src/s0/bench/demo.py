@@ -20,19 +20,19 @@ from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
 
-# Winners of the grid on the select split, benchmarks/results/grid.json; `python benchmarks/grid.py` makes it again.
+# Winners of the grid on the select split, benchmarks/results/grid; `python benchmarks/grid.py` makes it again.
 POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
     "pocket:gdn": {
-        "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
+        "s0": Variant(S0Config(n_steps=20, lr=1e-3, alpha="auto")),
         "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
     },
     "pocket:mamba2": {
         "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
-        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+        "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
     },
     "pocket:transformer": {
-        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
-        "prefix": Variant(PrefixTuning(n_steps=20)),
+        "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
+        "prefix": Variant(PrefixTuning(n_steps=50, lr=1e-2)),
     },
 }
 PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
