@@ -31,11 +31,12 @@ grid: .venv/runtime
 
 # The results page: every method on every pocket model, ten seeds, under two hours on two cores.
 study: grid
+	$(BIN)/python benchmarks/pocket_models.py
 	$(BIN)/python benchmarks/study.py
 	$(BIN)/python benchmarks/pages.py
 
 again:
-	rm -rf benchmarks/results/grid benchmarks/results/study
+	rm -rf benchmarks/results/grid benchmarks/results/pocket benchmarks/results/study
 
 # Makes every other number of benchmarks/README.md again.
 bench: .venv/runtime
