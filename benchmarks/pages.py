@@ -65,7 +65,7 @@ def difference(first: list[float], second: list[float]) -> tuple[float, float, f
 
 def shown(values: tuple[float, float, float]) -> str:
     mean, low, high = values
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if low < high else f"{mean:+.1f}"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if high - low > 1e-9 else f"{mean:+.1f}"
 
 
 def small(p_value: float) -> str:
