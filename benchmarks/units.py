@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +31,6 @@ def path_of(folder: Path, unit: tuple[Any, ...]) -> Path:
 
 
 def _one_thread() -> None:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     torch.set_num_threads(1)
 
 

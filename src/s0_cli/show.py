@@ -58,9 +58,12 @@ def _demo_header(record: Mapping[str, Any]) -> None:
             training, scale = facts["training"], facts.get("scale")
             _CONSOLE.print(
                 f"{name}: {facts['parameters']} numbers trained; completion loss {training['initial_loss']:.3f} -> "
-                f"{training['final_loss']:.3f} nats per token" + (f" at alpha {scale['chosen']:g}" if scale else "")
+                f"{training['final_loss']:.3f} nats per token" + (f" at alpha {scale['chosen']:g}" if scale else ""),
+                soft_wrap=True,
             )
-    _CONSOLE.print("seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record["seconds"].items()))
+    _CONSOLE.print(
+        "seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record["seconds"].items()), soft_wrap=True
+    )
 
 
 def _rate(rate: Mapping[str, float]) -> str:
@@ -73,14 +76,12 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
         caption="[ , ] 95%; p: McNemar's exact test, Holm-adjusted; problems gained / lost",
         box=SIMPLE,
     )
-    table.add_column("")
-    for scoring in _SCORING_NOTES:
-        table.add_column(scoring, justify="right")
-        table.add_column("p", justify="right")
-        table.add_column("+ / -", justify="right")
+    for name in ("", "scoring", "difference", "p", "+ / -"):
+        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
     for one in comparisons:
-        cells = (cell for scoring in _SCORING_NOTES for cell in _difference(one[scoring]))
-        table.add_row(f"{one['second']} - {one['first']}", *cells)
+        for i, scoring in enumerate(_SCORING_NOTES):
+            pair = f"{one['second']} - {one['first']}" if i == 0 else ""
+            table.add_row(pair, scoring, *_difference(one[scoring]))
     return table
 
 

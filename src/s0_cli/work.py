@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads that spin would take the sandbox's cores
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notices about missing CUDA kernels help nobody here
 
 from rich.console import Console
