@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s0.tasks.sandbox import Program, Sandbox
+from s0.tasks.sandbox import Limits, Program, Sandbox
 from tests.tasks.programs import HONEST, descendants, verdict_of
 
 # Each is the body of `attempt(folder, port, pid)`, which raises where the attempt is refused.
@@ -23,7 +23,6 @@ ESCAPES = {
     "write a file": "open(folder + '/written', 'w')",
     "overwrite a file": "open(folder + '/secret', 'w')",
     "append through a raw call": "assert libc.open((folder + '/secret').encode(), 0o2001) >= 0",
-    "write to /tmp": "open('/tmp/s0-escape', 'w'); os.unlink('/tmp/s0-escape')",
     "delete a file": "os.unlink(folder + '/victim')",
     "rename a file": "os.rename(folder + '/secret', folder + '/moved')",
     "make a folder": "os.mkdir(folder + '/made'); os.rmdir(folder + '/made')",
@@ -31,7 +30,15 @@ ESCAPES = {
     "change a mode": "os.chmod(folder + '/secret', 0o666)",
     "change a time": "os.utime(folder + '/secret')",
     "truncate a file": "os.truncate(folder + '/victim', 0)",
+    "truncate while opening to read": "os.close(os.open(folder + '/victim', os.O_RDONLY | os.O_TRUNC))",
+    "make a second name for a file": "os.link(folder + '/victim', folder + '/link'); os.unlink(folder + '/link')",
+    "make a named pipe": "os.mkfifo(folder + '/pipe'); os.unlink(folder + '/pipe')",
+    "make a device": "os.mknod(folder + '/memory', 0o20600, os.makedev(1, 1))",
+    "change a file of Python's": "open(os.__file__, 'a')",
+    "change the mode of a file of Python's": "os.chmod(os.__file__, 0o666)",
+    "read a device": "open('/dev/kmsg')",
     "read another process": "open(f'/proc/{pid}/status').read()",
+    "write to another process": "open(f'/proc/{pid}/comm', 'w').write('x')",
     "read its own descriptors": "os.listdir('/proc/self/fd')",
     "connect": "socket.create_connection(('127.0.0.1', port), 1)",
     "send a datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
@@ -51,11 +58,36 @@ ESCAPES = {
     "raise its memory limit": "resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))",
     "become root": "os.setuid(0); assert open('/etc/shadow')",
     "take 3 GiB": "bytearray(3 << 30)",
+    "map 3 GiB": "mmap.mmap(-1, 3 << 30)",
+    "fill the disk": "open('large', 'wb').write(bytes(17 << 20))",
+    "fill the disk from many files": "[open(str(number), 'wb').write(bytes(1 << 20)) for number in range(17)]",
+    "fill the disk with names": "[os.close(os.open(str(number), os.O_CREAT)) for number in range(1000)]",
+    "announce a large file": "os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 1 << 40)",
+    "open without end": "list(iter(lambda: os.dup(1), None))",
+    "mount": "assert libc.mount(b'none', b'/', b'tmpfs', 0, None) == 0",
+    "unmount its tmp": "assert libc.umount2(b'/var/tmp', 2) == 0",
+    "change its root": "os.chroot('/var')",
+    "join other namespaces": "assert libc.setns(1, 0) == 0",
+    "rename the machine": "assert libc.sethostname(b'x', 1) == 0",
+    "ring the kernel": "assert libc.syscall(425, 1, ctypes.create_string_buffer(200)) >= 0",  # io_uring_setup
+    "hold another process": "assert libc.syscall(434, os.getppid(), 0) >= 0",  # pidfd_open
+    "read another's memory": "assert libc.process_vm_readv(os.getppid(), None, 0, None, 0, 0) == 0",
+    "slow its parent down": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
     "use the environment": "assert os.environ",
 }
-IMPORTS = "import ctypes, fcntl, os, resource, socket\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-HELD_EVEN_WITHOUT_A_SANDBOX = {"take 3 GiB", "use the environment", "raise its memory limit", "run a program"}
-NEEDS_ROOT_OR_LUCK = {"make namespaces", "trace", "become root", "signal everything", "move to another session"}
+IMPORTS = "import ctypes, fcntl, mmap, os, resource, socket\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+HELD_EVEN_WITHOUT_A_SANDBOX = {
+    "take 3 GiB", "map 3 GiB", "use the environment", "raise its memory limit", "run a program", "open without end",
+}  # fmt: skip
+NEEDS_ROOT_OR_LUCK = {
+    "make namespaces", "trace", "become root", "signal everything", "move to another session", "make a device",
+    "read a device", "mount", "unmount its tmp", "change its root", "join other namespaces", "rename the machine",
+    "ring the kernel", "hold another process", "read another's memory",
+}  # fmt: skip
+HARMS = {
+    "change a file of Python's", "change the mode of a file of Python's", "slow its parent down", "fill the disk",
+    "fill the disk from many files", "fill the disk with names", "announce a large file",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +118,7 @@ def test_an_escape_is_refused(sandbox: Sandbox, target: tuple[str, int, int], na
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ESCAPES if name not in HELD_EVEN_WITHOUT_A_SANDBOX | NEEDS_ROOT_OR_LUCK]
+    "name", [name for name in ESCAPES if name not in HELD_EVEN_WITHOUT_A_SANDBOX | NEEDS_ROOT_OR_LUCK | HARMS]
 )
 def test_the_same_attempt_succeeds_without_a_sandbox(
     no_sandbox: Sandbox, target: tuple[str, int, int], name: str
@@ -107,6 +139,10 @@ STARTING = {
     "subprocess": "subprocess.Popen(['/bin/sleep', '60'], start_new_session=True)",
     "raw fork": "assert libc.fork() >= 0",
     "vfork": "assert libc.vfork() >= 0",
+    "fork bomb": "[os.fork() for _ in iter(int, 1)]",
+    "sleeping grandchild": "os.fork() or (os.setsid(), os.fork() or time.sleep(60), os._exit(0))",
+    "pool of processes": "__import__('multiprocessing').Pool(4)",
+    "spawn": "os.posix_spawn('/bin/sleep', ['sleep', '60'], {})",
 }
 
 
@@ -117,11 +153,47 @@ def test_a_program_is_one_thread_of_one_process(sandbox: Sandbox, target: tuple[
     assert verdict.reason.startswith("exception: "), verdict
 
 
-def test_state_between_programs_does_not_exist(sandbox: Sandbox, target: tuple[str, int, int]) -> None:
-    leave = "import builtins, sys, math; builtins.left = sys.left = math.left = 1; os.environ['LEFT'] = '1'"
-    find = "import builtins, sys, math; assert [hasattr(x, 'left') for x in (builtins, sys, math)] == [False] * 3"
-    programs = [attempting(leave, target), attempting(f"{find}; assert 'LEFT' not in os.environ", target)]
-    assert [sandbox.judge([program], jobs=1)[0].reason for program in programs] == ["passed", "passed"]
+LEAVING = {
+    "in modules": (
+        "import builtins, sys, math; builtins.left = sys.left = math.left = 1",
+        "import builtins, sys, math; assert not any(hasattr(x, 'left') for x in (builtins, sys, math))",
+    ),
+    "in the environment": ("os.environ['LEFT'] = '1'", "assert 'LEFT' not in os.environ"),
+    "in its limits": ("resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))", "[os.dup(1) for _ in range(15)]"),
+    "in its handlers": (
+        "import signal; signal.signal(15, signal.SIG_IGN)",
+        "import signal; assert signal.getsignal(15) == signal.SIG_DFL",
+    ),
+    "in its folder": ("os.chdir('/usr/lib')", "assert os.getcwd() in ('/', '/var/tmp')"),
+    "in descriptors": ("[os.dup(1) for _ in range(9)]", "assert os.dup(1) < 9"),
+}
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_state_between_programs_does_not_exist(sandbox: Sandbox, target: tuple[str, int, int], name: str) -> None:
+    for body in LEAVING[name]:
+        assert sandbox.judge([attempting(body, target)], jobs=1)[0].reason == "passed"
+
+
+def test_a_tmp_is_private_empty_and_gone_afterwards(sandbox: Sandbox, target: tuple[str, int, int]) -> None:
+    if sandbox.backend not in ("bubblewrap", "namespaces"):
+        pytest.skip("without namespaces there is no tmp")
+    write = (
+        "import shutil, sqlite3, tempfile; open('left', 'w').write('x'); os.mkdir('/tmp/folder'); "
+        "shutil.copy2('left', 'folder/copy'); tempfile.NamedTemporaryFile().write(b'x'); "
+        "tempfile.TemporaryDirectory().cleanup(); sqlite3.connect('/tmp/s.db').execute('create table a (b)')"
+    )
+    for body in (write, "assert os.listdir('/tmp') == os.listdir() == []"):
+        assert verdict_of(sandbox, attempting(body, target)).reason == "passed"
+    assert not Path("/tmp/left").exists() and not Path("/tmp/folder").exists()
+
+
+def test_a_tmp_holds_what_its_limit_says(sandbox: Sandbox, target: tuple[str, int, int]) -> None:
+    if sandbox.backend not in ("bubblewrap", "namespaces"):
+        pytest.skip("without namespaces there is no tmp")
+    programs = [attempting(f"open('file', 'wb').write(bytes({mib} << 20))", target) for mib in (1, 3)]
+    with Sandbox(sandbox.backend, Limits(tmp_bytes=2 << 20)) as small:
+        assert [verdict.reason for verdict in small.judge(programs)] == ["passed", "exception: OSError"]
 
 
 def test_a_program_in_the_middle_of_a_nap_is_ended(sandbox: Sandbox) -> None:

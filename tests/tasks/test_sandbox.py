@@ -15,7 +15,7 @@ import pytest
 
 import s0
 from s0.errors import DatasetError, SandboxError
-from s0.tasks.sandbox import Program, Sandbox, Verdict, backends, shared
+from s0.tasks.sandbox import Limits, Program, Sandbox, Verdict, backends, shared
 from s0.tasks.sandbox.cell import Cell, ServerLost
 from tests.tasks.programs import HONEST, WRONG, adding, descendants, verdict_of
 
@@ -55,7 +55,7 @@ def test_a_timeout_cannot_be_caught(sandbox: Sandbox) -> None:
 
 
 def test_the_default_memory_is_enough_and_a_bound_is_kept() -> None:
-    with Sandbox(timeout_s=20) as default, Sandbox(timeout_s=20, memory_bytes=256 << 20) as small:
+    with Sandbox(limits=Limits(20)) as default, Sandbox(limits=Limits(20, 256 << 20)) as small:
         assert default.judge([GREEDY]) == [Verdict(True, "passed")]
         assert small.judge([GREEDY, HONEST]) == [Verdict(False, "memory"), Verdict(True, "passed")]
 
@@ -173,8 +173,8 @@ def test_nothing_survives_the_death_of_the_process_that_opened_it(sandbox: Sandb
         import sys, types
         package = sys.modules["s0"] = types.ModuleType("s0")
         package.__path__ = [{str(Path(s0.__file__).parent)!r}]
-        from s0.tasks.sandbox import Program, Sandbox
-        opened = Sandbox({sandbox.backend!r}, timeout_s=60)
+        from s0.tasks.sandbox import Limits, Program, Sandbox
+        opened = Sandbox({sandbox.backend!r}, Limits(60))
         print("ready", flush=True)
         opened.judge([Program("import time\\ndef f():\\n    time.sleep(60)\\n", "", "def check(f):\\n    f()\\n", "f")])
     """

@@ -7,11 +7,12 @@ Checker and candidate are forked from two fork servers in two jails. The verdict
 in the checker's jail only; all the candidate holds is its connection to the checker, on which only data passes.
 
 Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
-`launch` (starting a server), `guest/` (what runs inside).
+`launch` and `seatbelt` (starting a server), `guest/` (what runs inside).
 """
 
 from s0.tasks.sandbox.backends import BACKENDS, UNSAFE
+from s0.tasks.sandbox.launch import Limits
 from s0.tasks.sandbox.pool import Sandbox, shared
 from s0.tasks.sandbox.programs import Program, Verdict
 
-__all__ = ["BACKENDS", "UNSAFE", "Program", "Sandbox", "Verdict", "shared"]
+__all__ = ["BACKENDS", "UNSAFE", "Limits", "Program", "Sandbox", "Verdict", "shared"]

@@ -1,13 +1,16 @@
 """Choosing the strongest jail this machine has, by trying it.
 
-    bubblewrap   namespaces built by `bwrap`, an empty read-only root, Landlock and seccomp within
-    namespaces   the same, built by the guest itself
-    landlock     Landlock and seccomp alone: for containers that allow no namespaces; needs no root
-    none         no protection of files, network or processes; only on request
+    bubblewrap     namespaces built by `bwrap`, an empty read-only root and a tmp, Landlock and seccomp within
+    namespaces     the same, built by the guest itself
+    landlock       Landlock and seccomp alone: for containers that allow no namespaces; needs no root
+    sandbox-exec   the profile of `seatbelt` on macOS; not run yet, see there
+    none           no protection of files, network or processes; only on request
 
-A program sees no file but the interpreter's own, cannot write anywhere, has no network, no environment, no other
-processes, and no way to start one. What differs is how much of the machine it can see: under `landlock` it can ask
-whether a path exists and how large the file is.
+A program sees no file but the interpreter's own, has no network, no environment, no other processes, and no way to
+start one; all have the limits of `launch.Limits`. What differs: with namespaces it has a tmp of its own, which is also
+its working directory, small, mounted for it and gone with it; elsewhere it cannot write anywhere, since nothing there
+bounds what it writes. Under `landlock` it can ask whether a path exists and how large the file is. `check` tries all
+of this.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.cell import Cell, ServerLost
 from s0.tasks.sandbox.programs import Program
 
-BACKENDS = ("bubblewrap", "namespaces", "landlock")
+BACKENDS = (*launch.LINUX_BACKENDS, "sandbox-exec")
 """Strongest first."""
 UNSAFE = "none"
 

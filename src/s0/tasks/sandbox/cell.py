@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 from s0.errors import DatasetError, SandboxError
 from s0.tasks.sandbox import launch
@@ -45,6 +46,13 @@ class _ForkServer:
             raise ServerLost("the fork server has ended")
         number: int = struct.unpack("<i", status)[0]
         return number
+
+    def user(self) -> int | None:
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+        except OSError:
+            return None
+        return int(status.partition("Uid:")[2].split()[1])  # the effective one
 
     def close(self) -> None:
         self._control.close()  # the server ends its child and then itself
@@ -100,6 +108,10 @@ class Cell:
                 f"expected a test of {program.entry_point!r} that runs on plain data; got {reason}; correct the test"
             )
         return Verdict(kind == "passed", _cause_of_death(status) if died else reason)
+
+    def user(self) -> int | None:
+        """The numeric user that candidates are on this machine, whatever they see; None where there is no /proc."""
+        return self._candidates.user()
 
     def close(self) -> None:
         """End both servers and what they run."""

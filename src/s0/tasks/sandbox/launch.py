@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -14,10 +15,16 @@ from importlib import resources
 from pathlib import Path
 
 from s0.errors import SandboxError
+from s0.tasks.sandbox import seatbelt
+from s0.tasks.sandbox.guest.namespaces import TMP
 
+LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
+_SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
 _GUEST_MODULES = ("codec", "frames", "limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote")
-_UNPRIVILEGED_ID = "65534"
+_NOBODY = 65534
+_OWN_IDS = 1 << 30
+"""From here on, no machine has accounts."""
 _START_LIMIT_S = 30.0
 
 _SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store")
@@ -46,19 +53,25 @@ module.main(module.Rules(**start["rules"]))
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: wall-clock seconds for its whole test, bytes of address space."""
+    """What one program may use.
+
+    Attributes:
+        timeout_s: wall-clock seconds for its whole test; then the checker and the candidate are killed.
+        memory_bytes: address space of the program, and of its checker.
+        tmp_bytes: files in its tmp, all together, where the backend has one.
+
+    Fixed: one thread of one process, 32 open files, no core dumps; what it prints is thrown away; one answer, or the
+    arguments of one call, take 8 MiB at most (`guest/codec`). Seconds of processor time are bounded past the
+    timeout, for programs nobody waits for any more.
+    """
 
     timeout_s: float = 4.0
     memory_bytes: int = 1 << 30
-
-    @property
-    def cpu_s(self) -> int:
-        """Seconds of processor time, rounded up past `timeout_s`: only for programs nobody waits for any more."""
-        return math.ceil(self.timeout_s) + 1
+    tmp_bytes: int = 16 << 20
 
 
 def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a fork server and wait until it is ready.
+    """Start a fork server, as a user of its own where this process may choose and that works; wait until it is ready.
 
     Returns:
         its process (or that of its wrapper) and the control connection; closing the connection ends the server.
@@ -66,6 +79,29 @@ def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket
     Raises:
         SandboxError: it did not start; the message says why.
     """
+    *own, last = _users(backend)
+    for user in own:
+        try:
+            return _start_as(user, backend, limits)
+        except SandboxError:  # ids this container does not have, an interpreter in /root, namespaces for root only
+            continue
+    return _start_as(last, backend, limits)
+
+
+_starts = itertools.count()
+
+
+def _users(backend: str) -> list[int | None]:
+    """Users a fork server may run as, the most private one first; None is our own.
+
+    One that nobody else has cannot signal or trace, and a limit on its processes counts only them.
+    """
+    if os.geteuid() != 0 or backend == "none":
+        return [None]
+    return [_OWN_IDS + 64 * os.getpid() + next(_starts) % 64, _NOBODY, None]
+
+
+def _start_as(user: int | None, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     command = [*_wrapper(backend), *_interpreter()]
     with theirs:
@@ -78,6 +114,9 @@ def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket
                 env={"PYTHONHASHSEED": "0"},  # the order of a set of strings must not change a verdict from run to run
                 cwd="/",
                 start_new_session=True,  # an interrupt typed at the terminal is for us
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
             )
         except OSError as error:
             ours.close()
@@ -98,17 +137,21 @@ def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket
 
 def _send_guest(control: socket.socket, backend: str, limits: Limits) -> None:
     packages = [GUEST_PACKAGE.rsplit(".", dots)[0] for dots in range(GUEST_PACKAGE.count("."), -1, -1)]
-    folder = resources.files(GUEST_PACKAGE)
-    modules = [(f"{GUEST_PACKAGE}.{name}", folder.joinpath(f"{name}.py").read_text("utf-8")) for name in _GUEST_MODULES]
+    modules = [(f"{GUEST_PACKAGE}.{name}", _source(name)) for name in _GUEST_MODULES]
     rules = {
         "backend": backend,
         "read_paths": read_paths(),
         "memory_bytes": limits.memory_bytes,
-        "cpu_s": limits.cpu_s,
+        "cpu_s": math.ceil(limits.timeout_s) + 1,
+        "tmp_bytes": limits.tmp_bytes,
     }
     text = json.dumps({"packages": packages, "modules": modules, "rules": rules}).encode()
     control.settimeout(_START_LIMIT_S)
     control.sendall(f"{len(text):08x}".encode() + text)
+
+
+def _source(name: str) -> str:
+    return resources.files(GUEST_PACKAGE).joinpath(f"{name}.py").read_text("utf-8")
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:
@@ -131,22 +174,37 @@ def _executable() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
+def _framework_executable() -> list[str]:
+    """What the interpreter of a macOS framework build runs in its own place."""
+    path = Path(sys.base_prefix, "Resources/Python.app/Contents/MacOS/Python")
+    return [str(path)] if path.exists() else []
+
+
 def read_paths() -> list[str]:
     """Files and folders a program may read: the interpreter, its library, shared libraries. No path lies in another."""
     prefixes = {os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
-    libraries = [f"{prefix}/{name}" for prefix in prefixes for name in ("lib", "lib64")]
+    libraries = [f"{prefix}/{name}" for prefix in prefixes for name in ("lib", "lib64", "Python", "Resources")]
     found = {Path(path) for path in (_executable(), *libraries, *_SYSTEM_PATHS) if Path(path).exists()}
     return sorted(str(path) for path in found if found.isdisjoint(path.parents))
 
 
 def _wrapper(backend: str) -> list[str]:
-    if backend != "bubblewrap":
-        return []
+    system = _SYSTEMS.get(backend, sys.platform)
+    if sys.platform != system:
+        raise SandboxError(f"it needs {system}")
+    if backend == "sandbox-exec":
+        return seatbelt.command(read_paths(), [_executable(), *_framework_executable()])
+    return _bubblewrap() if backend == "bubblewrap" else []
+
+
+def _bubblewrap() -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError("bwrap is not installed")
     binds = [argument for path in read_paths() for argument in ("--ro-bind", path, path)]
+    link = [] if any(Path("/tmp") in Path(path).parents for path in read_paths()) else ["--symlink", TMP, "/tmp"]
     return [
-        *(bwrap, "--unshare-all", "--unshare-user", "--uid", _UNPRIVILEGED_ID, "--gid", _UNPRIVILEGED_ID),
-        *("--new-session", "--cap-drop", "ALL", "--hostname", "s0", *binds, "--remount-ro", "/", "--chdir", "/", "--"),
+        *(bwrap, "--unshare-all", "--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)),
+        *("--new-session", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--hostname", "s0", *binds),
+        *("--dir", TMP, *link, "--remount-ro", "/", "--chdir", "/", "--"),
     ]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from s0.errors import SandboxError
-from s0.tasks.sandbox import backends, launch
+from s0.tasks.sandbox import backends
 from s0.tasks.sandbox.cell import Cell, ServerLost
+from s0.tasks.sandbox.launch import Limits
 from s0.tasks.sandbox.programs import Program, Verdict
 
 
@@ -22,8 +23,7 @@ class Sandbox:
     Args:
         backend: one of `backends.BACKENDS`; None takes the strongest that works here; "none" protects nothing but
             the verdict (see `backends`).
-        timeout_s: wall-clock seconds for a whole test.
-        memory_bytes: address space of the program, and of its checker.
+        limits: what one program may use.
 
     Raises:
         SandboxError: the backend does not work on this machine.
@@ -32,12 +32,12 @@ class Sandbox:
     A context manager; `close` ends the servers.
     """
 
-    def __init__(self, backend: str | None = None, *, timeout_s: float = 4.0, memory_bytes: int = 1 << 30) -> None:
+    def __init__(self, backend: str | None = None, limits: Limits = Limits()) -> None:  # noqa: B008  # frozen
         self.backend = backend or backends.strongest()
         trouble = backends.trouble_with(self.backend)
         if trouble is not None:
             raise SandboxError(f"expected the backend {self.backend} to work here; got {trouble}; choose another one")
-        self._limits = launch.Limits(timeout_s, memory_bytes)
+        self._limits = limits
         self._lock = threading.Lock()
         self._idle: list[Cell] = []
         _open_sandboxes.add(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from pathlib import Path
 
 from s0.tasks.sandbox.guest.limits import libc
@@ -15,21 +16,29 @@ from s0.tasks.sandbox.guest.limits import libc
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
-_FILE_RIGHTS = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
-"""Rights by the interface version that brought them: all of them are taken away."""
+_WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
+_MAKE_DIR, _MAKE_FILE, _MOVE, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
+_READING = _READ_FILE | _READ_DIR
+_WRITING = _READING | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_FILE | _MOVE | _TRUNCATE
+_RIGHTS_OF_FILES = _READ_FILE | _WRITE_FILE | _TRUNCATE
+_FILE_RIGHTS = {1: (1 << 13) - 1, 2: _MOVE, 3: _TRUNCATE, 5: 1 << 15}
+"""Rights by the interface version that brought them: all of them are taken away. Before version 3 nothing here keeps
+a file from being truncated: where that is so, `seccomp` refuses to open for writing, and to truncate."""
 _NET_BIND_AND_CONNECT = 3  # from version 4
 _SCOPE_SOCKETS_AND_SIGNALS = 3  # from version 6: no signal to anything outside one's own domain
 
 
 def version() -> int:
     """The kernel's Landlock interface version, 0 where it has none."""
+    if sys.platform != "linux":
+        return 0
     number: int = libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
     return max(number, 0)
 
 
-def ruleset(read_paths: list[str]) -> int:
-    """A ruleset's file descriptor: reading beneath `read_paths` and nothing else. Used by `restrict`, once per program.
+def ruleset(read_paths: list[str], write_paths: list[str]) -> int:
+    """A ruleset's file descriptor: reading beneath `read_paths`, making and changing files beneath `write_paths`, and
+    nothing else. Used by `restrict`, once per program.
 
     Raises:
         OSError: the kernel has no Landlock, or refuses.
@@ -41,8 +50,9 @@ def ruleset(read_paths: list[str]) -> int:
     attributes = struct.pack("<QQQ", files, network, scope)
     size = 24 if interface >= 6 else 16 if interface >= 4 else 8
     descriptor = _call(_CREATE_RULESET, attributes, size, 0)
-    for path in read_paths:
-        _allow_reading(descriptor, path)
+    for paths, rights in ((read_paths, _READING), (write_paths, _WRITING & files)):
+        for path in paths:
+            _allow(descriptor, path, rights)
     return descriptor
 
 
@@ -55,10 +65,10 @@ def restrict(descriptor: int) -> None:
     _call(_RESTRICT_SELF, descriptor, 0)
 
 
-def _allow_reading(descriptor: int, path: str) -> None:
-    rights = _READ_FILE | _READ_DIR if Path(path).is_dir() else _READ_FILE
+def _allow(descriptor: int, path: str, rights: int) -> None:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
+        rights = rights if Path(path).is_dir() else rights & _RIGHTS_OF_FILES
         _call(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, struct.pack("<Qi", rights, beneath), 0)
     finally:
         os.close(beneath)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import resource
+import sys
 
 _OPEN_FILES = 32
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 24, 38, 47
 _CAP_AMBIENT_CLEAR_ALL = 4
 _LAST_CAPABILITY = 63
 _CAPABILITY_VERSION_3 = 0x20080522
+SYS_ADMIN = 1 << 21
+"""The capability to mount."""
 
 
 @functools.cache
@@ -19,21 +22,23 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def set_resource_limits(memory_bytes: int, cpu_s: int) -> None:
+def set_resource_limits(memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
     """Bound this process for good: hard limits, which an unprivileged process cannot raise again.
 
-    No program may write a file on any backend, so the file size limit is zero; devices and sockets are not files.
+    macOS refuses to bound the address space, so memory is not limited there.
     """
     bounds = {
         "RLIMIT_AS": memory_bytes,
         "RLIMIT_CPU": cpu_s,
         "RLIMIT_NOFILE": _OPEN_FILES,
         "RLIMIT_NPROC": 1,
-        "RLIMIT_FSIZE": 0,
+        "RLIMIT_FSIZE": file_bytes,
         "RLIMIT_CORE": 0,
         "RLIMIT_MEMLOCK": 0,
         "RLIMIT_MSGQUEUE": 0,
     }
+    if sys.platform == "darwin":
+        del bounds["RLIMIT_AS"]
     for name, bound in bounds.items():
         number = getattr(resource, name, None)  # not every system has every limit
         if number is None:
@@ -49,13 +54,17 @@ def die_with_parent() -> None:
 
 
 def drop_privileges() -> None:
-    """Give up every capability and the way back to any; `no_new_privs` is what seccomp and Landlock ask for."""
+    """Give up the way to any new right; `no_new_privs` is what seccomp and Landlock ask for."""
     if libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs refused")
     for capability in range(_LAST_CAPABILITY + 1):
         libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for numbers this kernel does not know
     libc().prctl(_PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def keep_capabilities(mask: int) -> None:
+    """Give up every capability that is not in `mask`."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    if libc().capset(header, nothing) != 0:
+    sets = (ctypes.c_uint32 * 6)(mask, mask)  # effective, permitted; nothing inheritable, nothing above number 31
+    if libc().capset(header, sets) != 0:
         raise OSError(ctypes.get_errno(), "capset refused")

@@ -1,7 +1,7 @@
 """A view of the machine of one's own: user, mount, pid, network, ipc and host-name namespaces.
 
 The root directory becomes an empty, read-only tmpfs with nothing in it but the paths the interpreter needs, bound
-read-only at their own places; there is no /proc, no /dev, no home and no /tmp. Works unprivileged where the kernel
+read-only at their own places, and a tmp; there is no /proc, no /dev and no home. Works unprivileged where the kernel
 lets users make user namespaces. Source: Linux `unshare(2)`, `pivot_root(2)`, `mount_setattr(2)`.
 """
 
@@ -18,9 +18,14 @@ _NEW_USER, _NEW_MOUNT, _NEW_PID, _NEW_NET = 0x10000000, 0x00020000, 0x20000000, 
 _NEW_IPC, _NEW_UTS = 0x08000000, 0x04000000
 _MS_PRIVATE, _MS_RECURSIVE, _MS_BIND, _MNT_DETACH = 1 << 18, 1 << 14, 1 << 12, 2
 _AT_RECURSIVE, _AT_FDCWD = 0x8000, -100
-_READ_ONLY_NOSUID_NODEV = 1 | 2 | 4
+_READ_ONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _MOUNT_SETATTR = 442
 _UNPRIVILEGED_ID = 65534
+_FILES_IN_TMP = 1000
+
+TMP_PARENT = "/var"
+TMP = "/var/tmp"
+"""Of a program; /tmp is a link to it. Landlock grants it by its parent, which outlives what is mounted on it."""
 
 
 def enter(read_paths: list[str]) -> None:
@@ -42,6 +47,17 @@ def enter(read_paths: list[str]) -> None:
         _wait_and_exit(child)
 
 
+def mount_fresh_tmp(size_bytes: int) -> None:
+    """Put an empty file system in memory on `TMP`; the one before it is gone, with all that was in it.
+
+    Raises:
+        OSError: the kernel does not allow it.
+    """
+    libc().umount2(TMP.encode(), _MNT_DETACH)  # the first time there is none
+    options = f"size={size_bytes},nr_inodes={_FILES_IN_TMP},mode=777".encode()
+    _mount(b"tmpfs", TMP, b"tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
+
+
 def _wait_and_exit(child: int) -> None:
     os.closerange(0, 3)  # the child's end of the control connection must be the only one
     status = os.waitpid(child, 0)[1]
@@ -57,6 +73,9 @@ def _build_root(read_paths: list[str]) -> None:
         # through the descriptor, since the new mount may hide the source
         _bind(f"/proc/self/fd/{source}", root + path, is_directory=Path(f"/proc/self/fd/{source}").is_dir())
         os.close(source)
+    Path(root + TMP).mkdir(parents=True, exist_ok=True)
+    if not Path(root, "tmp").exists():  # else the interpreter lies there
+        Path(root, "tmp").symlink_to(TMP)
     _make_read_only(root)
     os.chdir(root)
     _check(libc().pivot_root(b".", b"."), "pivot_root")
@@ -74,7 +93,7 @@ def _bind(source: str, target: str, *, is_directory: bool) -> None:
 
 
 def _make_read_only(root: str) -> None:
-    attributes = struct.pack("<QQQQ", _READ_ONLY_NOSUID_NODEV, 0, 0, 0)
+    attributes = struct.pack("<QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
     arguments = (_AT_FDCWD, os.fsencode(root), _AT_RECURSIVE, attributes, len(attributes))
     _check(libc().syscall(_MOUNT_SETATTR, *arguments), "mount_setattr")
 

@@ -1,8 +1,9 @@
 """The fork server: one process inside the jail that forks a fresh child for every program.
 
 It starts once, imports what programs commonly import, and then forks: a program costs a fork, not an interpreter.
-It never reads a program, so there is nothing of one program in the memory the next one is forked from. Children
-inherit two or three descriptors, all of them for one program only, and cannot signal, trace or outlive this process.
+It never reads a program, so there is nothing of one program in the memory the next one is forked from, and every
+candidate finds a tmp that was mounted for it, empty. Children inherit two or three descriptors, all of them for one
+program only, and cannot signal, trace or outlive this process.
 
 Control messages, one byte each: "C" (candidate; with one descriptor), "J" (checker; with two), then "K" (end it now)
 or "E" (it is ending by itself: wait a moment first), answered by the child's wait status.
@@ -17,6 +18,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass
 
@@ -31,7 +33,7 @@ _PAST_ALL_DESCRIPTORS = 64
 NOT_LOCKED_DOWN = 113
 """Exit status of a child that could not give up its rights, and therefore ran nothing."""
 _ENDING_BY_ITSELF_S = 0.2
-_UNPRIVILEGED_ID = 65534
+_WITH_NAMESPACES = ("bubblewrap", "namespaces")
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,27 @@ class Rules:
     read_paths: list[str]
     memory_bytes: int
     cpu_s: int
+    tmp_bytes: int
+
+    @property
+    def has_tmp(self) -> bool:
+        """Whether candidates may write: only where what they write is bounded, theirs alone, and gone with them."""
+        return self.backend in _WITH_NAMESPACES
 
 
 def main(rules: Rules) -> None:
     """Serve until the control connection, descriptor 0, is closed. Descriptor 1 is the null device."""
     if rules.backend == "namespaces":
         namespaces.enter(rules.read_paths)
-    if rules.backend == "landlock":
-        _drop_user(rules.read_paths)
-    if rules.backend != "none":
+    if rules.backend != "none" and sys.platform == "linux":
         limits.drop_privileges()
+        limits.keep_capabilities(limits.SYS_ADMIN if rules.has_tmp else 0)
     for name in _COMMON_MODULES:
         importlib.import_module(name)
     os.environ.clear()
     domain = _domain(rules)
+    if seccomp.supported():
+        seccomp.program(rules.has_tmp)  # built before the fork, not after every one
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=0)
@@ -69,6 +78,8 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
     role, descriptors, _, _ = socket.recv_fds(control, 1, 2)
     if not role:
         return False
+    if role == b"C" and rules.has_tmp:
+        namespaces.mount_fresh_tmp(rules.tmp_bytes)
     child = os.fork()
     if child == 0:
         _become(role, descriptors, rules, domain)
@@ -76,7 +87,7 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
         os.close(descriptor)
     order = control.recv(1)
     status = _end(child, patient=order == b"E")
-    if rules.backend in ("bubblewrap", "namespaces") and not seccomp.supported():
+    if rules.backend in _WITH_NAMESPACES and not seccomp.supported():
         _sweep()
     if not order:
         return False
@@ -91,6 +102,7 @@ def _become(role: bytes, descriptors: list[int], rules: Rules, domain: int | Non
         _close_all_but(descriptors if domain is None else [*descriptors, domain])
         _lock_down_or_exit(rules, domain)
         if role == b"C":
+            os.chdir(namespaces.TMP if rules.has_tmp else "/")
             candidate.run(*descriptors)
         else:
             checker.run(*descriptors)
@@ -106,15 +118,16 @@ def _lock_down_or_exit(rules: Rules, domain: int | None) -> None:
 
 
 def _lock_down(rules: Rules, domain: int | None) -> None:
-    limits.set_resource_limits(rules.memory_bytes, rules.cpu_s)
-    if rules.backend == "none":
+    limits.set_resource_limits(rules.memory_bytes, rules.cpu_s, rules.tmp_bytes if rules.has_tmp else 0)
+    if rules.backend == "none" or sys.platform != "linux":
         return
     limits.die_with_parent()
+    limits.keep_capabilities(0)
     if domain is not None:
         landlock.restrict(domain)
         os.close(domain)
     if rules.backend == "landlock" or seccomp.supported():
-        seccomp.install()
+        seccomp.install(rules.has_tmp)
 
 
 def _domain(rules: Rules) -> int | None:
@@ -122,26 +135,8 @@ def _domain(rules: Rules) -> int | None:
     if rules.backend == "landlock" and not seccomp.supported():
         raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
     if rules.backend == "landlock" or (rules.backend != "none" and landlock.version() > 0):
-        return landlock.ruleset(rules.read_paths)
+        return landlock.ruleset(rules.read_paths, [namespaces.TMP_PARENT] if rules.has_tmp else [])
     return None
-
-
-def _drop_user(read_paths: list[str]) -> None:
-    """Become "nobody" where this process is root, unless the interpreter could not be read any more then."""
-    if os.geteuid() != 0:
-        return
-    try:
-        os.setgroups([])
-        os.setegid(_UNPRIVILEGED_ID)
-        os.seteuid(_UNPRIVILEGED_ID)
-    except OSError:  # a container whose root may not change its user
-        return
-    readable = all(os.access(path, os.R_OK, effective_ids=True) for path in read_paths)
-    os.seteuid(0)
-    os.setegid(0)
-    if readable:
-        os.setresgid(*[_UNPRIVILEGED_ID] * 3)
-        os.setresuid(*[_UNPRIVILEGED_ID] * 3)
 
 
 def _end(child: int, *, patient: bool) -> int:

@@ -1,0 +1,61 @@
+"""`s0 sandbox check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+sandbox = typer.Typer(no_args_is_help=True, help="What keeps programs that models write from your machine.")
+
+
+@sandbox.callback()
+def _sandbox() -> None:
+    """A command of its own beneath `s0 sandbox`, even where there is only one."""
+
+
+@sandbox.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Try every sandbox on this machine and attack the strongest one; takes some seconds.
+
+    Exit status 1 where none works: then programs run only with --unsafe-no-sandbox.
+    """
+    from s0.tasks.sandbox.check import check as try_all
+
+    found = try_all()
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _show(found)
+    if found["strongest"] is None:
+        raise typer.Exit(1)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    for backend, trouble in found["backends"].items():
+        state = "used" if backend == found["strongest"] else "works" if trouble is None else f"no: {trouble}"
+        console.print(f"{backend}: {state}", soft_wrap=True)
+    if found["strongest"] is None:
+        console.print("no sandbox works here; programs run only with --unsafe-no-sandbox")
+        return
+    table = Table(title=f"tried under {found['strongest']}, with small limits", box=SIMPLE)
+    for column in ("what a program tried", "held", "how it ended", "seconds"):
+        table.add_column(column)
+    for row in found["attempts"]:
+        table.add_row(row["attempt"], "yes" if row["held"] else "NO", row["reason"], f"{row['seconds']:.2f}")
+    console.print(table)
+    console.print(f"user: {found['user_inside']} as the program sees it, {found['user_outside']} as this machine does")
+    limits = found["limits"]
+    console.print(
+        f"limits of a test: {limits['timeout_s']:g} s, {limits['memory_bytes'] >> 20} MiB of memory, "
+        f"{limits['tmp_bytes'] >> 20} MiB of files where there is a tmp"
+    )
