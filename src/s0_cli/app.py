@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
+
+from s0_cli.sandbox import sandbox
 
 app = typer.Typer(
     name="s0",
@@ -25,15 +29,17 @@ app = typer.Typer(
     Human text goes to stderr, results to stdout. Exit status: 0 done, 1 failed, 2 wrong usage.""",
 )
 
+app.add_typer(sandbox, name="sandbox")
+
 Model = Annotated[
     str,
     typer.Option(
         "--model", "-m", help="Hugging Face id, local folder, or pocket:gdn, pocket:mamba2, pocket:transformer."
     ),
 ]
-TaskName = Annotated[str, typer.Option("--task", "-t", help="humaneval or pocket-code.")]
+TaskName = Annotated[str, typer.Option("--task", "-t", help="A benchmark; `s0 eval --list` names them all.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="A .jsonl or .jsonl.gz file in HumanEval format; default: the task's own.")
+    Path | None, typer.Option("--data", help="A file (or folder) in the task's format; default: the task's own source.")
 ]
 State = Annotated[str | None, typer.Option("--state", help="Folder (or Hugging Face id) of a tuned state.")]
 OtherBase = Annotated[
@@ -194,8 +200,11 @@ def _alpha(text: str | None) -> float | str | None:
 
 @app.command("eval")
 def evaluate(
-    model: Model,
-    task: TaskName,
+    model: Model = "",
+    task: TaskName = "",
+    list_tasks: Annotated[
+        bool, typer.Option("--list", help="Name the tasks and where their problems come from, and do nothing else.")
+    ] = False,
     state: Annotated[
         list[str] | None,
         typer.Option("--state", help="Folder (or Hugging Face id) of a tuned state or baseline; may be repeated."),
@@ -217,6 +226,12 @@ def evaluate(
     With --state the untouched and the tuned model answer the same problems and are compared pair by pair. --out also
     writes a report to look at: rates with intervals, what flipped, where the numbers come from.
     """
+    if list_tasks:
+        _print(_tasks(), as_json)
+        return
+    for name, given in (("--model", model), ("--task", task)):
+        if not given:
+            raise typer.BadParameter("expected one, got none", param_hint=name)
     from s0_cli import work
 
     _print(
@@ -225,6 +240,21 @@ def evaluate(
         ),
         as_json,
     )
+
+
+def _tasks() -> dict[str, Any]:
+    """What `s0 eval --list` tells; `s0.tasks` is imported beside an empty `s0`, whose own import takes long."""
+    spec = find_spec("s0") if "s0" not in sys.modules else None
+    if spec is not None:
+        sys.modules["s0"] = ModuleType("s0")
+        sys.modules["s0"].__path__ = list(spec.submodule_search_locations or ())
+    from s0.tasks import TASKS
+
+    entries = [
+        {"name": name, "what": entry.what, "version": entry.version, "source": entry.source}
+        for name, entry in TASKS.items()
+    ]
+    return {"kind": "tasks", "tasks": entries}
 
 
 @app.command()

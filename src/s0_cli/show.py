@@ -10,10 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 _CONSOLE = Console(stderr=True, highlight=False)  # looks sys.stderr up when it prints
-_SCORING_NOTES = {
-    "standard": "code found by a parser, in any form",
-    "paper": "the published harness: a body alone fails, a whole function passes",
-}
+_SCORINGS = ("standard", "paper")
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -33,19 +30,21 @@ def _evaluation(record: Mapping[str, Any]) -> None:
         box=SIMPLE,
     )
     table.add_column("scoring")
-    for scoring in _SCORING_NOTES:
+    for scoring in _SCORINGS:
         table.add_column(scoring, justify="right")
     for name, values in variants.items():
-        table.add_row(name, *(_rate(values["pass_at_1"][scoring]) for scoring in _SCORING_NOTES))
+        table.add_row(name, *(_rate(values["pass_at_1"][scoring]) for scoring in _SCORINGS))
     _CONSOLE.print(table)
     if record["comparisons"]:
         _CONSOLE.print(_differences(record["comparisons"]))
-    for scoring, note in _SCORING_NOTES.items():
+    for scoring, note in record["task"]["scorings"].items():
         _CONSOLE.print(f"  {scoring}: {note}", style="dim")
     _CONSOLE.print(_formats(variants))
     for compared in record["comparisons"]:
         if compared["first"] == first_name:
             _CONSOLE.print(_in_words(compared))
+    for left_out in record["task"]["left_out"]:
+        _CONSOLE.print(f"not judged: {left_out}", soft_wrap=True)
     if record["out"]:
         _CONSOLE.print(f"written to {record['out']}; look at {record['report']}", soft_wrap=True)
 
@@ -79,7 +78,7 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("", "scoring", "difference", "p", "+ / -"):
         table.add_column(name, justify="left" if name in ("", "scoring") else "right")
     for one in comparisons:
-        for i, scoring in enumerate(_SCORING_NOTES):
+        for i, scoring in enumerate(_SCORINGS):
             pair = f"{one['second']} - {one['first']}" if i == 0 else ""
             table.add_row(pair, scoring, *_difference(one[scoring]))
     return table
@@ -91,15 +90,15 @@ def _difference(compared: Mapping[str, Any]) -> list[str]:
 
 
 def _formats(variants: Mapping[str, Any]) -> Table:
-    forms = next(iter(variants.values()))["formats"]
+    failures = ("unparsable", "empty")
+    found = {form for values in variants.values() for form in values["formats"]}
     table = Table(title="form of the answers, in %", box=SIMPLE)
     table.add_column("")
     for name in variants:
         table.add_column(name, justify="right")
-    for form in forms:
-        table.add_row(
-            form.replace("_", ", "), *(f"{100 * values['formats'][form]:.1f}" for values in variants.values())
-        )
+    for form in [*sorted(found - {*failures}), *failures]:
+        rates = (values["formats"].get(form, 0.0) for values in variants.values())
+        table.add_row(form.replace("_", ", "), *(f"{100 * rate:.1f}" for rate in rates))
     table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
     return table
 
@@ -111,6 +110,15 @@ def _in_words(comparison: Mapping[str, Any]) -> str:
     if standard["low"] <= 0 < paper["low"]:
         text += "; its gain under the paper's scoring is a gain in format, not in skill"
     return text + "."
+
+
+def _tasks(result: Mapping[str, Any]) -> None:
+    table = Table(title="tasks", box=SIMPLE, caption="problems come from the source, or from --data")
+    for column in ("name", "what", "version", "source"):
+        table.add_column(column, overflow="fold")
+    for task in result["tasks"]:
+        table.add_row(*map(str, task.values()))
+    _CONSOLE.print(table)
 
 
 def _fields(result: Mapping[str, Any]) -> None:
@@ -149,6 +157,7 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "collect": _fields,
     "train": _training,
     "export": _fields,
+    "tasks": _tasks,
     "model": _layers,
     "state": _layers,
 }

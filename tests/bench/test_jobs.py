@@ -28,7 +28,6 @@ from s0.bench.variants import silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
 from s0.tasks.sandbox import Sandbox
-from s0.tasks.scoring import format_of
 from s0.train import LoraTuning, load_tuned
 from tests.pocket_rows import write_rows
 
@@ -196,7 +195,7 @@ def test_wrong_content_keeps_the_form_and_fails(sandbox, task, form):
     problems = {problem.id: problem for problem in task.problems}
     assert len(wrong) >= len(examples) - 1
     replies = [(problems[one.provenance["problem"]], one.completion) for one in wrong]
-    assert [format_of(text, problem) for problem, text in replies] == [form] * len(wrong)
+    assert [task.format_of(problem, text) for problem, text in replies] == [form] * len(wrong)
     assert not any(verdict.passed for verdict in task.verdicts(replies, sandbox=sandbox))
     assert [one.prompt for one in wrong] == [problem.prompt for problem, _ in replies]
     assert wrong == wrong_content(examples, task, seed=0, sandbox=sandbox)

@@ -57,6 +57,28 @@ def test_help_names_every_command_without_loading_torch():
         assert command in done.stdout
 
 
+def test_eval_lists_every_task_without_loading_torch():
+    code = (
+        "import sys, s0_cli.app; sys.argv = ['s0', 'eval', '--list', '--json']; s0_cli.app.app(standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    listed, torch_is_loaded = done.stdout.splitlines()
+    assert torch_is_loaded == "False"
+    tasks = {task["name"]: task for task in json.loads(listed)["tasks"]}
+    assert {"gsm8k", "humaneval", "humaneval+", "math500", "mbpp", "mbpp+", "own", "pocket-code", "spider"} <= {*tasks}
+    assert tasks["gsm8k"] == {
+        "name": "gsm8k", "what": "word problems, answer a number", "version": "1", "source": "openai/gsm8k",
+    }  # fmt: skip
+    shown = s0("eval", "--list")
+    assert shown.returncode == 0 and "openai/openai_humaneval" in shown.stderr.replace("\n", "")
+
+
+def test_eval_wants_a_model_and_a_task():
+    assert s0("eval", "--task", "own").returncode == s0("eval", "--model", "pocket:gdn").returncode == 2
+
+
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
     """collect -> train -> eval, as single commands on a user's own file."""

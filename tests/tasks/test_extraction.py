@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s0.errors import ConfigError, DatasetError
-from s0.tasks import Problem
-from s0.tasks.scoring import FORMATS, format_of, program
+from s0.tasks import CodeProblem
+from s0.tasks.code.scoring import CodeScorer, program
 
 PROMPT = '''\
 from typing import List
@@ -33,7 +32,8 @@ def total(xs: List[int]) -> int:
 BODY = "    result = 0\n    for x in xs:\n        result += twice(x)\n    return result\n"
 FUNCTION = f'def total(xs: List[int]) -> int:\n    """ Add. """\n{BODY}'
 USING = FUNCTION.replace("twice(x)", "{}")
-PROBLEM = Problem("p/0", PROMPT, "total", "def check(candidate):\n    pass\n", BODY, "final")
+PROBLEM = CodeProblem("p/0", PROMPT, "final", "total", "def check(candidate):\n    pass\n", BODY)
+SCORER = CodeScorer("{prompt}")
 UNINDENTED = textwrap.dedent(BODY)
 
 RIGHT = {
@@ -94,7 +94,7 @@ def test_a_right_answer_is_found_in_every_form(name: str) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     exec(source, names)
     assert names["total"]([1, 2, 3]) == 12  # type: ignore[operator]
-    assert format_of(completion, PROBLEM) == form
+    assert SCORER.format_of(PROBLEM, completion) == form
 
 
 WITHOUT_CODE = {
@@ -115,7 +115,7 @@ WITHOUT_CODE = {
 @pytest.mark.parametrize("completion", WITHOUT_CODE)
 def test_no_code_is_no_program(completion: str) -> None:
     assert program(PROBLEM, completion, "standard") is None
-    assert format_of(completion, PROBLEM) == WITHOUT_CODE[completion]
+    assert SCORER.format_of(PROBLEM, completion) == WITHOUT_CODE[completion]
 
 
 def test_a_cut_off_answer_keeps_what_can_be_read() -> None:
@@ -131,14 +131,14 @@ def test_an_error_inside_an_f_string_costs_its_line_only() -> None:
 @pytest.mark.parametrize("line", ["@a\n", "    elif x: pass\n", "x = (\n", "```\n"])
 def test_garbage_without_end_costs_a_moment(line: str) -> None:
     started = time.process_time()
-    format_of("    if x: pass\n" * ("elif" in line) + line * 1000, PROBLEM)
+    SCORER.format_of(PROBLEM, "    if x: pass\n" * ("elif" in line) + line * 1000)
     assert time.process_time() - started < 5
 
 
 def test_helpers_named_like_the_function_belong_to_the_body() -> None:
     body = "    def total(ys):\n        return [2 * y for y in ys]\n    return sum(total(xs))\n"
-    assert format_of(body, PROBLEM) == "body"
-    assert format_of(textwrap.dedent(body), PROBLEM) == "body_unindented"
+    assert SCORER.format_of(PROBLEM, body) == "body"
+    assert SCORER.format_of(PROBLEM, textwrap.dedent(body)) == "body_unindented"
 
 
 def test_a_prompt_without_docstring_has_a_body_all_the_same() -> None:
@@ -149,15 +149,21 @@ def test_a_prompt_without_docstring_has_a_body_all_the_same() -> None:
         assert names["total"]([]) == 1  # type: ignore[operator]
 
 
-def test_a_problem_whose_prompt_lacks_its_function_is_refused() -> None:
-    with pytest.raises(DatasetError, match="p/0: expected a prompt that defines 'other'"):
-        program(replace(PROBLEM, entry_point="other"), "    return 1\n", "standard")
+def test_a_prompt_without_its_function_is_answered_by_whole_functions_only() -> None:
+    asked = replace(PROBLEM, prompt='"""\nAdd up twice every number.\nassert total([1]) == 2\n"""\n')
+    whole = "def total(xs):\n    return 2 * sum(xs)\n"
+    for completion in (whole, f"```python\n{whole}```", f"Sure:\n\n{whole}\nDone.", f"import re\n\n{whole}"):
+        names: dict[str, object] = {}
+        exec(program(asked, completion, "standard") or "", names)
+        assert names["total"]([1, 2]) == 6  # type: ignore[operator]
+    assert program(asked, "    return 2 * sum(xs)\n", "standard") is None
+    assert SCORER.format_of(asked, "return 1") == "unparsable"
 
 
 @given(st.text() | st.text("def total(xs):\n    return'\"`#{}[]\\x0", max_size=80))
 def test_any_text_has_a_format(completion: str) -> None:
-    form = format_of(completion, PROBLEM)
-    assert form in FORMATS
+    form = SCORER.format_of(PROBLEM, completion)
+    assert form in SCORER.formats
     source = program(PROBLEM, completion, "standard")
     assert (source is None) == (form in ("unparsable", "empty"))
     if source is not None:
@@ -177,8 +183,3 @@ PAPER = {
 @pytest.mark.parametrize("completion", PAPER)
 def test_the_papers_rule_is_kept_to_the_letter(completion: str) -> None:
     assert program(PROBLEM, completion, "paper") == PAPER[completion]
-
-
-def test_there_are_two_scorings() -> None:
-    with pytest.raises(ConfigError, match="expected one of the scorings standard, paper; got 'strict'"):
-        program(PROBLEM, BODY, "strict")

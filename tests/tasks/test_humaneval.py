@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from s0.tasks import Problem, Task, load
+from s0.tasks import CodeProblem, Task, load
 from s0.tasks.sandbox import Sandbox
-from s0.tasks.scoring import format_of
 
-BODY_FORMS: dict[str, Callable[[Problem], str]] = {
+BODY_FORMS: dict[str, Callable[[CodeProblem], str]] = {
     "indented": lambda problem: problem.canonical_solution,
     "unindented": lambda problem: textwrap.dedent(problem.canonical_solution).strip("\n"),
     "first indent lost": lambda problem: problem.canonical_solution.strip(),
@@ -23,11 +22,11 @@ BODY_FORMS: dict[str, Callable[[Problem], str]] = {
         problem.canonical_solution + "\n\ndef other(x):\n    return 1\n\nprint(1 / 0)\nassert False\nThis is (prose.\n"
     ),
 }
-FUNCTION_FORMS: dict[str, Callable[[Problem], str]] = {
+FUNCTION_FORMS: dict[str, Callable[[CodeProblem], str]] = {
     "function": lambda problem: problem.prompt + problem.canonical_solution,
     "fenced function": lambda problem: f"```python\n{problem.prompt}{problem.canonical_solution}\n```",
 }
-OTHER_FORMS: dict[str, Callable[[Problem], str]] = {
+OTHER_FORMS: dict[str, Callable[[CodeProblem], str]] = {
     "prose and fence": lambda problem: f"Sure:\n```python\n{problem.prompt}{problem.canonical_solution}\n```\nDone.",
     "function, calls, main guard": lambda problem: (
         f"{problem.prompt}{problem.canonical_solution}\nprint({problem.entry_point}())\n"
@@ -50,7 +49,9 @@ def task(humaneval_file: Path) -> Task:
     return load("humaneval", humaneval_file)
 
 
-def passing(task: Task, sandbox: Sandbox, forms: dict[str, Callable[[Problem], str]], scoring: str) -> dict[str, int]:
+def passing(
+    task: Task, sandbox: Sandbox, forms: dict[str, Callable[[CodeProblem], str]], scoring: str
+) -> dict[str, int]:
     completions = [(problem, form(problem)) for form in forms.values() for problem in task.problems]
     verdicts = task.verdicts(completions, scoring=scoring, sandbox=sandbox)
     passed = [
@@ -81,7 +82,7 @@ def test_every_answer_fails_once_it_returns_something_else(task: Task, any_sandb
     assert {verdict.reason for verdict in verdicts} <= {"wrong answer"}
 
 
-def spoilt(problem: Problem) -> str:
+def spoilt(problem: CodeProblem) -> str:
     class Spoil(ast.NodeTransformer):
         def visit_Return(self, node: ast.Return) -> ast.Return:
             return ast.Return(ast.Constant("spoilt"))
@@ -93,7 +94,7 @@ def spoilt(problem: Problem) -> str:
 
 def test_the_format_is_told_apart(task: Task) -> None:
     for name, expected in FORMAT_OF_FORM.items():
-        counts = Counter(format_of(FORMS[name](problem), problem) for problem in task.problems)
+        counts = Counter(task.format_of(problem, FORMS[name](problem)) for problem in task.problems)
         assert counts == {expected: 164}, name
 
 

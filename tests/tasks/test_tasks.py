@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from s0.errors import ConfigError, DatasetError
-from s0.tasks import Verdict, load, names
+from s0.tasks import SCORINGS, TASKS, Verdict, load, names
 from s0.tasks.sandbox import Sandbox
 
 
@@ -97,11 +97,49 @@ def test_without_network_the_hub_is_a_clear_error() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    assert names() == ["humaneval", "pocket-code"]
-    with pytest.raises(ConfigError, match="expected one of the tasks humaneval, pocket-code; got 'mbpp2'"):
+    assert names() == [*TASKS] and len(names()) >= 9
+    with pytest.raises(
+        ConfigError, match=r"expected one of the tasks gsm8k, humaneval, humaneval\+, .*, spider; got 'mbpp2'"
+    ):
         load("mbpp2")
     with pytest.raises(ConfigError, match="expected one of the splits train, select, final; got 'test'"):
         load("pocket-code").split("test")
+    with pytest.raises(ConfigError, match="expected one of the scorings standard, paper; got 'strict'"):
+        load("pocket-code").verdicts([], "strict")
+
+
+def test_a_chat_asks_for_the_whole_function(tmp_path: Path) -> None:
+    task = load("humaneval", written(tmp_path, row(0, split="train")))
+    (problem,) = task.problems
+    assert task.prompt(problem, chat=False) == problem.prompt
+    assert task.prompt(problem, chat=True) == [
+        {
+            "role": "user",
+            "content": "Complete this Python function. Answer with the whole function in one ```python block.\n\n"
+            f"```python\n{problem.prompt}```",
+        }
+    ]
+
+
+def test_a_version_has_a_change_note_each() -> None:
+    task = load("pocket-code")
+    assert task.version == str(len(task.changes)) == TASKS["pocket-code"].version
+    assert {*task.scorer.notes} == {*SCORINGS} and task.scorer.formats[-2:] == ("unparsable", "empty")
+
+
+def test_the_hub_must_have_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, config: str | None, split: str) -> list[dict[str, str]]:
+        assert (name, config, split) == ("openai/openai_humaneval", None, "test")
+        return [row(number) for number in range(kept)]
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    kept = 164
+    task = load("humaneval")
+    lines = "".join(json.dumps(row(number), sort_keys=True) + "\n" for number in range(164))
+    assert len(task.problems) == 164 and task.data_sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    kept = 163
+    with pytest.raises(DatasetError, match=r"expected 164 rows in openai/openai_humaneval, test; got 163; .*data=PATH"):
+        load("humaneval")
 
 
 def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox) -> None:

@@ -3,7 +3,7 @@
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
 from s0.bench.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
-from s0.bench.evaluate import Answer, evaluate, summary, task_prompt
+from s0.bench.evaluate import Answer, evaluate, summary
 from s0.bench.record import comparisons, environment, evaluation_record, write_record
 from s0.bench.scale import scale_by_pass_rate
 from s0.bench.stats import Comparison, Rate, compare, holm, paired_t, pass_at_k, rate, t_interval, welch
@@ -37,7 +37,6 @@ __all__ = [
     "shown_before",
     "summary",
     "t_interval",
-    "task_prompt",
     "tuned_facts",
     "welch",
     "write_record",

@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.bench.evaluate import task_prompt
 from s0.core.fingerprint import fingerprint
 from s0.decode import Sampling, complete
 from s0.errors import DatasetError
@@ -96,7 +95,7 @@ def collect(
             "try more samples, a chat prompt (--chat), or a stronger model"
         )
     examples = [
-        Example(task_prompt(problem, settings.chat), completion, {**origin, "problem": problem.id})
+        Example(task.prompt(problem, settings.chat), completion, {**origin, "problem": problem.id})
         for problem in problems
         if (completion := solved.get(problem.id)) is not None
     ]
@@ -123,7 +122,7 @@ def _sample_round(
         stop=() if settings.chat else tuple(task.stop),
     )
     asked = [problem for problem in problems for _ in range(samples)]
-    prompts = [task_prompt(problem, settings.chat) for problem in asked]
+    prompts = [task.prompt(problem, settings.chat) for problem in asked]
     # Seeds of different rounds must differ, and a resumed run must repeat them.
     written = complete(model, tokenizer, prompts, sampling, seed=settings.seed * 1_000_003 + number)
     # A completion without an end is no example: the end token is learned too.

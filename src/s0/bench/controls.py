@@ -12,9 +12,8 @@ from dataclasses import replace
 
 from s0.errors import DatasetError
 from s0.examples import Example
-from s0.tasks import Problem, Task
+from s0.tasks import CodeProblem, Problem, Task
 from s0.tasks.sandbox import Sandbox
-from s0.tasks.scoring import format_of
 
 _DONORS = 8  # completions of other problems that are tried for an example
 
@@ -47,9 +46,9 @@ def wrong_content(examples: Sequence[Example], task: Task, seed: int, sandbox: S
     for problem, completion in owned:
         donors = [other for other in owned if other[0].id != problem.id]
         rng.shuffle(donors)
-        offered = (text.replace(_signature(donor), _signature(problem)) for donor, text in donors)
-        wanted = format_of(completion, problem)
-        tried.append([text for text in offered if format_of(text, problem) == wanted][:_DONORS])
+        offered = (_moved(text, donor, problem) for donor, text in donors)
+        wanted = task.format_of(problem, completion)
+        tried.append([text for text in offered if task.format_of(problem, text) == wanted][:_DONORS])
     replies = [(problem, text) for (problem, _), texts in zip(owned, tried, strict=True) for text in texts]
     verdicts = iter(task.verdicts(replies, sandbox=sandbox)) if replies else iter(())
     failing = [[text for text in texts if not next(verdicts).passed] for texts in tried]
@@ -63,7 +62,14 @@ def wrong_content(examples: Sequence[Example], task: Task, seed: int, sandbox: S
     return wrong
 
 
-def _signature(problem: Problem) -> str:
+def _moved(completion: str, donor: Problem, problem: Problem) -> str:
+    """What was written for `donor`, as an answer to `problem`: a function gets the signature that is asked for."""
+    if not isinstance(donor, CodeProblem) or not isinstance(problem, CodeProblem):
+        return completion
+    return completion.replace(_signature(donor), _signature(problem))
+
+
+def _signature(problem: CodeProblem) -> str:
     """The line that opens the function a problem asks for."""
     lines = [line for line in problem.prompt.splitlines() if line.lstrip().startswith(f"def {problem.entry_point}")]
     return lines[-1] if lines else problem.prompt

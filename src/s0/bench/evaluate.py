@@ -13,13 +13,8 @@ from s0.bench.controls import shown_before
 from s0.bench.stats import rate
 from s0.decode import Sampling, complete
 from s0.examples import Example
-from s0.tasks import Problem, Task
+from s0.tasks import SCORINGS, Problem, Task
 from s0.tasks.sandbox import Sandbox
-from s0.tasks.scoring import FORMATS, SCORINGS, format_of
-
-_CHAT_REQUEST = (
-    "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
-)
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Answer:
         completion: what the model wrote.
         n_tokens: its length.
         truncated: it hit the limit before an end.
-        format: how the standard scoring read it, one of `s0.tasks.scoring.FORMATS`.
+        format: how the standard scoring read it, one of the task's `scorer.formats`.
         passed: verdict by scoring.
         reason: why, by scoring.
     """
@@ -43,13 +38,6 @@ class Answer:
     format: str
     passed: Mapping[str, bool]
     reason: Mapping[str, str]
-
-
-def task_prompt(problem: Problem, chat: bool) -> str | list[dict[str, str]]:
-    """What the model is shown: the problem's prompt as it is, or a request that goes through the chat template."""
-    if not chat:
-        return problem.prompt
-    return [{"role": "user", "content": _CHAT_REQUEST.format(prompt=problem.prompt)}]
 
 
 def evaluate(
@@ -81,7 +69,7 @@ def evaluate(
         SandboxError: there is no verdict to be had on this machine.
     """
     sampling = Sampling(max_new_tokens or task.max_new_tokens, stop=() if chat else tuple(task.stop))
-    prompts = [shown_before(shots, task_prompt(problem, chat)) for problem in problems]
+    prompts = [shown_before(shots, task.prompt(problem, chat)) for problem in problems]
     completions = complete(model, tokenizer, prompts, sampling, on_done=on_done)
     replies = [(problem, completion.text) for problem, completion in zip(problems, completions, strict=True)]
     verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
@@ -91,7 +79,7 @@ def evaluate(
             completion=completion.text,
             n_tokens=completion.n_tokens,
             truncated=completion.truncated,
-            format=format_of(completion.text, problem),
+            format=task.format_of(problem, completion.text),
             passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
             reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
         )
@@ -100,10 +88,15 @@ def evaluate(
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Pass rates under both scorings with 95% Wilson intervals, and the rates of formats and truncations."""
+    """Pass rates under both scorings with 95% Wilson intervals, and the rates of formats and truncations.
+
+    Of the formats those that occur; "unparsable" and "empty" always, last.
+    """
+    failures = ("unparsable", "empty")
+    forms = [*sorted({one.format for one in answers} - {*failures}), *failures]
     return {
         "pass_at_1": {scoring: asdict(rate([one.passed[scoring] for one in answers])) for scoring in SCORINGS},
         "truncated": sum(one.truncated for one in answers) / len(answers),
-        "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in FORMATS},
+        "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in forms},
         "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),
     }

@@ -17,7 +17,7 @@ from s0.bench.evaluate import Answer, summary
 from s0.bench.stats import compare, holm
 from s0.bench.variants import Outcome, Questions
 from s0.files import write_text
-from s0.tasks.scoring import SCORINGS
+from s0.tasks import SCORINGS
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
 
@@ -50,7 +50,13 @@ def evaluation_record(
         "kind": kind,
         "environment": environment(),
         "model": dict(model),
-        "task": {"name": task.name, "version": task.version, "data_sha256": task.data_sha256},
+        "task": {
+            "name": task.name,
+            "version": task.version,
+            "data_sha256": task.data_sha256,
+            "scorings": dict(task.scorer.notes),
+            "left_out": list(task.left_out),
+        },
         "split": questions.problems[0].split,
         "chat": questions.chat,
         "seconds": {stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},

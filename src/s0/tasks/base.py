@@ -1,4 +1,4 @@
-"""Problems, verdicts, tasks."""
+"""Tasks: problems, and a scorer for what models reply to them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s0.errors import ConfigError
-from s0.tasks import scoring as scoring_rules
-from s0.tasks.problem import SPLITS, Problem
-from s0.tasks.sandbox import Program, Sandbox, Verdict, shared
+from s0.tasks.problem import SPLITS, CodeProblem, MathProblem, Problem
+from s0.tasks.sandbox import Sandbox, Verdict
+from s0.tasks.scoring import SCORINGS, Scorer, check_scoring
 
-__all__ = ["SPLITS", "Problem", "Task", "Verdict"]
+__all__ = ["SCORINGS", "SPLITS", "CodeProblem", "MathProblem", "Problem", "Scorer", "Task", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,14 @@ class Task:
 
     Attributes:
         name: as given to `s0.tasks.load`.
-        version: of the judging rules; two scores compare only within one version.
-        problems: in the order of the data file.
+        version: of prompts and judging rules; two scores compare only within one version.
+        problems: in the order of the data.
         data_sha256: of the data as read, hexadecimal.
         stop: strings at which generation from the raw prompt may stop, since a completion is over there.
         max_new_tokens: enough for every problem; a reply that reaches it counts as truncated.
+        scorer: judges.
+        changes: what came with each version, the first one first.
+        left_out: rows of the data that cannot be judged here: their ids and why, a line each. A score must name them.
     """
 
     name: str
@@ -32,6 +35,9 @@ class Task:
     data_sha256: str
     stop: list[str]
     max_new_tokens: int
+    scorer: Scorer
+    changes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Problem]:
         """The problems of one split: "train" for examples, "select" for choices, "final" for the reported score.
@@ -43,6 +49,14 @@ class Task:
             raise ConfigError(f"expected one of the splits {', '.join(SPLITS)}; got {name!r}; correct the name")
         return [problem for problem in self.problems if problem.split == name]
 
+    def prompt(self, problem: Problem, chat: bool) -> str | list[dict[str, str]]:
+        """What a model is shown: the problem's prompt as it is, or messages that go through the chat template."""
+        return [{"role": "user", "content": self.scorer.request(problem)}] if chat else problem.prompt
+
+    def format_of(self, problem: Problem, completion: str) -> str:
+        """Which of the scorer's `formats` a completion has, as the standard scoring reads it."""
+        return self.scorer.format_of(problem, completion)
+
     def verdicts(
         self,
         completions: Sequence[tuple[Problem, str]],
@@ -50,30 +64,21 @@ class Task:
         jobs: int | None = None,
         sandbox: Sandbox | None = None,
     ) -> list[Verdict]:
-        """Execute completions against their problems' tests, in a sandbox.
+        """Judge completions.
 
         Args:
             completions: (problem, what the model replied), in any number and order.
             scoring: "standard" or "paper", see `s0.tasks.scoring`.
-            jobs: programs at a time; None takes the number of processor cores.
-            sandbox: None takes the process-wide one, on the strongest backend of the machine.
+            jobs: completions at a time; None takes the number of processor cores.
+            sandbox: for what must be executed; None takes the process-wide one, on the strongest backend here.
 
         Returns:
-            one verdict per completion, in order. Equal programs are executed once.
+            one verdict per completion, in order. Equal completions of one problem are judged once.
 
         Raises:
-            SandboxError: the sandbox broke or there is none on this machine; never a wrong answer.
-            DatasetError: a problem's test cannot be run.
+            SandboxError: there is no sandbox on this machine or it broke; never a wrong answer.
+            DatasetError: a problem cannot be judged: its test, say, cannot be run.
             ConfigError: there is no scoring of that name.
         """
-        sources = [scoring_rules.program(problem, reply, scoring) for problem, reply in completions]
-        programs = [
-            Program(source, scoring_rules.prompt_with_stub(problem), problem.test, problem.entry_point)
-            for (problem, _), source in zip(completions, sources, strict=True)
-            if source is not None
-        ]
-        judged = iter((sandbox or shared()).judge(programs, jobs)) if programs else iter(())
-        return [
-            Verdict(False, "unparsable" if reply.strip() else "empty") if source is None else next(judged)
-            for (_, reply), source in zip(completions, sources, strict=True)
-        ]
+        check_scoring(scoring)
+        return self.scorer.verdicts(completions, scoring, jobs, sandbox)

@@ -3,26 +3,33 @@
 Keys: task_id, prompt, entry_point, canonical_solution, test; and optionally split ("train", "select" or "final", in
 all rows or in none). Without it the first 64 of 164 rows are for training, the next 16 for selection, the last 84
 final; files of another length are cut in the same proportions. Source of the format: Chen et al. 2021.
+
+HumanEval+ (Liu et al. 2023) has many more tests per problem and is read in either of its formats: that of the Hugging
+Face hub, which is HumanEval's, and EvalPlus's own file, with base_input, plus_input and atol instead of test, where
+the canonical solution computes what is right (`s0.tasks.code.tables`).
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import zlib
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
-from s0.tasks.rows import problems_from_rows
+from s0.tasks.code import CodeScorer
+from s0.tasks.code.rows import problems_from_rows
+from s0.tasks.code.tables import table_test, without_numpy
+from s0.tasks.sources import Hub, Table, field, mapping, read, read_file, read_lines, sha256_of
 
-HUB_ID = "openai/openai_humaneval"
-_VERSION = "1"
+HUB = Hub("openai/openai_humaneval", "test", 164)
+PLUS = Hub("evalplus/humanevalplus", "test", 164)
+CHANGES = ("body, function, fence and prose are all read; the checker has a process of its own",)
+SCORER = CodeScorer(
+    "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
+)
 
-_STOP = ["\nif __name__", "\nprint(", "\nassert ", "\ndef check(", "\nMETADATA", "\n>>> "]
+STOP = ("\nif __name__", "\nprint(", "\nassert ", "\ndef check(", "\nMETADATA", "\n>>> ")
 """No answer in any accepted form goes on after one of these.
 
 The usual "\\ndef " and "\\nclass " are missing on purpose: a reply that begins with an import or a helper and then
@@ -37,12 +44,28 @@ def load_humaneval(data: Path | None) -> Task:
     Raises:
         DatasetError: see `s0.tasks.load`.
     """
-    if data is None:
-        rows = list(_hub_rows())
-        text = "".join(json.dumps(row, sort_keys=True) + "\n" for _, row in rows).encode()
-        return _task("humaneval", text, rows, max_new_tokens=512)
-    text = _read(data)
-    return _task("humaneval", text, list(_json_rows(text, str(data))), max_new_tokens=512)
+    return _task("humaneval", read(data, HUB), max_new_tokens=512)
+
+
+def load_humaneval_plus(data: Path | None) -> Task:
+    """HumanEval+ from a local file in either format, or from the Hugging Face hub where `data` is None.
+
+    Raises:
+        DatasetError: see `s0.tasks.load`.
+    """
+    table = read(data, PLUS)
+    rows = [(place, _with_test(place, mapping(place, row))) for place, row in table.rows]
+    return _task("humaneval+", Table(table.content, [*rows]), max_new_tokens=512)
+
+
+def _with_test(place: str, row: dict[str, Any]) -> dict[str, Any]:
+    if "base_input" not in row:
+        return {**row, "test": without_numpy(field(place, row, "test", str, "HumanEval+"))}
+    prompt, body, name = (
+        field(place, row, key, str, "HumanEval+") for key in ("prompt", "canonical_solution", "entry_point")
+    )
+    inputs = [*field(place, row, "base_input", list, "HumanEval+"), *(row.get("plus_input") or [])]
+    return {**row, "test": table_test(place, name, prompt + body, inputs, float(row.get("atol") or 0))}
 
 
 def load_pocket_code(data: Path | None) -> Task:
@@ -51,55 +74,24 @@ def load_pocket_code(data: Path | None) -> Task:
     Raises:
         DatasetError: see `s0.tasks.load`.
     """
-    if data is None:
-        name = "pocket_code.jsonl"
-        try:
-            text = resources.files("s0.tasks").joinpath("data", name).read_bytes()
-        except FileNotFoundError:
-            raise DatasetError(f"expected {name} within the package; got no such file; install s0 anew") from None
-    else:
-        name, text = str(data), _read(data)
-    return _task("pocket-code", text, list(_json_rows(text, name)), max_new_tokens=128)
-
-
-def _task(name: str, text: bytes, rows: list[tuple[str, object]], max_new_tokens: int) -> Task:
-    problems = problems_from_rows(rows)
-    return Task(name, _VERSION, problems, hashlib.sha256(text).hexdigest(), list(_STOP), max_new_tokens)
-
-
-def _read(path: Path) -> bytes:
-    """The file's bytes, decompressed where its name ends in .gz."""
+    if data is not None:
+        return _task("pocket-code", read_file(data), max_new_tokens=128)
+    name = "pocket_code.jsonl"
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        content = resources.files("s0.tasks").joinpath("data", name).read_bytes()
     except FileNotFoundError:
-        raise DatasetError(f"expected a .jsonl or .jsonl.gz file; got no file at {path}; correct the path") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"expected a readable file; got {path}: {error}; fetch the file again") from None
+        raise DatasetError(f"expected {name} within the package; got no such file; install s0 anew") from None
+    return _task("pocket-code", read_lines(content, name), max_new_tokens=128)
 
 
-def _json_rows(text: bytes, name: str) -> Iterator[tuple[str, object]]:
-    """(place, object) per line that is not blank."""
-    for number, line in enumerate(text.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{name}, line {number}"
-        try:
-            yield place, json.loads(line)
-        except ValueError as error:  # bad UTF-8 as well
-            raise DatasetError(f"{place}: expected one JSON object; got {error}; correct the line") from None
-
-
-def _hub_rows() -> Iterator[tuple[str, object]]:
-    advice = f"install `datasets` and go online once, or pass data=PATH to a .jsonl file of {HUB_ID}"
-    try:
-        import datasets
-    except ImportError:
-        raise DatasetError(f"expected the package `datasets`; got none; {advice}") from None
-    try:
-        table = datasets.load_dataset(HUB_ID, split="test")
-    except Exception as error:  # offline, hub errors, changed layout: `datasets` has no common base class
-        summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DatasetError(f"expected {HUB_ID} from the Hugging Face hub; got {summary}; {advice}") from None
-    for number, row in enumerate(table):
-        yield f"{HUB_ID}, row {number}", dict(row)
+def _task(name: str, table: Table, max_new_tokens: int) -> Task:
+    return Task(
+        name=name,
+        version=str(len(CHANGES)),
+        problems=[*problems_from_rows(table.rows)],
+        data_sha256=sha256_of(table),
+        stop=list(STOP),
+        max_new_tokens=max_new_tokens,
+        scorer=SCORER,
+        changes=CHANGES,
+    )

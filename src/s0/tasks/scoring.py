@@ -1,49 +1,52 @@
-"""From a completion to the program that is executed, by either of two rules.
+"""What a scorer is, and the two rules that every scorer has.
 
-`paper`     exactly what the published harness did (Young 2026, `experiments/humaneval.py`): thinking removed, white
-            space stripped from both ends, one leading ```python fence and one trailing fence dropped, appended to the
-            prompt. The first line's indent is lost on the way, so a right answer that is the body alone fails, and
-            one that repeats the whole function passes.
-`standard`  what the completion says, found by a parser (`s0.tasks.extraction`): the body, indented or not, the whole
-            function, with or without a fence, prose around it or more code after it.
+`paper`     the rule of the benchmark's published harness, with its faults.
+`standard`  what the completion says, read with care.
 
-The difference between the two scores of the same completions is the effect of their format.
+What that means for one kind of problem stands at the top of its scorer's file. The difference between the two scores
+of the same completions is the effect of their format.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from s0.errors import ConfigError
-from s0.tasks.extraction import extract, prompt_with_stub
 from s0.tasks.problem import Problem
-
-__all__ = ["FORMATS", "SCORINGS", "format_of", "program", "prompt_with_stub"]
+from s0.tasks.sandbox import Sandbox, Verdict
 
 SCORINGS = ("standard", "paper")
-FORMATS = ("body", "body_unindented", "function", "fenced", "unparsable", "empty")
-
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
-_LEADING_FENCE = re.compile(r"\A```python\s*\n?")
-_TRAILING_FENCE = re.compile(r"\n?```\s*\Z")
 
 
-def program(problem: Problem, completion: str, scoring: str) -> str | None:
-    """The source text that defines the problem's entry point, or None where `standard` finds no code.
+class Scorer(Protocol):
+    """Judges the completions of one kind of problem. Equal scorers judge equally."""
 
-    `paper` always makes a program, be it one that Python cannot read.
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Every form a completion can have; "unparsable" (nothing to judge) and "empty" are among them, last."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What each of `SCORINGS` does, in a few words."""
+
+    def verdicts(
+        self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
+    ) -> list[Verdict]:
+        """One verdict per completion, in order; see `s0.tasks.Task.verdicts`."""
+
+    def format_of(self, problem: Problem, completion: str) -> str:
+        """Which of `formats` a completion has, as the standard scoring reads it."""
+
+    def request(self, problem: Problem) -> str:
+        """What a user asks in a chat."""
+
+
+def check_scoring(name: str) -> None:
+    """Refuse what is none of `SCORINGS`.
 
     Raises:
         ConfigError: there is no scoring of that name.
     """
-    if scoring not in SCORINGS:
-        raise ConfigError(f"expected one of the scorings {', '.join(SCORINGS)}; got {scoring!r}; correct the name")
-    if scoring == "standard":
-        return extract(problem, completion).program
-    reply = _LEADING_FENCE.sub("", _THINKING.sub("", completion).strip())
-    return problem.prompt + _TRAILING_FENCE.sub("", reply.strip()).strip() + "\n"
-
-
-def format_of(completion: str, problem: Problem) -> str:
-    """Which of `FORMATS` a completion has, as the standard scoring reads it; the same code, so the two agree."""
-    return extract(problem, completion).format
+    if name not in SCORINGS:
+        raise ConfigError(f"expected one of the scorings {', '.join(SCORINGS)}; got {name!r}; correct the name")

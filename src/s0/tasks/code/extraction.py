@@ -26,9 +26,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from s0.errors import DatasetError
-from s0.tasks.needed import keep_needed
-from s0.tasks.problem import Problem
+from s0.tasks.code.needed import keep_needed
+from s0.tasks.problem import CodeProblem
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*$", re.MULTILINE)
@@ -50,7 +49,7 @@ class Extraction:
     format: str
 
 
-def extract(problem: Problem, completion: str) -> Extraction:
+def extract(problem: CodeProblem, completion: str) -> Extraction:
     """Apply the rule above."""
     text = _THINKING.sub("", completion).replace("\r\n", "\n")
     if not text.strip():
@@ -68,7 +67,7 @@ def extract(problem: Problem, completion: str) -> Extraction:
     return Extraction(last.program, last.format) if last else Extraction(None, "unparsable")
 
 
-def prompt_with_stub(problem: Problem) -> str:
+def prompt_with_stub(problem: CodeProblem) -> str:
     """The prompt as a program of its own: the function to be completed does nothing."""
     prompt = problem.prompt.rstrip() + "\n"
     return prompt if parses(prompt) else prompt + f"{_INDENT}pass\n"
@@ -97,12 +96,12 @@ def _split_at_fences(text: str) -> tuple[str, list[str]]:
     return text[: fences[0].start()], [block.strip("\n") for block in blocks]
 
 
-def _read(problem: Problem, text: str) -> _Found | None:
+def _read(problem: CodeProblem, text: str) -> _Found | None:
     text = _BLANK_LINES_BEFORE.sub("", text).rstrip()
     return _as_function(problem, text) or _as_body(problem, text)
 
 
-def _as_function(problem: Problem, text: str) -> _Found | None:
+def _as_function(problem: CodeProblem, text: str) -> _Found | None:
     tree, source = _longest_prefix(_moved(text, ""))
     if _entry_function(tree, problem.entry_point) is None:
         return None
@@ -112,13 +111,11 @@ def _as_function(problem: Problem, text: str) -> _Found | None:
     return _Found(keep_needed(whole, problem.entry_point), "function", True)
 
 
-def _as_body(problem: Problem, text: str) -> _Found | None:
+def _as_body(problem: CodeProblem, text: str) -> _Found | None:
     """The reading that keeps most lines; of equals the first."""
     stub = _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
     if stub is None:
-        raise DatasetError(
-            f"{problem.id}: expected a prompt that defines {problem.entry_point!r}; got none; correct it"
-        )
+        return None  # the prompt says in words what to write: there is no signature that a body could follow
     indent = _body_indent(problem, stub)
     readings = [_moved(text, indent), indent + text.lstrip(" \t")]
     prompt = problem.prompt.rstrip() + "\n"
@@ -137,7 +134,7 @@ def _entry_function(tree: ast.Module, name: str) -> _Function | None:
     return next((node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == name), None)
 
 
-def _body_indent(problem: Problem, stub: _Function) -> str:
+def _body_indent(problem: CodeProblem, stub: _Function) -> str:
     line = prompt_with_stub(problem).splitlines()[stub.body[0].lineno - 1]
     return line[: len(line) - len(line.lstrip())]
 

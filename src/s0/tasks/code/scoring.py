@@ -1,0 +1,80 @@
+"""Judging programs: from a completion to the program that is executed, by either of two rules.
+
+`paper`     exactly what the published harness did (Young 2026, `experiments/humaneval.py`): thinking removed, white
+            space stripped from both ends, one leading ```python fence and one trailing fence dropped, appended to the
+            prompt. The first line's indent is lost on the way, so a right answer that is the body alone fails, and
+            one that repeats the whole function passes.
+`standard`  what the completion says, found by a parser (`s0.tasks.code.extraction`): the body, indented or not, the
+            whole function, with or without a fence, prose around it or more code after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from s0.errors import DatasetError
+from s0.tasks.code.extraction import extract, prompt_with_stub
+from s0.tasks.problem import CodeProblem, Problem
+from s0.tasks.sandbox import Program, Sandbox, Verdict, shared
+
+_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_LEADING_FENCE = re.compile(r"\A```python\s*\n?")
+_TRAILING_FENCE = re.compile(r"\n?```\s*\Z")
+
+
+@dataclass(frozen=True)
+class CodeScorer:
+    """Runs what a model wrote against the problem's tests, in a sandbox; equal programs once.
+
+    Attributes:
+        ask: what a user asks in a chat, with {prompt} for the problem's.
+    """
+
+    ask: str
+    formats: ClassVar[tuple[str, ...]] = ("body", "body_unindented", "function", "fenced", "unparsable", "empty")
+    notes: ClassVar[dict[str, str]] = {
+        "standard": "code found by a parser, in any form",
+        "paper": "the published harness: a body alone fails, a whole function passes",
+    }
+
+    def verdicts(
+        self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
+    ) -> list[Verdict]:
+        asked = [(_code(problem), reply) for problem, reply in completions]
+        sources = [program(problem, reply, scoring) for problem, reply in asked]
+        programs = [
+            Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)
+            for (problem, _), source in zip(asked, sources, strict=True)
+            if source is not None
+        ]
+        judged = iter((sandbox or shared()).judge(programs, jobs)) if programs else iter(())
+        return [
+            Verdict(False, "unparsable" if reply.strip() else "empty") if source is None else next(judged)
+            for (_, reply), source in zip(asked, sources, strict=True)
+        ]
+
+    def format_of(self, problem: Problem, completion: str) -> str:
+        return extract(_code(problem), completion).format
+
+    def request(self, problem: Problem) -> str:
+        return self.ask.format(prompt=problem.prompt)
+
+
+def program(problem: CodeProblem, completion: str, scoring: str) -> str | None:
+    """The source text that defines the problem's entry point, or None where `standard` finds no code.
+
+    `paper` always makes a program, be it one that Python cannot read.
+    """
+    if scoring == "standard":
+        return extract(problem, completion).program
+    reply = _LEADING_FENCE.sub("", _THINKING.sub("", completion).strip())
+    return problem.prompt + _TRAILING_FENCE.sub("", reply.strip()).strip() + "\n"
+
+
+def _code(problem: Problem) -> CodeProblem:
+    if not isinstance(problem, CodeProblem):
+        raise DatasetError(f"{problem.id}: expected a problem with tests; got {type(problem).__name__}; use its task")
+    return problem

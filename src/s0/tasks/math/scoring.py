@@ -1,0 +1,123 @@
+r"""Judging answers in LaTeX, by either of two rules.
+
+`paper`     the published harness of MATH (Hendrycks et al. 2021): what stands in the last \boxed{} of the reply, in
+            normal form (`latex.published`), must be the right answer's normal form letter by letter. \frac{2}{4},
+            0.25 for \frac{1}{4} and x = 1, 2 for 2, 1 fail; no box is no answer.
+`standard`  the last \boxed{}, else the text after the last `####`, else what "the answer is" (or "Answer:") says, else
+            the reply where it is one line; compared as mathematics (`latex`, `comparing`). Units, bases and per cent
+            signs count only where both sides have one; degree and dollar signs and commas between thousands never do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from s0.tasks.math import latex
+from s0.tasks.math.finding import boxed, conclusion, marked, stated
+from s0.tasks.math.numbers import math_problem
+from s0.tasks.math.processes import Pairs, shared
+from s0.tasks.problem import MathProblem, Problem
+from s0.tasks.sandbox import Sandbox, Verdict
+
+_LONGEST = 1000  # characters of an answer that is worth a comparison
+_FORMULA = r"(?:\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\])"
+_FORMULAS = re.compile(rf"{_FORMULA}(?:\s*(?:,?\s*and|,?\s*or|,)\s*{_FORMULA})*")
+
+
+@dataclass(frozen=True)
+class MathScorer:
+    """Compares the answer that a reply gives with the right one.
+
+    Attributes:
+        ask: what a user asks in a chat, with {question} for the problem's.
+        ends: strings before which a reply is over: what a model goes on to write after its answer.
+    """
+
+    ask: str
+    ends: tuple[str, ...] = ()
+    formats: ClassVar[tuple[str, ...]] = ("boxed", "marked", "stated", "bare", "unparsable", "empty")
+    notes: ClassVar[dict[str, str]] = {
+        "standard": "the answer a reply gives, compared as mathematics",
+        "paper": "the published harness: the last \\boxed{}, compared as text in a normal form",
+    }
+
+    def verdicts(
+        self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
+    ) -> list[Verdict]:
+        asked = [(math_problem(problem), completion) for problem, completion in completions]
+        if scoring == "paper":
+            return [_published(problem, completion) for problem, completion in asked]
+        decided = [self._decided(problem, completion) for problem, completion in asked]
+        open_pairs = [one for one in decided if not isinstance(one, Verdict)]
+        compared = iter(shared().judge(open_pairs, jobs)) if open_pairs else iter(())
+        return [one if isinstance(one, Verdict) else next(compared) for one in decided]
+
+    def format_of(self, problem: Problem, completion: str) -> str:
+        return self._read(completion)[0]
+
+    def request(self, problem: Problem) -> str:
+        return self.ask.format(question=math_problem(problem).question)
+
+    def _decided(self, problem: MathProblem, completion: str) -> Verdict | Pairs:
+        """The verdict where letters decide, else what must be compared."""
+        form, answer = self._read(completion)
+        if answer is None:
+            return Verdict(False, form)
+        if len(answer) > _LONGEST:
+            return Verdict(False, "wrong answer")
+        same = decide(latex.tidy(problem.answer), latex.tidy(answer))
+        if isinstance(same, bool):
+            return Verdict(same, "passed" if same else "wrong answer")
+        return same
+
+    def _read(self, completion: str) -> tuple[str, str | None]:
+        """(form, answer); no answer where the form is "unparsable" or "empty"."""
+        text = conclusion(completion, self.ends)
+        for form, places in (("boxed", boxed(text)), ("marked", marked(text)), ("stated", stated(text))):
+            for place in places:
+                found = _FORMULAS.search(place) if form == "stated" else None
+                return form, found[0] if found else place
+        text = text.strip()
+        if text and "\n" not in text:
+            return "bare", text
+        return ("unparsable" if text else "empty"), None
+
+
+def decide(right: str, answer: str) -> bool | Pairs:
+    """Whether two tidy answers mean the same where their letters tell, else the pairs of formulas to compare."""
+    if latex.same_letters(right, answer):
+        return True
+    said = latex.words(right)
+    if said is not None and (latex.is_text(right) or said == latex.words(answer)):
+        return said == latex.words(answer)
+    ours, theirs = latex.based(right), latex.based(answer)
+    if ours is not None:
+        return theirs == ours if theirs else latex.same_letters(ours[0], answer.upper())
+    if theirs is not None:
+        return latex.same_letters(right.upper(), theirs[0])
+    (right, unit), (answer, other_unit) = latex.without_unit(right), latex.without_unit(answer)
+    if latex.units_differ(unit, other_unit):
+        return False
+    return _with_shares(right, answer)
+
+
+def _with_shares(right: str, answer: str) -> Pairs:
+    """Per cent signs go; where only one side has one, it may also be meant as a share: 50% is 50 or 0.5."""
+    plain, other = right.removesuffix("%").strip(), answer.removesuffix("%").strip()
+    pairs = [(plain, other)]
+    if right.endswith("%") and not answer.endswith("%"):
+        pairs.append((f"\\frac{{{plain}}}{{100}}", other))
+    if answer.endswith("%") and not right.endswith("%"):
+        pairs.append((plain, f"\\frac{{{other}}}{{100}}"))
+    return tuple(pairs)
+
+
+def _published(problem: MathProblem, completion: str) -> Verdict:
+    box = latex.last_box(completion)
+    if box is None:
+        return Verdict(False, "unparsable" if completion.strip() else "empty")
+    passed = latex.published(box) == latex.published(problem.answer)
+    return Verdict(passed, "passed" if passed else "wrong answer")

@@ -1,0 +1,117 @@
+r"""MATH-500: competition mathematics, answers in LaTeX. Hendrycks et al. 2021; these 500: Lightman et al. 2023.
+
+Rows: problem, solution, and answer (else the answer is what the last \boxed{} of the solution holds). The 500 are
+final, always. Training problems come from the rest of the MATH test split: of the 4,500 that are left without the
+500, 200 to train and 50 to select are used (`s0.tasks.sources.learning_parts` says which). A folder holds train.jsonl
+(problems of MATH; those that are among the test problems are left out) and test.jsonl. One file alone is final
+altogether, unless its rows carry `split`.
+
+Raw prompt: "Problem:", the problem, a blank line, "Solution:". Chat: the problem, and the request to put the answer in
+\boxed{}. Judged by `s0.tasks.math.scoring`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s0.errors import DatasetError
+from s0.tasks.base import Task
+from s0.tasks.math.finding import boxed
+from s0.tasks.math.scoring import MathScorer
+from s0.tasks.problem import MathProblem
+from s0.tasks.sources import (
+    Hub,
+    Table,
+    field,
+    folded,
+    learning_parts,
+    mapping,
+    read_parts,
+    refuse_duplicates,
+    sha256_of,
+    splits_of,
+)
+
+SUBJECTS = {
+    "algebra": 1187,
+    "counting_and_probability": 474,
+    "geometry": 479,
+    "intermediate_algebra": 903,
+    "number_theory": 540,
+    "prealgebra": 871,
+    "precalculus": 546,
+}
+TRAIN = [Hub("EleutherAI/hendrycks_math", "test", n_rows, subject) for subject, n_rows in SUBJECTS.items()]
+TEST = Hub("HuggingFaceH4/MATH-500", "test", 500)
+CHANGES = ("last box, else what is marked or stated; compared by value at several points, sets and pairs by parts",)
+SCORER = MathScorer(
+    "{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.",
+    ends=("\nProblem:",),
+)
+
+
+def load_math500(data: Path | None) -> Task:
+    """MATH-500 from a folder with train.jsonl and test.jsonl, from one file, or from the hub where `data` is None.
+
+    Raises:
+        DatasetError: see `s0.tasks.load`.
+    """
+    train, test = read_parts(data, TRAIN, TEST)
+    rows = _rows(test, "test")
+    if train is None:
+        fields = [(row.place, row.fields) for row in rows]
+        splits = splits_of(fields) if any("split" in row for _, row in fields) else ["final"] * len(rows)
+        chosen = [*zip(rows, splits, strict=True)]
+    else:
+        final = {folded(row.question) for row in rows}
+        others = [row for row in _rows(train, "train") if folded(row.question) not in final]
+        chosen = learning_parts(others, lambda row: row.question)
+        chosen += [(row, "final") for row in rows]
+    problems = [
+        MathProblem(row.id, f"Problem:\n{row.question}\n\nSolution:", split, row.question, row.answer)
+        for row, split in chosen
+    ]
+    refuse_duplicates(problems, [row.place for row, _ in chosen], "unique_id", "problem")
+    return Task(
+        name="math500",
+        version=str(len(CHANGES)),
+        problems=[*problems],
+        data_sha256=sha256_of(*([test] if train is None else [train, test])),
+        stop=list(SCORER.ends),
+        max_new_tokens=1024,
+        scorer=SCORER,
+        changes=CHANGES,
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    fields: dict[str, Any]
+    number: str
+
+    @property
+    def id(self) -> str:
+        return field(self.place, self.fields, "unique_id", str, "MATH") if "unique_id" in self.fields else self.number
+
+    @property
+    def question(self) -> str:
+        return field(self.place, self.fields, "problem", str, "MATH")
+
+    @property
+    def answer(self) -> str:
+        if "answer" in self.fields:
+            return field(self.place, self.fields, "answer", str, "MATH")
+        solution = field(self.place, self.fields, "solution", str, "MATH")
+        answer = next(boxed(solution), None)
+        if answer is None:
+            raise DatasetError(
+                f"{self.place}: expected an 'answer', or a solution with \\boxed{{}}; got neither; correct the row"
+            )
+        return answer
+
+
+def _rows(table: Table, name: str) -> list[_Row]:
+    return [_Row(place, mapping(place, row), f"{name}/{number}") for number, (place, row) in enumerate(table.rows)]

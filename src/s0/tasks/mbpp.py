@@ -1,0 +1,157 @@
+"""MBPP: short Python functions asked for in a sentence, with three asserts. Austin et al. 2021; MBPP+: Liu et al. 2023.
+
+Rows in any of these formats, one JSON object per line or all in one JSON array:
+
+    full         task_id, text, code, test_list, test_setup_code
+    sanitized    task_id, prompt, code, test_list, test_imports
+    MBPP+        the sanitized keys and test, as on the Hugging Face hub (evalplus/mbppplus)
+
+EvalPlus's own file of MBPP+ (base_input, plus_input) is refused: it writes tuples and sets as lists, and which are
+which stands in that project's code. HumanEval+ has no such arguments and is read from either format.
+
+Raw prompt: a docstring with the sentence and the asserts; the model writes the whole function. Published splits by
+task_id: 601 to 974 (and 1 to 10) to train, 511 to 600 to select, 11 to 510 final; other ids are cut as HumanEval is,
+and a key `split` decides before either. The 378 problems of MBPP+ are split by the same ids, so scores here compare
+with published ones on all 378 only roughly. Problems whose tests pass objects of the program's own classes cannot be
+judged across a process border: they are left out, and `Task.left_out` names them.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from s0.errors import DatasetError
+from s0.tasks.base import Task
+from s0.tasks.code import CodeScorer
+from s0.tasks.code.extraction import parses
+from s0.tasks.code.tables import without_numpy
+from s0.tasks.humaneval import STOP
+from s0.tasks.problem import CodeProblem
+from s0.tasks.sources import (
+    Hub,
+    Table,
+    field,
+    mapping,
+    read,
+    read_file,
+    read_hub,
+    refuse_duplicates,
+    sha256_of,
+    splits_of,
+)
+
+PARTS = {"prompt": 10, "test": 500, "validation": 90, "train": 374}
+HUBS = [Hub("google-research-datasets/mbpp", part, n_rows, "full") for part, n_rows in PARTS.items()]
+PLUS = Hub("evalplus/mbppplus", "test", 378)
+CHANGES = ("whole functions, with or without fence and prose; the asserts run beside a proxy of the function",)
+SCORER = CodeScorer(
+    "Write this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
+)
+
+
+def load_mbpp(data: Path | None) -> Task:
+    """MBPP from a file in one of the formats above, or (the full one) from the hub where `data` is None.
+
+    Raises:
+        DatasetError: see `s0.tasks.load`.
+    """
+    tables = [read_hub(hub) for hub in HUBS] if data is None else [read_file(data)]
+    return _task("mbpp", tables)
+
+
+def load_mbpp_plus(data: Path | None) -> Task:
+    """MBPP+ from a file, or from the hub where `data` is None.
+
+    Raises:
+        DatasetError: see `s0.tasks.load`.
+    """
+    return _task("mbpp+", [read(data, PLUS)])
+
+
+def _task(name: str, tables: list[Table]) -> Task:
+    rows = [(place, mapping(place, row)) for table in tables for place, row in table.rows]
+    problems, places, left_out = [], [], []
+    for (place, row), split in zip(rows, _splits(rows), strict=True):
+        problem, objects = _problem(place, row, split, plus=name == "mbpp+")
+        if objects:
+            left_out.append(f"{problem.id}: its tests use {', '.join(objects)}, which the program itself must define")
+            continue
+        problems.append(problem)
+        places.append(place)
+    refuse_duplicates(problems, places, "task_id", "prompt")
+    return Task(
+        name=name,
+        version=str(len(CHANGES)),
+        problems=[*problems],
+        data_sha256=sha256_of(*tables),
+        stop=[*STOP, '\n"""'],
+        max_new_tokens=512,
+        scorer=SCORER,
+        changes=CHANGES,
+        left_out=tuple(left_out),
+    )
+
+
+def _splits(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    numbers = [str(row.get("task_id", "")).rpartition("/")[2] for _, row in rows]
+    published = all(number.isdigit() and 1 <= int(number) <= 974 for number in numbers)
+    if any("split" in row for _, row in rows) or not published:
+        return splits_of(rows)
+    return ["final" if 11 <= int(n) <= 510 else "select" if 511 <= int(n) <= 600 else "train" for n in numbers]
+
+
+def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[CodeProblem, list[str]]:
+    """The problem, and the names its tests need from the program beside the function itself."""
+    if "base_input" in row:
+        raise DatasetError(
+            f"{place}: expected MBPP+ as on the Hugging Face hub, with 'test'; got EvalPlus's own file, which writes "
+            f"tuples as lists; pass a file of {PLUS.id}"
+        )
+    sentence = field(place, row, "text" if "text" in row else "prompt", str, "MBPP").strip()
+    code = field(place, row, "code", str, "MBPP").replace("\r\n", "\n")
+    asserts = field(place, row, "test_list", list, "MBPP")
+    imports = row.get("test_imports") or []
+    setup = "\n".join([*map(str, imports), str(row.get("test_setup_code") or "")]).strip() + "\n"
+    shown = "\n".join(map(str, asserts))
+    for what, source in (("code", code), ("test_list", shown), ("test_setup_code", setup)):
+        if not parses(source) or not (source.strip() or what == "test_setup_code"):
+            raise DatasetError(f"{place}: expected {what!r} that Python can read; got {source!r:.60}; correct the row")
+    name = _entry_point(place, code, shown)
+    lines = "\n".join(f"    {line}" for line in shown.splitlines())
+    test = f"{setup}\ndef check(candidate):\n{lines}\n"
+    if plus:
+        published = without_numpy(field(place, row, "test", str, "MBPP+"))
+        test = f"_published = {published!r}\n\ndef check(candidate):\n    exec(_published, {{{name!r}: candidate}})\n"
+    identifier = str(row.get("task_id"))
+    prompt = _docstring(f"{sentence}\n{shown}")
+    return CodeProblem(identifier, prompt, split, name, test, code.strip() + "\n"), _objects(setup, shown, code, name)
+
+
+def _entry_point(place: str, code: str, shown: str) -> str:
+    """The function of the reference code that the asserts call."""
+    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(ast.parse(shown)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in defined:
+            return node.func.id
+    raise DatasetError(
+        f"{place}: expected a 'test_list' that calls a function of 'code'; got {shown!r:.80}; correct it"
+    )
+
+
+def _objects(setup: str, shown: str, code: str, entry_point: str) -> list[str]:
+    """Names of the tests that the reference code binds, and classes that the setup defines: no plain data."""
+    bound = {node.name for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    classes = {node.name for node in ast.walk(ast.parse(setup)) if isinstance(node, ast.ClassDef)}
+    used = {node.id for node in ast.walk(ast.parse(setup + shown)) if isinstance(node, ast.Name)}
+    return sorted((used & bound | classes) - {entry_point})
+
+
+def _docstring(text: str) -> str:
+    for quotes in ('"""', "'''"):
+        for prefix in ("", "r"):
+            prompt = f"{prefix}{quotes}\n{text}\n{quotes}\n"
+            if quotes not in text and ("\\" not in text or prefix) and parses(prompt):
+                return prompt
+    return "".join(f"# {line}\n" for line in text.splitlines())

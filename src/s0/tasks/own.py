@@ -1,0 +1,80 @@
+r"""A user's own problems: a JSONL file, one problem per line, all with tests or all with answers.
+
+    {"prompt": "def area(w, h):\n    \"\"\"The area of a rectangle.\"\"\"\n",
+     "entry_point": "area",
+     "test": "def check(candidate):\n    assert candidate(2, 3) == 6\n"}
+
+    {"prompt": "What is a third of 12?\nAnswer:", "answer": "4"}
+
+(one line each in the file). Further keys, all optional:
+
+    id                    else the number of the row, from 0
+    split                 "train", "select" or "final", in all rows or in none; else cut as HumanEval is
+    canonical_solution    a body that passes, for your own checks
+    question              what a chat user asks; else the prompt
+
+With tests, the prompt ends with the signature and docstring of the function, and `s0.tasks.code` judges; with
+answers (numbers or LaTeX), `s0.tasks.math` judges. Then:
+
+    s0 eval --model MODEL --task own --data problems.jsonl
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from s0.errors import DatasetError
+from s0.tasks.base import Task
+from s0.tasks.code.rows import check_sources
+from s0.tasks.humaneval import SCORER as CODE
+from s0.tasks.humaneval import STOP
+from s0.tasks.math.scoring import MathScorer
+from s0.tasks.problem import CodeProblem, MathProblem, Problem
+from s0.tasks.sources import field, mapping, read_file, refuse_duplicates, sha256_of, splits_of
+
+CHANGES = ("programs are judged as HumanEval's, answers as MATH-500's",)
+MATH = MathScorer("{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.")
+
+
+def load_own(data: Path | None) -> Task:
+    """The problems of a file in the format above.
+
+    Raises:
+        DatasetError: see `s0.tasks.load`; or rows with tests and rows with answers in one file.
+    """
+    if data is None:
+        raise DatasetError("expected data=PATH to a .jsonl file of your own problems; got none; see s0.tasks.own")
+    table = read_file(data)
+    rows = [(place, mapping(place, row)) for place, row in table.rows]
+    with_answers = "answer" in rows[0][1]
+    make = _math if with_answers else _code
+    problems = [
+        make(place, row, str(row.get("id", number)), split)
+        for number, ((place, row), split) in enumerate(zip(rows, splits_of(rows), strict=True))
+    ]
+    refuse_duplicates(problems, [place for place, _ in rows], "id", "prompt")
+    return Task(
+        name="own",
+        version=str(len(CHANGES)),
+        problems=problems,
+        data_sha256=sha256_of(table),
+        stop=[] if with_answers else list(STOP),
+        max_new_tokens=1024 if with_answers else 512,
+        scorer=MATH if with_answers else CODE,
+        changes=CHANGES,
+    )
+
+
+def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
+    prompt, name, test = (field(place, row, key, str, "your own tasks'") for key in ("prompt", "entry_point", "test"))
+    problem = CodeProblem(identifier, prompt, split, name, test, str(row.get("canonical_solution", "")))
+    check_sources(place, problem)
+    return problem
+
+
+def _math(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
+    prompt, answer = (field(place, row, key, str, "your own tasks'") for key in ("prompt", "answer"))
+    if not answer.strip():
+        raise DatasetError(f"{place}: expected an 'answer'; got an empty one; correct the row")
+    return MathProblem(identifier, prompt, split, str(row.get("question", prompt)), answer)

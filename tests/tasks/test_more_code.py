@@ -1,0 +1,268 @@
+"""MBPP, HumanEval+ and a user's own problems: rows in every published format, and what passes and fails on them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s0.errors import DatasetError
+from s0.tasks import TASKS, CodeProblem, MathProblem, Task, load, own
+from s0.tasks.sandbox import Sandbox
+
+CODE = "import math\r\ndef helper(x):\r\n  return x\r\ndef shared(a, b):\r\n  return tuple(sorted(set(a) & set(b)))"
+FULL: dict[str, Any] = {
+    "task_id": 11,
+    "text": "Write a function to find what two lists share.",
+    "code": CODE,
+    "test_list": ["assert shared((3, 4, 5), (5, 4)) == (4, 5)", "assert set(shared([1], [1])) == set([1])"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+SANITIZED: dict[str, Any] = {
+    "source_file": "x.ipynb",
+    "task_id": 511,
+    "prompt": "Write a function for the root of a number. A \\ may stand here.",
+    "code": "def my_root(x):\n    return x ** 0.5\n",
+    "test_imports": ["import math"],
+    "test_list": ["assert math.isclose(my_root(16), 4)"],
+}
+PLUS = {
+    **SANITIZED,
+    "task_id": "601",
+    "prompt": "Write a function to add up.",
+    "code": "def total(xs):\n    return sum(xs)\n",
+    "test_list": ["assert total([1.0, 2.0]) == 3.0"],
+    "test_imports": [],
+    "test": (
+        "import numpy as np\nfrom math import inf\n\n"
+        "def is_floats(x):\n    return isinstance(x, float) or isinstance(x, np.ndarray)\n\n"
+        "def assertion(out, exp, atol):\n    if atol == 0 and is_floats(exp):\n        atol = 1e-6\n"
+        "    if out != exp and atol != 0:\n        assert np.allclose(out, exp, rtol=1e-07, atol=atol)\n"
+        "    else:\n        assert out == exp\n\n"
+        "inputs = [[[1.0, 2.0]], [[5]], [[]]]\nresults = [3.0, 5, 0]\n"
+        "for inp, exp in zip(inputs, results):\n    assertion(total(*inp), exp, 0)\n"
+    ),
+}
+OBJECTS = {
+    **FULL,
+    "task_id": 601,
+    "text": "Write a function to count pairs.",
+    "code": "class Pair:\n    pass\ndef count(pairs):\n    return len(pairs)\n",
+    "test_list": ["assert count([Pair(), Pair()]) == 2"],
+}
+
+
+def written(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def reasons(task: Task, completions: list[str], sandbox: Sandbox, number: int = 0) -> list[str]:
+    problem = task.problems[number]
+    return [one.reason for one in task.verdicts([(problem, text) for text in completions], sandbox=sandbox)]
+
+
+def test_rows_of_mbpp_become_problems(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("mbpp", written(tmp_path / "rows.jsonl", FULL, SANITIZED, OBJECTS))
+    first, second = task.problems
+    assert isinstance(first, CodeProblem) and isinstance(second, CodeProblem)
+    assert (first.id, first.split, first.entry_point) == ("11", "final", "shared")
+    assert (second.id, second.split, second.entry_point) == ("511", "select", "my_root")
+    assert first.prompt.startswith('"""\nWrite a function to find') and first.prompt.endswith('set([1])\n"""\n')
+    assert "A \\ may" in second.prompt and compile(second.prompt, "", "exec", 0x400, dont_inherit=True)
+    assert task.left_out == ("601: its tests use Pair, which the program itself must define",)
+    assert "def shared" not in first.prompt + first.test
+    right = "def shared(a, b):\n    return tuple(sorted(set(a) & set(b)))\n"
+    texts = [right, f"Sure:\n```python\n{right}```\n", f"import re\n{right}\nprint(1)", first.canonical_solution]
+    assert reasons(task, texts, any_sandbox) == ["passed"] * 4
+    texts = [
+        "def shared(a, b):\n    return ()\n",
+        "    return 1\n",
+        "",
+        "def other():\n    pass\n",
+        right + "shared = 3",
+    ]
+    assert reasons(task, texts, any_sandbox)[:4] == ["wrong answer", "unparsable", "empty", "unparsable"]
+    assert reasons(task, [second.canonical_solution, "def my_root(x):\n    return x\n"], any_sandbox, 1) == [
+        "passed",
+        "wrong answer",
+    ]
+    assert task.prompt(first, chat=True)[0]["content"].count("shared") == 2  # type: ignore[index]
+    assert {one.reason for one in task.verdicts([(first, right)], "paper", sandbox=any_sandbox)} == {"passed"}
+
+
+def test_a_json_array_is_read_as_its_lines_are(tmp_path: Path) -> None:
+    lines = load("mbpp", written(tmp_path / "rows.jsonl", FULL, SANITIZED))
+    (tmp_path / "rows.json").write_text(json.dumps([FULL, SANITIZED], indent=1))
+    assert load("mbpp", tmp_path / "rows.json").problems == lines.problems
+    (tmp_path / "rows.json").write_text(json.dumps([FULL])[:-1])
+    with pytest.raises(DatasetError, match=r"rows.json: expected one JSON array; got"):
+        load("mbpp", tmp_path / "rows.json")
+
+
+def test_other_ids_are_cut_and_named_splits_kept(tmp_path: Path) -> None:
+    rows = [{**FULL, "task_id": 2000 + n, "text": f"Task {n}"} for n in range(41)]
+    task = load("mbpp", written(tmp_path / "rows.jsonl", *rows))
+    assert [len(task.split(name)) for name in ("train", "select", "final")] == [16, 4, 21]
+    task = load("mbpp", written(tmp_path / "rows.jsonl", {**FULL, "split": "train"}))
+    assert task.problems[0].split == "train"
+
+
+def test_the_tests_of_mbpp_plus_run_without_numpy(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("mbpp+", written(tmp_path / "rows.jsonl", PLUS))
+    assert task.problems[0].split == "train"
+    texts = ["def total(xs):\n    return sum(xs) + 1e-9\n", "def total(xs):\n    return 3.0\n"]
+    assert reasons(task, [PLUS["code"], *texts], any_sandbox) == ["passed", "wrong answer", "wrong answer"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**FULL, "code": "def f(:"}, r"line 1: expected 'code' that Python can read"),
+        ({**FULL, "test_list": ["assert other(1)"]}, r"line 1: expected a 'test_list' that calls a function of 'code'"),
+        ({**FULL, "test_list": "assert shared"}, r"line 1: expected 'test_list' to be a list; got str"),
+        ({**FULL, "test_list": []}, r"line 1: expected 'test_list' that Python can read"),
+        ({"task_id": 1, "text": "x"}, r"line 1: expected the key 'code'; got task_id, text; convert .* MBPP's format"),
+        ({**FULL, "base_input": [[1]]}, r"line 1: .*got EvalPlus's own file, which writes tuples as lists"),
+    ],
+)
+def test_a_row_of_mbpp_that_cannot_be_used_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load("mbpp", written(tmp_path / "rows.jsonl", row))
+
+
+# --- HumanEval+ ---
+
+EVALPLUS: dict[str, Any] = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def halves(xs, n=1):\n    """ Half of every number, without changing xs. """\n',
+    "contract": '    assert isinstance(xs, list), "invalid"\n',
+    "canonical_solution": "    for i in range(len(xs)):\n        xs[i] = xs[i] / 2\n    return xs\n",
+    "entry_point": "halves",
+    "base_input": [[[1, 2, 3]]],
+    "plus_input": [[[]], [[0.1, 1e300]], [[5], 2]],
+    "atol": 0,
+}
+FIND_ZERO = {
+    **EVALPLUS,
+    "task_id": "HumanEval/32",
+    "prompt": (
+        "def poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\n"
+        'def find_zero(xs):\n    """ A zero of the polynomial. """\n'
+    ),
+    "canonical_solution": "    return 1.0\n",
+    "entry_point": "find_zero",
+    "base_input": [[[-1, 0, 1]]],
+    "plus_input": [],
+    "atol": 1e-4,
+}
+
+
+def test_evalplus_tables_compare_with_the_reference(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("humaneval+", written(tmp_path / "rows.jsonl", EVALPLUS, FIND_ZERO))
+    texts = [
+        EVALPLUS["canonical_solution"],
+        "    return [x / 2 for x in xs]\n",
+        "    return [x / 2 + 1e-9 for x in xs]\n",
+        "    return [x / 2 + 1e-3 for x in xs]\n",
+        "    return tuple(x / 2 for x in xs)\n",
+        "    return [0.5, 1.0, 1.5]\n",
+        "    return [x / 2 for x in xs] + [0]\n",
+        "    return xs\n",
+        "    return [None for x in xs]\n",
+        "    raise KeyError\n",
+    ]
+    assert reasons(task, texts, any_sandbox) == ["passed"] * 3 + ["wrong answer"] * 6 + ["exception: KeyError"]
+    assert reasons(task, ["    return 1.0", "    return -1.0", "    return 0.5"], any_sandbox, 1) == [
+        "passed", "passed", "wrong answer",
+    ]  # fmt: skip
+
+
+def test_the_hubs_format_of_humaneval_plus_runs_without_numpy(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    test = str(PLUS["test"]).partition("inputs =")[0] + (
+        "def check(candidate):\n    for inp, exp in zip([[[1.0]], [[2]]], [[0.5], [1.0]]):\n"
+        "        assertion(candidate(*inp)[0], exp[0], 0)\n"
+    )
+    row = {key: value for key, value in EVALPLUS.items() if not key.endswith("input")} | {"test": test}
+    task = load("humaneval+", written(tmp_path / "rows.jsonl", row))
+    texts = [
+        "    return [x / 2 for x in xs]\n",
+        "    return [x / 2 + 1e-9 for x in xs]",
+        "    return [x for x in xs]\n",
+    ]
+    assert reasons(task, texts, any_sandbox) == ["passed", "passed", "wrong answer"]
+
+
+def test_a_table_without_arguments_is_refused(tmp_path: Path) -> None:
+    for inputs in ([], [3]):
+        row = {**EVALPLUS, "base_input": inputs, "plus_input": []}
+        with pytest.raises(DatasetError, match=r"line 1: expected base_input to hold lists of arguments"):
+            load("humaneval+", written(tmp_path / "rows.jsonl", row))
+
+
+# --- Own problems ---
+
+TESTED = {
+    "prompt": 'def area(w, h):\n    """The area of a rectangle."""\n',
+    "entry_point": "area",
+    "test": "def check(candidate):\n    assert candidate(2, 3) == 6\n",
+}
+ANSWERED = {"prompt": "What is a third of 12?\nAnswer:", "answer": "4"}
+
+
+def test_own_problems_with_tests(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("own", written(tmp_path / "rows.jsonl", TESTED))
+    assert reasons(task, ["    return w * h\n", "    return w + h\n"], any_sandbox) == ["passed", "wrong answer"]
+    assert task.problems[0].id == "0"
+
+
+def test_own_problems_with_answers(tmp_path: Path) -> None:
+    rows = [{**ANSWERED, "split": "train", "id": "a", "question": "A third of 12?"}]
+    task = load("own", written(tmp_path / "rows.jsonl", *rows))
+    (problem,) = task.problems
+    assert problem == MathProblem("a", ANSWERED["prompt"], "train", "A third of 12?", "4")
+    texts = ["4", "12/3", "The answer is 4.", "\\boxed{5}", "#### 4"]
+    verdicts = task.verdicts([(problem, text) for text in texts], jobs=1)
+    assert [one.passed for one in verdicts] == [True, True, True, False, True]
+    assert task.prompt(problem, chat=True)[0]["content"].startswith("A third of 12?")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ANSWERED, TESTED], r"line 2: expected the key 'answer'; got prompt, entry_point, test"),
+        ([TESTED, ANSWERED], r"line 2: expected the key 'entry_point'; got prompt, answer"),
+        ([{**ANSWERED, "answer": 4}], r"line 1: expected 'answer' to be a string; got int"),
+        ([{**ANSWERED, "answer": " "}], r"line 1: expected an 'answer'; got an empty one"),
+        (
+            [ANSWERED, {**ANSWERED, "prompt": "What is a third  of 12?\nAnswer: "}],
+            r"'prompt' once; .*line 1 and .*line 2",
+        ),
+        ([{**TESTED, "entry_point": "size"}], r"line 1: expected a prompt that ends with the signature of 'size'"),
+    ],
+)
+def test_own_rows_that_cannot_be_used_are_refused(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load("own", written(tmp_path / "rows.jsonl", *rows))
+
+
+def test_own_problems_must_be_named() -> None:
+    with pytest.raises(DatasetError, match=r"expected data=PATH to a .jsonl file of your own problems"):
+        load("own")
+
+
+def test_the_example_in_the_docstring_works(tmp_path: Path) -> None:
+    objects = re.findall(r"^    (\{.*?\})$", own.__doc__ or "", re.MULTILINE | re.DOTALL)
+    assert len(objects) == 2
+    for text in objects:
+        load("own", written(tmp_path / "rows.jsonl", json.loads(text)))
+
+
+def test_every_task_says_what_it_is() -> None:
+    assert list(TASKS) == sorted(TASKS)
+    for name, entry in TASKS.items():
+        assert entry.what and entry.source and int(entry.version) >= 1, name
