@@ -229,15 +229,15 @@ def candidates() -> str:
     """Several learning rates side by side against one after the other."""
     found = record("candidates_speed")
     lines = [
-        "| model | CPU seconds, side by side : one by one | a step of all, side by side | one by one | peak memory |",
-        "|---|---|---|---|---|",
+        "| model | CPU seconds, side by side : one by one | a step of all, side by side | one by one |",
+        "|---|---|---|---|",
     ]
     for name, label in (("training_speed", "random, as in training_speed.py"), ("pocket:gdn", "pocket:gdn")):
         one = found[name]
-        ratio, seconds, memory = one["together_over_one_by_one"], one["cpu_seconds_per_step"], one["peak_memory_mib"]
+        ratio, seconds = one["together_over_one_by_one"], one["cpu_seconds_per_step"]
         lines.append(
             f"| {label} | {ratio['ratio']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] | {seconds['together']:.2f} s "
-            f"| {seconds['one_by_one']:.2f} s | {memory['together']} MiB, {memory['one_by_one']} MiB |"
+            f"| {seconds['one_by_one']:.2f} s |"
         )
     told = f"{found['candidates']} candidates, {found['pairs']} pairs of runs, 95% t-interval of the log ratio."
     return "\n".join([*lines, "", told])

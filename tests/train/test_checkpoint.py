@@ -160,6 +160,14 @@ def test_it_is_written_before_the_first_step_and_at_every_so_many(tmp_path: Path
 # --- Signals ---
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, as in a terminal; a shell starts what runs in its background with that signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "ending", "call", "steps"),
     [
