@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -8,6 +10,7 @@ from s0.decode import Sampling, complete
 from s0.errors import ConfigError
 from tests import words, zoo
 
+SEEDS = [7, "a", "b", 3, "c"]
 PROMPTS = ["def add(a, b):\n", "x", "return a", "def double(x):\n    return x * 2\n", "lazy dog"]
 
 
@@ -36,11 +39,29 @@ def test_a_batch_gives_what_single_prompts_give(tuned):
 def test_sampling_repeats_with_its_seed_and_leaves_the_global_random_state_alone(tuned):
     tokenizer, sampling = words.characters(), Sampling(max_new_tokens=12, temperature=1.5)
     before = torch.get_rng_state()
-    first = complete(tuned, tokenizer, PROMPTS, sampling, seed=1)
+    first = complete(tuned, tokenizer, PROMPTS, sampling, seeds=SEEDS)
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(3)
-    assert first == complete(tuned, tokenizer, PROMPTS, sampling, seed=1)
-    assert first != complete(tuned, tokenizer, PROMPTS, sampling, seed=2)
+    assert first == complete(tuned, tokenizer, PROMPTS, replace(sampling, batch_rows=2), seeds=SEEDS)
+    assert first[:2] == complete(tuned, tokenizer, PROMPTS[:2], sampling, seeds=SEEDS[:2])
+    assert first != complete(tuned, tokenizer, PROMPTS, sampling)
+    twice = complete(tuned, tokenizer, PROMPTS[:1] * 2, sampling, seeds=[1, 2])
+    assert twice[0] != twice[1]
+
+
+def test_every_prompt_has_its_state_and_is_told_of_once(tuned):
+    tokenizer, sampling, told = words.characters(), Sampling(max_new_tokens=12), []
+    states = ["default", "__base__", "default", "__base__", "default"]
+    mixed = complete(tuned, tokenizer, PROMPTS, sampling, states=states, on_done=told.append)
+    assert sum(told) == len(PROMPTS)
+    with_state = complete(tuned, tokenizer, PROMPTS, sampling)
+    with tuned.disable_adapter():
+        without = complete(tuned, tokenizer, PROMPTS, sampling)
+    assert mixed == [without[i] if i % 2 else with_state[i] for i in range(5)] and with_state != without
+    with pytest.raises(ConfigError, match="one seed per prompt, got 4 for 5"):
+        complete(tuned, tokenizer, PROMPTS, sampling, seeds=SEEDS[:4])
+    with pytest.raises(ConfigError, match="one state per prompt, got 1 for 5"):
+        complete(tuned, tokenizer, PROMPTS, sampling, states=["default"])
 
 
 def test_length_and_truncation_are_reported(tuned):

@@ -1,37 +1,30 @@
-"""Many prompts to many completions: batches of similar length, padded on the left.
-
-Left padding is exact with a tuned state as without one (`s0.core.kernels`), so a batch gives what single prompts give,
-to the rounding of the model's dtype.
-"""
+"""Many prompts to many completions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.core.states import RowChoice, rows_choose, state_layers
+from s0.decode.batcher import Batcher, Completion, Request
 from s0.errors import ConfigError
-from s0.models import encode_prompt, end_tokens
+from s0.models import encode_prompt
 
 Prompt = str | list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens.
+    """How to choose tokens; nothing but the end tokens is taken from the model's own generation config.
 
     Attributes:
         max_new_tokens: upper bound for a completion.
         temperature: 0 for the likeliest token at every step.
         top_p: sample among the likeliest tokens that hold this much probability.
         stop: texts at which a completion ends; they are cut off.
-        batch_rows: prompts decoded together; changes speed and memory only (sampled texts depend on it).
+        batch_rows: prompts decoded together; changes speed and memory only.
     """
 
     max_new_tokens: int
@@ -46,23 +39,11 @@ class Sampling:
                 f"expected max_new_tokens and batch_rows >= 1, temperature >= 0 and 0 < top_p <= 1, got {self}"
             )
 
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote after a prompt.
-
-    Attributes:
-        text: without special tokens and stop texts.
-        n_tokens: generated tokens, the end token included.
-        truncated: max_new_tokens came before an end.
-    """
-
-    text: str
-    n_tokens: int
-    truncated: bool
+    def request(self, tokens: tuple[int, ...], seed: int | str = 0, state: str | None = None) -> Request:
+        """A prompt's tokens to be completed in this way."""
+        return Request(tokens, self.max_new_tokens, self.temperature, self.top_p, seed, self.stop, state)
 
 
-@torch.no_grad()
 def complete(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -70,7 +51,7 @@ def complete(
     sampling: Sampling,
     *,
     states: Sequence[str] | None = None,
-    seed: int = 0,
+    seeds: Sequence[int | str] | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Completion]:
     """Complete every prompt with the model as it is now, with or without an active state.
@@ -81,64 +62,36 @@ def complete(
         prompts: texts or message lists; repeat one for several samples. Never cut.
         sampling: how to choose tokens.
         states: names on the model's state layers, one per prompt, from which its row starts; None: as the model is.
-        seed: of the sampling; the global random state is left alone.
+        seeds: of the sampling, one per prompt, which draws the same numbers whatever the other prompts are; None takes
+            their places in the list. The global random state is left alone.
         on_done: told the number of prompts that were just finished.
 
     Returns:
         one completion per prompt, in order.
+
+    Raises:
+        ConfigError: a prompt leaves no room for max_new_tokens, or a state is not there.
+        DatasetError: a prompt without tokens, or messages for a tokenizer without a chat template.
+        UnsupportedModelError: the model keeps what it has read in a form that cannot be followed.
     """
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    ends = end_tokens(model, tokenizer)
+    for what, given in (("state", states), ("seed", seeds)):
+        if given is not None and len(given) != len(prompts):
+            raise ConfigError(f"expected one {what} per prompt, got {len(given)} for {len(prompts)} prompts")
+    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    places = {
+        batcher.submit(
+            sampling.request(
+                tuple(encode_prompt(tokenizer, prompt)),
+                seed=i if seeds is None else seeds[i],
+                state=None if states is None else states[i],
+            )
+        ): i
+        for i, prompt in enumerate(prompts)
+    }
     done: dict[int, Completion] = {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for group in _groups(encoded, sampling.batch_rows):
-            with _rows_start_from(model, None if states is None else [states[i] for i in group]):
-                rows = _generate(model, tokenizer, [encoded[i] for i in group], sampling, ends)
-            done |= {i: _completion(tokenizer, row, sampling, ends) for i, row in zip(group, rows, strict=True)}
-            on_done(len(group))
+    while batcher.unfinished:
+        finished = {places[one.request]: one.completion for one in batcher.step() if one.completion is not None}
+        done |= finished
+        if finished:
+            on_done(len(finished))
     return [done[i] for i in range(len(prompts))]
-
-
-def _rows_start_from(model: nn.Module, states: Sequence[str] | None) -> AbstractContextManager[None]:
-    if states is None:
-        return nullcontext()
-    return rows_choose(RowChoice(tuple(states), frozenset(map(id, state_layers(model)))))
-
-
-def _groups(encoded: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:
-    by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-    for start in range(0, len(by_length), rows):
-        yield by_length[start : start + rows]
-
-
-def _generate(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], sampling: Sampling, ends: list[int]
-) -> list[list[int]]:
-    longest = max(map(len, rows))
-    device = next(model.parameters()).device
-    tokens = torch.tensor([[ends[0]] * (longest - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    chosen: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if sampling.temperature > 0:
-        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    if sampling.stop:
-        chosen |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
-    output = model.generate(
-        input_ids=tokens,
-        attention_mask=mask,
-        max_new_tokens=sampling.max_new_tokens,
-        eos_token_id=ends,
-        pad_token_id=ends[0],
-        **chosen,
-    )
-    generated: list[list[int]] = output[:, longest:].tolist()
-    return generated
-
-
-def _completion(tokenizer: PreTrainedTokenizerBase, row: list[int], sampling: Sampling, ends: list[int]) -> Completion:
-    end = next((i for i, token in enumerate(row) if token in ends), None)
-    text = str(tokenizer.decode(row[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
-    truncated = end is None and cut is None and len(row) >= sampling.max_new_tokens
-    return Completion(text[:cut], len(row) if end is None else end + 1, truncated)

@@ -1,0 +1,294 @@
+"""Many requests on one model at once: continuous batching.
+
+    batcher = Batcher(model, tokenizer)
+    batcher.submit(Request(tokens, max_new_tokens=100))
+    while batcher.unfinished:
+        for event in batcher.step():
+            print(event.text, end="")
+
+A request waits until a row is free. Prompts of one length are prefilled together, never padded, so every model and
+every state starts exactly as it does alone; equal prompts are prefilled once. Then each row adds a token per step in
+one joint call, whatever the lengths (`s0.decode.caches`), and leaves when it ends.
+
+What a request gives depends on the request alone, up to the rounding of the model's arithmetic, which may differ with
+the number of rows: where two tokens are closer than that, another one may be chosen.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+
+from s0.core.states import BASE, RowChoice, rows_choose, state_layers
+from s0.decode.caches import OneRow, Rows, side_by_side
+from s0.decode.sampling import choose
+from s0.decode.text import Text
+from s0.errors import ConfigError, UnsupportedModelError
+from s0.models import end_tokens
+
+_PREFILL_ROWS = 8  # on a CPU larger prefills are no faster per row, and the rows already running wait for them
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to write.
+
+    Attributes:
+        tokens: the prompt's, at least one; never cut.
+        max_new_tokens: upper bound for the completion.
+        temperature: 0 for the likeliest token at every step.
+        top_p: sample among the likeliest tokens that hold this much probability.
+        seed: of the sampling; any number or text.
+        stop: texts at which the completion ends; they are cut off.
+        state: the name on the model's state layers from which it starts, "__base__" for none of them; None: as the
+            model is.
+    """
+
+    tokens: tuple[int, ...]
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | str = 0
+    stop: tuple[str, ...] = ()
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        choosing = 0 <= self.temperature < math.inf and 0 < self.top_p <= 1
+        if not self.tokens or self.max_new_tokens < 1 or not choosing:
+            raise ConfigError(
+                "expected at least one prompt token, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, got "
+                f"{len(self.tokens)} tokens, {self.max_new_tokens}, {self.temperature} and {self.top_p}"
+            )
+        if "" in self.stop:
+            raise ConfigError("expected stop texts of at least one character, got an empty one; leave it out")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote after a prompt.
+
+    Attributes:
+        text: without special tokens and stop texts.
+        n_tokens: generated tokens, the end token included.
+        truncated: max_new_tokens came before an end.
+    """
+
+    text: str
+    n_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Event:
+    """A new token of a request.
+
+    Attributes:
+        request: the number `submit` gave.
+        token: what was chosen.
+        text: what is certain of the text now and was not before; may be empty. All of them together are the
+            completion's text.
+        completion: with the last token, else None.
+    """
+
+    request: int
+    token: int
+    text: str
+    completion: Completion | None
+
+
+class _Row:
+    """A request that is being answered."""
+
+    def __init__(self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.number, self.request = number, request
+        self.random = random.Random(str(request.seed))
+        self.text = Text(tokenizer, request.stop)
+        self.n_tokens = 0
+        self.last = -1
+
+    def add(self, token: int, ends: Sequence[int]) -> Event:
+        self.n_tokens += 1
+        self.last = token
+        ended = token in ends
+        new = "" if ended else self.text.add(token)
+        full = self.n_tokens == self.request.max_new_tokens
+        if not (ended or full or self.text.stopped):
+            return Event(self.number, token, new, None)
+        text, rest = self.text.finish()
+        truncated = full and not (ended or self.text.stopped)
+        return Event(self.number, token, new + rest, Completion(text, self.n_tokens, truncated))
+
+
+class Batcher:
+    """Answers requests on one model; to be driven from one thread.
+
+    Models whose cache has layers that rows of different length cannot share (sliding windows, indexed attention)
+    answer one request after the other.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_rows: int = 64) -> None:
+        """Make a batcher for the model as it is, with or without tuned parts; it must stay so while requests run.
+
+        Args:
+            model: a causal language model, or a PEFT model of one.
+            tokenizer: its tokenizer.
+            max_rows: requests that run at the same time; with their lengths it bounds the memory.
+
+        Raises:
+            ConfigError: max_rows is below 1, or there is no end token.
+        """
+        if max_rows < 1:
+            raise ConfigError(f"expected max_rows >= 1, got {max_rows}")
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        # Virtual tokens enter with the prompt; PEFT would add them again at every step.
+        prompted = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+        self._decoder: Any = base if prompted else model
+        self._takes = frozenset(inspect.signature(base.forward).parameters)
+        self._ends = end_tokens(model, tokenizer)
+        config = base.config.get_text_config()
+        self._longest: int | None = getattr(config, "max_position_embeddings", None)
+        self._cache = Rows(max_rows) if side_by_side(DynamicCache(config=base.config)) else OneRow()
+        self._submitted = 0
+        self._waiting: dict[int, Request] = {}
+        self._ready: deque[tuple[_Row, Cache, int]] = deque()  # prefilled, in that row of that cache
+        self._rows: list[_Row] = []  # in the order of the cache's rows
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that were submitted and have not ended."""
+        return len(self._waiting) + len(self._ready) + len(self._rows)
+
+    def submit(self, request: Request) -> int:
+        """Queue a request; the number its events will bear.
+
+        Raises:
+            ConfigError: it is longer than the model allows, or names a state that is not there.
+        """
+        length = len(request.tokens) + request.max_new_tokens
+        if self._longest is not None and length > self._longest:
+            raise ConfigError(
+                f"expected at most {self._longest} tokens (the model's max_position_embeddings), got a prompt of "
+                f"{len(request.tokens)} and max_new_tokens={request.max_new_tokens}: shorten one of them"
+            )
+        if request.state not in (None, BASE):
+            names = sorted({name for layer in state_layers(self.model) for name in layer.s0_state})
+            if request.state not in names:
+                raise ConfigError(f"expected one of the model's states {names}, got {request.state!r}; load it first")
+        self._submitted += 1
+        self._waiting[self._submitted] = request
+        return self._submitted
+
+    def cancel(self, request: int) -> None:
+        """Drop a request and give its row back; nothing happens if it has ended."""
+        self._waiting.pop(request, None)
+        self._ready = deque(one for one in self._ready if one[0].number != request)
+        for i, row in enumerate(self._rows):
+            if row.number == request:
+                self._leave(i)
+                break
+
+    @torch.no_grad()
+    def step(self) -> list[Event]:
+        """Let waiting requests join where rows are free, then add a token to every row.
+
+        Returns:
+            the new tokens; a request that has just joined may have two.
+        """
+        events: list[Event] = []
+        while len(self._rows) < self._cache.max_rows:
+            if self._ready:
+                row, cache, i = self._ready.popleft()
+                self._cache.join(cache, i)
+                self._rows.append(row)
+            elif self._waiting:
+                events += self._prefill()
+            else:
+                break
+        if self._rows:
+            events += self._decode()
+        return events
+
+    def _prefill(self) -> list[Event]:
+        """Read the prompt of the oldest request, and with it others of the same length."""
+        head = next(iter(self._waiting.values()))
+        most = min(_PREFILL_ROWS, self._cache.max_rows)
+        starts: dict[tuple[tuple[int, ...], str | None], int] = {}  # what to read, and the row that reads it
+        group: dict[int, int] = {}  # the row of each request
+        for number, request in self._waiting.items():
+            if len(request.tokens) == len(head.tokens) and (request.state is None) == (head.state is None):
+                start = request.tokens, request.state
+                if start in starts or len(starts) < most:
+                    group[number] = starts.setdefault(start, len(starts))
+        inputs: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
+        with self._rows_start_from([state for _, state in starts]):
+            output = self.model(input_ids=self._tensor([tokens for tokens, _ in starts]), use_cache=True, **inputs)
+        cache = getattr(output, "cache_params" if "cache_params" in self._takes else "past_key_values", None)
+        if type(cache) is not DynamicCache:
+            raise UnsupportedModelError(
+                f"expected {type(self.model).__name__} to keep what it has read in a DynamicCache, got "
+                f"{type(cache).__name__}, whose rows this version cannot tell apart; use the model's own generate()"
+            )
+        rows = [_Row(number, self._waiting.pop(number), self.tokenizer) for number in group]
+        events = self._choose(rows, output.logits[:, -1][list(group.values())])
+        for row, event in zip(rows, events, strict=True):
+            if event.completion is None:
+                self._ready.append((row, cache, group[row.number]))
+        return events
+
+    def _decode(self) -> list[Event]:
+        self._cache.advance()
+        device = self._device
+        inputs: dict[str, Any] = {"cache_params" if "cache_params" in self._takes else "past_key_values": self._cache}
+        if "position_ids" in self._takes:
+            inputs["position_ids"] = self._cache.positions(device)
+        output = self._decoder(
+            input_ids=self._tensor([[row.last] for row in self._rows]),
+            attention_mask=self._cache.mask(device),
+            use_cache=True,
+            **inputs,
+        )
+        events = self._choose(self._rows, output.logits[:, -1])
+        for i in reversed(range(len(events))):
+            if events[i].completion is not None:
+                self._leave(i)
+        return events
+
+    def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[Event]:
+        asked = [row.request for row in rows]
+        draws = [row.random.random() for row in rows]
+        tokens = choose(logits, [one.temperature for one in asked], [one.top_p for one in asked], draws)
+        return [row.add(token, self._ends) for row, token in zip(rows, tokens, strict=True)]
+
+    def _leave(self, i: int) -> None:
+        self._cache.leave(i)
+        self._rows[i] = self._rows[-1]
+        self._rows.pop()
+
+    def _rows_start_from(self, states: Sequence[str | None]) -> AbstractContextManager[None]:
+        names = tuple(state for state in states if state is not None)
+        if not names:
+            return nullcontext()
+        # Only now: a state is absorbed by the first token it meets.
+        return rows_choose(RowChoice(names, frozenset(map(id, state_layers(self.model)))))
+
+    def _tensor(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(tokens, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self._decoder.parameters()).device
+        return device

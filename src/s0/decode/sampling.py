@@ -1,0 +1,47 @@
+"""Choosing the next token of every row.
+
+A row's choice depends on its own logits and its own random numbers alone, so a text does not change with the batch
+around it: one number in [0, 1) per token, looked up in the row's distribution in the order of the vocabulary, where
+logits that differ by rounding move every border by as little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def choose(logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], draws: Sequence[float]) -> list[int]:
+    """One token for every row.
+
+    Args:
+        logits: (rows, vocabulary), of any dtype.
+        temperatures: by row; 0 for the likeliest token.
+        top_ps: by row, in (0, 1]: sample among the likeliest tokens that hold this much probability.
+        draws: by row, in [0, 1), independent and uniform; a row with temperature 0 needs none and ignores it.
+    """
+    logits = logits.float()
+    chosen = logits.argmax(-1)
+    rows = [row for row, temperature in enumerate(temperatures) if temperature > 0]
+    if rows:
+
+        def of_rows(values: Sequence[float], dtype: torch.dtype) -> Tensor:
+            return torch.tensor([[values[row]] for row in rows], dtype=dtype, device=logits.device)
+
+        scores = logits[rows] / of_rows(temperatures, torch.float32)
+        scores = _likeliest(scores, of_rows([1 - top_p for top_p in top_ps], torch.float32))
+        cumulated = scores.softmax(-1).double().cumsum(-1)
+        # The first token whose sum exceeds the target: never one of probability 0, and there always is one.
+        target = of_rows(draws, torch.float64) * cumulated[:, -1:]
+        chosen[rows] = torch.searchsorted(cumulated, target, right=True).squeeze(1)
+    return chosen.tolist()
+
+
+def _likeliest(scores: Tensor, share_left_out: Tensor) -> Tensor:
+    """Scores without the unlikeliest tokens that together hold no more than a share, (rows, 1); the top one stays."""
+    ascending, order = scores.sort(dim=-1, stable=True)
+    left_out = ascending.softmax(-1).cumsum(-1) <= share_left_out
+    left_out[:, -1] = False
+    return scores.masked_fill(torch.zeros_like(left_out).scatter(-1, order, left_out), -torch.inf)

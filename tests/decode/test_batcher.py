@@ -1,0 +1,305 @@
+"""Requests that join and leave a running batch get what they get alone, token for token.
+
+Greedy requests are compared with `model.generate` on one prompt, sampled ones with a batcher that has nothing else to
+do; in float64, since rounding differs with the number of rows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from torch import nn
+
+from s0 import S0AdapterConfig
+from s0.decode import Batcher, Event, Request, caches
+from s0.errors import ConfigError, UnsupportedModelError
+from tests import words, zoo
+from tests.core.helpers import fill
+
+BASE = "__base__"
+TOKENIZER = words.characters()
+LENGTHS = (1, 2, 3, 7, 12, 20)
+
+
+@pytest.fixture(autouse=True)
+def few_spare_columns(monkeypatch):
+    monkeypatch.setattr(caches, "_SPARE_COLUMNS", 3)
+
+
+def with_states(family: str, dtype: torch.dtype = torch.float64) -> PeftModel:
+    """A tiny model with random states "one", which is active, and "two"."""
+    model = get_peft_model(zoo.make(family, dtype), S0AdapterConfig(), "one")
+    model.add_adapter("two", S0AdapterConfig())
+    fill(model, "one", seed=1)
+    fill(model, "two", seed=2)
+    return model.eval()
+
+
+def prompt(rng: random.Random, length: int) -> tuple[int, ...]:
+    return tuple(rng.randrange(3, 50) for _ in range(length))
+
+
+def single(model: Any, request: Request) -> list[int]:
+    """What `model.generate` writes after one prompt alone, greedily."""
+    ids = torch.tensor([request.tokens])
+    settings: dict[str, Any] = {} if request.state is None else {"adapter_names": [request.state]}
+    if request.stop:
+        settings |= {"stop_strings": list(request.stop), "tokenizer": TOKENIZER}
+    ends = model.generation_config.eos_token_id or TOKENIZER.eos_token_id
+    settings |= {"eos_token_id": ends, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
+    output = model.generate(input_ids=ids, max_new_tokens=request.max_new_tokens, do_sample=False, **settings)
+    return output[0, ids.shape[1] :].tolist()
+
+
+def drive(
+    batcher: Batcher, requests: Sequence[Request], at_once: Callable[[], int] = lambda: 1000
+) -> list[list[Event]]:
+    """The events of every request, where `at_once()` requests are submitted between two steps."""
+    left, events = list(reversed(requests)), {}
+    while left or batcher.unfinished:
+        for _ in range(min(at_once(), len(left))):
+            events[batcher.submit(left.pop())] = []
+        for event in batcher.step():
+            events[event.request].append(event)
+    return list(events.values())
+
+
+def tokens(events: Sequence[Event]) -> list[int]:
+    return [event.token for event in events]
+
+
+# --- Same as alone ---
+
+
+def pool(model: PeftModel, rng: random.Random) -> list[Request]:
+    """Forty different requests: states, lengths, limits, stop texts, greedy and sampled."""
+    requests = []
+    for i in range(40):
+        request = Request(
+            prompt(rng, LENGTHS[i % len(LENGTHS)]), rng.choice((1, 3, 6)), state=("one", "two", BASE, None)[i // 2 % 4]
+        )
+        if i % 4 == 1:
+            text = TOKENIZER.decode(single(model, request), skip_special_tokens=True)
+            request = replace(request, stop=("never", text[2:4]) if len(text) > 3 else ("never",))
+        if i % 2 == 0:
+            request = replace(request, temperature=rng.choice((0.7, 1.5)), top_p=rng.choice((0.8, 1.0)), seed=i)
+        requests.append(request)
+    return requests
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+def test_two_hundred_mixed_requests_get_what_they_get_alone(family):
+    model, rng = with_states(family), random.Random(0)
+    model.generation_config.eos_token_id = [1, 7, 30]  # some end early
+    requests = pool(model, rng)
+    alone = {
+        one: tokens(drive(Batcher(model, TOKENIZER), [one])[0]) if one.temperature else single(model, one)
+        for one in requests
+    }
+    by_state = [single(model, Request((5, 6, 8), 9, state=state)) for state in ("one", "two", BASE, None)]
+    assert by_state[0] == by_state[3] and len({tuple(row) for row in by_state}) == 3  # the states matter
+    asked = [rng.choice(requests) for _ in range(200)]
+    batcher = Batcher(model, TOKENIZER, max_rows=7)
+    answers = drive(batcher, asked, at_once=lambda: rng.choice((0, 1, 2, 9)))
+    for request, events in zip(asked, answers, strict=True):
+        assert tokens(events) == alone[request]
+        done = events[-1].completion
+        assert [event.completion for event in events[:-1]] == [None] * (len(events) - 1) and done is not None
+        assert done.n_tokens == len(events) and "".join(event.text for event in events) == done.text
+        ended = tokens(events)[-1] in (1, 7, 30)
+        whole = TOKENIZER.decode(tokens(events)[: -1 if ended else None], skip_special_tokens=True)
+        stopped = any(stop in whole for stop in request.stop)
+        assert done.text == min((whole.split(stop)[0] for stop in request.stop), key=len, default=whole)
+        assert done.truncated == (len(events) == request.max_new_tokens and not ended and not stopped)
+    ends = [(events[-1].completion.truncated, events[-1].token in (1, 7, 30)) for events in answers]
+    assert {(True, False), (False, True), (False, False)} <= set(ends)  # at the limit, at an end token, at a stop text
+
+
+@pytest.mark.parametrize(
+    "family", ["kimi_linear", "nemotron_h", "zamba2", "mamba2", "glm5_next", "llama", "mamba", "lfm2"]
+)
+def test_every_kind_of_cache(family):
+    # Attention only, recurrence only, both in a layer, layers without a cache, layers that rows cannot share.
+    rng = random.Random(1)
+    model: Any = with_states(family) if family in zoo.FAMILIES else zoo.make(family, torch.float64)
+    states = ("one", "two", BASE) if family in zoo.FAMILIES else (None,)
+    requests = [Request(prompt(rng, n), 3, state=states[i % len(states)]) for i, n in enumerate((5, 1, 5, 9))]
+    answers = drive(Batcher(model, TOKENIZER, max_rows=3), [*requests, *requests[:2]], at_once=lambda: 2)
+    want = [single(model, one) for one in requests]
+    assert [tokens(events) for events in answers] == [*want, *want[:2]]
+
+
+def test_a_window_that_slides_is_left_to_the_models_own_cache():
+    settings = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    sliding = dict(layer_types=["sliding_attention", "full_attention"], sliding_window=4, use_sliding_window=True)
+    zoo.REFUSED["qwen2"] = ("qwen2", {**settings, **sliding, "num_key_value_heads": 1})
+    try:
+        model, rng = zoo.make("qwen2", torch.float64), random.Random(2)
+    finally:
+        del zoo.REFUSED["qwen2"]
+    requests = [Request(prompt(rng, n), 6) for n in (9, 2, 5)]
+    answers = drive(Batcher(model, TOKENIZER), requests)
+    assert [tokens(events) for events in answers] == [single(model, one) for one in requests]
+
+
+def test_other_adapters_stay_on():
+    model = get_peft_model(zoo.make("qwen3_5", torch.float64), LoraConfig(target_modules=["q_proj", "out_proj"])).eval()
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(generator=generator)
+    rng = random.Random(3)
+    requests = [Request(prompt(rng, n), 5) for n in (9, 2, 5, 5)]
+    answers = [tokens(events) for events in drive(Batcher(model, TOKENIZER), requests)]
+    assert answers == [single(model, one) for one in requests]
+    with model.disable_adapter():
+        assert answers != [tokens(events) for events in drive(Batcher(model, TOKENIZER), requests)]
+
+
+def test_a_prefix_enters_once():
+    model = get_peft_model(
+        zoo.make("llama", torch.float64), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    ).eval()
+    model.prompt_encoder.default.embedding.weight.data.normal_(generator=torch.Generator().manual_seed(4))
+    model.double()
+    rng = random.Random(4)
+    requests = [Request(prompt(rng, n), 6) for n in (9, 2, 5, 5)]
+    answers = [tokens(events) for events in drive(Batcher(model, TOKENIZER, max_rows=3), requests)]
+    assert answers == [single(model, one) for one in requests]
+    with model.disable_adapter():
+        plain = [tokens(events) for events in drive(Batcher(model, TOKENIZER), requests)]
+        assert plain == [single(model, one) for one in requests] != answers
+
+
+# --- How it runs ---
+
+
+def test_the_state_enters_with_the_prompt_and_never_again():
+    model, rng = with_states("qwen3_5"), random.Random(5)
+    requests = [Request(prompt(rng, n), 6, state=state) for n, state in ((4, "one"), (4, "two"), (6, BASE))]
+    want = [single(model, one) for one in requests]
+    batcher = Batcher(model, TOKENIZER)
+    numbers = [batcher.submit(one) for one in requests]
+    events = batcher.step()
+    fill(model, "one", seed=8)  # as if other states had come in their place
+    fill(model, "two", seed=9)
+    while batcher.unfinished:
+        events += batcher.step()
+    assert [tokens([event for event in events if event.request == number]) for number in numbers] == want
+    assert single(model, requests[0]) != want[0]
+
+
+def test_prompts_are_never_padded_and_equal_ones_are_read_once():
+    model, rng = with_states("qwen3_5"), random.Random(6)
+    shapes = []
+    model.register_forward_pre_hook(
+        lambda module, args, given: shapes.append(given["input_ids"].shape), with_kwargs=True
+    )
+    long, short, others = prompt(rng, 5), prompt(rng, 3), [prompt(rng, 5) for _ in range(4)]
+    requests = [Request(long, 1, temperature=1.0, seed=seed, state="one") for seed in range(20)]
+    requests += [Request(long, 1, state="two"), *(Request(other, 1, state="one") for other in others)]
+    requests += [Request(long, 1), Request(short, 1, state="one"), Request(long, 1, state="one")]
+    drive(Batcher(model, TOKENIZER, max_rows=4), requests)
+    assert shapes == [(4, 5), (2, 5), (1, 5), (1, 3)]
+
+
+def test_a_model_without_attention_is_given_no_mask():
+    model, rng, masks = zoo.make("mamba"), random.Random(11), []
+    model.register_forward_pre_hook(
+        lambda module, args, given: masks.append(given.get("attention_mask")), with_kwargs=True
+    )
+    drive(Batcher(model, TOKENIZER), [Request(prompt(rng, n), 4) for n in (2, 5)])
+    assert masks == [None] * 5  # its mixers would take the columns for tokens to be read
+
+
+def test_memory_is_bounded_by_the_rows_and_the_longest():
+    model, rng = with_states("falcon_h1"), random.Random(7)
+    batcher = Batcher(model, TOKENIZER, max_rows=5)
+    held: list[tuple[int, int]] = []
+    requests = [Request(prompt(rng, length), 1 + length % 7) for length in range(1, 21)]
+    for request in [*requests, *(Request(prompt(rng, 2), 16) for _ in range(16))]:
+        batcher.submit(request)
+    while batcher.unfinished:
+        batcher.step()
+        assert len(batcher._ready) <= 8
+        held += [layer.buffers[0].data.shape[::2] for layer in batcher._cache.layers]
+    longest = 20 + 7 + 1 + caches._SPARE_COLUMNS
+    assert max(rows for rows, _ in held) == 5 and max(columns for _, columns in held) <= longest
+    assert held[-1][1] <= 2 + 16 + caches._SPARE_COLUMNS  # columns that nobody uses any more are given back
+
+
+def test_cancelled_requests_leave_the_others_alone():
+    model, rng = with_states("qwen3_5"), random.Random(8)
+    requests = [Request(prompt(rng, 3 + i % 2), 5) for i in range(8)]
+    batcher = Batcher(model, TOKENIZER, max_rows=3)
+    numbers = [batcher.submit(one) for one in requests]
+    events = batcher.step()  # three run, one is ready, four wait
+    for number in (numbers[0], numbers[6], numbers[1], numbers[1], 999):
+        batcher.cancel(number)
+    assert batcher.unfinished == 5
+    while batcher.unfinished:
+        events += batcher.step()
+    for number, request in zip(numbers, requests, strict=True):
+        got = tokens([event for event in events if event.request == number])
+        want = single(model, request)
+        assert got == (want if number not in (numbers[0], numbers[6], numbers[1]) else want[: len(got)])
+        assert len(got) == 5 or number in (numbers[0], numbers[6], numbers[1])
+
+
+def test_a_row_that_overflowed_leaves_nothing_to_the_next():
+    model, rng = with_states("falcon_h1"), random.Random(10)
+    requests = [Request(prompt(rng, n), 3) for n in (8, 3, 5, 3)]
+    batcher = Batcher(model, TOKENIZER, max_rows=2)
+    want = [tokens(events) for events in drive(batcher, requests)]
+    for layer in batcher._cache.layers:
+        for buffer in layer.buffers:
+            buffer.data.fill_(torch.inf)
+        layer.recurrent_states[0].fill_(torch.nan)
+    assert [tokens(events) for events in drive(batcher, requests[::-1])][::-1] == want
+
+
+def test_a_sampled_text_depends_on_its_request_alone():
+    model, rng = with_states("qwen3_5"), random.Random(9)
+    one = Request(prompt(rng, 4), 8, temperature=1.5, seed="a")
+    others = [Request(prompt(rng, n), n, temperature=1.0, seed=n) for n in LENGTHS]
+    before, state = torch.get_rng_state(), random.getstate()
+    alone = tokens(drive(Batcher(model, TOKENIZER), [one])[0])
+    assert tokens(drive(Batcher(model, TOKENIZER, max_rows=3), [*others, one, *others])[len(others)]) == alone
+    assert tokens(drive(Batcher(model, TOKENIZER), [replace(one, seed="b")])[0]) != alone
+    assert torch.equal(before, torch.get_rng_state()) and state == random.getstate()
+
+
+# --- Refusals ---
+
+
+def test_requests_that_cannot_be_answered_are_refused():
+    model = with_states("qwen3_5")
+    model.config.max_position_embeddings = 12
+    batcher = Batcher(model, TOKENIZER)
+    with pytest.raises(ConfigError, match=r"at most 12 tokens .* prompt of 10 and max_new_tokens=3"):
+        batcher.submit(Request((5,) * 10, 3))
+    with pytest.raises(ConfigError, match=r"one of the model's states \['one', 'two'\], got 'three'"):
+        batcher.submit(Request((5,), 3, state="three"))
+    assert batcher.unfinished == 0
+    batcher.submit(Request((5,) * 10, 2, state=BASE))
+    settings = ({"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0})
+    for wrong in ({"tokens": ()}, *settings, {"stop": ("",)}):
+        with pytest.raises(ConfigError, match="expected"):
+            Request(**{"tokens": (5,), "max_new_tokens": 3, **wrong})
+    with pytest.raises(ConfigError, match="max_rows >= 1"):
+        Batcher(model, TOKENIZER, max_rows=0)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("minimax", "MiniMaxCache"), ("recurrent_gemma", "NoneType")])
+def test_models_with_a_memory_of_their_own_are_refused(family: str, kind: str):
+    model: nn.Module = zoo.make(family)
+    batcher = Batcher(model, TOKENIZER)
+    batcher.submit(Request((5, 6), 3))
+    with pytest.raises(UnsupportedModelError, match=f"in a DynamicCache, got {kind}"):
+        batcher.step()
