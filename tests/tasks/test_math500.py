@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s0.errors import DatasetError, SandboxError
-from s0.tasks import MathProblem, Task, load
-from s0.tasks.math import latex, processes
+from s0.tasks import MathProblem, Task, load, workers
+from s0.tasks.math import latex
 from s0.tasks.math.finding import boxed
 from s0.tasks.math.processes import Comparers
 from s0.tasks.math.scoring import decide
@@ -337,7 +337,7 @@ def test_what_takes_for_ever_is_killed_and_the_others_are_judged() -> None:
     comparers = Comparers(Limits(cpu_s=0.5))
     try:
         verdicts = comparers.judge([(("2", "1+1"),), endless, (("2", "1+2"),), endless], 1)
-        assert [verdict.reason for verdict in verdicts] == ["passed", "timed out", "wrong answer", "timed out"]
+        assert [verdict.reason for verdict in verdicts] == ["passed", "timeout", "wrong answer", "timeout"]
     finally:
         comparers.close()
 
@@ -349,7 +349,7 @@ def test_a_process_that_sleeps_is_killed_too() -> None:
         (comparer,) = comparers._idle
         comparer._link.settimeout(0.05)
         comparer.process.send_signal(19)  # SIGSTOP
-        assert comparers.judge([(("2", "1+1"),)], 1)[0].reason == "timed out"
+        assert comparers.judge([(("2", "1+1"),)], 1)[0].reason == "timeout"
         assert comparer.process.returncode is not None and comparers._idle == []
     finally:
         comparers.close()
@@ -381,7 +381,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_without_the_library_the_error_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_BOOTSTRAP", "import math_verify_that_is_not_there")
+    monkeypatch.setattr(workers, "_BOOTSTRAP", "import math_verify_that_is_not_there")
     with pytest.raises(SandboxError, match=r"compares formulas; got, .*No module named .*; install"):
         Comparers().judge([(("2", "1+1"),)])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from s0.errors import DatasetError, SandboxError
+from s0.tasks import workers
 from s0.tasks.sandbox import Verdict
 from s0.tasks.sql import SqlProblem, SqlScorer
 from s0.tasks.sql import judge as judging
@@ -259,10 +260,10 @@ def test_a_database_that_is_gone_or_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_of_itself_is_an_error(problem: SqlProblem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "_BOOTSTRAP", "raise SystemExit('no interpreter')")
+    monkeypatch.setattr(workers, "_BOOTSTRAP", "raise SystemExit('no interpreter')")
     with pytest.raises(SandboxError, match=r"a process that runs SQL queries; got, .*: no interpreter"):
         judge([(problem, GOLD)])
-    monkeypatch.setattr(judging, "_BOOTSTRAP", "print(1); import socket; socket.socket(fileno=0).send(b'{}\\n'); 1 / 0")
+    monkeypatch.setattr(workers, "_BOOTSTRAP", "print(1); import socket; socket.socket(fileno=0).send(b'{}\\n'); 1 / 0")
     with pytest.raises(SandboxError, match="ZeroDivisionError"):
         judge([(problem, GOLD)])
 

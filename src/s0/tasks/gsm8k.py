@@ -11,25 +11,13 @@ five); show some with `shots`. Chat: the question, and the request to end with `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.math.numbers import NumberScorer, first_number
-from s0.tasks.problem import MathProblem
-from s0.tasks.sources import (
-    Hub,
-    Table,
-    field,
-    learning_parts,
-    mapping,
-    read_parts,
-    refuse_duplicates,
-    sha256_of,
-    splits_of,
-)
+from s0.tasks.math.rows import Row, rows_of, task_of
+from s0.tasks.sources import Hub, field, learning_parts, read_parts, splits_of
 
 TRAIN, TEST = Hub("openai/gsm8k", "train", 7473, "main"), Hub("openai/gsm8k", "test", 1319, "main")
 CHANGES = ("the last #### counts, else the box, else what is stated, else the last number; compared as numbers",)
@@ -46,35 +34,25 @@ def load_gsm8k(data: Path | None) -> Task:
         DatasetError: see `s0.tasks.load`.
     """
     train, test = read_parts(data, [TRAIN], TEST)
-    rows = _rows(test, "test")
+    rows = rows_of(_Row, test, "test")
     if train is None:
         chosen = [*zip(rows, splits_of([(row.place, row.fields) for row in rows]), strict=True)]
     else:
-        chosen = learning_parts(_rows(train, "train"), lambda row: row.question)
+        chosen = learning_parts(rows_of(_Row, train, "train"), lambda row: row.question)
         chosen += [(row, "final") for row in rows]
-    problems = [
-        MathProblem(row.id, f"Question: {row.question}\nAnswer:", split, row.question, row.answer)
-        for row, split in chosen
-    ]
-    refuse_duplicates(problems, [row.place for row, _ in chosen], "id", "question")
-    return Task(
+    return task_of(
+        chosen,
+        [test] if train is None else [train, test],
         name="gsm8k",
-        version=str(len(CHANGES)),
-        problems=[*problems],
-        data_sha256=sha256_of(*([test] if train is None else [train, test])),
-        stop=list(SCORER.ends),
+        prompt="Question: {question}\nAnswer:",
+        keys=("id", "question"),
         max_new_tokens=512,
         scorer=SCORER,
         changes=CHANGES,
     )
 
 
-@dataclass(frozen=True)
-class _Row:
-    place: str
-    fields: dict[str, Any]
-    id: str
-
+class _Row(Row):
     @property
     def question(self) -> str:
         return field(self.place, self.fields, "question", str, "GSM8K")
@@ -88,7 +66,3 @@ class _Row:
                 f"{self.place}: expected an 'answer' that ends with #### and a number; got {answer!r:.60}; correct it"
             )
         return answer.strip()
-
-
-def _rows(table: Table, name: str) -> list[_Row]:
-    return [_Row(place, mapping(place, row), f"{name}/{number}") for number, (place, row) in enumerate(table.rows)]

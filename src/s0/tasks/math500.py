@@ -12,27 +12,14 @@ Raw prompt: "Problem:", the problem, a blank line, "Solution:". Chat: the proble
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.math.finding import boxed
+from s0.tasks.math.rows import Row, rows_of, task_of
 from s0.tasks.math.scoring import MathScorer
-from s0.tasks.problem import MathProblem
-from s0.tasks.sources import (
-    Hub,
-    Table,
-    field,
-    folded,
-    learning_parts,
-    mapping,
-    read_parts,
-    refuse_duplicates,
-    sha256_of,
-    splits_of,
-)
+from s0.tasks.sources import Hub, field, folded, learning_parts, read_parts, splits_of
 
 SUBJECTS = {
     "algebra": 1187,
@@ -59,39 +46,29 @@ def load_math500(data: Path | None) -> Task:
         DatasetError: see `s0.tasks.load`.
     """
     train, test = read_parts(data, TRAIN, TEST)
-    rows = _rows(test, "test")
+    rows = rows_of(_Row, test, "test")
     if train is None:
         fields = [(row.place, row.fields) for row in rows]
         splits = splits_of(fields) if any("split" in row for _, row in fields) else ["final"] * len(rows)
         chosen = [*zip(rows, splits, strict=True)]
     else:
         final = {folded(row.question) for row in rows}
-        others = [row for row in _rows(train, "train") if folded(row.question) not in final]
+        others = [row for row in rows_of(_Row, train, "train") if folded(row.question) not in final]
         chosen = learning_parts(others, lambda row: row.question)
         chosen += [(row, "final") for row in rows]
-    problems = [
-        MathProblem(row.id, f"Problem:\n{row.question}\n\nSolution:", split, row.question, row.answer)
-        for row, split in chosen
-    ]
-    refuse_duplicates(problems, [row.place for row, _ in chosen], "unique_id", "problem")
-    return Task(
+    return task_of(
+        chosen,
+        [test] if train is None else [train, test],
         name="math500",
-        version=str(len(CHANGES)),
-        problems=[*problems],
-        data_sha256=sha256_of(*([test] if train is None else [train, test])),
-        stop=list(SCORER.ends),
+        prompt="Problem:\n{question}\n\nSolution:",
+        keys=("unique_id", "problem"),
         max_new_tokens=1024,
         scorer=SCORER,
         changes=CHANGES,
     )
 
 
-@dataclass(frozen=True)
-class _Row:
-    place: str
-    fields: dict[str, Any]
-    number: str
-
+class _Row(Row):
     @property
     def id(self) -> str:
         return field(self.place, self.fields, "unique_id", str, "MATH") if "unique_id" in self.fields else self.number
@@ -111,7 +88,3 @@ class _Row:
                 f"{self.place}: expected an 'answer', or a solution with \\boxed{{}}; got neither; correct the row"
             )
         return answer
-
-
-def _rows(table: Table, name: str) -> list[_Row]:
-    return [_Row(place, mapping(place, row), f"{name}/{number}") for number, (place, row) in enumerate(table.rows)]

@@ -67,14 +67,14 @@ def load_own(data: Path | None) -> Task:
 
 
 def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
-    prompt, name, test = (field(place, row, key, str, "your own tasks'") for key in ("prompt", "entry_point", "test"))
+    prompt, name, test = (field(place, row, key, str, "own") for key in ("prompt", "entry_point", "test"))
     problem = CodeProblem(identifier, prompt, split, name, test, str(row.get("canonical_solution", "")))
     check_sources(place, problem)
     return problem
 
 
 def _math(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
-    prompt, answer = (field(place, row, key, str, "your own tasks'") for key in ("prompt", "answer"))
+    prompt, answer = (field(place, row, key, str, "own") for key in ("prompt", "answer"))
     if not answer.strip():
         raise DatasetError(f"{place}: expected an 'answer'; got an empty one; correct the row")
     return MathProblem(identifier, prompt, split, str(row.get("question", prompt)), answer)

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from s0.errors import DatasetError
 from s0.tasks.math.finding import boxed, conclusion, marked, stated
+from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 
@@ -41,17 +40,9 @@ _HEADING = re.compile(r"\d+[.):]\s+\S|(?!(?:the\s+)?(?:final\s+)?answer\b|[a-z]\
 _LONGEST = 60  # characters of a number that anybody means
 
 
-@dataclass(frozen=True)
-class NumberScorer:
-    """Compares the number that a reply gives as its answer with the right one.
+class NumberScorer(AnswerScorer):
+    """Compares the number that a reply gives as its answer with the right one."""
 
-    Attributes:
-        ask: what a user asks in a chat, with {question} for the problem's.
-        ends: strings before which a reply is over: what a model goes on to write after its answer.
-    """
-
-    ask: str
-    ends: tuple[str, ...] = ()
     formats: ClassVar[tuple[str, ...]] = ("marked", "boxed", "stated", "last_number", "unparsable", "empty")
     notes: ClassVar[dict[str, str]] = {
         "standard": "the number a reply gives as its answer, compared as a number",
@@ -63,12 +54,6 @@ class NumberScorer:
     ) -> list[Verdict]:
         judge = self._strictly if scoring == "paper" else self._carefully
         return [judge(math_problem(problem), completion) for problem, completion in completions]
-
-    def format_of(self, problem: Problem, completion: str) -> str:
-        return self._read(completion)[0]
-
-    def request(self, problem: Problem) -> str:
-        return self.ask.format(question=math_problem(problem).question)
 
     def _strictly(self, problem: MathProblem, completion: str) -> Verdict:
         match = _STRICT.search(completion)
@@ -102,18 +87,6 @@ def first_number(text: str) -> Fraction | None:
     """The first number in a text, None where there is none."""
     numbers = _numbers(text)
     return numbers[0] if numbers else None
-
-
-def math_problem(problem: Problem) -> MathProblem:
-    """The problem, which has an answer.
-
-    Raises:
-        DatasetError: it has none.
-    """
-    if not isinstance(problem, MathProblem):
-        got = type(problem).__name__
-        raise DatasetError(f"{problem.id}: expected a problem with an answer; got {got}; use the task it is of")
-    return problem
 
 
 def _after_equals(text: str) -> Fraction | None:

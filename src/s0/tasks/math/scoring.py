@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from s0.tasks.math import latex
 from s0.tasks.math.finding import boxed, conclusion, marked, stated
-from s0.tasks.math.numbers import math_problem
 from s0.tasks.math.processes import Pairs, shared
+from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 
@@ -27,17 +26,9 @@ _FORMULA = r"(?:\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\])"
 _FORMULAS = re.compile(rf"{_FORMULA}(?:\s*(?:,?\s*and|,?\s*or|,)\s*{_FORMULA})*")
 
 
-@dataclass(frozen=True)
-class MathScorer:
-    """Compares the answer that a reply gives with the right one.
+class MathScorer(AnswerScorer):
+    """Compares the answer that a reply gives with the right one."""
 
-    Attributes:
-        ask: what a user asks in a chat, with {question} for the problem's.
-        ends: strings before which a reply is over: what a model goes on to write after its answer.
-    """
-
-    ask: str
-    ends: tuple[str, ...] = ()
     formats: ClassVar[tuple[str, ...]] = ("boxed", "marked", "stated", "bare", "unparsable", "empty")
     notes: ClassVar[dict[str, str]] = {
         "standard": "the answer a reply gives, compared as mathematics",
@@ -54,12 +45,6 @@ class MathScorer:
         open_pairs = [one for one in decided if not isinstance(one, Verdict)]
         compared = iter(shared().judge(open_pairs, jobs)) if open_pairs else iter(())
         return [one if isinstance(one, Verdict) else next(compared) for one in decided]
-
-    def format_of(self, problem: Problem, completion: str) -> str:
-        return self._read(completion)[0]
-
-    def request(self, problem: Problem) -> str:
-        return self.ask.format(question=math_problem(problem).question)
 
     def _decided(self, problem: MathProblem, completion: str) -> Verdict | Pairs:
         """The verdict where letters decide, else what must be compared."""

@@ -8,13 +8,13 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from s0.errors import SandboxError
 from s0.tasks.sandbox import backends
 from s0.tasks.sandbox.cell import Cell, ServerLost
 from s0.tasks.sandbox.launch import Limits
 from s0.tasks.sandbox.programs import Program, Verdict
+from s0.tasks.workers import each_once
 
 
 class Sandbox:
@@ -53,13 +53,7 @@ class Sandbox:
             SandboxError: the sandbox broke.
             DatasetError: a test cannot be run.
         """
-        unique = list(dict.fromkeys(programs))
-        executor = ThreadPoolExecutor(max(1, min(jobs or _cores(), len(unique))))
-        try:
-            verdicts = dict(zip(unique, executor.map(self._judge_one, unique), strict=True))
-        finally:
-            executor.shutdown(cancel_futures=True)  # after an error or an interrupt, finish only what runs
-        return [verdicts[program] for program in programs]
+        return each_once(programs, self._judge_one, jobs)
 
     def close(self) -> None:
         """End all servers. The sandbox can be used again: it starts new ones."""
@@ -128,10 +122,6 @@ _open_sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
 def _abandon_all() -> None:
     for sandbox in list(_open_sandboxes):
         sandbox._abandon()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 os.register_at_fork(after_in_child=_abandon_all)

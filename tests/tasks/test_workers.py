@@ -1,0 +1,173 @@
+"""Many jobs at a time, and the processes that do them: what every kind of worker relies on."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from s0.errors import SandboxError
+from s0.tasks import workers
+from s0.tasks.workers import Worker, each_once
+
+MODULE = """\
+import importlib.util, json, os, signal, sys, time
+from s0.tasks.made.sibling import NUMBER
+
+class Limits:
+    def __init__(self, **limits):
+        self.limits = limits
+
+def main(limits):
+    print("noise", flush=True)
+    os.write(0, b'{"ready": true}\\n')
+    for line in os.fdopen(os.dup(0), "rb"):
+        job = json.loads(line)
+        if "signal" in job:
+            os.kill(os.getpid(), job["signal"])
+        if "exit" in job:
+            print("said last", file=sys.stderr)
+            os._exit(job["exit"])
+        if "sleep" in job:
+            time.sleep(job["sleep"])
+        told = {"limits": limits.limits, "number": NUMBER, "cwd": os.getcwd(), "session": os.getsid(0)}
+        told["package"] = importlib.util.find_spec("s0.errors") is not None
+        os.write(0, json.dumps(told).encode() + b"\\n")
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    wall_s: float = 20.0
+    other: int = 3
+
+
+class Made(Worker):
+    does, remedy = "is made up", "make it up again"
+
+    def __init__(self, folder: Path, limits: Limits, start_limit_s: float = 20.0, cwd: str | None = None) -> None:
+        module = ModuleType("s0.tasks.made.worker")
+        module.__file__ = str(folder / "worker.py")
+        super().__init__(module, limits, flags=("-I", "-S"), cwd=cwd, start_limit_s=start_limit_s)
+
+    def ask(self, **job: Any) -> dict[str, Any] | None:
+        self._say(job)
+        return self._hear()
+
+
+@pytest.fixture
+def made(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Made]:
+    (tmp_path / "worker.py").write_text(MODULE)
+    (tmp_path / "sibling.py").write_text("NUMBER = 7\n")
+
+    def start(limits: Limits = Limits(), **others: Any) -> Made:
+        worker = Made(tmp_path, limits, **others)
+        request.addfinalizer(worker.close)
+        return worker
+
+    return start
+
+
+def test_outcomes_are_in_order_and_equal_jobs_done_once() -> None:
+    done: list[int] = []
+
+    def do(job: int) -> int:
+        done.append(job)
+        time.sleep(0.02 * (3 - job))
+        return 10 * job
+
+    assert each_once([2, 1, 2, 3, 1], do, 3) == [20, 10, 20, 30, 10]
+    assert sorted(done) == [1, 2, 3]
+    assert each_once([], do, None) == []
+
+
+@pytest.mark.parametrize(("at_a_time", "most"), [(1, 1), (3, 3), (None, workers._cores())])
+def test_so_many_at_a_time_and_no_more(at_a_time: int | None, most: int) -> None:
+    together = threading.Barrier(most)  # broken after its time limit, unless so many are done at a time
+    going, seen = set[int](), list[int]()
+
+    def do(job: int) -> None:
+        going.add(job)
+        seen.append(len(going))
+        together.wait(20.0)
+        time.sleep(0.01)
+        going.discard(job)
+
+    each_once(range(3 * most), do, at_a_time)
+    assert max(seen) == most
+
+
+def test_an_error_ends_the_rest_and_waits_for_what_runs() -> None:
+    begun, ended = list[int](), list[int]()
+
+    def do(job: int) -> None:
+        begun.append(job)
+        if job == 0:
+            while len(begun) < 2:
+                time.sleep(0.001)
+            raise ValueError("job 0")
+        time.sleep(0.05)
+        ended.append(job)
+
+    with pytest.raises(ValueError, match="job 0"):
+        each_once(range(100), do, 2)
+    assert sorted(begun) == [0, *sorted(ended)]
+    assert len(begun) < 50
+
+
+def test_a_worker_gets_its_limits_and_siblings_and_nothing_else(
+    made: Callable[..., Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    worker = made(cwd=str(there))
+    told = worker.ask()
+    session = worker.process.pid  # one of its own: Ctrl-C at the terminal does not reach it
+    limits = {"wall_s": 20.0, "other": 3}
+    assert told == {"limits": limits, "number": 7, "cwd": str(there), "session": session, "package": False}
+    assert capfd.readouterr().out == ""
+    stays = made().ask()
+    assert stays is not None and stays["cwd"] == str(Path.cwd())
+
+
+@pytest.mark.parametrize(
+    ("job", "cause"), [({"signal": 9}, "killed"), ({"signal": 24}, "timeout"), ({"exit": 0}, None), ({"exit": 3}, None)]
+)
+def test_the_cause_of_an_end(made: Callable[..., Made], job: dict[str, int], cause: str | None) -> None:
+    """24 is SIGXCPU, sent where the processor time is spent."""
+    worker = made()
+    assert worker.ask(**job) is None
+    assert worker.cause_of_end() == cause
+    assert worker.ask() is None
+    if "exit" in job:
+        assert "expected a process that is made up; got, from " in str(error := worker._broken())
+        assert str(error).endswith(": said last; make it up again")
+
+
+def test_silence_counts_as_a_timeout(made: Callable[..., Made]) -> None:
+    worker = made(Limits(wall_s=0.1))
+    assert worker.ask(sleep=3) is None
+    assert worker.process.poll() is None and worker.cause_of_end() == "timeout"
+    worker.close()
+    assert worker.process.poll() == -9
+    worker.close()
+
+
+def test_what_is_not_ready_in_time_is_no_worker(made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_BOOTSTRAP", "import time; time.sleep(30)")
+    with pytest.raises(SandboxError, match=r"that is made up; got, .*: status -9; make it up again"):
+        made(start_limit_s=0.1)
+
+
+def test_half_a_line_is_no_message(made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    half = json.dumps({"ready": True})
+    monkeypatch.setattr(workers, "_BOOTSTRAP", f"import os; os.write(0, b'{half}'); os._exit(5)")
+    with pytest.raises(SandboxError, match="status"):
+        made()
