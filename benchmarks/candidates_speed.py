@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
+from ratios import ratio
 from torch import nn
 from training_speed import build_batches, build_model, cpu_seconds
 
 from s0 import Example, S0AdapterConfig, load_model
-from s0.bench import environment, t_interval, write_record
+from s0.bench import environment, write_record
 from s0.core.states import BASE, state_layers
 from s0.tasks import load as load_task
 from s0.train import Batch, FitSettings, Learner, fit_together, prepare
@@ -101,10 +101,8 @@ def measure(job: Job, pairs: int) -> dict[str, Any]:
     for i in range(pairs):
         for way in ways if i % 2 else ways[::-1]:
             seconds[way.__name__].append(cpu_seconds(way))
-    logs = [math.log(a / b) for a, b in zip(seconds["together"], seconds["one_by_one"], strict=True)]
-    mean, low, high = (math.exp(value) for value in t_interval(logs))
     return {
-        "together_over_one_by_one": {"ratio": round(mean, 4), "low": round(low, 4), "high": round(high, 4)},
+        "together_over_one_by_one": ratio(seconds["together"], seconds["one_by_one"]),
         "cpu_seconds_per_step": {name: statistics.median(taken) / STEPS for name, taken in seconds.items()},
         "peak_memory_mib": memory,
         "tokens_with_pads": {

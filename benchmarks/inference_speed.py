@@ -13,18 +13,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
+from ratios import ratio
 from torch import Tensor
 from training_speed import VOCABULARY, build_model, cpu_seconds
 from transformers import DynamicCache
 
 from s0 import S0AdapterConfig
-from s0.bench import environment, t_interval, write_record
+from s0.bench import environment, write_record
 from s0.core.states import state_layers
 
 BATCH, PROMPT, STEPS = 4, 192, 64
@@ -49,18 +49,14 @@ class Job:
             self.model(input_ids=self.tokens[:, :1], past_key_values=cache, use_cache=True)
 
 
-def ratio(adapted: Job, untouched: Job, pairs: int, phase: str) -> dict[str, float]:
-    logs = []
+def measure(adapted: Job, untouched: Job, pairs: int, phase: str) -> dict[str, float]:
+    seconds: dict[Job, list[float]] = {adapted: [], untouched: []}
     for i in range(pairs + 2):  # two pairs to warm up
-        seconds = {}
         for job in (adapted, untouched) if i % 2 else (untouched, adapted):
             cache = job.prefill()
             work: Callable[[], object] = job.prefill if phase == "prefill" else lambda: job.decode(cache)  # noqa: B023
-            seconds[job] = cpu_seconds(work)
-        if i >= 2:
-            logs.append(math.log(seconds[adapted] / seconds[untouched]))
-    mean, low, high = (math.exp(value) for value in t_interval(logs))
-    return {"ratio": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "pairs": pairs}
+            seconds[job].append(cpu_seconds(work))
+    return {**ratio(seconds[adapted][2:], seconds[untouched][2:]), "pairs": pairs}
 
 
 def main() -> None:
@@ -78,7 +74,7 @@ def main() -> None:
     base = Job(untouched)
     record = {"benchmark": "inference_speed", "environment": environment()}
     for name, model in {"s0": tuned, "lora_r24_unmerged": lora, "untouched_again": copy.deepcopy(untouched)}.items():
-        record[name] = {phase: ratio(Job(model), base, chosen.pairs, phase) for phase in ("prefill", "decode")}
+        record[name] = {phase: measure(Job(model), base, chosen.pairs, phase) for phase in ("prefill", "decode")}
     print(json.dumps(record, indent=1))
     if chosen.out:
         write_record(chosen.out, record)

@@ -748,6 +748,16 @@ def test_a_folder_is_whole_or_seen_to_be_not(tmp_path: Path, monkeypatch: pytest
             made.load(tmp_path)
 
 
+@METHODS
+@pytest.mark.parametrize("rank", [0, 1])
+def test_among_several_processes_the_first_one_writes(method: str, rank: int, tmp_path: Path, monkeypatch: Any) -> None:
+    made = trained(method, n_steps=1)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: rank)
+    made.save(tmp_path / "adapter")
+    assert (tmp_path / "adapter").exists() == (rank == 0)
+
+
 # --- Settings, targets, sizes ---
 
 

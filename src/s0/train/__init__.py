@@ -4,9 +4,10 @@ from s0.train.baseline_trainer import BaselineTrainer, load_tuned
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
+from s0.train.config import S0Config
 from s0.train.fit import Course, FitResult, FitSettings, Learner, fit, fit_together, mean_loss
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
-from s0.train.trainer import S0Config, S0Trainer
+from s0.train.trainer import S0Trainer
 
 __all__ = [
     "BaselineTrainer",

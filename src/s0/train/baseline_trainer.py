@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.core import store
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, DatasetError, StateMismatchError
-from s0.models import encode_prompt, end_tokens
 from s0.train.baseline_files import TRAINING_FILE, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
 from s0.train.fit import fit, mean_loss
 from s0.train.modes import training as training_modes
+from s0.train.processes import is_first_process
 from s0.train.trainer import S0Trainer
+from s0.train.tuner import Tuner, account
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
 """Attributes that PEFT leaves on a model it wraps or generates with, and on the model's parts."""
 
 
-class BaselineTrainer:
+class BaselineTrainer(Tuner):
     """Tunes, holds and applies one LoRA or prefix of one model; the interface is that of `S0Trainer`.
 
         trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
@@ -63,11 +63,10 @@ class BaselineTrainer:
             raise ConfigError("expected a transformers model, got a PEFT model; pass its base model, get_base_model()")
         self.tokenizer = tokenizer
         self.settings = settings
-        self.model: Any = model
+        self.model = model
         self._base = model
         self._name: str | None = None  # PEFT's name of the adapter
         self._leftovers: list[tuple[nn.Module, str]] = []  # what to remove from the model in the end
-        self._trained: dict[str, Any] | None = None  # how the adapter came to be; None while it is untrained
         self._put(settings.adapter(model))
 
     def _put(self, config: PeftConfig, tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -160,12 +159,6 @@ class BaselineTrainer:
         self.model._adapters_disabled = not on
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = next(self._base.parameters()).device
-        return device
-
-    @property
     def is_active(self) -> bool:
         """Whether generation and forward passes of `model` use the adapter."""
         return self._name is not None and not self.model._adapters_disabled
@@ -175,14 +168,6 @@ class BaselineTrainer:
         """How many numbers the adapter is; of a prefix, what is left of it without the MLP."""
         self._require_attached()
         return sum(tensor.numel() for tensor in self._held()[1].values())
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """How the adapter came to be, as saved with it: settings, hashes, losses; empty where that is not known.
-
-        `interrupted` stands in it if training has not come to its end.
-        """
-        return dict(self._trained or {})
 
     def train(
         self,
@@ -226,7 +211,7 @@ class BaselineTrainer:
             if chosen_on is not None:
                 report["select_initial_loss"] = self._loss(chosen_on)
             self._put(config)
-            trained = self._trained = _account(self.settings, learned, chosen_on)
+            trained = self._trained = account(self.settings, learned, chosen_on)
             self._switch(True)
             result = fit(
                 self.model,
@@ -252,9 +237,7 @@ class BaselineTrainer:
             self._switch(was_active)
         report["avg_norm"] = result.norms[result.best_step - 1]
         del trained["interrupted"]
-        trained.update(report, losses=result.losses, norms=result.norms, best_step=result.best_step)
-        if result.select_losses:
-            trained["select_losses"] = result.select_losses
+        trained.update(report, **result.course())
         return report
 
     def _loss(self, examples: TrainingSet) -> float:
@@ -292,25 +275,10 @@ class BaselineTrainer:
         self._switch(False)
         self._strip()
 
-    @torch.no_grad()
-    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """Continue a prompt, with the adapter if it is active.
-
-        Args:
-            prompt: text, or chat messages. It is never cut.
-            max_new_tokens: upper bound; generation ends earlier at an end token.
-            kwargs: passed to the model's `generate`.
-        """
-        ids = torch.tensor([encode_prompt(self.tokenizer, prompt)], device=self.device)
-        ends = end_tokens(self._base, self.tokenizer)
-        kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
-        output = self.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
-        )
-        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
-
     def save(self, path: str | Path) -> None:
         """Write a plain PEFT adapter folder, and beside it how the adapter was trained (`training.json`).
+
+        Among several processes, the first one does.
 
         Raises:
             ConfigError: the adapter is untrained.
@@ -322,7 +290,8 @@ class BaselineTrainer:
         sealed = {"fingerprint": fingerprint(self._base), "checksum": store.checksum(tensors, {})}
         # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
         files = {store.STATE_FILE: tensors, store.CONFIG_FILE: described, TRAINING_FILE: {**self.training, **sealed}}
-        store.write_files(Path(path), files)
+        if is_first_process():
+            store.write_files(Path(path), files)
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over an adapter of this method from a folder, written by this package or by PEFT.
@@ -354,19 +323,6 @@ class BaselineTrainer:
         self._require_attached()
         if self._trained is None:
             raise ConfigError("expected a trained adapter, but there is none yet; call train() or load() first")
-
-
-def _account(settings: Tuning, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
-    account = {
-        "settings": asdict(settings),
-        "n_examples": learned.n_examples,
-        "tokens_sha256": learned.tokens_sha256,
-        "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
-        "interrupted": True,
-    }
-    if chosen_on is not None:
-        account |= {"n_select": chosen_on.n_examples, "select_tokens_sha256": chosen_on.tokens_sha256}
-    return account
 
 
 def load_tuned(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,11 @@ class FitResult:
     norms: tuple[float, ...]
     best_step: int
     select_losses: tuple[float, ...] = ()
+
+    def course(self) -> dict[str, Any]:
+        """What the account of a training keeps of it, step by step."""
+        told = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}
+        return {**told, "select_losses": self.select_losses} if self.select_losses else told
 
 
 @dataclass(frozen=True)

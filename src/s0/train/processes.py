@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed
 from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped]
 from accelerate.utils import DistributedType, broadcast, gather, reduce  # type: ignore[import-untyped]
 from torch import Tensor, nn
@@ -177,6 +178,12 @@ class Processes:
         sent[0, : len(data)] = torch.tensor(list(data), dtype=torch.uint8)
         rows: Tensor = gather(sent.to(self.device))
         return [bytes(row).rstrip(b"\0").decode() for row in rows.tolist()]
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what all have come to: it is alone, or the first of those launched together."""
+    launched = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not launched or torch.distributed.get_rank() == 0
 
 
 def _flag(name: str) -> bool:

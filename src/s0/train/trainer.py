@@ -1,93 +1,38 @@
-"""`S0Trainer` and `S0Config`: the published package's interface, on top of the PEFT adapter and `fit`."""
+"""`S0Trainer`: the published package's interface, on top of the PEFT adapter and `fit`."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.core import store
 from s0.core.adapter import S0AdapterConfig
 from s0.core.families import find_mixers, plain_name, recurrence_of
-from s0.core.states import RowsUnderCheckpointing, StateLayer, state_layers
+from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
-from s0.models import encode_prompt, end_tokens, load_model
+from s0.models import load_model
+from s0.train.attachment import alone, attach, detach, is_on, switch_to
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.candidates import tune
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitSettings, fit
+from s0.train.config import S0Config
+from s0.train.fit import fit
 from s0.train.modes import unscaled
+from s0.train.processes import is_first_process
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
+from s0.train.tuner import Tuner, account, hashes
 
 
-@dataclass
-class S0Config:
-    """Settings of S0 tuning; the first seven are the published ones.
-
-    Attributes:
-        n_steps: optimiser steps, each over all examples.
-        lr: Adam's learning rate.
-        l2_lambda: weight of the states' summed squares in the loss.
-        alpha: scale of the state at deployment; None for the published value of the model's family; "auto" to choose it
-            after training, by what `S0Trainer.train` is given to choose on.
-        normalize: divide each layer's state by its norm before scaling.
-        grad_clip: largest gradient norm.
-        max_length: longest accepted training row, in tokens; longer ones are refused.
-        layers: indices of the layers to tune; None for every recurrent layer.
-        batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
-        gradient_checkpointing: less memory for about a third more time.
-        scale_in_training: train at the deployed scale (the paper's Algorithm 1), not at 1 (the published code).
-        patience: stop when the loss on the select examples has not improved for so many steps, and keep the best step's
-            state; None trains all steps.
-    """
-
-    n_steps: int = 20
-    lr: float = 1e-3
-    l2_lambda: float = 5e-4
-    alpha: float | str | None = None
-    normalize: bool = False
-    grad_clip: float = 1.0
-    max_length: int = 2048
-    layers: list[int] | None = None
-    batch_tokens: int = 1024
-    gradient_checkpointing: bool = False
-    scale_in_training: bool = False
-    patience: int | None = None
-
-    def fit_settings(self) -> FitSettings:
-        """The part of the settings that `fit` takes.
-
-        Raises:
-            ConfigError: a setting that cannot work; says which.
-        """
-        if self.max_length < 2 or self.batch_tokens < 1:
-            raise ConfigError(
-                f"expected max_length >= 2 and batch_tokens >= 1, got {self.max_length} and {self.batch_tokens}"
-            )
-        if isinstance(self.alpha, str) and self.alpha != "auto":
-            raise ConfigError(f"expected alpha to be a number, None or 'auto', got {self.alpha!r}")
-        if self.alpha == "auto" and self.scale_in_training:
-            raise ConfigError(
-                "expected alpha to be a number or None with scale_in_training=True, got 'auto': training at the "
-                "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
-            )
-        names = FitSettings.__dataclass_fields__
-        return FitSettings(**{name: getattr(self, name) for name in names})
-
-
-class S0Trainer:
+class S0Trainer(Tuner):
     """Tunes, holds and applies one state of one model.
 
         trainer = S0Trainer.from_pretrained("Qwen/Qwen3.5-4B")
@@ -116,41 +61,14 @@ class S0Trainer:
         self.config = config or S0Config()
         self.config.fit_settings()
         self.tokenizer = tokenizer
-        self._trained: dict[str, Any] | None = None  # how the state came to be; None while it is all zero
         self._chosen_alpha: float | None = 1.0  # what "auto" stands for; None while nothing has chosen it
-        self._attach(model)
+        self.model, self.adapter_name = attach(model, self.config.layers, self._scale(model))
 
     @classmethod
     def from_pretrained(cls, name: str, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
         """Load a model and its tokenizer (see `s0.load_model`) and make a trainer for them."""
         model, tokenizer = load_model(name, **model_kwargs)
         return cls(model, tokenizer, config)
-
-    def _attach(self, model: nn.Module) -> None:
-        if isinstance(model, PeftModel) and model.peft_type != "S0":
-            raise ConfigError(
-                f"expected a transformers model, or a PEFT model with S0 states, got one of {model.peft_type.value}; "
-                "pass its base model, get_base_model(): adapters inside its layers, like LoRA's, stay in place"
-            )
-        taken = {name for layer in state_layers(model) for name in layer.s0_state}
-        self.adapter_name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
-        config = S0AdapterConfig(layers=self.config.layers, **self._scale(model), inference_mode=True)
-        put_back = _remembered(model)
-        if isinstance(model, PeftModel):
-            model.add_adapter(self.adapter_name, config)
-            self.model = model
-        else:
-            # A checkpointed model would get hooks that let gradients into its embeddings, which no state needs.
-            vars(model)["enable_input_require_grads"] = lambda: None
-            try:
-                with warnings.catch_warnings():
-                    # PEFT warns about a second wrapper on one model, and uses a name that transformers warns about; two
-                    # trainers on one model are meant to work.
-                    warnings.filterwarnings("ignore", ".*(multiple adapters|second time|is_gradient_checkpointing).*")
-                    self.model = get_peft_model(model, config, adapter_name=self.adapter_name)
-            finally:
-                del vars(model)["enable_input_require_grads"]
-        put_back(self.model)
 
     def _scale(self, model: nn.Module) -> dict[str, Any]:
         alpha = self.config.alpha
@@ -182,29 +100,15 @@ class S0Trainer:
         return {name: layer.s0_state[self.adapter_name] for name, layer in self._layers().items()}
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
-    @property
     def is_active(self) -> bool:
         """Whether generation and forward passes start from this trainer's state."""
         layers = self._layers().values()
-        return bool(layers) and all(_switch(layer) == ([self.adapter_name], False) for layer in layers)
+        return bool(layers) and is_on(layers, self.adapter_name)
 
     @property
     def n_parameters(self) -> int:
         """How many numbers the state is."""
         return sum(state.numel() for state in self._states().values())
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """How the state came to be, as saved with it: settings, hashes, losses, the choice of its scale; may be empty.
-
-        `interrupted` stands in it while training has not come to its end.
-        """
-        return dict(self._trained or {})
 
     def train(
         self,
@@ -265,9 +169,7 @@ class S0Trainer:
                 checkpoint=self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on),
                 progress=progress,
             )
-            trained.update(losses=result.losses, norms=result.norms, best_step=result.best_step)
-            if result.select_losses:
-                trained["select_losses"] = result.select_losses
+            trained.update(result.course())
             report = {
                 "initial_loss": result.losses[0],
                 "training_loss": result.loss_after,
@@ -364,7 +266,7 @@ class S0Trainer:
     ) -> Checkpoint | None:
         if path is None:
             return None
-        return Checkpoint(Path(path), every, {"config": asdict(self.config), **_hashes(learned, chosen_on)})
+        return Checkpoint(Path(path), every, {"config": asdict(self.config), **hashes(learned, chosen_on)})
 
     @contextmanager
     def _learning(self, learned: TrainingSet, chosen_on: TrainingSet | None) -> Iterator[dict[str, Any]]:
@@ -376,28 +278,20 @@ class S0Trainer:
         states = list(self._states().values())
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
         before = [state.detach().clone() for state in states]
-        account, chosen_alpha, scale = self._trained, self._chosen_alpha, (adapter.alpha, adapter.normalize)
+        history, chosen_alpha, scale = self._trained, self._chosen_alpha, (adapter.alpha, adapter.normalize)
         self._chosen_alpha = 1.0 if self.config.alpha == "auto" else None
         self._apply_scale()
         for state in states:
             state.data.zero_()
-        trained = self._trained = adapter.training = {
-            "settings": asdict(self.config),
-            "n_examples": learned.n_examples,
-            **_hashes(learned, chosen_on),
-            "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
-            "interrupted": True,
-        }
-        if chosen_on is not None:
-            trained["n_select"] = chosen_on.n_examples
+        trained = self._trained = adapter.training = account(self.config, learned, chosen_on)
         try:
-            with self._alone():
+            with alone(self.model, self.adapter_name):
                 yield trained
         except S0Error:
             if not any(state.any() for state in states):
                 for state, kept in zip(states, before, strict=True):
                     state.data.copy_(kept)
-                self._trained = adapter.training = account
+                self._trained = adapter.training = history
                 self._chosen_alpha, (adapter.alpha, adapter.normalize) = chosen_alpha, scale
             raise
         del trained["interrupted"]
@@ -444,17 +338,6 @@ class S0Trainer:
             trained.pop(name, None)
         trained.update(alpha=choice.alpha, scale=asdict(choice))
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        before = [(layer, *_switch(layer)) for layer in state_layers(self.model)]
-        try:
-            for layer, _, _ in before:
-                _set_switch(layer, [self.adapter_name], False)
-            yield
-        finally:
-            for layer, active, disabled in before:
-                _set_switch(layer, active, disabled)
-
     def activate(self) -> None:
         """Start every sequence of the model from this state, at the deployed scale; replaces another active state.
 
@@ -463,33 +346,18 @@ class S0Trainer:
         """
         self._require_state()
         self._apply_scale()
-        for layer in state_layers(self.model):
-            _set_switch(layer, [self.adapter_name], False)
+        switch_to(self.model, self.adapter_name)
 
     def deactivate(self) -> None:
         """Give the untouched model back, unless another trainer's state is active."""
         if self.is_active:
-            for layer in state_layers(self.model):
-                _set_switch(layer, [], False)
+            switch_to(self.model, None)
 
-    @torch.no_grad()
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """Continue a prompt, from the state if it is active.
-
-        Args:
-            prompt: text, or chat messages. It is never cut.
-            max_new_tokens: upper bound; generation ends earlier at an end token.
-            kwargs: passed to the model's `generate`.
-        """
+        """As `Tuner.generate`; an active state is at the scale that `config` says."""
         if self.is_active:
             self._apply_scale()
-        ids = torch.tensor([encode_prompt(self.tokenizer, prompt)], device=self.device)
-        ends = end_tokens(self.model, self.tokenizer)
-        kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
-        output = self.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
-        )
-        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+        return super().generate(prompt, max_new_tokens, **kwargs)
 
     def save(self, path: str | Path) -> None:
         """Write the state as a PEFT adapter folder (see `s0.core.store`); among several processes, the first one does.
@@ -499,9 +367,8 @@ class S0Trainer:
         """
         self._require_state()
         adapter = self._apply_scale()
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-            return
-        store.write(path, self._states(), {**adapter.to_dict(), "target_modules": sorted(self._states())})
+        if is_first_process():
+            store.write(path, self._states(), {**adapter.to_dict(), "target_modules": sorted(self._states())})
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over a state from a folder, of this package or the published one, with its scale.
@@ -522,7 +389,7 @@ class S0Trainer:
             self.deactivate()
             self.model.delete_adapter(self.adapter_name)
             self.config = config
-            self._attach(self.model)
+            self.model, self.adapter_name = attach(self.model, config.layers, self._scale(self.model))
         self.config, self._trained = config, dict(stored.training)
         for name, state in self._states().items():
             state.data.copy_(tensors[name])
@@ -540,22 +407,7 @@ class S0Trainer:
         """
         if not self._layers():
             return
-        base = self.model.get_base_model()
-        put_back = _remembered(base)
-        self.model.delete_adapter(self.adapter_name)
-        put_back(base)
-        for name, layer in list(base.named_modules()):
-            if isinstance(layer, StateLayer) and not layer.s0_state:
-                parent, _, child = name.rpartition(".")
-                setattr(base.get_submodule(parent), child, layer.base_layer)
-        if not state_layers(base):
-            for module in base.modules():
-                recompute = vars(module).get("_gradient_checkpointing_func")
-                if isinstance(recompute, RowsUnderCheckpointing):
-                    module._gradient_checkpointing_func = recompute.checkpoint
-        if not base.peft_config:
-            del base.peft_config
-        self.model = base
+        self.model = detach(self.model, self.adapter_name)
 
     def _require_attached(self) -> None:
         if not self._layers():
@@ -565,41 +417,3 @@ class S0Trainer:
         if self._trained is None:
             raise ConfigError("expected a trained state, but there is none yet; call train() or load() first")
         return self._trained
-
-
-def _remembered(model: nn.Module) -> Callable[[nn.Module], None]:
-    """What adding and removing states must not change about a model: its modes, its gradients, which states are active.
-
-    Returns:
-        puts it back on the model, which may be wrapped, or have lost states, by then.
-    """
-    modes = {module: module.training for module in model.modules()}
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    switches = [(layer, *_switch(layer)) for layer in state_layers(model)]
-
-    def put_back(model: nn.Module) -> None:
-        default = modes[next(iter(modes))]
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        for module in model.modules():
-            module.training = modes.get(module, default)
-        for layer in state_layers(model):
-            _set_switch(layer, [], False)
-        for layer, active, disabled in switches:
-            _set_switch(layer, [name for name in active if name in layer.s0_state], disabled)
-
-    return put_back
-
-
-def _hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:
-    select = {} if chosen_on is None else {"select_tokens_sha256": chosen_on.tokens_sha256}
-    return {"tokens_sha256": learned.tokens_sha256, **select}
-
-
-def _switch(layer: StateLayer) -> tuple[list[str], bool]:
-    return list(layer.active_adapters), bool(layer._disable_adapters)
-
-
-def _set_switch(layer: StateLayer, active: list[str], disabled: bool) -> None:
-    layer._active_adapter = list(active)
-    layer._disable_adapters = disabled

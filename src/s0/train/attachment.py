@@ -1,0 +1,136 @@
+"""The adapter that holds one state, on its model: put on, switched and taken off; all else about the model stays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from s0.core.adapter import S0AdapterConfig
+from s0.core.states import RowsUnderCheckpointing, StateLayer, state_layers
+from s0.errors import ConfigError
+
+
+def attach(model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any]) -> tuple[Any, str]:
+    """Put a zero state, switched off, beside those that are on `model`.
+
+    Args:
+        model: a transformers model, or a PEFT model with states.
+        layers: as in `S0Config`.
+        scale: alpha and normalize.
+
+    Returns:
+        the PEFT model, and the state's adapter name on it.
+
+    Raises:
+        UnsupportedModelError: the model has no recurrent state to tune.
+        ConfigError: a PEFT model of another kind, or settings that cannot work.
+    """
+    if isinstance(model, PeftModel) and model.peft_type != "S0":
+        raise ConfigError(
+            f"expected a transformers model, or a PEFT model with S0 states, got one of {model.peft_type.value}; "
+            "pass its base model, get_base_model(): adapters inside its layers, like LoRA's, stay in place"
+        )
+    taken = {name for layer in state_layers(model) for name in layer.s0_state}
+    name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
+    config = S0AdapterConfig(layers=layers, **scale, inference_mode=True)
+    put_back = _remembered(model)
+    if isinstance(model, PeftModel):
+        model.add_adapter(name, config)
+        wrapped = model
+    else:
+        # A checkpointed model would get hooks that let gradients into its embeddings, which no state needs.
+        vars(model)["enable_input_require_grads"] = lambda: None
+        try:
+            with warnings.catch_warnings():
+                # PEFT warns about a second wrapper on one model, and uses a name that transformers warns about; two
+                # trainers on one model are meant to work.
+                warnings.filterwarnings("ignore", ".*(multiple adapters|second time|is_gradient_checkpointing).*")
+                wrapped = get_peft_model(model, config, adapter_name=name)
+        finally:
+            del vars(model)["enable_input_require_grads"]
+    put_back(wrapped)
+    return wrapped, name
+
+
+def detach(model: Any, name: str) -> Any:
+    """Take a state off its PEFT model, for good.
+
+    Returns:
+        the base model; with the last state gone, it is as it was before the first one came.
+    """
+    base = model.get_base_model()
+    put_back = _remembered(base)
+    model.delete_adapter(name)
+    put_back(base)
+    for path, layer in list(base.named_modules()):
+        if isinstance(layer, StateLayer) and not layer.s0_state:
+            parent, _, child = path.rpartition(".")
+            setattr(base.get_submodule(parent), child, layer.base_layer)
+    if not state_layers(base):
+        for module in base.modules():
+            recompute = vars(module).get("_gradient_checkpointing_func")
+            if isinstance(recompute, RowsUnderCheckpointing):
+                module._gradient_checkpointing_func = recompute.checkpoint
+    if not base.peft_config:
+        del base.peft_config
+    return base
+
+
+def switch_to(model: nn.Module, name: str | None) -> None:
+    """Start every sequence of the model from this state; None for no state."""
+    for layer in state_layers(model):
+        _set_switch(layer, [] if name is None else [name], False)
+
+
+def is_on(layers: Iterable[StateLayer], name: str) -> bool:
+    """Whether all these layers start from this state alone."""
+    return all(_switch(layer) == ([name], False) for layer in layers)
+
+
+@contextmanager
+def alone(model: nn.Module, name: str) -> Iterator[None]:
+    """Within this context the model starts from this state; afterwards, as it did before."""
+    before = [(layer, *_switch(layer)) for layer in state_layers(model)]
+    try:
+        switch_to(model, name)
+        yield
+    finally:
+        for layer, active, disabled in before:
+            _set_switch(layer, active, disabled)
+
+
+def _remembered(model: nn.Module) -> Callable[[nn.Module], None]:
+    """What adding and removing states must not change about a model: its modes, its gradients, which states are active.
+
+    Returns:
+        puts it back on the model, which may be wrapped, or have lost states, by then.
+    """
+    modes = {module: module.training for module in model.modules()}
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    switches = [(layer, *_switch(layer)) for layer in state_layers(model)]
+
+    def put_back(model: nn.Module) -> None:
+        default = modes[next(iter(modes))]
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module in model.modules():
+            module.training = modes.get(module, default)
+        switch_to(model, None)
+        for layer, active, disabled in switches:
+            _set_switch(layer, [name for name in active if name in layer.s0_state], disabled)
+
+    return put_back
+
+
+def _switch(layer: StateLayer) -> tuple[list[str], bool]:
+    return list(layer.active_adapters), bool(layer._disable_adapters)
+
+
+def _set_switch(layer: StateLayer, active: list[str], disabled: bool) -> None:
+    layer._active_adapter = list(active)
+    layer._disable_adapters = disabled

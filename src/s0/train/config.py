@@ -1,0 +1,63 @@
+"""`S0Config`: the settings of S0 tuning, with the published package's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s0.errors import ConfigError
+from s0.train.fit import FitSettings
+
+
+@dataclass
+class S0Config:
+    """Settings of S0 tuning; the first seven are the published ones.
+
+    Attributes:
+        n_steps: optimiser steps, each over all examples.
+        lr: Adam's learning rate.
+        l2_lambda: weight of the states' summed squares in the loss.
+        alpha: scale of the state at deployment; None for the published value of the model's family; "auto" to choose it
+            after training, by what `S0Trainer.train` is given to choose on.
+        normalize: divide each layer's state by its norm before scaling.
+        grad_clip: largest gradient norm.
+        max_length: longest accepted training row, in tokens; longer ones are refused.
+        layers: indices of the layers to tune; None for every recurrent layer.
+        batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
+        gradient_checkpointing: less memory for about a third more time.
+        scale_in_training: train at the deployed scale (the paper's Algorithm 1), not at 1 (the published code).
+        patience: stop when the loss on the select examples has not improved for so many steps, and keep the best step's
+            state; None trains all steps.
+    """
+
+    n_steps: int = 20
+    lr: float = 1e-3
+    l2_lambda: float = 5e-4
+    alpha: float | str | None = None
+    normalize: bool = False
+    grad_clip: float = 1.0
+    max_length: int = 2048
+    layers: list[int] | None = None
+    batch_tokens: int = 1024
+    gradient_checkpointing: bool = False
+    scale_in_training: bool = False
+    patience: int | None = None
+
+    def fit_settings(self) -> FitSettings:
+        """The part of the settings that `fit` takes.
+
+        Raises:
+            ConfigError: a setting that cannot work; says which.
+        """
+        if self.max_length < 2 or self.batch_tokens < 1:
+            raise ConfigError(
+                f"expected max_length >= 2 and batch_tokens >= 1, got {self.max_length} and {self.batch_tokens}"
+            )
+        if isinstance(self.alpha, str) and self.alpha != "auto":
+            raise ConfigError(f"expected alpha to be a number, None or 'auto', got {self.alpha!r}")
+        if self.alpha == "auto" and self.scale_in_training:
+            raise ConfigError(
+                "expected alpha to be a number or None with scale_in_training=True, got 'auto': training at the "
+                "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
+            )
+        names = FitSettings.__dataclass_fields__
+        return FitSettings(**{name: getattr(self, name) for name in names})

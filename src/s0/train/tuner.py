@@ -1,0 +1,76 @@
+"""What the trainers of all methods share: generating, and the account of how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from s0.models import encode_prompt, end_tokens
+from s0.train.batches import TrainingSet
+
+
+class Tuner:
+    """Holds and applies what one method has tuned of one model.
+
+    Attributes:
+        model: what to call forward and generate on.
+        tokenizer: the model's.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    _trained: dict[str, Any] | None = None  # how what is held came to be; None while it is untrained
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How what is held came to be, as saved with it: settings, hashes, versions, losses, choices; may be empty.
+
+        `interrupted` stands in it while training has not come to its end.
+        """
+        return dict(self._trained or {})
+
+    @torch.no_grad()
+    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
+        """Continue a prompt, with what was tuned if it is active.
+
+        Args:
+            prompt: text, or chat messages. It is never cut.
+            max_new_tokens: upper bound; generation ends earlier at an end token.
+            kwargs: passed to the model's `generate`.
+        """
+        ids = torch.tensor([encode_prompt(self.tokenizer, prompt)], device=self.device)
+        ends = end_tokens(self.model, self.tokenizer)
+        kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
+        output = self.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
+        )
+        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
+    """The account of a training that begins: with what, on what. It counts as interrupted until that is taken out."""
+    told = {
+        "settings": asdict(settings),
+        "n_examples": learned.n_examples,
+        **hashes(learned, chosen_on),
+        "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
+        "interrupted": True,
+    }
+    return told if chosen_on is None else {**told, "n_select": chosen_on.n_examples}
+
+
+def hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:
+    """SHA-256, hexadecimal, of the tokens that are learned from and chosen on."""
+    select = {} if chosen_on is None else {"select_tokens_sha256": chosen_on.tokens_sha256}
+    return {"tokens_sha256": learned.tokens_sha256, **select}
