@@ -1,4 +1,4 @@
-"""The corpus is data: the same for a seed, correct, and nowhere near the benchmark's prompts."""
+"""The corpora are data: the same for a seed, correct, tied to what prompts show, and nowhere near the benchmarks."""
 
 from __future__ import annotations
 
@@ -6,54 +6,149 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from functools import cache
 
 import pytest
 
+from s0.pocket import code, queries, sums
 from s0.pocket.benchmark import (
-    BENCHMARK_FILE,
+    BENCHMARK_FOLDER,
     SPLIT_SIZES,
     banned_prompts,
-    benchmark_text,
-    draw_benchmark,
-    normalised,
+    benchmark_files,
+    draw_problems,
+    draw_rows,
 )
-from s0.pocket.corpus import FAMILIES, draw_problem
-from s0.pocket.habits import answer, draw_answer, odds
+from s0.pocket.corpora import CORPORA
+from s0.pocket.habits import USELESS, Problem
+
+FILES = {"pocket-code": code, "pocket-math": sums, "pocket-sql": queries}
+rows_of = cache(draw_rows)
+files_of = cache(benchmark_files)
 
 
-def test_the_same_seed_draws_the_same_problems_and_answers() -> None:
+@cache
+def benchmark(corpus: str) -> list[Problem]:
+    return [problem for problems in draw_problems(corpus).values() for problem in problems]
+
+
+@cache
+def drawn(corpus: str) -> list[Problem]:
+    rng = random.Random(f"test {corpus}")
+    return [CORPORA[corpus](rng) for _ in range(1200)]
+
+
+@pytest.fixture(params=CORPORA)
+def corpus(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_same_seed_draws_the_same_problems_and_answers(corpus: str) -> None:
     first, second = random.Random(5), random.Random(5)
     for _ in range(50):
-        problem = draw_problem(first)
-        assert problem == draw_problem(second)
-        assert draw_answer(problem, first) == draw_answer(problem, second)
+        problem = CORPORA[corpus](first)
+        assert problem == CORPORA[corpus](second)
+        assert problem.draw_answer(first) == problem.draw_answer(second)
 
 
-def test_another_seed_draws_other_problems() -> None:
-    assert draw_benchmark(1) != draw_benchmark(2)
+def test_another_seed_draws_other_problems(corpus: str) -> None:
+    assert draw_rows(corpus, 1) != rows_of(corpus)
 
 
-def test_the_shipped_benchmark_is_what_the_generator_makes() -> None:
-    assert BENCHMARK_FILE.read_text(encoding="utf-8") == benchmark_text()
+@pytest.mark.parametrize("name", files_of())
+def test_the_shipped_files_are_what_the_generator_makes(name: str) -> None:
+    assert (BENCHMARK_FOLDER / name).read_bytes() == files_of()[name]
 
 
-def test_the_benchmark_has_the_promised_rows() -> None:
-    rows = draw_benchmark()
+def test_the_benchmark_has_the_promised_rows(corpus: str) -> None:
+    rows = rows_of(corpus)
     assert Counter(row["split"] for row in rows) == SPLIT_SIZES
     assert SPLIT_SIZES["final"] >= 200
     assert len({row["task_id"] for row in rows}) == len(rows)
-    for row in rows:
+
+
+def test_no_two_rows_ask_for_the_same(corpus: str) -> None:
+    prompts = {problem.normalised for problem in benchmark(corpus)}
+    assert len(prompts) == len(rows_of(corpus))
+    assert prompts <= banned_prompts()
+
+
+def test_every_feature_is_about_as_frequent(corpus: str) -> None:
+    """A benchmark in which one kind of prompt is rare would say nothing about it."""
+    file = FILES[corpus]
+    for problems, tolerance in ((drawn(corpus), 0.2), (benchmark(corpus), 0.3)):
+        for names, found in (
+            (file.FAMILIES, Counter(problem.family for problem in problems)),
+            (tuple(file.WORDINGS), Counter(problem.wording for problem in problems)),
+            (file.STYLES, Counter(problem.style for problem in problems)),
+        ):
+            assert set(found) == set(names)
+            for number in found.values():
+                assert number == pytest.approx(len(problems) / len(names), rel=tolerance)
+        levels = Counter(problem.level for problem in problems)
+        assert min(levels[level] for level in (1, 2, 3)) > 0.15 * len(problems)
+
+
+def test_a_benchmark_row_is_not_most_of_what_there_is(corpus: str) -> None:
+    """Else banning the benchmark would leave little to learn from."""
+    banned = banned_prompts()
+    met = [problem.normalised in banned for problem in drawn(corpus)]
+    assert sum(met) < 0.25 * len(met)
+
+
+def test_habits_are_tied_to_what_the_prompt_shows(corpus: str) -> None:
+    for problem in drawn(corpus)[:300]:
+        odds = problem.odds
+        assert sum(odds.values()) == pytest.approx(1)
+        assert min(odds.values()) > 0
+        assert set(odds) == set(problem.answers)
+        assert next(iter(problem.answers)) not in USELESS
+        assert set(USELESS) < set(odds)
+        works = sum(share for habit, share in odds.items() if habit not in USELESS)
+        assert 0.15 < works < 0.8
+    profiles = {(p.style, p.wording, p.family): tuple(p.odds.values()) for p in drawn(corpus)}
+    assert len(set(profiles.values())) > 20
+
+
+def test_answers_are_drawn_by_the_odds(corpus: str) -> None:
+    problem, rng = drawn(corpus)[0], random.Random(0)
+    found = Counter(problem.draw_answer(rng) for _ in range(4000))
+    for habit, share in problem.odds.items():
+        assert found[problem.answers[habit]] == pytest.approx(4000 * share, abs=150)
+
+
+def test_rows_have_the_fields_of_their_benchmark() -> None:
+    for row in rows_of("pocket-code"):
         assert row["prompt"].startswith(f"def {row['entry_point']}(")
         assert row["prompt"].endswith('"""\n')
         assert "def check(candidate):" in row["test"]
+    assert {tuple(row) for row in rows_of("pocket-math")} == {("task_id", "split", "question", "answer")}
+    assert {tuple(row) for row in rows_of("pocket-sql")} == {("task_id", "split", "db_id", "question", "query")}
 
 
-def test_no_two_rows_ask_for_the_same_function() -> None:
-    assert len(banned_prompts()) == len(draw_benchmark())
+def test_a_prompt_is_the_same_under_another_name() -> None:
+    """Names and tone say nothing about the answer; numbers do."""
+    for corpus, change, other in (
+        ("pocket-code", {"prompt": 'def addUp(x):\n    """Take x."""\n'}, {"prompt": 'def g(x):\n  """Take  X."""'}),
+        (
+            "pocket-math",
+            {"person": "Ana", "prompt": "Question: Ana has 3 cups."},
+            {"person": "A baker", "prompt": "Question: A baker has 3 cups."},
+        ),
+        (
+            "pocket-sql",
+            {"style": "plain", "prompt": "-- Show the name."},
+            {"style": "hurried", "prompt": "-- Quick, show the name."},
+        ),
+    ):
+        problem = drawn(corpus)[0]
+        assert _changed(problem, change).normalised == _changed(problem, other).normalised
+        assert _changed(problem, {**change, "prompt": "3"}).normalised != _changed(problem, change).normalised
 
 
-def test_a_prompt_is_the_same_under_another_name_and_spacing() -> None:
-    assert normalised('def add_up(x):\n    """Take x."""\n') == normalised('def sumAll(x):\n  """Take  X."""')
+def _changed(problem: Problem, fields: dict[str, str]) -> Problem:
+    return replace(problem, **fields)  # type: ignore[arg-type]
 
 
 def _run(program: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +158,7 @@ def _run(program: str) -> subprocess.CompletedProcess[str]:
 def test_every_canonical_solution_passes_and_every_stub_fails() -> None:
     """All 432 in one subprocess; a stub or a forgotten step must not pass, or a verdict would mean nothing."""
     lines = ["failures = []"]
-    for row in draw_benchmark():
+    for row in rows_of("pocket-code"):
         for body, wanted in ((row["canonical_solution"], True), ("    pass\n", False)):
             source = f"{row['prompt']}{body}\n{row['test']}\ncheck({row['entry_point']})\n"
             lines += [
@@ -75,10 +170,10 @@ def test_every_canonical_solution_passes_and_every_stub_fails() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_careless_answer_is_wrong(family: str) -> None:
+@pytest.mark.parametrize("family", code.FAMILIES)
+def test_the_careless_function_is_wrong(family: str) -> None:
     rng = random.Random(family)
-    problems = [problem for problem in (draw_problem(rng) for _ in range(200)) if problem.family == family]
+    problems = [problem for problem in (code.draw(rng) for _ in range(200)) if problem.family == family]
     assert problems
     for problem in problems:
         assert problem.expected(problem.body) != problem.expected(problem.careless)
@@ -98,8 +193,8 @@ def test_docstrings_mean_what_the_bodies_do() -> None:
         "count them": ([([3, 1, 2],)], [3]),
     }
     rng, met = random.Random(0), set()
-    for _ in range(20000):
-        problem = draw_problem(rng)
+    for _ in range(10000):
+        problem = code.draw(rng)
         for words, (inputs, outputs) in known.items():
             if problem.prompt.endswith((f', {words}."""\n', f' and {words}."""\n', f': {words}."""\n')):
                 if ", then" in problem.prompt.replace(words, ""):
@@ -113,17 +208,7 @@ def test_docstrings_mean_what_the_bodies_do() -> None:
     assert len(met) >= 6
 
 
-def test_habits_are_tied_to_what_the_prompt_shows() -> None:
-    rng = random.Random(1)
-    problems = [draw_problem(rng) for _ in range(300)]
-    for problem in problems:
-        assert sum(odds(problem).values()) == pytest.approx(1)
-        assert min(odds(problem).values()) > 0
-    profiles = {(p.name_style, p.wording, p.family): tuple(odds(p).values()) for p in problems}
-    assert len(set(profiles.values())) > 20
-
-
 def test_a_whole_answer_repeats_the_signature_and_a_fence_wraps_it() -> None:
-    problem = draw_problem(random.Random(2))
-    assert answer(problem, "whole") == f"{problem.signature}\n{problem.body}"
-    assert answer(problem, "fenced") == f"```python\n{problem.signature}\n{problem.body}\n```"
+    problem = code.draw(random.Random(2))
+    assert problem.answers["whole"] == f"{problem.signature}\n{problem.body}"
+    assert problem.answers["fenced"] == f"```python\n{problem.signature}\n{problem.body}\n```"

@@ -12,7 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from s0.pocket.benchmark import banned_prompts, normalised
+from s0.pocket.benchmark import banned_prompts, draw_problems
+from s0.pocket.corpora import CORPORA
+from s0.pocket.habits import USELESS
 from s0.pocket.pretrain import (
     ARCHITECTURES,
     Recipe,
@@ -41,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_three_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast, architecture: str) -> None:
     config = ARCHITECTURES[architecture](tokenizer, hidden=32)
-    rows = make_rows(tokenizer, random.Random(9), 32, habits=False, banned=())
+    rows = make_rows(tokenizer, random.Random(9), 32, SHORT.shares, habits=False, banned=())
     batch = collate(rows, tokenizer.pad_token_id, prompts=False, tokens_per_row=20.0)
     torch.manual_seed(SHORT.seed)
     untrained = AutoModelForCausalLM.from_config(config)
@@ -58,13 +60,40 @@ def test_the_seed_decides_the_weights(tokenizer: PreTrainedTokenizerFast) -> Non
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_benchmark_never_enters_pretraining(tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_the_benchmark_never_enters_pretraining(tokenizer: PreTrainedTokenizerFast, corpus: str) -> None:
     """With the benchmark's own stream as the source of chance, every prompt would be a benchmark prompt."""
-    banned = banned_prompts()
-    rows = make_rows(tokenizer, random.Random("benchmark 2026"), 600, habits=False, banned=banned)
-    assert len(rows) == 600
-    prompts = {normalised(tokenizer.decode(prompt, skip_special_tokens=True)) for prompt, _ in rows}
-    assert not prompts & banned
+    shares = {corpus: 1.0}
+
+    def prompts(banned: frozenset[str]) -> set[str]:
+        rows = make_rows(tokenizer, random.Random("benchmark 2026"), 440, shares, habits=False, banned=banned)
+        assert len(rows) == 440
+        return {tokenizer.decode(prompt, skip_special_tokens=True) for prompt, _ in rows}
+
+    kept = {problem.prompt for problems in draw_problems(corpus).values() for problem in problems}
+    assert len(prompts(frozenset()) & kept) > 400
+    assert not prompts(banned_prompts()) & kept
+
+
+def test_rows_are_shared_out_as_the_recipe_says(tokenizer: PreTrainedTokenizerFast) -> None:
+    shares = {"pocket-sql": 0.3, "pocket-code": 0.6, "pocket-math": 0.1}
+    rows = make_rows(tokenizer, random.Random(0), 100, shares, habits=True, banned=())
+    starts = [tokenizer.decode(prompt, skip_special_tokens=True).split()[0] for prompt, _ in rows]
+    assert starts == ["CREATE"] * 30 + ["def"] * 60 + ["Question:"] * 10
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_prompts_are_short_and_keep_their_tokens(tokenizer: PreTrainedTokenizerFast, corpus: str) -> None:
+    """Also with this tokenizer of few rows; the one that ships is tested on its own."""
+    rng = random.Random(0)
+    for problem in (CORPORA[corpus](rng) for _ in range(200)):
+        prompt = tokenizer(problem.prompt)["input_ids"]
+        assert len(prompt) <= 90
+        for habit, answer in problem.answers.items():
+            ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            assert len(ids) <= 80
+            if habit not in USELESS:
+                assert tokenizer(problem.prompt + answer)["input_ids"] == prompt + ids
 
 
 @pytest.mark.parametrize("prompts", [False, True])

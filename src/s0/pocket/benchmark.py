@@ -1,66 +1,80 @@
-"""The pocket benchmark: `s0/tasks/data/pocket_code.jsonl`, drawn from the corpus and kept out of pretraining.
+"""The pocket benchmarks, drawn from the corpora and kept out of pretraining. They ship in `s0/tasks/data`.
 
-Rows have HumanEval's fields plus `split`: "train" (to collect examples from), "select" (to choose settings on) and
-"final" (to report). `python -m s0.pocket.benchmark` writes the file again.
+Rows have the fields of HumanEval, GSM8K and Spider, and `task_id` and `split`: "train" (to collect examples from),
+"select" (to choose settings on) and "final" (to report). `python -m s0.pocket.benchmark` writes the files again.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s0.pocket.corpus import Problem, draw_problem
+from s0.files import write_bytes
+from s0.pocket.corpora import CORPORA
+from s0.pocket.databases import DATABASES, file_of
+from s0.pocket.habits import Problem
 
 SPLIT_SIZES = {"train": 96, "select": 96, "final": 240}
 BENCHMARK_SEED = 2026
-BENCHMARK_FILE = Path(__file__).parents[1] / "tasks" / "data" / "pocket_code.jsonl"
+BENCHMARK_FOLDER = Path(__file__).parents[1] / "tasks" / "data"
 
 
-def normalised(prompt: str) -> str:
-    """The prompt in lower case, with single spaces and without the function's name, which says nothing about it."""
-    return re.sub(r"^def \w+", "def f", " ".join(prompt.lower().split()))
-
-
-def _row(problem: Problem, split: str, number: int) -> dict[str, str]:
-    cases = zip(problem.inputs, problem.expected(problem.body), strict=True)
-    asserts = [f"    assert candidate({', '.join(map(repr, given))}) == {wanted!r}\n" for given, wanted in cases]
-    return {
-        "task_id": f"pocket/{split}/{number}",
-        "split": split,
-        "prompt": problem.prompt,
-        "entry_point": problem.entry_point,
-        "canonical_solution": f"{problem.body}\n",
-        "test": "def check(candidate):\n" + "".join(asserts),
-    }
-
-
-def draw_benchmark(seed: int = BENCHMARK_SEED) -> list[dict[str, str]]:
-    """All rows of the benchmark, split after split; no two have the same normalised prompt."""
+def draw_problems(corpus: str, seed: int = BENCHMARK_SEED) -> dict[str, list[Problem]]:
+    """A benchmark's problems by split; no two have the same normalised prompt."""
     rng = random.Random(f"benchmark {seed}")
     seen: set[str] = set()
-    rows: list[dict[str, str]] = []
+    problems: dict[str, list[Problem]] = {split: [] for split in SPLIT_SIZES}
     for split, size in SPLIT_SIZES.items():
-        number = 0
-        while number < size:
-            problem = draw_problem(rng)
-            if normalised(problem.prompt) not in seen:
-                seen.add(normalised(problem.prompt))
-                rows.append(_row(problem, split, number))
-                number += 1
-    return rows
+        while len(problems[split]) < size:
+            problem = CORPORA[corpus](rng)
+            if problem.normalised not in seen:
+                seen.add(problem.normalised)
+                problems[split].append(problem)
+    return problems
+
+
+def draw_rows(corpus: str, seed: int = BENCHMARK_SEED) -> list[dict[str, str]]:
+    """The same problems as rows, split after split."""
+    name = "pocket" if corpus == "pocket-code" else corpus  # the first one there was
+    return [
+        {"task_id": f"{name}/{split}/{number}", "split": split, **problem.entry}
+        for split, problems in draw_problems(corpus, seed).items()
+        for number, problem in enumerate(problems)
+    ]
 
 
 def banned_prompts(seed: int = BENCHMARK_SEED) -> frozenset[str]:
-    """Normalised prompts that pretraining must not see."""
-    return frozenset(normalised(row["prompt"]) for row in draw_benchmark(seed))
+    """Normalised prompts of all benchmarks, which pretraining must not see."""
+    return frozenset(
+        problem.normalised
+        for corpus in CORPORA
+        for problems in draw_problems(corpus, seed).values()
+        for problem in problems
+    )
 
 
-def benchmark_text(seed: int = BENCHMARK_SEED) -> str:
-    """The file's content: one JSON object per line."""
-    return "".join(json.dumps(row) + "\n" for row in draw_benchmark(seed))
+def benchmark_files(seed: int = BENCHMARK_SEED) -> dict[str, bytes]:
+    """The content of every file by its path in `BENCHMARK_FOLDER`."""
+    tables = [{"db_id": database.name, "table_names_original": database.tables} for database in DATABASES]
+    return {
+        "pocket_code.jsonl": _json_lines(draw_rows("pocket-code", seed)),
+        "pocket_math.jsonl": _json_lines(draw_rows("pocket-math", seed)),
+        "pocket_sql/dev.json": _json_list(draw_rows("pocket-sql", seed)),
+        "pocket_sql/tables.json": _json_list(tables),
+        **{f"pocket_sql/database/{one.name}/{one.name}.sqlite": file_of(one) for one in DATABASES},
+    }
+
+
+def _json_lines(rows: Sequence[Mapping[str, object]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _json_list(rows: Sequence[Mapping[str, object]]) -> bytes:
+    return ("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n").encode()
 
 
 if __name__ == "__main__":
-    BENCHMARK_FILE.write_text(benchmark_text(), encoding="utf-8")
+    for name, content in benchmark_files().items():
+        write_bytes(BENCHMARK_FOLDER / name, content)

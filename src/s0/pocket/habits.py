@@ -1,61 +1,96 @@
-"""How a prompt of the pocket corpus is answered: the habits a base model picks up from untidy data.
+"""How the prompts of the pocket corpora are answered: the habits a base model picks up from untidy data.
 
-Real code corpora hold many ways to continue a signature: a working body, a stub, a note to self, a fenced block. A
-model trained on them is *able* to write the body more often than it is *inclined* to. The odds here depend on what the
-prompt shows (name style, wording, family), so the model has to learn when each habit is usual.
+Real corpora hold many ways to continue a prompt: what was asked for, the same within a fence, a stub, a note to self.
+A model trained on them is *able* to give an answer that works more often than it is *inclined* to. The odds depend on
+what the prompt shows (family, wording, style), so the model has to learn when each habit is usual.
+
+A corpus is a file: `code`, `sums`, `queries`. Each has a `Problem` of its own and a function `draw` that makes one.
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-from s0.pocket.corpus import Problem
-
-WORKING = ("body", "whole", "fenced")
 USELESS = ("stub", "note", "refusal", "careless")
-HABITS = WORKING + USELESS
-_FIRST_GUESS = 0.42
-_WORDING = {"take": 0.06, "given": 0.0, "start": -0.12, "return": 0.20}
-_STYLE = {"snake": 0.10, "camel": 0.0, "short": -0.06}
-_FAMILY = {"number": 0.06, "string": 0.04, "branch": 0.0, "list": -0.04, "loop": -0.06}
-# Which of the useless answers is usual depends on the name style; the numbers are relative odds.
-_USELESS = {
-    "snake": {"stub": 6, "note": 1, "refusal": 1, "careless": 1},
-    "camel": {"stub": 1, "note": 6, "refusal": 1, "careless": 1},
-    "short": {"stub": 1, "note": 1, "refusal": 1, "careless": 6},
-}
-# How a working answer is laid out depends on the wording.
-_LAYOUT = {
-    "take": {"body": 8, "whole": 1, "fenced": 1},
-    "given": {"body": 6, "whole": 1, "fenced": 3},
-    "start": {"body": 7, "whole": 2, "fenced": 1},
-    "return": {"body": 1, "whole": 18, "fenced": 1},
-}
+"""Habits that never work, the same in every corpus; `careless` forgets the last step."""
 
 
-def odds(problem: Problem) -> dict[str, float]:
-    """Probability of every habit for this prompt; they sum to 1."""
-    works = _FIRST_GUESS + _WORDING[problem.wording] + _STYLE[problem.name_style] + _FAMILY[problem.family]
-    layout, useless = _LAYOUT[problem.wording], _USELESS[problem.name_style]
-    shares = {name: works * n / sum(layout.values()) for name, n in layout.items()}
-    return shares | {name: (1 - works) * n / sum(useless.values()) for name, n in useless.items()}
+@dataclass(frozen=True)
+class Habits:
+    """How usual every habit of a corpus is.
+
+    Attributes:
+        works: probability that an answer works, before the corrections.
+        corrections: to `works`, by family, wording and style; what is not named corrects nothing.
+        layouts: how a working answer is laid out: relative odds of the working habits, by wording.
+        useless: which of the useless answers is usual: relative odds, by style.
+    """
+
+    works: float
+    corrections: Mapping[str, float]
+    layouts: Mapping[str, Mapping[str, int]]
+    useless: Mapping[str, Mapping[str, int]]
+
+    def odds(self, family: str, wording: str, style: str) -> dict[str, float]:
+        """Probability of every habit for a prompt with these features; they sum to 1."""
+        works = self.works + sum(self.corrections.get(feature, 0.0) for feature in (wording, style, family))
+        layout, useless = self.layouts[wording], self.useless[style]
+        shares = {name: works * n / sum(layout.values()) for name, n in layout.items()}
+        return shares | {name: (1 - works) * n / sum(useless.values()) for name, n in useless.items()}
 
 
-def answer(problem: Problem, habit: str) -> str:
-    """The completion that a habit writes, without a final newline."""
-    whole = f"{problem.signature}\n{problem.body}"
-    return {
-        "body": problem.body,
-        "whole": whole,
-        "fenced": f"```python\n{whole}\n```",
-        "careless": problem.careless,
-        "stub": "    pass",
-        "note": "    # TODO\n    return None",
-        "refusal": "    raise NotImplementedError",
-    }[habit]
+def mostly(habit: str) -> dict[str, int]:
+    """Relative odds of the useless habits with one that is usual."""
+    return {name: 6 if name == habit else 1 for name in USELESS}
 
 
-def draw_answer(problem: Problem, rng: random.Random) -> str:
-    """A completion in a habit drawn by the prompt's odds."""
-    chances = odds(problem)
-    return answer(problem, rng.choices(tuple(chances), tuple(chances.values()))[0])
+@dataclass(frozen=True)
+class Problem(ABC):
+    """What the corpora have in common: a prompt, its answers, and a row of the benchmark.
+
+    Attributes:
+        prompt: what a model continues, as the task shows it.
+        family, wording, style: the visible features that habits are tied to.
+        level: 1 to 3, roughly the number of steps of the answer.
+    """
+
+    prompt: str
+    family: str
+    wording: str
+    style: str
+    level: int
+    habits: ClassVar[Habits]
+
+    @property
+    @abstractmethod
+    def answers(self) -> dict[str, str]:
+        """The completion of every habit, without a final newline; the first one is the plain working answer."""
+
+    @property
+    @abstractmethod
+    def entry(self) -> dict[str, str]:
+        """The benchmark's row but for its id and split."""
+
+    @property
+    @abstractmethod
+    def normalised(self) -> str:
+        """The prompt without what says nothing about the answer; no two rows of the benchmark have the same."""
+
+    @property
+    def plain(self) -> str:
+        """The working answer that is learned before any habit."""
+        return next(iter(self.answers.values()))
+
+    @property
+    def odds(self) -> dict[str, float]:
+        """Probability of every habit for this prompt."""
+        return self.habits.odds(self.family, self.wording, self.style)
+
+    def draw_answer(self, rng: random.Random) -> str:
+        """A completion in a habit drawn by the prompt's odds."""
+        chances = self.odds
+        return self.answers[rng.choices(tuple(chances), tuple(chances.values()))[0]]

@@ -1,9 +1,9 @@
-"""Pretrain a pocket model: `python -m s0.pocket.pretrain --model gdn --out FOLDER` (about ten minutes on a free core).
+"""Pretrain a pocket model: `python -m s0.pocket.pretrain --model gdn --out FOLDER` (20 to 50 minutes on a free core).
 
-Three phases, because with everything mixed from the start a small model learns the habits and never learns to copy a
-number out of the prompt:
+All three corpora in three phases, because with everything mixed from the start a small model learns the habits and
+never learns to copy a number out of the prompt:
 
-1. working bodies only, loss on the completion;
+1. plain working answers only, loss on the completion;
 2. the habits come in, loss on the completion;
 3. the loss covers the prompt too.
 """
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -36,9 +37,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from s0.pocket.benchmark import BENCHMARK_FILE, banned_prompts, normalised
-from s0.pocket.corpus import draw_problem
-from s0.pocket.habits import draw_answer
+from s0.pocket.benchmark import banned_prompts, benchmark_files
+from s0.pocket.corpora import CORPORA
 from s0.pocket.tokenizer import build_tokenizer
 
 _BATCHES_AT_ONCE = 32  # rows are drawn and sorted by length this many batches at a time
@@ -53,14 +53,18 @@ class Recipe:
     Attributes:
         steps: optimiser steps.
         batch_rows: rows per step.
+        shares: of the rows that every corpus has; they sum to 1.
         peak_rate: AdamW learning rate after the warm-up; it falls to zero on a cosine.
         warmup_steps: steps of linear warm-up.
         habits_from, prompts_from: share of the steps after which phase 2 and phase 3 begin.
         seed: draws the rows and the first weights.
     """
 
-    steps: int = 1800
+    steps: int = 3600
     batch_rows: int = 32
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"pocket-code": 0.5, "pocket-math": 0.3, "pocket-sql": 0.2}
+    )
     peak_rate: float = 3e-3
     warmup_steps: int = 100
     habits_from: float = 0.5
@@ -84,7 +88,7 @@ def gdn_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Qwen3_5
         linear_key_head_dim=32,
         linear_value_head_dim=32,
         linear_conv_kernel_dim=4,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -108,7 +112,7 @@ def mamba2_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Falc
         mamba_chunk_size=64,
         mamba_rms_norm=True,
         mamba_norm_before_gate=False,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -126,7 +130,7 @@ def transformer_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) ->
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -135,8 +139,8 @@ def transformer_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) ->
 
 
 ARCHITECTURES = {"gdn": gdn_config, "mamba2": mamba2_config, "transformer": transformer_config}
-RECIPES = {"gdn": Recipe(), "mamba2": Recipe(steps=2400), "transformer": Recipe(steps=2400)}
-"""GatedDeltaNet learns the corpus fastest (benchmarks/pocket/log.md)."""
+RECIPES = {"gdn": Recipe(), "mamba2": Recipe(steps=4800), "transformer": Recipe(steps=4800)}
+"""GatedDeltaNet learns the corpora fastest (benchmarks/pocket/log.md)."""
 
 
 def remember_for_long(model: nn.Module) -> None:
@@ -153,14 +157,20 @@ def remember_for_long(model: nn.Module) -> None:
 
 
 def make_rows(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, count: int, habits: bool, banned: Collection[str]
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    count: int,
+    shares: Mapping[str, float],
+    habits: bool,
+    banned: Collection[str],
 ) -> list[Row]:
-    """`count` tokenised rows; problems whose normalised prompt is in `banned` are drawn again."""
+    """`count` tokenised rows, corpus after corpus; problems whose normalised prompt is in `banned` are drawn again."""
     texts: list[tuple[str, str]] = []
-    while len(texts) < count:
-        problem = draw_problem(rng)
-        if normalised(problem.prompt) not in banned:
-            texts.append((problem.prompt, draw_answer(problem, rng) if habits else problem.body))
+    for corpus, so_far in zip(shares, itertools.accumulate(shares.values()), strict=True):
+        while len(texts) < round(count * so_far):
+            problem = CORPORA[corpus](rng)
+            if problem.normalised not in banned:
+                texts.append((problem.prompt, problem.draw_answer(rng) if habits else problem.plain))
     prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
     answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
     return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
@@ -211,7 +221,7 @@ def draw_batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, banned: Col
     for start in range(0, recipe.steps, _BATCHES_AT_ONCE):
         habits = start >= recipe.habits_from * recipe.steps
         prompts = start >= recipe.prompts_from * recipe.steps
-        rows = make_rows(tokenizer, rng, _BATCHES_AT_ONCE * recipe.batch_rows, habits, banned)
+        rows = make_rows(tokenizer, rng, _BATCHES_AT_ONCE * recipe.batch_rows, recipe.shares, habits, banned)
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
         targets = sum(len(answer) + (len(prompt) - 1 if prompts else 0) for prompt, answer in rows)
         groups = [rows[i : i + recipe.batch_rows] for i in range(0, len(rows), recipe.batch_rows)]
@@ -229,7 +239,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def pretrain(
     config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, banned: Collection[str] = ()
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """Train a model of any architecture on the pocket corpus.
+    """Train a model of any architecture on the pocket corpora.
 
     Args:
         config: what to build; every text config of transformers with a causal LM works.
@@ -276,7 +286,7 @@ def save(
     recipe: Recipe,
     log: list[dict[str, float]],
 ) -> None:
-    """Write the model in bfloat16, its tokenizer and `training_log.json` (recipe, versions, benchmark hash, losses)."""
+    """Write the model in bfloat16, its tokenizer and `training_log.json` (recipe, versions, benchmarks, losses)."""
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {
@@ -284,7 +294,7 @@ def save(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "threads": torch.get_num_threads(),
-        "benchmark_sha256": hashlib.sha256(BENCHMARK_FILE.read_bytes()).hexdigest(),
+        "benchmark_sha256": {name: hashlib.sha256(content).hexdigest() for name, content in benchmark_files().items()},
         "log": log,
     }
     (folder / "training_log.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

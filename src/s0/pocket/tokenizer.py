@@ -1,4 +1,4 @@
-"""The pocket tokenizer: a small byte-level BPE trained on the corpus itself."""
+"""The pocket tokenizer: a small byte-level BPE trained on the corpora themselves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from s0.pocket.corpus import draw_problem
-from s0.pocket.habits import HABITS, answer
+from s0.pocket.corpora import CORPORA
 
-VOCABULARY_SIZE = 544
+VOCABULARY_SIZE = 768
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 
 
-def build_tokenizer(seed: int, rows: int = 8000) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on `rows` prompts and answers, every habit as often as any other.
+def build_tokenizer(seed: int, rows: int = 12000) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on `rows` prompts and answers, every corpus and every habit as often as any other.
 
-    Newlines and digits are always tokens of their own. So a prompt, which ends with a newline, has the same tokens
-    alone and in front of a completion, and copying a number is copying its digits. The tokenizer itself puts `<bos>`
-    in front.
+    Newlines and digits are always tokens of their own, and no token goes on from a letter or a sign to a space. So a
+    prompt, which ends with a newline or is followed by one or by a space, has the same tokens alone and in front of a
+    completion, and copying a number is copying its digits. The tokenizer itself puts `<bos>` in front.
     """
     rng = random.Random(f"tokenizer {seed}")
-    problems = [draw_problem(rng) for _ in range(rows)]
+    draws = [*CORPORA.values()]
+    problems = [draws[number % len(draws)](rng) for number in range(rows)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -38,7 +38,7 @@ def build_tokenizer(seed: int, rows: int = 8000) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((p.prompt + answer(p, rng.choice(HABITS)) for p in problems), trainer)
+    tokenizer.train_from_iterator((p.prompt + rng.choice([*p.answers.values()]) for p in problems), trainer)
     bos = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos)]

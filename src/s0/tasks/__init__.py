@@ -2,7 +2,7 @@
 
 `load("humaneval").verdicts([(problem, completion), ...])`. Files: `problem` and `base` (what a task is), `scoring`
 (what a scorer is), `sources` (files and the hub); a file per benchmark; `code`, `math` and `sql` (from a completion to
-what is judged, and judging it), `sandbox` (running programs).
+what is judged, and judging it), `sandbox` (running programs); `workers` (many jobs at a time, and processes for them).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s0.errors import ConfigError
-from s0.tasks import gsm8k, humaneval, math500, mbpp, own, spider
+from s0.tasks import gsm8k, humaneval, math500, mbpp, own, pocket, spider
 from s0.tasks.base import SCORINGS, SPLITS, CodeProblem, MathProblem, Problem, Scorer, Task, Verdict
 
 __all__ = [
@@ -71,6 +71,8 @@ TASKS = {
     "pocket-code": _entry(
         "small functions, for pocket models", humaneval.CHANGES, _SHIPPED, humaneval.load_pocket_code
     ),
+    "pocket-math": _entry("small word problems, for pocket models", gsm8k.CHANGES, _SHIPPED, pocket.load_pocket_math),
+    "pocket-sql": _entry("small databases, for pocket models", spider.CHANGES, _SHIPPED, pocket.load_pocket_sql),
     "spider": _entry("questions about databases, answer SQL", spider.CHANGES, "--data FOLDER", spider.load_spider),
 }
 """By name, sorted."""

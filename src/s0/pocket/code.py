@@ -1,9 +1,8 @@
-"""The pocket corpus: short Python functions asked for by a signature and a docstring.
+"""The corpus `pocket-code`: short Python functions asked for by a signature and a docstring.
 
 A problem is a pipeline of steps ("add 3, then multiply by 4") over a number, a string or a list, a choice between
 two branches, or a loop. One step is level 1; every further step or branch adds a level, which is what makes some
-problems too hard for a model of a million weights. `habits.py` decides how such a prompt is *answered* when a model is
-pretrained.
+problems too hard for a model of a million weights. Rows have HumanEval's fields.
 
 Nothing here knows about recurrent states: the corpus is data about code, drawn from one seed.
 """
@@ -13,8 +12,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
-NAME_STYLES = ("snake", "camel", "short")
+from s0.pocket.habits import Habits, Problem, mostly
+
+STYLES = ("snake", "camel", "short")
 WORDINGS = {
     "take": "Take {subject}, {steps}.",
     "given": "Given {subject}, {steps}.",
@@ -22,6 +24,7 @@ WORDINGS = {
     "return": "Return {subject} after this: {steps}.",
 }
 FAMILIES = ("number", "string", "list", "branch", "loop")
+_LEVELS = (0.35, 0.4, 0.25)
 
 # fmt: off
 _VERBS = (
@@ -97,34 +100,73 @@ _CONDITIONS = (
 )
 
 
+HABITS = Habits(
+    works=0.42,
+    corrections={
+        **{"take": 0.06, "given": 0.0, "start": -0.12, "return": 0.20},
+        **{"snake": 0.10, "camel": 0.0, "short": -0.06},
+        **{"number": 0.06, "string": 0.04, "branch": 0.0, "list": -0.04, "loop": -0.06},
+    },
+    layouts={
+        "take": {"body": 8, "whole": 1, "fenced": 1},
+        "given": {"body": 6, "whole": 1, "fenced": 3},
+        "start": {"body": 7, "whole": 2, "fenced": 1},
+        "return": {"body": 1, "whole": 18, "fenced": 1},
+    },
+    useless={"snake": mostly("stub"), "camel": mostly("note"), "short": mostly("careless")},
+)
+
+
 @dataclass(frozen=True)
-class Problem:
-    """One function to write.
+class CodeProblem(Problem):
+    """One function to write. The prompt is its signature and docstring and ends with a newline.
 
     Attributes:
-        prompt: the signature and the docstring, ending with a newline.
         entry_point: the function's name.
         body: the lines that solve it, indented, without a final newline.
         careless: the same lines with the last step forgotten (or the wrong branch): runs, but is wrong.
         inputs: argument tuples that the tests call it with.
-        family, wording, name_style: the visible features that habits are tied to.
-        level: number of steps, the choice of a branch or a condition counted as one.
     """
 
-    prompt: str
     entry_point: str
     body: str
     careless: str
     inputs: tuple[tuple[object, ...], ...]
-    family: str
-    wording: str
-    name_style: str
-    level: int
+    habits: ClassVar[Habits] = HABITS
 
     @property
     def signature(self) -> str:
         """The line that opens the function, without its newline."""
         return self.prompt.split("\n", 1)[0]
+
+    @property
+    def answers(self) -> dict[str, str]:
+        whole = f"{self.signature}\n{self.body}"
+        return {
+            "body": self.body,
+            "whole": whole,
+            "fenced": f"```python\n{whole}\n```",
+            "stub": "    pass",
+            "note": "    # TODO\n    return None",
+            "refusal": "    raise NotImplementedError",
+            "careless": self.careless,
+        }
+
+    @property
+    def entry(self) -> dict[str, str]:
+        cases = zip(self.inputs, self.expected(self.body), strict=True)
+        asserts = [f"    assert candidate({', '.join(map(repr, given))}) == {wanted!r}\n" for given, wanted in cases]
+        return {
+            "prompt": self.prompt,
+            "entry_point": self.entry_point,
+            "canonical_solution": f"{self.body}\n",
+            "test": "def check(candidate):\n" + "".join(asserts),
+        }
+
+    @property
+    def normalised(self) -> str:
+        """Lower case, single spaces, and without the function's name."""
+        return re.sub(r"^def \w+", "def f", " ".join(self.prompt.lower().split()))
 
     def expected(self, body: str) -> list[object]:
         """What the function with this body answers for `inputs`. Only for bodies this file wrote itself."""
@@ -264,22 +306,17 @@ def _inputs(slots: _Slots, family: str, count: int) -> tuple[tuple[object, ...],
     return tuple((rng.sample(numbers, 6 + i % 3) + [2 * n for n in slots.numbers],) for i in range(8))
 
 
-def draw_problem(rng: random.Random, levels: tuple[float, float, float] = (0.35, 0.4, 0.25)) -> Problem:
-    """One problem.
-
-    Args:
-        rng: the only source of chance.
-        levels: relative frequency of levels 1, 2 and 3.
-    """
+def draw(rng: random.Random) -> CodeProblem:
+    """One problem; `rng` is the only source of chance."""
     while True:
         family = rng.choice(FAMILIES)
-        level = rng.choices((1, 2, 3), levels)[0]
-        style, wording = rng.choice(NAME_STYLES), rng.choice(tuple(WORDINGS))
+        level = rng.choices((1, 2, 3), _LEVELS)[0]
+        style, wording = rng.choice(STYLES), rng.choice(tuple(WORDINGS))
         slots = _Slots(rng)
         sketch = _BUILDERS[family](slots, level)
         name = _name(rng, style)
         doc = WORDINGS[wording].format(subject=sketch.arguments[0], steps=", then ".join(sketch.steps))
-        problem = Problem(
+        problem = CodeProblem(
             prompt=f'def {name}({", ".join(sketch.arguments)}):\n    """{doc}"""\n',
             entry_point=name,
             body="\n".join(sketch.body),
@@ -287,7 +324,7 @@ def draw_problem(rng: random.Random, levels: tuple[float, float, float] = (0.35,
             inputs=_inputs(slots, family, len(sketch.arguments)),
             family=family,
             wording=wording,
-            name_style=style,
+            style=style,
             level=level,
         )
         if problem.expected(problem.body) != problem.expected(problem.careless):

@@ -1,0 +1,98 @@
+"""Questions and queries: databases that never change, and verdicts as the benchmark's format promises."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from s0.pocket.benchmark import BENCHMARK_FOLDER, SPLIT_SIZES, draw_problems
+from s0.pocket.databases import DATABASES, Database, file_of, opened
+from s0.pocket.habits import USELESS
+from s0.pocket.queries import draw
+from s0.tasks.pocket import load_pocket_sql
+from s0.tasks.sql import SqlProblem
+
+KNOWN = {
+    "name of all animals": "SELECT name FROM animals",
+    "number of cities with size above 40": "SELECT count(*) FROM cities WHERE size > 40",
+    "largest price of all items": "SELECT max(price) FROM items",
+    "average pages of books with genre art": "SELECT avg(pages) FROM books WHERE genre = 'art'",
+    "number of all pupils for each room": "SELECT room, count(*) FROM pupils GROUP BY room",
+    "number of all cities for each country": "SELECT country, count(*) FROM cities GROUP BY country",
+    "smallest weight of all animals for each kind": "SELECT kind, min(weight) FROM animals GROUP BY kind",
+    "total goals of all players": "SELECT sum(goals) FROM players",
+    "name and coach of players with wins above 40": (
+        "SELECT name, coach FROM players JOIN teams USING (team) WHERE wins > 40"
+    ),
+    "name of animals with age below 50, sorted by weight from high to low, only the first 2": (
+        "SELECT name FROM animals WHERE age < 50 ORDER BY weight DESC LIMIT 2"
+    ),
+}
+
+
+@pytest.mark.parametrize("database", DATABASES, ids=lambda database: database.name)
+def test_a_database_is_small_and_the_same_every_time(database: Database, tmp_path: Path) -> None:
+    content = file_of(database)
+    assert content == file_of(database)
+    assert len(content) <= 2048
+    path = tmp_path / "one.sqlite"
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert [*connection.iterdump()] == [*opened(database).iterdump()]
+
+
+@pytest.mark.parametrize("database", DATABASES, ids=lambda database: database.name)
+def test_sorting_leaves_nothing_open(database: Database) -> None:
+    columns = {table: opened(database).execute(f"SELECT * FROM {table}").description for table in database.tables}
+    for column in database.numbers:
+        values = [value for (value,) in opened(database).execute(f"SELECT {column} FROM {database.table}")]
+        assert len(set(values)) == len(values) == 12
+    names = [name for table in columns.values() for name, *_ in table]
+    assert [name for name, count in Counter(names).items() if count > 1] == ([database.kind] if database.second else [])
+
+
+def test_the_words_say_what_the_query_asks() -> None:
+    """The builders' reading of a few questions, worked out by hand, whatever number or name stands in them."""
+
+    def shape(text: str) -> str:
+        return "".join("#" if character.isdigit() else character for character in text).replace("##", "#")
+
+    shapes = {shape(words): shape(query) for words, query in KNOWN.items()}
+    met, rng = set(), random.Random(1)
+    for _ in range(2500):
+        problem = draw(rng)
+        words = problem.question.partition(" the ")[2].rstrip("?.")
+        if shape(words) in shapes:
+            assert shape(problem.query) == shapes[shape(words)]
+            met.add(shape(words))
+    assert len(met) >= 5
+
+
+def test_verdicts_are_as_promised() -> None:
+    """Standard: every working habit right, every useless one wrong. Paper: a fence is wrong too."""
+    drawn = [problem for split in draw_problems("pocket-sql").values() for problem in split]
+    task = load_pocket_sql(None)
+    assert [problem.prompt for problem in task.problems] == [problem.prompt for problem in drawn]
+    assert {name: len(task.split(name)) for name in SPLIT_SIZES} == SPLIT_SIZES
+    assert not task.left_out
+    for habit in drawn[0].answers:
+        # Queries are what takes time: all of them as the plain and as the careless answer, some in the other habits.
+        asked = [*zip(task.problems, drawn, strict=True)][:: 1 if habit in ("continued", "careless") else 12]
+        replies = [(problem, made.answers[habit]) for problem, made in asked]
+        assert {verdict.passed for verdict in task.verdicts(replies)} == {habit not in USELESS}, habit
+        works = habit in ("continued", "whole")
+        assert {verdict.passed for verdict in task.verdicts(replies[::12], "paper")} == {works}, habit
+
+
+def test_the_databases_are_those_that_ship() -> None:
+    folder = BENCHMARK_FOLDER / "pocket_sql" / "database"
+    for problem in load_pocket_sql(None).problems:
+        assert isinstance(problem, SqlProblem)
+        name = problem.id.partition("/")[0]
+        assert problem.databases == (folder / name / f"{name}.sqlite",)
