@@ -86,6 +86,9 @@ def collect(
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="train or select; never final.")] = "train",
     samples: Annotated[int, typer.Option("--samples", min=1, help="At most this many per problem.")] = 16,
+    keep: Annotated[
+        str, typer.Option("--keep", help="Of those that pass: first (no more are drawn then), shortest, or all.")
+    ] = "first",
     temperature: Annotated[float, typer.Option("--temperature", min=0.01)] = 0.7,
     top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0)] = 0.95,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
@@ -94,14 +97,21 @@ def collect(
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
-    """Sample solutions from a model, run them in the sandbox, keep one passing solution per problem.
+    """Sample solutions from a model, run them in the sandbox, keep what passes.
 
-    Interrupted, it goes on where it stopped when called again with the same options.
+    Every sample with its verdict stays in a .samples.jsonl beside --out. Interrupted or killed, the same command goes
+    on where it stopped; with more --samples or another --keep it draws only what is missing.
     """
     from s0_cli import work
 
     settings = dict(
-        samples=samples, temperature=temperature, top_p=top_p, seed=seed, chat=chat, max_new_tokens=max_new_tokens
+        samples=samples,
+        keep=keep,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        chat=chat,
+        max_new_tokens=max_new_tokens,
     )
     _print(work.collect(model, task, data, split, out, settings, unsafe_no_sandbox), as_json)
 
@@ -215,13 +225,19 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="Write the record to this .json file and a report.html to a folder of that name."),
     ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Also sample this many answers to each problem, for pass@k.")
+    ] = 0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="Of --samples.")] = 0.7,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0, help="Of --samples.")] = 0.95,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of --samples.")] = 0,
     chat: Chat = False,
     max_new_tokens: NewTokens = None,
     allow_other_base: OtherBase = False,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
-    """Answer problems greedily and judge the answers by both scorings.
+    """Answer problems greedily, and by sampling where asked, and judge the answers by both scorings.
 
     With --state the untouched and the tuned model answer the same problems and are compared pair by pair. --out also
     writes a report to look at: rates with intervals, what flipped, where the numbers come from.
@@ -234,12 +250,14 @@ def evaluate(
             raise typer.BadParameter("expected one, got none", param_hint=name)
     from s0_cli import work
 
+    sampling = dict(n=samples, temperature=temperature, top_p=top_p, seed=seed) if samples else None
     _print(
         work.evaluate(
-            model, task, state or [], data, split, out, chat, max_new_tokens, allow_other_base, unsafe_no_sandbox
+            model, task, state or [], data, split, out, chat, max_new_tokens, sampling, allow_other_base,
+            unsafe_no_sandbox,
         ),
         as_json,
-    )
+    )  # fmt: skip
 
 
 def _tasks() -> dict[str, Any]:

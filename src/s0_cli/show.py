@@ -37,6 +37,10 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     _CONSOLE.print(table)
     if record["comparisons"]:
         _CONSOLE.print(_differences(record["comparisons"]))
+    if record["sampled"]:
+        _CONSOLE.print(_sampled(record["sampled"]))
+        if record["sampled"]["comparisons"]:
+            _CONSOLE.print(_sampled_differences(record["sampled"]))
     for scoring, note in record["task"]["scorings"].items():
         _CONSOLE.print(f"  {scoring}: {note}", style="dim")
     _CONSOLE.print(_formats(variants))
@@ -85,8 +89,46 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _difference(compared: Mapping[str, Any]) -> list[str]:
-    points = f"{100 * compared['difference']:+.1f} [{100 * compared['low']:+.1f}, {100 * compared['high']:+.1f}]"
-    return [points, f"{compared['p_holm']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
+    return [_points(compared), f"{compared['p_holm']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
+
+
+def _sampled(sampled: Mapping[str, Any]) -> Table:
+    table = Table(
+        title=f"pass@k in %, {sampled['n']} samples a problem, temperature {sampled['temperature']:g}, "
+        f"top_p {sampled['top_p']:g}",
+        caption="unbiased; [ , ] 95% over problems, Wilson at the effective number of problems",
+        box=SIMPLE,
+    )
+    table.add_column("")
+    table.add_column("k", justify="right")
+    for scoring in _SCORINGS:
+        table.add_column(scoring, justify="right")
+    for name, values in sampled["final"].items():
+        for i, k in enumerate(values["pass_at_k"][_SCORINGS[0]]):
+            rates = (_rate(values["pass_at_k"][scoring][k]) for scoring in _SCORINGS)
+            table.add_row("" if i else name, k, *rates)
+    return table
+
+
+def _sampled_differences(sampled: Mapping[str, Any]) -> Table:
+    table = Table(
+        title="differences in pass@k in points, problem by problem",
+        caption="[ , ] 95%; p: paired t-test over problems, Holm-adjusted",
+        box=SIMPLE,
+    )
+    for name in ("", "k", "scoring", "difference", "p"):
+        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
+    for one in sampled["comparisons"]:
+        pair = f"{one['second']} - {one['first']}"
+        for scoring in _SCORINGS:
+            for k, compared in one[scoring].items():
+                table.add_row(pair, k, scoring, _points(compared), f"{compared['p_holm']:.1g}")
+                pair = ""
+    return table
+
+
+def _points(compared: Mapping[str, float]) -> str:
+    return f"{100 * compared['difference']:+.1f} [{100 * compared['low']:+.1f}, {100 * compared['high']:+.1f}]"
 
 
 def _formats(variants: Mapping[str, Any]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,16 @@ from typing import Any
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notices about missing CUDA kernels help nobody here
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 from transformers.utils.logging import disable_progress_bar
 
 from s0 import S0Config, S0Trainer, load_model
@@ -20,6 +29,7 @@ from s0.bench import (
     CollectSettings,
     DemoSettings,
     Questions,
+    Samples,
     answer,
     evaluation_record,
     run_demo,
@@ -28,12 +38,13 @@ from s0.bench import (
     write_record,
 )
 from s0.bench import collect as run_collect
+from s0.bench.collect import samples_file
+from s0.bench.variants import Advance
 from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, SandboxError, StateMismatchError
 from s0.examples import examples_sha256, read_examples
-from s0.study import write_report
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
@@ -41,19 +52,26 @@ from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 
 
+class _HowItGoes(MofNCompleteColumn):
+    """Items done of all, or what the stage has to say instead."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"]) if task.fields["note"] else super().render(task)
+
+
 @contextmanager
-def stage(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def stage(name: str, total: int | None) -> Iterator[Advance]:
     """A progress bar on stderr."""
     columns = (
         TextColumn("{task.description:<15}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=12),  # leaves room for a note in 80 columns
+        _HowItGoes(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.update(task, advance=count)
+        task = progress.add_task(name, total=total, note="")
+        yield lambda count, note="": progress.update(task, advance=count, note=note)
         progress.update(task, total=total or 1, completed=total or 1)
 
 
@@ -73,6 +91,8 @@ def sandbox(unsafe: bool) -> Sandbox:
 
 def demo(model: str, task: str, data: Path | None, out: Path | None, seed: int, unsafe: bool) -> dict[str, Any]:
     """`s0 demo`."""
+    from s0.study import write_report  # brings matplotlib, which only a report needs
+
     out = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
     with sandbox(unsafe) as cells:
@@ -87,24 +107,17 @@ def collect(
     problems = load_task(task, data)
     chosen = CollectSettings(**settings)
     loaded, tokenizer = load_model(model)
-    rounds = -(-chosen.samples // chosen.per_round)
-    with sandbox(unsafe) as cells, stage("collect", rounds) as advance:
-        examples = run_collect(
-            loaded,
-            tokenizer,
-            problems,
-            problems.split(split),
-            out,
-            chosen,
-            sandbox=cells,
-            on_round=lambda done, rounds, solved: advance(1),
-        )
+    asked = problems.split(split)
+    with sandbox(unsafe) as cells, stage("collect", chosen.samples * len(asked)) as advance:
+        examples = run_collect(loaded, tokenizer, problems, asked, out, chosen, sandbox=cells, on_done=advance)
     return {
         "kind": "collect",
         "examples": len(examples),
-        "problems": len(problems.split(split)),
+        "solved": len({example.provenance["problem"] for example in examples}),
+        "problems": len(asked),
         "sha256": examples_sha256(examples),
         "out": str(out),
+        "samples": str(samples_file(out)),
     }
 
 
@@ -193,12 +206,14 @@ def evaluate(
     out: Path | None,
     chat: bool,
     max_new_tokens: int | None,
+    sampling: dict[str, Any] | None,
     allow_other_base: bool,
     unsafe: bool,
 ) -> dict[str, Any]:
     """`s0 eval`."""
     problems = load_task(task, data)
-    questions = Questions(problems, problems.split(split), chat, max_new_tokens)
+    samples = Samples(**sampling) if sampling else None
+    questions = Questions(problems, problems.split(split), chat, max_new_tokens, samples)
     names = _names(states)
     loaded, tokenizer = load_model(model)
     base = {"name": model, "fingerprint": fingerprint(loaded)}
@@ -214,6 +229,8 @@ def evaluate(
     record = evaluation_record("eval", base, questions, outcomes)
     report = None
     if out is not None:
+        from s0.study import write_report  # brings matplotlib, which only a report needs
+
         write_record(out, record)
         report = str(write_report(record, out.with_suffix("")))
     return {**record, "out": None if out is None else str(out), "report": report}

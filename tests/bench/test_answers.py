@@ -7,6 +7,7 @@ import pytest
 
 from s0 import load_model, tasks
 from s0.bench import CollectSettings, collect, evaluate, summary, wrong_content
+from s0.decode import Completion, Event
 from s0.examples import Example
 
 
@@ -24,15 +25,28 @@ def test_answers_are_evaluated_and_collected(task, tmp_path, monkeypatch):
     assert all(one.format in task.scorer.formats and {*one.passed} == {*tasks.SCORINGS} for one in answers)
     assert list(summary(answers)["formats"])[-2:] == ["unparsable", "empty"]
     job = sys.modules["s0.bench.collect"]  # the package names the function, too
-    monkeypatch.setattr(job, "complete", lambda model, tokenizer, prompts, *_, **__: [Said()] * len(prompts))
-    found = collect(model, tokenizer, task, task.problems, tmp_path / "e.jsonl", CollectSettings(samples=1, chat=True))
+    monkeypatch.setattr(job, "Batcher", Saying)
+    settings = CollectSettings(samples=1, chat=True)
+    monkeypatch.setattr(job, "encode_prompt", lambda tokenizer, prompt: (1,))
+    found = collect(model, tokenizer, task, task.problems, tmp_path / "e.jsonl", settings)
     assert [example.provenance["problem"] for example in found] == ["2"]
     assert found[0].prompt == task.prompt(task.problems[2], chat=True)
 
 
-class Said:
-    text = "2 and 1 are 3. The answer is 3."
-    truncated = False
+class Saying:
+    """A batcher that answers everything at once, in the same words."""
+
+    def __init__(self, *_):
+        self.unfinished = 0
+
+    def submit(self, request):
+        self.unfinished += 1
+        return self.unfinished
+
+    def step(self):
+        asked, self.unfinished = self.unfinished, 0
+        said = Completion("2 and 1 are 3. The answer is 3.", 9, False)
+        return [Event(number + 1, 0, "", said) for number in range(asked)]
 
 
 def test_wrong_content_is_the_answer_to_another_problem(task):

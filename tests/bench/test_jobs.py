@@ -2,8 +2,13 @@
 
 import importlib
 import json
+import random
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,15 +20,20 @@ from s0.bench import (
     CollectSettings,
     DemoSettings,
     Questions,
+    Samples,
     Variant,
+    answer,
     collect,
     evaluate,
+    evaluation_record,
     run_demo,
     run_variant,
+    sampled_summary,
     scale_by_pass_rate,
     shown_before,
     wrong_content,
 )
+from s0.bench.collect import samples_file
 from s0.bench.variants import silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
@@ -60,32 +70,142 @@ def test_collected_examples_pass_their_problems(pocket, sandbox, task, tmp_path)
     assert len(by_id) >= len(examples) == len({one.provenance["problem"] for one in examples}) >= 1
 
 
-def test_an_interrupted_collection_goes_on_and_ends_the_same(pocket, sandbox, task, tmp_path):
-    problems = task.split("train")
-    whole = collect(*pocket, task, problems, tmp_path / "whole.jsonl", SETTINGS, sandbox=sandbox)
+def rows_of(path):
+    """The samples of a collection, in the order in which they were judged."""
+    return [json.loads(line) for line in samples_file(path).read_text().splitlines()[1:]]
 
-    def interrupt(done, rounds, solved):
-        raise KeyboardInterrupt
 
-    out = tmp_path / "cut.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox, on_round=interrupt)
+def numbers(rows):
+    return [(row["problem"], row["sample"]) for row in rows]
+
+
+@pytest.mark.parametrize("keep", ["first", "shortest", "all"])
+def test_what_is_kept_is_what_the_samples_say(pocket, sandbox, task, tmp_path, keep):
+    problems, out, told = task.split("train"), tmp_path / "e.jsonl", []
+    settings = replace(SETTINGS, keep=keep)
+    examples = collect(*pocket, task, problems, out, settings, sandbox=sandbox, on_done=lambda *now: told.append(now))
+    rows = sorted(rows_of(out), key=lambda row: row["sample"])
+    assert sum(count for count, _ in told) == 4 * len(problems)
+    n_passed = sum(row["passed"] for row in rows)
+    assert f"{100 * n_passed / len(rows):.0f}% of {len(rows)} passed" in told[-1][1]
+    by_id = {problem.id: problem for problem in problems}
+    judged = [(by_id[row["problem"]], row["text"]) for row in rows if row["reason"] != "truncated"]
+    passed = iter(verdict.passed for verdict in task.verdicts(judged, sandbox=sandbox))
+    assert all(row["passed"] == (row["reason"] != "truncated" and next(passed)) for row in rows)
+    for problem in problems:
+        mine = [row for row in rows if row["problem"] == problem.id]
+        passing = [row for row in mine if row["passed"]]
+        early = [row for row in mine if row["sample"] < 2]
+        assert len(mine) == (2 if keep == "first" and any(row["passed"] for row in early) else 4)
+        wanted = {
+            "first": passing[:1],
+            "shortest": sorted(passing, key=lambda row: row["n_tokens"])[:1],
+            "all": list({row["text"]: row for row in reversed(passing)}.values())[::-1],
+        }[keep]
+        kept = [one for one in examples if one.provenance["problem"] == problem.id]
+        assert [(one.completion, one.provenance["sample"]) for one in kept] == [
+            (row["text"], row["sample"]) for row in wanted
+        ]
+
+
+def test_a_collection_killed_at_any_byte_ends_the_same_and_judges_nothing_twice(pocket, sandbox, task, tmp_path):
+    problems, whole = task.split("train")[:3], tmp_path / "whole.jsonl"
+    examples = collect(*pocket, task, problems, whole, SETTINGS, sandbox=sandbox)
+    written = samples_file(whole).read_bytes()
+    header = written.index(b"\n") + 1
+    rng, out = random.Random(0), tmp_path / "cut.jsonl"
+    for cut in [header, len(written), *(rng.randrange(header, len(written)) for _ in range(6))]:
+        samples_file(out).write_bytes(written[:cut])
+        before = written[header:cut].count(b"\n")
+        assert collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox) == examples
+        rows = rows_of(out)
+        assert rows[:before] == rows_of(whole)[:before]
+        assert sorted(numbers(rows)) == sorted(numbers(rows_of(whole)))
+        out.unlink()
+        samples_file(out).unlink()
+
+
+def test_a_killed_process_leaves_every_verdict_it_told_of(tmp_path):
+    rows, out = write_rows(tmp_path / "rows.jsonl", train=40), tmp_path / "e.jsonl"
+    asked = ["collect", "--model", "pocket:gdn", "--task", "pocket-code", "--data", rows, "--samples", 4]
+    asked = [sys.executable, "-m", "s0_cli", *map(str, asked), "--keep", "all", "--out", str(out)]
+    process = subprocess.Popen(asked, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not samples_file(out).exists() or len(rows_of(out)) < 10):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
     assert not out.exists()
-    seen = []
-    resumed = collect(
-        *pocket, task, problems, out, SETTINGS, sandbox=sandbox, on_round=lambda done, *_: seen.append(done)
-    )
-    assert seen == [2]
-    assert resumed == whole
-    assert not (tmp_path / "cut.jsonl.rounds").exists()
+    first = rows_of(out)
+    subprocess.run(asked, check=True, stderr=subprocess.DEVNULL)
+    found = rows_of(out)
+    assert 10 <= len(first) < len(found) == 160 and found[: len(first)] == first
+    assert len(set(numbers(found))) == 160 and len(read_examples(out)) >= 1
 
 
-def test_rounds_of_other_settings_are_not_taken_over(pocket, sandbox, task, tmp_path):
-    problems, out = task.split("train"), tmp_path / "e.jsonl"
-    (tmp_path / "e.jsonl.rounds").write_text('{"other": "settings"}\n{"x": "y"}\n')
-    seen = []
-    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox, on_round=lambda done, *_: seen.append(done))
-    assert seen == [1, 2]
+def test_ctrl_c_keeps_the_verdicts_that_are_being_found(pocket, sandbox, task, tmp_path, monkeypatch):
+    calls, judge = [], task.verdicts
+
+    def interrupt(count, note):
+        if calls:
+            raise KeyboardInterrupt
+
+    def verdicts(replies, **rest):
+        calls.append(len(replies))
+        return judge(replies, **rest)
+
+    watched = Watched(task, verdicts)
+    with pytest.raises(KeyboardInterrupt):
+        collect(
+            *pocket, watched, task.split("train"), tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox, on_done=interrupt
+        )
+    assert len([row for row in rows_of(tmp_path / "e.jsonl") if row["reason"] != "truncated"]) == sum(calls) > 0
+
+
+class Watched:
+    def __init__(self, task, verdicts):
+        self.task, self.verdicts = task, verdicts
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+
+def test_more_samples_or_another_choice_draw_only_what_is_missing(pocket, sandbox, task, tmp_path):
+    problems, out, fresh = task.split("train"), tmp_path / "e.jsonl", tmp_path / "fresh.jsonl"
+    collect(*pocket, task, problems, out, replace(SETTINGS, samples=2), sandbox=sandbox)
+    before, more = rows_of(out), replace(SETTINGS, keep="all", samples=5)
+    told = []
+    examples = collect(*pocket, task, problems, out, more, sandbox=sandbox, on_done=lambda n, _: told.append(n))
+    assert told[0] == len(before) and sum(told) == 5 * len(problems)
+    assert rows_of(out)[: len(before)] == before and len(set(numbers(rows_of(out)))) == 5 * len(problems)
+    assert examples == collect(*pocket, task, problems, fresh, more, sandbox=sandbox)
+
+
+def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
+    problems, out = task.split("train")[:1], tmp_path / "e.jsonl"
+    out.write_text("mine")
+    with pytest.raises(ConfigError, match="holds others"):
+        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    assert out.read_text() == "mine" and not samples_file(out).exists()
+    out.unlink()
+    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    before = samples_file(out).read_text()
+    for other, says in (({"seed": 1}, "got other seed;"), ({"temperature": 0.8, "chat": True}, "temperature, chat")):
+        with pytest.raises(ConfigError, match=says):
+            collect(*pocket, task, problems, out, replace(SETTINGS, **other), sandbox=sandbox)
+    assert samples_file(out).read_text() == before
+    samples_file(out).write_text(before.replace('"sample": 0', '"sampel": 0'))
+    with pytest.raises(DatasetError, match="line 2 of"):
+        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    samples_file(out).write_text("hello\n")
+    with pytest.raises(ConfigError, match="got other task"):
+        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    assert samples_file(out).read_text() == "hello\n"
+
+
+@pytest.mark.parametrize("wrong", [{"keep": "best"}, {"samples": 0}, {"per_round": 0}, {"temperature": 0.0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        CollectSettings(**wrong)
 
 
 def test_nothing_is_collected_from_final_problems(pocket, task, tmp_path):
@@ -102,6 +222,43 @@ def test_answers_hold_both_verdicts_of_the_same_completion(pocket, sandbox, task
         assert [one.passed[scoring] for one in answers] == [verdict.passed for verdict in verdicts]
 
 
+def test_sampled_answers_have_both_verdicts_and_unbiased_rates(pocket, sandbox, task):
+    problems, drawn = task.split("final"), Samples(4, temperature=1.0)
+    answers = evaluate(*pocket, task, problems, samples=drawn, sandbox=sandbox)
+    assert [(one.problem, one.sample) for one in answers] == [(p.id, i) for p in problems for i in range(4)]
+    alone = evaluate(*pocket, task, problems[1:2], samples=drawn, sandbox=sandbox)
+    assert alone == answers[4:8]  # whatever else is asked
+    assert answers != evaluate(*pocket, task, problems, samples=replace(drawn, seed=1), sandbox=sandbox)
+    told = sampled_summary(answers, drawn)
+    for scoring in ("standard", "paper"):
+        replies = [(problems[i // 4], one.completion) for i, one in enumerate(answers)]
+        passed = [verdict.passed for verdict in task.verdicts(replies, scoring, sandbox=sandbox)]
+        assert [one.passed[scoring] for one in answers] == passed
+        counts = [sum(passed[i : i + 4]) for i in range(0, 16, 4)]
+        found = told["pass_at_k"][scoring]
+        assert list(found) == ["1", "2", "4"]
+        assert found["1"]["value"] == pytest.approx(sum(passed) / 16)
+        assert found["4"]["value"] == pytest.approx(sum(count > 0 for count in counts) / 4)
+        subsets = [any(passed[4 * p + i] for i in pair) for p in range(4) for pair in combinations(range(4), 2)]
+        assert found["2"]["value"] == pytest.approx(sum(subsets) / len(subsets))
+
+
+def test_sampled_variants_are_compared_problem_by_problem(pocket, sandbox, task):
+    model, tokenizer = pocket
+    questions = Questions(task, task.split("final"), samples=Samples(2, temperature=1.0))
+    outcomes = {
+        "base": answer("base", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
+        "again": answer("again", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
+    }
+    record = evaluation_record("eval", {"name": "m", "fingerprint": "f"}, questions, outcomes)
+    sampled = record["sampled"]
+    assert sampled["answers"]["base"] == sampled["answers"]["again"] and len(sampled["answers"]["base"]) == 8
+    (pair,) = sampled["comparisons"]
+    assert (pair["first"], pair["second"]) == ("base", "again")
+    assert {k: one["difference"] for k, one in pair["standard"].items()} == {"1": 0, "2": 0}
+    assert json.loads(json.dumps(record))["sampled"]["n"] == 2
+
+
 @pytest.fixture(scope="module")
 def demo(sandbox, tmp_path_factory):
     stages, folder = [], tmp_path_factory.mktemp("demo")
@@ -109,7 +266,7 @@ def demo(sandbox, tmp_path_factory):
     @contextmanager
     def stage(name, total):
         stages.append(name)
-        yield lambda count: None
+        yield lambda count, note="": None
 
     data = write_rows(folder / "rows.jsonl", train=6, select=4, final=4)
     settings = DemoSettings(data=str(data), samples=4)

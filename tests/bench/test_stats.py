@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval, welch
+from s0.bench.stats import compare, holm, mean_pass_at_k, paired_t, pass_at_k, rate, t_interval, welch
 from s0.errors import ConfigError
 
 VERDICTS = st.lists(st.booleans(), min_size=1, max_size=60)
@@ -167,6 +167,33 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_pass(n, data):
     assert pass_at_k(n, correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
 
 
+@pytest.mark.parametrize("shape", [(0.5, 0.5), (2.0, 5.0), (0.1, 2.0)])
+@pytest.mark.parametrize("k", [1, 4])
+def test_pass_at_k_covers_the_truth_as_often_as_it_says(shape, k):
+    """Problems of every difficulty, drawn anew each time: the interval is for the next problems, not for these."""
+    rng = np.random.default_rng(0)
+    n, problems, trials = 8, 60, 600
+    easy = rng.beta(*shape, size=200_000)
+    truth = float(np.mean(1 - (1 - easy) ** k))
+    hits = 0
+    for _ in range(trials):
+        correct = rng.binomial(n, rng.choice(easy, problems))
+        mean, low, high = mean_pass_at_k(n, [int(count) for count in correct], k)
+        assert 0 <= low <= mean <= high <= 1
+        hits += low <= truth <= high
+    assert 0.92 <= hits / trials <= 0.99
+
+
+def test_pass_at_k_is_never_a_point():
+    assert mean_pass_at_k(4, [0] * 30, 4)[:2] == (0, 0) and 0.1 < mean_pass_at_k(4, [0] * 30, 4)[2] < 0.13
+    mean, low, high = mean_pass_at_k(4, [4] * 30, 1)
+    assert mean == high == 1 and 0.87 < low < 0.9
+    everywhere_half = mean_pass_at_k(4, [2] * 30, 1)  # no spread: as many verdicts as samples
+    assert everywhere_half[1:] == pytest.approx((rate([True, False] * 60).low, rate([True, False] * 60).high))
+    single = mean_pass_at_k(1, [1, 0, 1], 1)  # one sample each: the plain rate, but for the spread's n - 1
+    assert single[1:] == pytest.approx((rate([True, False, True]).low, rate([True, False, True]).high))
+
+
 def test_t_interval_over_seeds():
     mean, low, high = t_interval([0.1, 0.2, 0.3])
     assert mean == pytest.approx(0.2)
@@ -183,6 +210,8 @@ def test_t_interval_over_seeds():
         lambda: pass_at_k(4, 5, 1),
         lambda: pass_at_k(4, 1, 5),
         lambda: t_interval([0.1]),
+        lambda: mean_pass_at_k(4, [], 1),
+        lambda: mean_pass_at_k(4, [5], 1),
         lambda: holm([0.1, 1.1]),
         lambda: holm([math.nan]),
         lambda: welch([0.1], [0.1, 0.2]),

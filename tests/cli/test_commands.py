@@ -57,6 +57,12 @@ def test_help_names_every_command_without_loading_torch():
         assert command in done.stdout
 
 
+def test_commands_without_a_report_load_no_plotting():
+    code = "import sys, s0_cli.work; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
 def test_eval_lists_every_task_without_loading_torch():
     code = (
         "import sys, s0_cli.app; sys.argv = ['s0', 'eval', '--list', '--json']; s0_cli.app.app(standalone_mode=False)"
@@ -123,6 +129,36 @@ def test_single_commands_lead_from_a_data_file_to_a_comparison(steps):
         "base": "base", "state": "s0", "lora": "lora",
     }  # fmt: skip
     assert json.loads((folder / "record.json").read_text())["answers"] == evaluated["answers"]
+
+
+@pytest.mark.parametrize("task", ["pocket-code", "pocket-math", "pocket-sql"])
+def test_eval_prints_both_scorings_and_pass_at_k_of_every_pocket_task(task, tmp_path):
+    asked = ("eval", "--model", "pocket:gdn", "--task", task, "--split", "select", "--samples", 2)
+    done = s0(*asked, "--out", tmp_path / "record.json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert len(record["answers"]["base"]) == 96 and len(record["sampled"]["answers"]["base"]) == 192
+    for scoring in ("standard", "paper"):
+        rates = [record["final"]["base"]["pass_at_1"][scoring]]
+        rates += [record["sampled"]["final"]["base"]["pass_at_k"][scoring][k] for k in ("1", "2")]
+        for rate in rates:
+            shown = f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+            assert shown in done.stderr
+    for word in ("standard", "paper", "unparsable", "empty", "truncated"):
+        assert word in done.stderr
+    again = result(*asked, "--seed", 1)
+    assert again["answers"] == record["answers"] and again["sampled"]["answers"] != record["sampled"]["answers"]
+
+
+def test_collect_keeps_more_without_drawing_again(steps):
+    folder, collected, *_ = steps
+    data = ("--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl")
+    before = (folder / "e.samples.jsonl").read_text()
+    kept = result("collect", *data, "--out", folder / "e.jsonl", "--samples", 4, "--keep", "all")
+    assert kept["solved"] >= collected["solved"] and kept["examples"] >= kept["solved"]
+    assert (folder / "e.samples.jsonl").read_text().startswith(before)
+    other = s0("collect", *data, "--out", folder / "e.jsonl", "--seed", 1)
+    assert other.returncode == 2 and "seed" in other.stderr and "--out" in other.stderr
 
 
 def test_eval_writes_a_report_beside_its_record(steps):
@@ -260,6 +296,9 @@ def test_human_output_goes_to_stderr(steps):
         (["eval", "--model", "pocket:gdn", "--task", "nothing"], 2, "humaneval"),
         (["eval", "--model", "pocket:gdn", "--task", "humaneval", "--data", "absent.jsonl"], 1, "absent.jsonl"),
         (["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--split", "all"], 2, "final"),
+        (["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--samples", "-1"], 2, "--samples"),
+        (["collect", "--model", "pocket:gdn", "--task", "pocket-code", "--out", "x", "--keep", "best"], 2, "shortest"),
+        (["collect", "--model", "pocket:gdn", "--task", "pocket-code", "--out", "x", "--split", "final"], 1, "final"),
         (["export", "absent", "--out", "x"], 1, "absent"),
         (["generate", ""], 2, "prompt"),
     ],

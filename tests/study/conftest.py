@@ -8,7 +8,7 @@ import pytest
 
 from s0.study import write_report
 from s0.study.plots import Plot, draw
-from tests.study.records import demo_record, hostile_record
+from tests.study.records import demo_record, hostile_record, sampled_record
 
 
 class Page(HTMLParser):
@@ -52,6 +52,11 @@ def written(record: dict[str, Any], folder: Path) -> Page:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return written(demo_record(), tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return written(sampled_record(), tmp_path_factory.mktemp("sampled"))
 
 
 @pytest.fixture(scope="session")

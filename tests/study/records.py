@@ -8,7 +8,10 @@ import random
 from importlib.resources import files
 from typing import Any
 
+from s0.bench.evaluate import Answer, Samples
+from s0.bench.record import sampled_part
 from s0.bench.stats import compare, holm, rate
+from s0.bench.variants import Outcome
 
 FORMATS = ("body", "body_unindented", "function", "fenced", "unparsable", "empty")
 BREAKERS = "</style><script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7 * 7 }} {% raw %}"
@@ -71,6 +74,22 @@ def demo_record(n: int = 240, seed: int = 0) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def sampled_record(n: int = 40, samples: int = 8) -> dict[str, Any]:
+    """`demo_record` with samples drawn from every variant."""
+    record, rng, drawn = demo_record(n), random.Random(1), Samples(samples)
+    answers = {
+        name: [
+            Answer(**{**one, "sample": i, "passed": {"standard": (good := rng.random() < skill), "paper": not good}})
+            for one in given
+            for skill in [rng.random()]
+            for i in range(samples)
+        ]
+        for name, given in record["answers"].items()
+    }
+    outcomes = {name: Outcome({}, (), sampled=given) for name, given in answers.items()}
+    return {**record, "sampled": sampled_part(drawn, outcomes)}
+
+
 def training(rng: random.Random, steps: int, first: float, last: float, select: bool = False) -> dict[str, Any]:
     losses = [last + (first - last) * math.exp(-4 * i / steps) + 0.01 * rng.random() for i in range(steps)]
     series: dict[str, Any] = {"losses": losses, "norms": [0.02 * i for i in range(1, steps + 1)]}
@@ -92,6 +111,7 @@ def answer(row: dict[str, Any], rng: random.Random, ability: float, form: str) -
     why = rng.choice(["check failed: AssertionError", "raised TypeError: unsupported operand", "timed out after 3.0 s"])
     return {
         "problem": row["task_id"],
+        "sample": None,
         "completion": text,
         "n_tokens": len(text) // 3,
         "truncated": not solved and rng.random() < 0.05,
@@ -141,6 +161,7 @@ def evaluated(
         "variants": variants,
         "final": {name: _summary(given) for name, given in answers.items()},
         "comparisons": compared,
+        "sampled": None,
         "problems": prompts,
         "answers": answers,
         **rest,
@@ -163,7 +184,7 @@ def verdicts(**passed: tuple[list[bool], list[bool]]) -> dict[str, Any]:
     answers = {
         name: [
             {
-                "problem": f"p{i}", "completion": f"    return {i}\n", "n_tokens": 5,
+                "problem": f"p{i}", "sample": None, "completion": f"    return {i}\n", "n_tokens": 5,
                 "truncated": False, "format": "body",
                 "passed": {"standard": standard, "paper": paper},
                 "reason": {"standard": "passed" if standard else "failed", "paper": "passed" if paper else "failed"},

@@ -13,7 +13,7 @@ def window(tmp_path_factory):
         yield opened
 
 
-@pytest.mark.parametrize("name", ["demo", "hostile"])
+@pytest.mark.parametrize("name", ["demo", "sampled", "hostile"])
 def test_it_fits_a_phone_loads_nothing_and_says_nothing(name, window, request):
     page = request.getfixturevalue(name)
     window.media()

@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 
 from s0.study.plots import DARK, LIGHT, draw
-from tests.study.records import demo_record, hostile_record, verdicts
+from tests.study.records import demo_record, hostile_record, sampled_record, verdicts
 
 YES, NO = [True] * 5, [False] * 5
 
@@ -26,6 +26,11 @@ def test_every_plot_is_a_small_png_and_two_drawings(plots):
 def test_only_what_the_record_holds_is_drawn():
     assert list(draw(verdicts(base=(YES, NO)))) == ["passrates"]
     assert list(draw(verdicts(base=(YES, NO), s0=(NO, NO)))) == ["passrates", "differences"]
+    record = sampled_record()
+    drawn = draw(record)
+    assert list(drawn) == ["passrates", "differences", "sampled", "scale", "loss", "norms"]
+    last = record["sampled"]["final"]["lora"]["pass_at_k"]["standard"]["8"]["value"]
+    assert f"lora: pass@1 51.2%, pass@8 {100 * last:.1f}%" in drawn["sampled"].alt
 
 
 def test_the_words_of_a_plot_have_its_figures(plots):

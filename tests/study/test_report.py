@@ -9,9 +9,9 @@ import pytest
 from s0.errors import DatasetError
 from s0.study import write_report
 from s0.study.report import FLIPS_SHOWN
-from s0.study.wording import visible
+from s0.study.wording import percent, points, visible
 from tests.study.conftest import written
-from tests.study.records import BREAKERS, MATHS, UNSEEN, hostile_record, verdicts
+from tests.study.records import BREAKERS, MATHS, UNSEEN, hostile_record, sampled_record, verdicts
 from tests.study.test_plots import contrast
 
 YES, NO = [True] * 40, [False] * 40
@@ -24,7 +24,7 @@ def told(tmp_path):
     return lambda record: written(record, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["demo", "hostile"])
+@pytest.mark.parametrize("name", ["demo", "sampled", "hostile"])
 def test_nothing_is_loaded_and_nothing_runs(name, request):
     page = request.getfixturevalue(name)
     assert page.having("meta")[1] == {"http-equiv": "Content-Security-Policy", "content": POLICY}
@@ -68,6 +68,19 @@ def test_sections_stand_in_order_and_headings_skip_no_level(demo):
     assert links == [f"#{section}" for section in sections]
     levels = [int(tag[1]) for tag, _ in demo.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_samples_have_a_section_with_every_k_and_both_scorings(sampled):
+    record = sampled_record()["sampled"]
+    assert "sampled" in [attributes["id"] for attributes in sampled.having("section")]
+    for values in record["final"].values():
+        for scoring in ("standard", "paper"):
+            for found in values["pass_at_k"][scoring].values():
+                interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+                assert percent(found["value"]) in sampled.text and interval in sampled.text
+    for one in record["comparisons"]:
+        assert points(one["standard"]["8"]["difference"]) in sampled.text
+    assert "from 8 samples of each problem at temperature 0.7, top_p 0.95, seed 0" in sampled.text
 
 
 def test_the_page_can_be_read_without_seeing_it(demo):

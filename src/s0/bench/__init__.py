@@ -3,7 +3,7 @@
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
 from s0.bench.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
-from s0.bench.evaluate import Answer, evaluate, summary
+from s0.bench.evaluate import Answer, Samples, evaluate, sampled_summary, summary
 from s0.bench.record import comparisons, environment, evaluation_record, write_record
 from s0.bench.scale import scale_by_pass_rate
 from s0.bench.stats import Comparison, Rate, compare, holm, paired_t, pass_at_k, rate, t_interval, welch
@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "Questions",
     "Rate",
+    "Samples",
     "Variant",
     "answer",
     "collect",
@@ -33,6 +34,7 @@ __all__ = [
     "rate",
     "run_demo",
     "run_variant",
+    "sampled_summary",
     "scale_by_pass_rate",
     "shown_before",
     "summary",

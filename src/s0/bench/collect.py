@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.core.fingerprint import fingerprint
-from s0.decode import Sampling, complete
-from s0.errors import DatasetError
+from s0.decode import Batcher, Completion, Sampling
+from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, write_examples
 from s0.files import write_text
+from s0.models import encode_prompt
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
+
+KEEP = ("first", "shortest", "all")
+_JUDGED_AT_ONCE = 32  # completions: enough to keep the judge's processes busy
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,10 @@ class CollectSettings:
 
     Attributes:
         temperature, top_p: of the sampling.
-        samples: at most this many per problem; a problem is left as soon as one passes.
-        per_round: samples per problem between two looks at the verdicts.
+        samples: at most this many per problem.
+        keep: of a problem's samples that pass: "first", and the problem is left as soon as one does; "shortest", in
+            tokens; or "all" that differ.
+        per_round: samples per problem between two looks at the verdicts; with "first".
         seed: of the sampling.
         chat: ask through the chat template.
         max_new_tokens: None for the task's own limit.
@@ -36,10 +44,38 @@ class CollectSettings:
     temperature: float = 0.7
     top_p: float = 0.95
     samples: int = 16
+    keep: str = "first"
     per_round: int = 4
     seed: int = 0
     chat: bool = False
     max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEEP or self.samples < 1 or self.per_round < 1:
+            raise ConfigError(f"expected keep to be one of {KEEP}, samples and per_round >= 1, got {self}")
+        if not self.temperature > 0:
+            raise ConfigError(f"expected a temperature above 0, got {self.temperature}: samples would all be the same")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion of a problem and what became of it.
+
+    Attributes:
+        problem: its id.
+        sample: its number among the problem's samples, from 0.
+        text: the completion.
+        n_tokens: its length, the end token included.
+        passed: the standard scoring's verdict; never for a completion without an end, whose end could not be learned.
+        reason: why.
+    """
+
+    problem: str
+    sample: int
+    text: str
+    n_tokens: int
+    passed: bool
+    reason: str
 
 
 def collect(
@@ -51,25 +87,31 @@ def collect(
     settings: CollectSettings,
     *,
     sandbox: Sandbox | None = None,
-    on_round: Callable[[int, int, int], None] = lambda done, rounds, solved: None,
+    on_done: Callable[[int, str], None] = lambda count, note: None,
 ) -> list[Example]:
-    """Collect one verified example for every problem the model solves, and write them to `out` (JSONL).
+    """Collect verified examples of the problems the model solves, and write them to `out` (JSONL).
 
-    Interrupted, it leaves finished rounds in `out` + ".rounds" and goes on from there when called again with the same
-    model, problems and settings.
+    Every sample with its verdict, failures too, goes to a file beside `out` as soon as it is judged. Killed at any
+    point, a collection goes on from there; so does one that asks for more samples, or keeps others of them. What a
+    sample says depends on its seed, problem and number alone, so the end is the same.
 
     Args:
         model: sampled as it is now: switch states off to sample from the untouched model.
         tokenizer: the model's.
         task: judges by its standard scoring.
         problems: to sample for; not those of the final split.
-        out: the file to write.
+        out: the file to write; its samples go to `samples_file(out)`.
         settings: how to sample.
         sandbox: None for the strongest of this machine.
-        on_round: told (rounds done, rounds in all, problems solved).
+        on_done: told how many of the `len(problems) * settings.samples` samples have just been judged or have become
+            needless, and how it goes in a few words.
+
+    Returns:
+        the examples, by problem in the order given, then by sample.
 
     Raises:
-        DatasetError: no problems, final problems among them, or nothing passed.
+        DatasetError: no problems, final problems among them, nothing passed, or a damaged file of samples.
+        ConfigError: `out` or the samples beside it come from something else.
         SandboxError: there is no verdict to be had on this machine.
     """
     if not problems or any(problem.split == "final" for problem in problems):
@@ -77,80 +119,211 @@ def collect(
             "expected problems of the train or select split, got "
             + ("some of the final split, on which nothing may be learned" if problems else "none")
         )
+    asking = {key: value for key, value in asdict(settings).items() if key not in ("samples", "keep", "per_round")}
     origin = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
-    origin |= {"base": fingerprint(model), **asdict(settings)}
-    journal = _Journal(Path(f"{out}.rounds"), {**origin, "problems": [problem.id for problem in problems]})
-    rounds = -(-settings.samples // settings.per_round)
-    solved = {problem: found for done in journal.rounds for problem, found in done.items()}
-    for number in range(len(journal.rounds), rounds):
-        left = [problem for problem in problems if problem.id not in solved]
-        samples = min(settings.per_round, settings.samples - number * settings.per_round)
-        found = _sample_round(model, tokenizer, task, left, samples, number, settings, sandbox) if left else {}
-        journal.add(found)
-        solved |= found
-        on_round(number + 1, rounds, len(solved))
-    if not solved:
-        raise DatasetError(
-            f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
-            "try more samples, a chat prompt (--chat), or a stronger model"
+    origin |= {"base": fingerprint(model), **asking}
+    path = samples_file(out)
+    if Path(out).exists() and not path.exists():
+        raise ConfigError(
+            f"expected a new file for the examples, got {out}, which holds others; choose another name or remove it"
         )
+    journal = _Journal(path, origin)
+    progress = _Progress(len(problems), settings, on_done)
+    progress.tell({problem.id: journal.samples[problem.id] for problem in problems})
+    _draw(model, tokenizer, task, problems, settings, sandbox, journal, progress)
     examples = [
-        Example(task.prompt(problem, settings.chat), completion, {**origin, "problem": problem.id})
+        Example(
+            task.prompt(problem, settings.chat),
+            one.text,
+            {**origin, "samples": settings.samples, "keep": settings.keep, "problem": problem.id, "sample": one.sample},
+        )
         for problem in problems
-        if (completion := solved.get(problem.id)) is not None
+        for one in _kept(journal.samples[problem.id], settings)
     ]
+    if not examples:
+        raise DatasetError(
+            f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did (see "
+            f"{path}); try more samples, a chat prompt (--chat), or a stronger model"
+        )
     write_examples(out, examples)
-    journal.path.unlink()
     return examples
 
 
-def _sample_round(
+def samples_file(out: str | Path) -> Path:
+    """Where a collection into `out` keeps its samples: x.samples.jsonl for x.jsonl."""
+    return Path(out).with_suffix(".samples.jsonl")
+
+
+def _draw(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     problems: Sequence[Problem],
-    samples: int,
-    number: int,
     settings: CollectSettings,
     sandbox: Sandbox | None,
-) -> dict[str, str]:
-    """{problem id: its first passing completion of this round}."""
+    journal: _Journal,
+    progress: _Progress,
+) -> None:
+    """Draw and judge what is missing in the journal. Verdicts are found while a model on a GPU goes on writing."""
     sampling = Sampling(
         max_new_tokens=settings.max_new_tokens or task.max_new_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,
         stop=() if settings.chat else tuple(task.stop),
     )
-    asked = [problem for problem in problems for _ in range(samples)]
-    prompts = [task.prompt(problem, settings.chat) for problem in asked]
-    # Seeds of different rounds must differ, and a resumed run must repeat them.
-    written = complete(model, tokenizer, prompts, sampling, seed=settings.seed * 1_000_003 + number)
-    # A completion without an end is no example: the end token is learned too.
-    replies = [(problem, one.text) for problem, one in zip(asked, written, strict=True) if not one.truncated]
-    found: dict[str, str] = {}
-    for (problem, text), verdict in zip(replies, task.verdicts(replies, sandbox=sandbox), strict=True):
-        if verdict.passed and problem.id not in found:
-            found[problem.id] = text
-    return found
+    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    asked: dict[int, tuple[Problem, int]] = {}  # by the batcher's number
+    written: list[tuple[Problem, int, Completion]] = []  # not yet with the judge
+    unjudged: defaultdict[str, int] = defaultdict(int)  # samples that are asked for, by problem
+
+    def ask(problem: Problem) -> None:
+        tokens = tuple(encode_prompt(tokenizer, task.prompt(problem, settings.chat)))
+        for number in _missing(journal.samples[problem.id], settings):
+            request = sampling.request(tokens, seed=f"{settings.seed} {problem.id} {number}")
+            asked[batcher.submit(request)] = problem, number
+            unjudged[problem.id] += 1
+
+    def take(found: list[tuple[Problem, Sample]]) -> None:
+        journal.add([sample for _, sample in found])
+        progress.tell({problem.id: journal.samples[problem.id] for problem, _ in found})
+        for problem, _ in found:
+            unjudged[problem.id] -= 1
+            if not unjudged[problem.id]:
+                ask(problem)
+
+    for problem in problems:
+        ask(problem)
+    # A model that computes on the processor's cores is slowed down by verdicts beside it more than they take.
+    shares_cores = next(model.parameters()).device.type == "cpu"
+    judging: Future[list[tuple[Problem, Sample]]] | None = None
+    with ThreadPoolExecutor(1) as judge:
+        try:
+            while batcher.unfinished or written or judging:
+                for event in batcher.step():
+                    if event.completion is not None:
+                        written.append((*asked.pop(event.request), event.completion))
+                if not judging and (len(written) >= _JUDGED_AT_ONCE or (written and not batcher.unfinished)):
+                    judging, written = judge.submit(_judged, task, written, sandbox), []
+                if judging and (shares_cores or not batcher.unfinished):
+                    wait([judging])
+                if judging and judging.done():
+                    found, judging = judging.result(), None
+                    take(found)
+        except KeyboardInterrupt:
+            if judging:
+                journal.add([sample for _, sample in judging.result()])
+            raise
+
+
+def _judged(
+    task: Task, written: Sequence[tuple[Problem, int, Completion]], sandbox: Sandbox | None
+) -> list[tuple[Problem, Sample]]:
+    whole = [(problem, one.text) for problem, _, one in written if not one.truncated]
+    verdicts = iter(task.verdicts(whole, sandbox=sandbox)) if whole else iter(())
+    judged = []
+    for problem, number, one in written:
+        passed, reason = False, "truncated"
+        if not one.truncated:
+            verdict = next(verdicts)
+            passed, reason = verdict.passed, verdict.reason
+        judged.append((problem, Sample(problem.id, number, one.text, one.n_tokens, passed, reason)))
+    return judged
+
+
+def _rounds(settings: CollectSettings) -> list[range]:
+    """The numbers of a problem's samples, in groups that are asked for together."""
+    size = settings.per_round if settings.keep == "first" else settings.samples
+    return [range(start, min(start + size, settings.samples)) for start in range(0, settings.samples, size)]
+
+
+def _missing(done: Mapping[int, Sample], settings: CollectSettings) -> list[int]:
+    """The samples to ask for now: those that are not done of the first round that is not."""
+    for numbers in _rounds(settings):
+        if missing := [number for number in numbers if number not in done]:
+            return missing
+        if settings.keep == "first" and any(done[number].passed for number in numbers):
+            break
+    return []
+
+
+def _kept(done: Mapping[int, Sample], settings: CollectSettings) -> list[Sample]:
+    passing = [done[number] for number in range(settings.samples) if number in done and done[number].passed]
+    if settings.keep == "all":
+        return list({one.text: one for one in reversed(passing)}.values())[::-1]
+    key = (lambda one: one.n_tokens) if settings.keep == "shortest" else (lambda one: one.sample)
+    return [min(passing, key=key)] if passing else []
+
+
+class _Progress:
+    """Tells how many samples are settled, and how it goes."""
+
+    def __init__(self, n_problems: int, settings: CollectSettings, on_done: Callable[[int, str], None]) -> None:
+        self.n_problems, self.settings, self.on_done = n_problems, settings, on_done
+        self.each: dict[str, tuple[int, int, int, int]] = {}  # by problem: settled, drawn, passed; 1 if solved
+        self.totals = (0, 0, 0, 0)
+
+    def tell(self, samples: Mapping[str, Mapping[int, Sample]]) -> None:
+        """Take in the samples of problems that have new ones."""
+        before, most = self.totals[0], self.settings.samples
+        for problem, done in samples.items():
+            drawn = [one for one in done.values() if one.sample < most]
+            passed = sum(one.passed for one in drawn)
+            settled = len(drawn) if _missing(done, self.settings) else most
+            new, old = (settled, len(drawn), passed, int(passed > 0)), self.each.get(problem, (0, 0, 0, 0))
+            self.totals = tuple(total + b - a for total, a, b in zip(self.totals, old, new, strict=True))  # type: ignore[assignment]
+            self.each[problem] = new
+        settled, n_drawn, n_passed, solved = self.totals
+        share = f"{100 * n_passed / n_drawn:.0f}" if n_drawn else "-"
+        note = f"{solved} of {self.n_problems} solved, {share}% of {n_drawn} passed"
+        self.on_done(settled - before, note)
 
 
 class _Journal:
-    """The finished rounds of one collection: a header line that says which, then a line per round."""
+    """The samples drawn so far, one JSON object per line behind a line that says what they were drawn from.
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    Attributes:
+        samples: by problem and number.
+    """
+
+    def __init__(self, path: Path, origin: Mapping[str, Any]) -> None:
         self.path = path
-        self.rounds: list[dict[str, str]] = []
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        if lines and lines[0] == json.dumps(header):
-            for line in lines[1:]:
-                try:
-                    self.rounds.append(json.loads(line))
-                except ValueError:
-                    break  # the last line was cut off when the run was
-        kept = [json.dumps(header), *(json.dumps(done) for done in self.rounds)]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        self.samples: defaultdict[str, dict[int, Sample]] = defaultdict(dict)
+        if not path.exists():
+            write_text(path, json.dumps(origin) + "\n")
+            return
+        first, *lines = path.read_text(encoding="utf-8").split("\n")
+        known = _object(first)
+        if known != origin:
+            other = [key for key in origin if known is None or known.get(key) != origin[key]]
+            raise ConfigError(
+                f"expected the samples in {path} to come from the same model, task and settings, got other "
+                f"{', '.join(other)}; choose another --out, or remove that file"
+            )
+        *whole, rest = lines or [""]  # a line without its end was being written when the run was killed
+        for number, line in enumerate(whole, start=2):
+            row = _object(line)
+            if row is None or set(row) != {field.name for field in fields(Sample)}:
+                raise DatasetError(
+                    f"expected a sample in line {number} of {path}, got {line[:60]!r}; remove the line, and the sample "
+                    "is drawn again"
+                )
+            self._keep(Sample(**row))
+        if rest:
+            write_text(path, "".join(f"{line}\n" for line in (first, *whole)))
 
-    def add(self, found: dict[str, str]) -> None:
-        self.rounds.append(found)
+    def add(self, samples: Sequence[Sample]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
+            file.writelines(json.dumps(asdict(one)) + "\n" for one in samples)
+        for one in samples:
+            self._keep(one)
+
+    def _keep(self, one: Sample) -> None:
+        self.samples[one.problem][one.sample] = one
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -23,16 +23,16 @@ from s0.train import LoraTuning, PrefixTuning, S0Config
 # Winners of the grid on the select split, benchmarks/results/grid; `python benchmarks/grid.py` makes it again.
 POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
     "pocket:gdn": {
-        "s0": Variant(S0Config(n_steps=20, lr=1e-3, alpha="auto")),
-        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
-    },
-    "pocket:mamba2": {
         "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
         "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
     },
+    "pocket:mamba2": {
+        "s0": Variant(S0Config(n_steps=20, lr=3e-2, alpha="auto")),
+        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+    },
     "pocket:transformer": {
         "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
-        "prefix": Variant(PrefixTuning(n_steps=50, lr=1e-2)),
+        "prefix": Variant(PrefixTuning(n_steps=50, lr=1e-3)),
     },
 }
 PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
@@ -100,11 +100,11 @@ def run_demo(
     for split, samples in (("train", settings.samples), ("select", settings.select_samples)):
         asking = CollectSettings(samples=samples, seed=settings.seed)
         started = time.perf_counter()
-        with stage(f"collect {split}", -(-asking.samples // asking.per_round)) as advance:
+        problems = task.split(split)
+        with stage(f"collect {split}", asking.samples * len(problems)) as advance:
             examples[split] = collect(
-                model, tokenizer, task, task.split(split), out / f"{split}.jsonl", asking,
-                sandbox=sandbox, on_round=lambda done, rounds, solved: advance(1),
-            )  # fmt: skip
+                model, tokenizer, task, problems, out / f"{split}.jsonl", asking, sandbox=sandbox, on_done=advance
+            )
         seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
     questions = Questions(task, task.split("final"))
     outcomes: dict[str, Outcome] = {

@@ -10,11 +10,37 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.bench.controls import shown_before
-from s0.bench.stats import rate
+from s0.bench.stats import mean_pass_at_k, rate
 from s0.decode import Sampling, complete
+from s0.errors import ConfigError
 from s0.examples import Example
 from s0.tasks import SCORINGS, Problem, Task
 from s0.tasks.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How to sample several answers to every problem.
+
+    Attributes:
+        n: of each problem.
+        temperature, top_p: of the sampling.
+        seed: an answer depends on it, its problem and its number alone.
+    """
+
+    n: int
+    temperature: float = 0.7
+    top_p: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or not self.temperature > 0:
+            raise ConfigError(f"expected at least one sample and a temperature above 0, got {self}")
+
+    @property
+    def ks(self) -> list[int]:
+        """The k for which pass@k is told: powers of two up to n, and n."""
+        return sorted({2**i for i in range(self.n.bit_length())} | {self.n})
 
 
 @dataclass(frozen=True)
@@ -23,6 +49,7 @@ class Answer:
 
     Attributes:
         problem: the problem's id.
+        sample: its number among several, from 0; None for a greedy one.
         completion: what the model wrote.
         n_tokens: its length.
         truncated: it hit the limit before an end.
@@ -32,6 +59,7 @@ class Answer:
     """
 
     problem: str
+    sample: int | None
     completion: str
     n_tokens: int
     truncated: bool
@@ -49,10 +77,11 @@ def evaluate(
     chat: bool = False,
     max_new_tokens: int | None = None,
     shots: Sequence[Example] = (),
+    samples: Samples | None = None,
     sandbox: Sandbox | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Answer]:
-    """Answer problems greedily with the model as it is now, and judge each answer by both scorings.
+    """Answer problems with the model as it is now, and judge each answer by both scorings.
 
     Args:
         model: with or without something tuned in it.
@@ -62,20 +91,38 @@ def evaluate(
         chat: ask through the chat template.
         max_new_tokens: None for the task's own limit.
         shots: solved examples to show in front of every problem.
+        samples: None for one greedy answer to every problem.
         sandbox: None for the strongest of this machine.
-        on_done: told the number of problems that were just answered.
+        on_done: told the number of answers that were just written.
+
+    Returns:
+        the answers, by problem in the order given, then by sample.
 
     Raises:
         SandboxError: there is no verdict to be had on this machine.
     """
-    sampling = Sampling(max_new_tokens or task.max_new_tokens, stop=() if chat else tuple(task.stop))
-    prompts = [shown_before(shots, task.prompt(problem, chat)) for problem in problems]
-    completions = complete(model, tokenizer, prompts, sampling, on_done=on_done)
-    replies = [(problem, completion.text) for problem, completion in zip(problems, completions, strict=True)]
+    sampling = Sampling(
+        max_new_tokens or task.max_new_tokens,
+        temperature=samples.temperature if samples else 0.0,
+        top_p=samples.top_p if samples else 1.0,
+        stop=() if chat else tuple(task.stop),
+    )
+    numbers: Sequence[int | None] = range(samples.n) if samples else [None]
+    asked = [(problem, number) for problem in problems for number in numbers]
+    completions = complete(
+        model,
+        tokenizer,
+        [shown_before(shots, task.prompt(problem, chat)) for problem, _ in asked],
+        sampling,
+        seeds=[f"{samples.seed} {problem.id} {number}" for problem, number in asked] if samples else None,
+        on_done=on_done,
+    )
+    replies = [(problem, completion.text) for (problem, _), completion in zip(asked, completions, strict=True)]
     verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
     return [
         Answer(
             problem=problem.id,
+            sample=number,
             completion=completion.text,
             n_tokens=completion.n_tokens,
             truncated=completion.truncated,
@@ -83,19 +130,43 @@ def evaluate(
             passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
             reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
         )
-        for i, (problem, completion) in enumerate(zip(problems, completions, strict=True))
+        for i, ((problem, number), completion) in enumerate(zip(asked, completions, strict=True))
     ]
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Pass rates under both scorings with 95% Wilson intervals, and the rates of formats and truncations.
+    """Greedy answers: pass rates under both scorings with 95% Wilson intervals, and how the answers look."""
+    return {
+        "pass_at_1": {scoring: asdict(rate([one.passed[scoring] for one in answers])) for scoring in SCORINGS},
+        **_looks(answers),
+    }
 
-    Of the formats those that occur; "unparsable" and "empty" always, last.
-    """
+
+def sampled_summary(answers: Sequence[Answer], samples: Samples) -> dict[str, Any]:
+    """Sampled answers: pass@k under both scorings with 95% intervals (`mean_pass_at_k`), and how the answers look."""
+    pass_at = {}
+    for scoring in SCORINGS:
+        correct = list(solved(answers, scoring).values())
+        told = {k: mean_pass_at_k(samples.n, correct, k) for k in samples.ks}
+        pass_at[scoring] = {
+            str(k): dict(zip(("value", "low", "high"), figures, strict=True)) for k, figures in told.items()
+        }
+    return {"pass_at_k": pass_at, "n": len(solved(answers, SCORINGS[0])), **_looks(answers)}
+
+
+def solved(answers: Sequence[Answer], scoring: str) -> dict[str, int]:
+    """How many answers to each problem passed."""
+    counts: dict[str, int] = {}
+    for one in answers:
+        counts[one.problem] = counts.get(one.problem, 0) + one.passed[scoring]
+    return counts
+
+
+def _looks(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The rates of formats and truncations. Of the formats those that occur; "unparsable" and "empty" always, last."""
     failures = ("unparsable", "empty")
     forms = [*sorted({one.format for one in answers} - {*failures}), *failures]
     return {
-        "pass_at_1": {scoring: asdict(rate([one.passed[scoring] for one in answers])) for scoring in SCORINGS},
         "truncated": sum(one.truncated for one in answers) / len(answers),
         "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in forms},
         "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from s0.bench.evaluate import Answer, summary
-from s0.bench.stats import compare, holm
+from s0.bench.evaluate import Answer, Samples, sampled_summary, solved, summary
+from s0.bench.stats import compare, holm, paired_t, pass_at_k
 from s0.bench.variants import Outcome, Questions
 from s0.files import write_text
 from s0.tasks import SCORINGS
@@ -46,6 +46,7 @@ def evaluation_record(
         outcomes: by variant, the untouched model first.
     """
     task = questions.task
+    answers = {name: outcome.answers for name, outcome in outcomes.items()}
     return {
         "kind": kind,
         "environment": environment(),
@@ -62,9 +63,23 @@ def evaluation_record(
         "seconds": {stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},
         "variants": {name: dict(outcome.facts) for name, outcome in outcomes.items()},
         "final": {name: summary(outcome.answers) for name, outcome in outcomes.items()},
-        "comparisons": comparisons({name: outcome.answers for name, outcome in outcomes.items()}),
+        "comparisons": comparisons(answers),
+        "sampled": sampled_part(questions.samples, outcomes),
         "problems": {problem.id: problem.prompt for problem in questions.problems},
-        "answers": {name: [asdict(one) for one in outcome.answers] for name, outcome in outcomes.items()},
+        "answers": {name: [asdict(one) for one in given] for name, given in answers.items()},
+    }
+
+
+def sampled_part(samples: Samples | None, outcomes: Mapping[str, Outcome]) -> dict[str, Any] | None:
+    """The record of the answers that were drawn: settings, summaries, comparisons, and every answer."""
+    if samples is None:
+        return None
+    answers = {name: outcome.sampled for name, outcome in outcomes.items()}
+    return {
+        **asdict(samples),
+        "final": {name: sampled_summary(given, samples) for name, given in answers.items()},
+        "comparisons": sampled_comparisons(answers, samples),
+        "answers": {name: [asdict(one) for one in given] for name, given in answers.items()},
     }
 
 
@@ -73,9 +88,7 @@ def comparisons(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]
 
     `p_holm` is McNemar's p adjusted for the number of comparisons under that scoring.
     """
-    first, *others = answers
-    pairs = [(first, other) for other in others] + [(others[0], other) for other in others[1:]]
-    compared: list[dict[str, Any]] = [{"first": one, "second": other} for one, other in pairs]
+    compared: list[dict[str, Any]] = [{"first": one, "second": other} for one, other in _pairs(answers)]
     for scoring in SCORINGS:
         for entry in compared:
             before, after = answers[entry["first"]], answers[entry["second"]]
@@ -86,6 +99,38 @@ def comparisons(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]
         for entry, p_value in zip(compared, adjusted, strict=True):
             entry[scoring]["p_holm"] = p_value
     return compared
+
+
+def sampled_comparisons(answers: Mapping[str, Sequence[Answer]], samples: Samples) -> list[dict[str, Any]]:
+    """The same pairs by pass@1 and pass@n of their samples: differences problem by problem with 95% t-intervals.
+
+    None on a single problem, where there is nothing to tell luck by.
+
+    `p_holm` is the paired t-test's p over problems, adjusted for the number of pairs under that scoring and k.
+    """
+    if len(solved(next(iter(answers.values())), SCORINGS[0])) < 2:
+        return []
+    compared: list[dict[str, Any]] = [{"first": one, "second": other} for one, other in _pairs(answers)]
+    for scoring in SCORINGS:
+        for entry in compared:
+            entry[scoring] = {}
+        for k in sorted({1, samples.n}):
+            results = []
+            for entry in compared:
+                before, after = (
+                    [pass_at_k(samples.n, count, k) for count in solved(answers[entry[side]], scoring).values()]
+                    for side in ("first", "second")
+                )
+                results.append(paired_t(before, after))
+            for entry, one, p_holm in zip(compared, results, holm([one.p_value for one in results]), strict=True):
+                told = {name: getattr(one, name) for name in ("difference", "low", "high", "p_value")}
+                entry[scoring][str(k)] = {**told, "p_holm": p_holm}
+    return compared
+
+
+def _pairs(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, str]]:
+    first, *others = answers
+    return [(first, other) for other in others] + [(others[0], other) for other in others[1:]]
 
 
 def write_record(path: str | Path, record: Mapping[str, Any]) -> None:

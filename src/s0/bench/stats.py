@@ -115,6 +115,30 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
+def mean_pass_at_k(n: int, correct: Sequence[int], k: int) -> tuple[float, float, float]:
+    """pass@k over problems with n samples each, `correct` of them right: mean, and its 95% interval for other problems.
+
+    Wilson's interval at the effective number of problems, as for surveys (Franco et al. 2019, Journal of Survey
+    Statistics and Methodology 7:334): as many as, had each been a single verdict, would leave the mean as uncertain as
+    the problems' estimates are seen to. At least their number and at most that of the samples. Unlike a resampled
+    interval it is never a point, also where no problem or every one is solved.
+
+    Raises:
+        ConfigError: no problems, or counts that cannot be.
+    """
+    if not correct:
+        raise ConfigError("expected at least one problem, got none")
+    estimates = [pass_at_k(n, count, k) for count in correct]
+    problems, mean = len(estimates), statistics.fmean(estimates)
+    spread = statistics.variance(estimates) if problems > 1 else 0.0
+    as_single = mean * (1 - mean)
+    effective = problems * as_single / spread if spread and as_single else problems if not as_single else math.inf
+    effective = min(max(effective, problems), problems * n)
+    centre = (mean + _Z**2 / (2 * effective)) / (1 + _Z**2 / effective)
+    reach = _Z * math.sqrt(as_single / effective + (_Z / (2 * effective)) ** 2) / (1 + _Z**2 / effective)
+    return mean, max(0.0, min(mean, centre - reach)), min(1.0, max(mean, centre + reach))  # rounding aside
+
+
 @dataclass(frozen=True)
 class MeanDifference:
     """Two sets of measurements, one per seed, compared by their means.

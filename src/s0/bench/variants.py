@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.bench.controls import wrong_content
-from s0.bench.evaluate import Answer, evaluate
+from s0.bench.evaluate import Answer, Samples, evaluate
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
@@ -23,14 +23,22 @@ from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trai
 
 Tuner = S0Trainer | BaselineTrainer
 _METHODS = {S0Config: "s0", LoraTuning: "lora", PrefixTuning: "prefix"}
-Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Told a stage's name and size, shows its progress: called with the number of items just finished."""
+
+
+class Advance(Protocol):
+    """Told the number of items just finished, and how it goes in a few words where there is something to say."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
+
+
+Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
+"""Told a stage's name and size, shows its progress."""
 
 
 @contextmanager
-def silent(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def silent(name: str, total: int | None) -> Iterator[Advance]:
     """A stage that shows nothing."""
-    yield lambda count: None
+    yield lambda count, note="": None
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,14 @@ class Questions:
         problems: every variant answers them.
         chat: ask through the chat template.
         max_new_tokens: None for the task's own limit.
+        samples: to be drawn beside the greedy answer; None for none.
     """
 
     task: Task
     problems: Sequence[Problem]
     chat: bool = False
     max_new_tokens: int | None = None
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,15 @@ class Outcome:
 
     Attributes:
         facts: method, settings, parameters, training and scale, as they stand in records.
-        answers: one per problem, in order.
+        answers: greedy, one per problem, in order.
         seconds: per stage.
+        sampled: the answers drawn, if any were, by problem.
     """
 
     facts: Mapping[str, Any]
     answers: Sequence[Answer]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    sampled: Sequence[Answer] = ()
 
 
 def run_variant(
@@ -147,7 +159,7 @@ def run_variant(
         tuner.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner)}
         outcome = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
-        return Outcome(outcome.facts, outcome.answers, {f"train {name}": seconds, **outcome.seconds})
+        return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:
         tuner.detach()
 
@@ -164,20 +176,28 @@ def answer(
     sandbox: Sandbox | None = None,
 ) -> Outcome:
     """The answers of the model as it is now, under a name."""
+    drawn = questions.samples
+    each = 1 + (drawn.n if drawn else 0)
     started = time.perf_counter()
-    with stage(f"evaluate {name}", len(questions.problems)) as advance:
-        answers = evaluate(
-            model,
-            tokenizer,
-            questions.task,
-            questions.problems,
-            chat=questions.chat,
-            max_new_tokens=questions.max_new_tokens,
-            shots=shots,
-            sandbox=sandbox,
-            on_done=advance,
-        )
-    return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)})
+    with stage(f"evaluate {name}", each * len(questions.problems)) as advance:
+
+        def ask(samples: Samples | None) -> list[Answer]:
+            return evaluate(
+                model,
+                tokenizer,
+                questions.task,
+                questions.problems,
+                chat=questions.chat,
+                max_new_tokens=questions.max_new_tokens,
+                shots=shots,
+                samples=samples,
+                sandbox=sandbox,
+                on_done=advance,
+            )
+
+        answers = ask(None)
+        sampled = ask(drawn) if drawn else []
+    return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)}, sampled)
 
 
 def tuned_facts(tuner: Tuner) -> dict[str, Any]:

@@ -261,6 +261,33 @@ def _differences(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "Differences in pass@1 with 95% intervals. " + "; ".join(told) + "."
 
 
+def _sampled(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
+    sampled = record["sampled"]
+    if not sampled:
+        return None
+    keys = [_key(ink, _name(name), **_look(ink, record, name)) for name in sampled["final"]]
+    figure, (axes,) = _panel(ink, "Solved by one of k samples", 1.75, 0.62, [keys])
+    told: list[str] = []
+    ks: list[int] = []
+    for index, (name, values) in enumerate(sampled["final"].items()):
+        found = {int(k): one for k, one in values["pass_at_k"]["standard"].items()}
+        ks, look = sorted(found), _look(ink, record, name)
+        beside = [k * 1.05 ** (index - (len(sampled["final"]) - 1) / 2) for k in ks]
+        heights = {key: [100 * float(found[k][key]) for k in ks] for key in ("value", "low", "high")}
+        axes.plot(beside, heights["value"], **look)
+        axes.vlines(beside, heights["low"], heights["high"], color=look["color"], linewidth=1)
+        first, last = found[ks[0]]["value"], found[ks[-1]]["value"]
+        told.append(f"{_name(name)}: pass@{ks[0]} {percent(first)}, pass@{ks[-1]} {percent(last)}")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(ks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.set_ylim(0, 104)
+    axes.set_xlabel("k; standard scoring, with 95% interval", color=ink.soft, loc="right")
+    axes.set_ylabel("passed, %", color=ink.soft)
+    return figure, "pass@k by k, standard scoring. " + "; ".join(told) + "."
+
+
 def _scale(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     held = {name: facts["scale"] for name, facts in record["variants"].items() if facts.get("scale", {}).get("curve")}
     if not held:
@@ -397,6 +424,7 @@ def _places(layers: Sequence[Mapping[str, Any]]) -> list[int] | None:
 _DRAWINGS: Mapping[str, Callable[[Mapping[str, Any], Ink], Drawing | None]] = {
     "passrates": _pass_rates,
     "differences": _differences,
+    "sampled": _sampled,
     "scale": _scale,
     "loss": _loss,
     "norms": _norms,

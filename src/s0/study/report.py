@@ -32,7 +32,7 @@ FLIPS_SHOWN = 40
 _LONGEST = 4000  # characters of a prompt, a completion or a setting
 _NAME = 100  # characters of what stands within a line: names, problems, reasons
 _TRUNCATED = 0.05  # a share of answers cut off that deserves a warning
-_TOLD_ELSEWHERE = {"final", "comparisons", "problems", "answers"}
+_TOLD_ELSEWHERE = {"final", "comparisons", "sampled", "problems", "answers"}
 _SERIES = {"losses", "norms", "select_losses", "curve", "layers"}
 
 
@@ -97,6 +97,7 @@ def _view(record: Mapping[str, Any]) -> dict[str, Any]:
         "cautions": list(_cautions(record)),
         "rates": [_rates(record, name) for name in record["final"]],
         "differences": [_difference(one) for one in record["comparisons"]],
+        "sampled": _sampled(record["sampled"]) if record["sampled"] else None,
         "scales": [_scale(name, facts["scale"]) for name, facts in variants if "scale" in facts],
         "training": [_training(name, facts["training"]) for name, facts in variants if facts.get("training")],
         "forms": _forms(record["final"]),
@@ -195,6 +196,49 @@ def _difference(compared: Mapping[str, Any]) -> dict[str, Any]:
         for scoring in ("standard", "paper")
     ]
     return {"first": compared["first"], "second": compared["second"], "rows": rows}
+
+
+def _sampled(sampled: Mapping[str, Any]) -> dict[str, Any]:
+    """pass@k: a row per variant and k, the differences, and how the samples were drawn."""
+
+    def cell(found: Mapping[str, float]) -> dict[str, str]:
+        return {"value": percent(found["value"]), "interval": f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"}
+
+    return {
+        "drawn": {key: number(sampled[key]) for key in ("n", "temperature", "top_p", "seed")},
+        "variants": [
+            {
+                "name": name,
+                "rows": [
+                    {"k": k, "standard": cell(one), "paper": cell(values["pass_at_k"]["paper"][k])}
+                    for k, one in values["pass_at_k"]["standard"].items()
+                ],
+                "truncated": percent(values["truncated"]),
+                "unparsable": percent(values["formats"]["unparsable"]),
+                "empty": percent(values["formats"]["empty"]),
+            }
+            for name, values in sampled["final"].items()
+        ],
+        "differences": [
+            {
+                "first": one["first"],
+                "second": one["second"],
+                "rows": [
+                    {
+                        "k": k,
+                        "scoring": scoring,
+                        "difference": points(found["difference"]),
+                        "interval": _interval(found),
+                        "p": p_words(found["p_value"]).removeprefix("= "),
+                        "p_holm": p_words(found["p_holm"]).removeprefix("= "),
+                    }
+                    for scoring in ("standard", "paper")
+                    for k, found in one[scoring].items()
+                ],
+            }
+            for one in sampled["comparisons"]
+        ],
+    }
 
 
 def _scale(name: str, scale: Mapping[str, Any]) -> dict[str, Any]:
