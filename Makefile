@@ -18,7 +18,7 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/pages.py --check
 
-# Rebuilds the pocket problems and retrains the three models: about 40 minutes on one core.
+# Rebuilds the pocket problems and retrains the three models: about an hour and a half on one core.
 pocket: .venv/runtime
 	$(BIN)/python -m s0.pocket.benchmark
 	$(BIN)/python -m s0.pocket.pretrain --model gdn --out src/s0/models/pocket_gdn
@@ -29,7 +29,7 @@ pocket: .venv/runtime
 grid: .venv/runtime
 	$(BIN)/python benchmarks/grid.py
 
-# The results page: every method on every pocket model, ten seeds, under two hours on two cores.
+# The results page: every method on every pocket model, ten seeds; about two and a half hours on two cores with the grid.
 study: grid
 	$(BIN)/python benchmarks/pocket_models.py
 	$(BIN)/python benchmarks/study.py
@@ -44,6 +44,7 @@ bench: .venv/runtime
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
 	$(BIN)/python benchmarks/candidates_speed.py --out benchmarks/results/candidates_speed.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
+	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json
 	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 60 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py
 

@@ -167,33 +167,106 @@ def contrasts() -> str:
     return "\n".join([*lines, "", "p: two-sided, Holm over the contrasts of a model."])
 
 
+MODELS = ("pocket:gdn", "pocket:mamba2", "pocket:transformer")
+
+
+def on_task(model: str, task: str) -> dict[str, Any]:
+    """The record of a pocket model on a pocket task."""
+    return record(f"pocket/{model.removeprefix('pocket:')}-{task}")
+
+
 def models() -> str:
-    """The pocket models, untouched and with the best of what S0 and LoRA make of them."""
+    """The pocket models on pocket-code, untouched and with the best of what S0 and LoRA make of them."""
     lines = [
         "| model | weights | greedy, standard | greedy, paper | sampled pass@1 | pass@16 | S0 | LoRA r24 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     runs = study_runs()
-    for model in ("pocket:gdn", "pocket:mamba2", "pocket:transformer"):
-        found = record(f"pocket/{model.removeprefix('pocket:')}")
-        greedy, sampled = found["greedy"]["pass_at_1"], found["sampled"]
+    for model in MODELS:
+        found = on_task(model, "pocket-code")
+        greedy, sampled = found["final"]["base"]["pass_at_1"], found["sampled"]["final"]["base"]["pass_at_k"]
         cells = [model, f"{found['weights']:,}"]
         cells += [f"{100 * greedy[scoring]['value']:.1f}" for scoring in ("standard", "paper")]
-        cells += [f"{100 * sampled[k]:.1f}" for k in ("pass_at_1", "pass_at_16")]
+        cells += [f"{100 * sampled['standard'][k]['value']:.1f}" for k in ("1", "16")]
         for variant in ("s0_auto", "lora_r24"):
             held = variant in runs[model][0]["variants"]
             cells.append(f"{statistics.mean(rates(runs[model], variant, 'standard')):.1f}" if held else "-")
         lines.append("| " + " | ".join(cells) + " |")
-    n, seeds = found["greedy"]["pass_at_1"]["standard"]["n"], len(runs["pocket:gdn"])
+    n, seeds = greedy["standard"]["n"], len(runs["pocket:gdn"])
     return "\n".join(
         [
             *lines,
             "",
-            f"pass@1 in % on the {n} final problems; sampled at temperature {sampled['temperature']:g}, "
-            f"{sampled['samples']} samples each, standard scoring;",
+            f"pass@1 in % on the {n} final problems; sampled at temperature {found['sampled']['temperature']:g}, "
+            f"{found['sampled']['n']} samples each, standard scoring;",
             f"S0 and LoRA: greedy, standard scoring, mean over {seeds} samplings of examples.",
         ]
     )
+
+
+def tasks() -> str:
+    """Collect, train, evaluate on every pocket task: one run each, both scorings, failures shown."""
+    lines = [
+        "| task | model | examples | standard | paper | sampled pass@1 | pass@16 | unparsable, empty, cut off |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for task in ("pocket-code", "pocket-math", "pocket-sql"):
+        for model in MODELS:
+            found = on_task(model, task)
+            names, sampled = list(found["final"]), found["sampled"]["final"]
+            cells = [task, model, str(found["examples"]["train"]["n"])]
+            for scoring in ("standard", "paper"):
+                told = [f"{100 * found['final'][name]['pass_at_1'][scoring]['value']:.1f}" for name in names]
+                gain = [interval(one[scoring]) for one in found["comparisons"]]
+                cells.append(" -> ".join(told) + "".join(f", {one}" for one in gain))
+            for k in ("1", "16"):
+                cells.append(
+                    " -> ".join(f"{100 * sampled[name]['pass_at_k']['standard'][k]['value']:.1f}" for name in names)
+                )
+            failures = [(found["final"][name]["formats"], found["final"][name]["truncated"]) for name in names]
+            cells.append(
+                " -> ".join(
+                    ", ".join(f"{100 * share:.1f}" for share in (forms["unparsable"], forms["empty"], cut))
+                    for forms, cut in failures
+                )
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    first = on_task("pocket:gdn", "pocket-code")
+    n = first["final"]["base"]["pass_at_1"]["standard"]["n"]
+    told = (
+        f"In %, on {n} final problems each, untouched -> with the tuned state; greedy, with the gain in points and its "
+        f"95% interval (Tango's, paired\nby problem), one run each; sampled: {first['sampled']['n']} samples, "
+        f"temperature {first['sampled']['temperature']:g}, standard scoring. Examples: of 96 train problems, up to 16 "
+        "samples each."
+    )
+    return "\n".join([*lines, "", told])
+
+
+def interval(compared: dict[str, float]) -> str:
+    """A difference in points with its interval."""
+    return shown((100 * compared["difference"], 100 * compared["low"], 100 * compared["high"]))
+
+
+def decoding() -> str:
+    """Tokens a second of the batcher beside the model's own generate."""
+    found = record("decode_speed")
+    lines = [
+        "| model | batcher | generate, padded batches | one by one | batcher : padded | batcher : one by one |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model, one in found["models"].items():
+        speed = one["tokens_per_cpu_second"]
+        cells = [model, *(f"{speed[way]:.0f}" for way in ("batcher", "padded", "one_by_one"))]
+        for other in ("padded", "one_by_one"):
+            ratio = one[f"batcher_to_{other}"]
+            cells.append(f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+        lines.append("| " + " | ".join(cells) + " |")
+    differing = sum(sum(one["differing"].values()) for one in found["models"].values())
+    told = (
+        f"Tokens a CPU second, one thread, {found['prompts']} prompts, {found['rows']} rows at a time, median of "
+        f"{found['repeats']}; completions that differ from one by one: {differing}."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def scales() -> str:
@@ -295,6 +368,8 @@ TABLES = {
     "scales": scales,
     "grid": grid,
     "models": models,
+    "tasks": tasks,
+    "decoding": decoding,
     "candidates": candidates,
     "sandbox": sandbox,
     "speed": speed,

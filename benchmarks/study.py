@@ -5,7 +5,7 @@
 One seed is one sampling of examples; every variant of a seed learns from the same ones and answers the same 240 final
 problems greedily. LoRA's initial weights and the wrong contents are drawn with that seed too. Settings are the winners
 of grid.py, chosen on the select split; "published" are the paper's. One file per model and seed; those that are there
-are not run again. Under two hours on two cores for ten seeds; `python benchmarks/pages.py` makes the tables.
+are not run again. Seven minutes a seed on two cores; `python benchmarks/pages.py` makes the tables.
 """
 
 from __future__ import annotations

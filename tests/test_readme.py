@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    *_, difference = capsys.readouterr().out.split("tensor(")
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "[True, True, False, False]"
+    *_, difference = printed.split("tensor(")
     assert float(re.match(r"[\d.]+", difference)[0]) > 0.1  # the tuned row differs from the base row
 
 
