@@ -28,7 +28,6 @@ from s0.bench import (
     Samples,
     Variant,
     collect,
-    environment,
     evaluation_record,
     run_variant,
 )
@@ -72,7 +71,6 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
     return {
         **record,
         "benchmark": "pocket_models",
-        "environment": environment(),
         "weights": model.num_parameters(),
         "examples": {
             split: {"n": len(found), "of": drawn[split], "sha256": examples_sha256(found)}

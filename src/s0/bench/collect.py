@@ -13,8 +13,9 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.bench.asking import sampling_for, seed_of
 from s0.core.fingerprint import fingerprint
-from s0.decode import Batcher, Completion, Sampling
+from s0.decode import Batcher, Completion
 from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, write_examples
 from s0.files import write_text
@@ -165,21 +166,18 @@ def _draw(
     progress: _Progress,
 ) -> None:
     """Draw and judge what is missing in the journal. Verdicts are found while a model on a GPU goes on writing."""
-    sampling = Sampling(
-        max_new_tokens=settings.max_new_tokens or task.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        stop=() if settings.chat else tuple(task.stop),
-    )
+    how = {"temperature": settings.temperature, "top_p": settings.top_p}
+    sampling = sampling_for(task, settings.chat, settings.max_new_tokens, **how)
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
     asked: dict[int, tuple[Problem, int]] = {}  # by the batcher's number
     written: list[tuple[Problem, int, Completion]] = []  # not yet with the judge
     unjudged: defaultdict[str, int] = defaultdict(int)  # samples that are asked for, by problem
 
     def ask(problem: Problem) -> None:
-        tokens = tuple(encode_prompt(tokenizer, task.prompt(problem, settings.chat)))
-        for number in _missing(journal.samples[problem.id], settings):
-            request = sampling.request(tokens, seed=f"{settings.seed} {problem.id} {number}")
+        numbers = _missing(journal.samples[problem.id], settings)
+        tokens = tuple(encode_prompt(tokenizer, task.prompt(problem, settings.chat))) if numbers else ()
+        for number in numbers:
+            request = sampling.request(tokens, seed=seed_of(settings.seed, problem, number))
             asked[batcher.submit(request)] = problem, number
             unjudged[problem.id] += 1
 

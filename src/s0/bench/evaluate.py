@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.bench.asking import sampling_for, seed_of
 from s0.bench.controls import shown_before
 from s0.bench.stats import mean_pass_at_k, rate
-from s0.decode import Sampling, complete
+from s0.decode import complete
 from s0.errors import ConfigError
 from s0.examples import Example
 from s0.tasks import SCORINGS, Problem, Task
@@ -101,12 +102,8 @@ def evaluate(
     Raises:
         SandboxError: there is no verdict to be had on this machine.
     """
-    sampling = Sampling(
-        max_new_tokens or task.max_new_tokens,
-        temperature=samples.temperature if samples else 0.0,
-        top_p=samples.top_p if samples else 1.0,
-        stop=() if chat else tuple(task.stop),
-    )
+    how = {"temperature": samples.temperature, "top_p": samples.top_p} if samples else {}
+    sampling = sampling_for(task, chat, max_new_tokens, **how)
     numbers: Sequence[int | None] = range(samples.n) if samples else [None]
     asked = [(problem, number) for problem in problems for number in numbers]
     completions = complete(
@@ -114,7 +111,7 @@ def evaluate(
         tokenizer,
         [shown_before(shots, task.prompt(problem, chat)) for problem, _ in asked],
         sampling,
-        seeds=[f"{samples.seed} {problem.id} {number}" for problem, number in asked] if samples else None,
+        seeds=[seed_of(samples.seed, problem, number) for problem, number in asked] if samples else None,
         on_done=on_done,
     )
     replies = [(problem, completion.text) for (problem, _), completion in zip(asked, completions, strict=True)]

@@ -112,16 +112,12 @@ def sampled_comparisons(answers: Mapping[str, Sequence[Answer]], samples: Sample
         return []
     compared: list[dict[str, Any]] = [{"first": one, "second": other} for one, other in _pairs(answers)]
     for scoring in SCORINGS:
+        correct = {name: list(solved(given, scoring).values()) for name, given in answers.items()}
         for entry in compared:
             entry[scoring] = {}
         for k in sorted({1, samples.n}):
-            results = []
-            for entry in compared:
-                before, after = (
-                    [pass_at_k(samples.n, count, k) for count in solved(answers[entry[side]], scoring).values()]
-                    for side in ("first", "second")
-                )
-                results.append(paired_t(before, after))
+            rates = {name: [pass_at_k(samples.n, count, k) for count in counts] for name, counts in correct.items()}
+            results = [paired_t(rates[entry["first"]], rates[entry["second"]]) for entry in compared]
             for entry, one, p_holm in zip(compared, results, holm([one.p_value for one in results]), strict=True):
                 told = {name: getattr(one, name) for name in ("difference", "low", "high", "p_value")}
                 entry[scoring][str(k)] = {**told, "p_holm": p_holm}

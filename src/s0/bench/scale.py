@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s0.decode import Sampling, complete
+from s0.bench.asking import sampling_for
+from s0.decode import complete
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import S0Trainer, ScaleChoice, choose_scale, scales_as_rows
@@ -37,7 +38,7 @@ def scale_by_pass_rate(
                 trainer.model,
                 trainer.tokenizer,
                 [problem.prompt for problem, _ in asked],
-                Sampling(task.max_new_tokens, stop=tuple(task.stop)),
+                sampling_for(task),
                 states=[name for _, name in asked],
                 on_done=on_done,
             )
