@@ -29,7 +29,7 @@ pocket: .venv/runtime
 grid: .venv/runtime
 	$(BIN)/python benchmarks/grid.py
 
-# The results page: every method on every pocket model, ten seeds; about two and a half hours on two cores with the grid.
+# The results page: every method on every pocket model, ten seeds; about two hours on two cores with the grid.
 study: grid
 	$(BIN)/python benchmarks/pocket_models.py
 	$(BIN)/python benchmarks/study.py
