@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 VOCAB = 64
 _COMMON: dict[str, Any] = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=1, eos_token_id=None)
@@ -171,6 +171,23 @@ TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
         dict(hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=4, head_dim=16, n_groups=2, expand=2)
         | dict(chunk_size=8),
     ),
+    "mamba": ("mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
+    "falcon_mamba": ("falcon_mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
+    "jamba": (
+        "jamba",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1)
+        | dict(mamba_d_state=8, attn_layer_period=3, attn_layer_offset=1, num_experts=2, num_experts_per_tok=1),
+    ),
+    "zamba": (
+        "zamba",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2)
+        | dict(n_mamba_heads=4, mamba_d_state=8, layers_block_type=2 * ["linear_attention", "hybrid"]),
+    ),
+    "minimax": (
+        "minimax",
+        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1)
+        | dict(num_local_experts=2, num_experts_per_tok=1, block_size=4, layer_types=_LAYERS),
+    ),
 }
 
 _GLM5 = {
@@ -187,8 +204,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         "llama",
         dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2),
     ),
-    "mamba": ("mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
-    "falcon_mamba": ("falcon_mamba", dict(hidden_size=32, num_hidden_layers=2, state_size=8, expand=2)),
     "zaya": (
         "zaya",
         dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
@@ -199,11 +214,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, lru_width=32)
         | dict(attention_window_size=32),
     ),
-    "minimax": (
-        "minimax",
-        dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
-        | dict(num_local_experts=2, num_experts_per_tok=1, block_size=4, layer_types=_LAYERS[:2]),
-    ),
     "lfm2": (
         "lfm2",
         dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
@@ -212,8 +222,26 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+_VISION = dict(
+    hidden_size=16,
+    intermediate_size=16,
+    depth=1,
+    num_heads=2,
+    patch_size=4,
+    spatial_merge_size=1,
+    temporal_patch_size=1,
+    out_hidden_size=32,
+    num_position_embeddings=16,
+)
+WITH_VISION = ["qwen3_5", "qwen3_5_moe", "qwen4_exp"]
+"""Families that also come as one model with a vision tower: `make("qwen3_5+vision")`. (glm5_next always does.)"""
+
+
 def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-    """A tiny model of family `name` in eval mode, the same for the same seed."""
+    """A tiny model of family `name` in eval mode, the same for the same seed.
+
+    `name` may end in "+vision" for the model with a vision tower around it, or in "+bare" for the one without a head.
+    """
     torch.manual_seed(seed)
     model = _build(name)
     generator = torch.Generator().manual_seed(seed + 1)
@@ -223,10 +251,11 @@ def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Mod
             # gates compute -5 sigmoid(rate * (x + dt_bias)), where these values keep 97%.
             if "A_log" in key:
                 weight.fill_(0.0 if name in _BOUNDED_GATES else -2.5)
-            elif "dt_bias" in key:
+            elif "dt_bias" in key or key.endswith(("dt_proj_bias", "dt_proj.bias")):
                 weight.fill_(-5.0 if name in _BOUNDED_GATES else -2.0)
             elif weight.ndim >= 2:
-                scale = 0.4 if "conv" in key else 0.6 / weight.shape[-1] ** 0.5
+                gain = 2.0 if "x_proj" in key else 0.6  # what Mamba-1 reads its state with is not normalised
+                scale = 0.4 if "conv" in key else gain / weight.shape[-1] ** 0.5
                 weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
     if dtype == torch.float64:  # the grouped expert kernels know no float64
         for module in model.modules():
@@ -250,5 +279,15 @@ def _build(name: str) -> nn.Module:
         return Glm5NextForConditionalGeneration(
             Glm5NextConfig(text_config=text, vision_config={**vision, "intermediate_size": 16}, **ids)
         )
+    name, _, form = name.partition("+")
     model_type, settings = {**TUNABLE, **REFUSED}[name]
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**_COMMON, **settings}))
+    settings = {**_COMMON, **settings}
+    if form == "vision":
+        special = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        ids = {token: VOCAB - 1 - i for i, token in enumerate(special)}
+        text = {**settings, "model_type": model_type}
+        return AutoModelForImageTextToText.from_config(
+            AutoConfig.for_model(name, text_config=text, vision_config=dict(_VISION), **ids)
+        )
+    loader = AutoModel if form == "bare" else AutoModelForCausalLM
+    return loader.from_config(AutoConfig.for_model(model_type, **settings))

@@ -12,9 +12,10 @@ if tuple(int(part) for part in _installed("transformers").split(".")[:2]) < (5, 
     )
 
 from s0 import errors
+from s0.core import rnn
 from s0.core.adapter import S0AdapterConfig
 from s0.examples import Example
 from s0.models import load_model
 from s0.train import S0Config, S0Trainer
 
-__all__ = ["Example", "S0AdapterConfig", "S0Config", "S0Trainer", "errors", "load_model"]
+__all__ = ["Example", "S0AdapterConfig", "S0Config", "S0Trainer", "errors", "load_model", "rnn"]

@@ -7,6 +7,7 @@ S0Error
 ├── DatasetError (ValueError)            an example, problem or data file that cannot be used; names the row
 ├── SandboxError (RuntimeError)          the sandbox itself broke; never "the answer was wrong"
 └── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
+    └── StandInError (AttributeError)    a mixer asked what stands in its cache's place for more than states
 
 Messages say what was expected, what was got, and what to do. Every class keeps its built-in parent, so
 `except ValueError` in existing code still works.
@@ -41,3 +42,10 @@ class SandboxError(S0Error, RuntimeError):
 
 class EngineError(S0Error, RuntimeError):
     """A kernel or serving engine behaves in a way this library cannot follow exactly."""
+
+
+class StandInError(EngineError, AttributeError):
+    """A mixer, or a hook on it, asked for something of a cache that what a tuned layer puts in its place has not.
+
+    Also an AttributeError, so that `hasattr` and `getattr` with a default get the answer they expect.
+    """

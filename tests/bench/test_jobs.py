@@ -326,7 +326,8 @@ def test_demo_variants_are_the_winners_of_the_recorded_grid(monkeypatch):
     grid = importlib.import_module("grid")
     for model, variants in POCKET_VARIANTS.items():
         for kind, variant in variants.items():
-            assert json.loads(json.dumps(asdict(variant.settings))) == grid.winner(model, kind)
+            recorded = type(variant.settings)(**grid.winner(model, kind))  # settings that are newer have their defaults
+            assert json.loads(json.dumps(asdict(variant.settings))) == json.loads(json.dumps(asdict(recorded)))
 
 
 # --- Controls ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import shutil
 import subprocess
@@ -14,16 +15,18 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from accelerate.hooks import ModelHook, add_hook_to_module
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
 from s0.core import store
 from s0.core.families import FAMILIES, find_mixers, kernel_globals, recurrence_of
 from s0.core.states import effective_state, state_layers
-from s0.errors import ConfigError, EngineError, S0Error, StateMismatchError, UnsupportedModelError
+from s0.errors import ConfigError, EngineError, S0Error, StandInError, StateMismatchError, UnsupportedModelError
 from tests import zoo
 from tests.core.helpers import (
+    assert_same,
     fill,
     forward,
     generate,
@@ -39,6 +42,7 @@ from tests.core.helpers import (
 
 FAMILY = "qwen3_5"
 KINDS = ["qwen3_5", "kimi_linear", "falcon_h1"]
+EVERY_KIND = [*KINDS, "jamba", "zamba", "minimax"]
 IDS = tokens(2, 7)
 
 
@@ -77,7 +81,7 @@ def with_states(states: list[Tensor], **settings: Any) -> PeftModel:
 # --- Adapters come, change and go ---
 
 
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family", EVERY_KIND)
 def test_only_the_states_are_trainable_and_they_are_float32(family: str) -> None:
     model = get_peft_model(zoo.make(family, torch.bfloat16), S0AdapterConfig())
     trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -85,6 +89,15 @@ def test_only_the_states_are_trainable_and_they_are_float32(family: str) -> None
         find_mixers(model)
     )
     assert all(weight.dtype == torch.float32 and not weight.any() for weight in trainable.values())
+
+
+def test_a_weight_of_the_base_whose_name_looks_alike_is_none_of_ours(tmp_path: Path) -> None:
+    base = zoo.make(FAMILY)
+    base.model.blocks0_x, base.model.s0_norm = nn.Linear(2, 2), nn.Linear(2, 2)
+    model = get_peft_model(base, S0AdapterConfig())
+    assert all(name.endswith("s0_state.default") for name, weight in model.named_parameters() if weight.requires_grad)
+    model.save_pretrained(tmp_path)
+    assert len(store.read(tmp_path).tensors) == 2
 
 
 def test_a_new_adapter_changes_nothing_before_it_is_trained(untouched: Tensor) -> None:
@@ -179,12 +192,18 @@ def test_deleting_the_last_adapter_gives_the_base_model(model: PeftModel, untouc
 
 def test_unload_gives_back_the_very_same_modules(untouched: Tensor) -> None:
     base = zoo.make(FAMILY)
+    base.gradient_checkpointing_enable()
     before = dict(base.named_modules())
+    checkpoints = [vars(module).get("_gradient_checkpointing_func") for module in base.modules()]
+    assert any(checkpoints)
     model = get_peft_model(base, S0AdapterConfig())
     fill(model)
+    with torch.no_grad():
+        model(input_ids=IDS, use_cache=False, adapter_names=["default", "__base__"])
     again = model.unload()
     assert again is base
     assert dict(again.named_modules()) == before
+    assert [vars(module).get("_gradient_checkpointing_func") for module in base.modules()] == checkpoints
     assert torch.equal(run(again), untouched)
     assert len(state_layers(get_peft_model(again, S0AdapterConfig()))) == 2
 
@@ -295,7 +314,7 @@ def test_a_weighted_adapter_that_cannot_be_is_refused(
 # --- Copies ---
 
 
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family", EVERY_KIND)
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
 def test_a_copy_of_an_active_model_is_equal_and_independent(
     family: str, duplicate: Callable[[PeftModel], PeftModel]
@@ -453,11 +472,8 @@ def test_init_from_another_base_needs_the_explicit_flag(tmp_path: Path) -> None:
 
 REASONS = {
     "llama": "no recurrent layer",
-    "mamba": "Mamba-1",
-    "falcon_mamba": "Mamba-1",
     "zaya": "first token only",
     "recurrent_gemma": "resets its recurrence",
-    "minimax": "cache of its own",
     "lfm2": "short convolutions",
 }
 
@@ -487,31 +503,31 @@ def run_plain(model: nn.Module) -> Tensor:
 def fresh_kernels(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A family, and its modeling file's globals as they were before any padding met a state in this process."""
+    """A family, and its modeling file's globals as they were before any state was attached in this process."""
     mixer = next(iter(find_mixers(zoo.make(request.param)).values()))
     namespace, name = kernel_globals(mixer), recurrence_of(mixer).kernel
-    if getattr(namespace[name], "is_s0_seam", False):
-        monkeypatch.setitem(namespace, name, namespace[name].__wrapped__)
-    else:
-        monkeypatch.setitem(namespace, name, namespace[name])  # to be restored
+    kernel = namespace[name]
+    while "is_s0_seam" in vars(kernel) or "reads_s0_offset" in vars(kernel):
+        kernel = kernel.__wrapped__
+    monkeypatch.setitem(namespace, name, kernel)  # to be restored
     yield request.param, namespace
 
 
-def test_nothing_is_patched_until_padding_meets_a_state(fresh_kernels: tuple[str, dict[str, Any]]) -> None:
+def test_one_kernel_is_patched_with_the_first_state_and_other_models_keep_theirs(
+    fresh_kernels: tuple[str, dict[str, Any]],
+) -> None:
     family, namespace = fresh_kernels
     stock, (ids, mask) = zoo.make(family), pad([IDS[:1], IDS[1:, :3]], "left")
     before, globals_before = stock_padded(stock, ids, mask), dict(namespace)
+    assert find_mixers(stock) and dict(namespace) == globals_before
 
     model = tuned(family)
-    generate(model, IDS)
-    loss(forward(model, IDS).logits, IDS).backward()
-    with model.disable_adapter():
-        logits(model, ids, mask)
-    assert dict(namespace) == globals_before
-
-    logits(model, ids, mask)
     changed = {name for name in namespace if namespace[name] is not globals_before.get(name)}
     assert changed == {recurrence_of(state_layers(model)[0].base_layer).kernel}
+    patched = dict(namespace)
+    logits(model, ids, mask)
+    tuned(family)
+    assert dict(namespace) == patched
     assert torch.equal(stock_padded(stock, ids, mask), before)
     assert torch.equal(run(stock), run(zoo.make(family)))
 
@@ -525,8 +541,14 @@ def stock_padded(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def replace_forwards(model: PeftModel, forward: Callable[..., Any]) -> None:
+    """As kernels from the Hub are put on a model: on the modules, whose class stays what it was."""
     for layer in state_layers(model):
         layer.base_layer.forward = types.MethodType(forward, layer.base_layer)
+
+
+def hook_forwards(model: PeftModel, forward: Callable[..., Any]) -> None:
+    """As hooks are put on a model, which say what they wrap."""
+    replace_forwards(model, functools.wraps(type(state_layers(model)[0].base_layer).forward)(forward))
 
 
 def ignores_its_cache(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
@@ -539,33 +561,139 @@ def skips_its_kernel(mixer: nn.Module, hidden_states: Tensor, cache_params: Any 
     return hidden_states
 
 
+def asks_only_a_begun_cache(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
+    if cache_params is not None and cache_params.has_previous_state(mixer.layer_idx):
+        cache_params.get_recurrent_state(mixer.layer_idx)
+    return hidden_states
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("replacement", [ignores_its_cache, skips_its_kernel])
+@pytest.mark.parametrize("before", [False, True], ids=["after-wrapping", "before-wrapping"])
+def test_a_replaced_forward_is_refused_however_the_tokens_arrive(
+    family: str, replacement: Callable[..., Any], before: bool
+) -> None:
+    model, (padded, mask) = tuned(family), pad([IDS[:1], IDS[1:, :3]], "left")
+    replace_forwards(model, replacement)
+    if before:
+        model = get_peft_model(model.unload(), S0AdapterConfig())
+        fill(model)
+    runs: dict[str, Callable[[], Any]] = {
+        "training": lambda: forward(model, IDS, use_cache=False),
+        "prompt": lambda: forward(model, IDS, use_cache=True),
+        "one token": lambda: forward(model, IDS[:, :1], use_cache=True),
+        "one token, no cache": lambda: forward(model, IDS[:, :1], use_cache=False),
+        "padded prompt": lambda: forward(model, padded, mask, use_cache=True),
+        "generation": lambda: generate(model, IDS),
+        "rows": lambda: forward(model, IDS, adapter_names=["__base__", "default"]),
+    }
+    for name, run in runs.items():
+        with pytest.raises(EngineError, match=r"was replaced by one of tests\..*use_kernels=False"):
+            pytest.fail(f"{name}: {run()}")
+    with model.disable_adapter():
+        forward(model, IDS, use_cache=False)
+
+
+@pytest.mark.parametrize("family", KINDS)
+@torch.no_grad()
+def test_a_hooked_forward_is_not_a_replaced_one(family: str) -> None:
+    model, (ids, mask) = tuned(family), pad([IDS[:1], IDS[1:, :3]], "left")
+    want = logits(model, ids, mask)
+    for layer in state_layers(model):
+        add_hook_to_module(layer.base_layer, ModelHook())
+    assert "forward" in vars(state_layers(model)[0].base_layer)
+    assert torch.equal(logits(model, ids, mask), want)
+
+
 @pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("use_cache", [False, True])
-@pytest.mark.parametrize("padded", [False, True])
-def test_a_layer_that_ignores_its_cache_is_refused(family: str, use_cache: bool, padded: bool) -> None:
+@pytest.mark.parametrize("hook", [ignores_its_cache, asks_only_a_begun_cache])
+def test_a_layer_that_does_not_ask_for_its_state_is_refused(
+    family: str, use_cache: bool, hook: Callable[..., Any]
+) -> None:
     model = tuned(family)
-    ids, mask = pad([IDS[:1], IDS[1:, : 3 if padded else None]], "left")
-    forward(model, ids, mask, use_cache=use_cache)
-    replace_forwards(model, ignores_its_cache)
+    forward(model, IDS, use_cache=use_cache)
+    hook_forwards(model, hook)
     with pytest.raises(EngineError, match=r"tuned state would be ignored.*use_kernels=False"):
-        forward(model, ids, mask, use_cache=use_cache)
+        forward(model, IDS, use_cache=use_cache)
     with model.disable_adapter():
-        forward(model, ids, mask, use_cache=use_cache)
+        forward(model, IDS, use_cache=use_cache)
 
 
 @pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("use_cache", [False, True])
 def test_a_layer_that_skips_its_kernel_is_refused_where_rows_are_padded(family: str, use_cache: bool) -> None:
     model, (ids, mask) = tuned(family), pad([IDS[:1], IDS[1:, :3]], "left")
-    replace_forwards(model, skips_its_kernel)
+    hook_forwards(model, skips_its_kernel)
     with pytest.raises(EngineError, match=r"padding cannot be kept out of the state.*use_kernels=False"):
         forward(model, ids, mask, use_cache=use_cache)
+
+
+@pytest.mark.parametrize("use_cache", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_mamba1_layer_that_skips_its_kernel_is_refused_padded_or_not(use_cache: bool, padded: bool) -> None:
+    model, (ids, mask) = tuned("jamba"), pad([IDS[:1], IDS[1:, : 3 if padded else None]], "left")
+    hook_forwards(model, skips_its_kernel)
+    with pytest.raises(EngineError, match=r"tuned state would be ignored.*use_kernels=False"):
+        forward(model, ids, mask, use_cache=use_cache)
+
+
+def test_a_minimax_layer_that_ignores_its_cache_is_refused() -> None:
+    model = tuned("minimax")
+    hook_forwards(model, lambda mixer, hidden_states, **kwargs: (hidden_states, None))
+    with pytest.raises(EngineError, match=r"tuned state would be ignored.*use_kernels=False"):
+        run(model)
+
+
+def reads_the_layers_of_its_cache(mixer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    assert (kwargs.get("cache_params") or kwargs["past_key_values"]).layers is not None
+    return type(mixer).forward(mixer, *args, **kwargs)
+
+
+@pytest.mark.parametrize("family", EVERY_KIND)
+def test_a_hook_that_wants_more_than_states_of_a_stand_in_is_told_so(family: str) -> None:
+    model = tuned(family)
+    want = run(model)
+    hook_forwards(model, reads_the_layers_of_its_cache)
+    with pytest.raises(StandInError, match=r"asked for 'layers'.*nothing else; ask the model's own cache"):
+        run(model)
+    for layer in state_layers(model):
+        del layer.base_layer.forward
+
+    def looks_first(mixer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        cache = kwargs.get("cache_params") or kwargs["past_key_values"]
+        assert not hasattr(cache, "layers") and getattr(cache, "layers", None) is None
+        return type(mixer).forward(mixer, *args, **kwargs)
+
+    hook_forwards(model, looks_first)
+    assert torch.equal(run(model), want)
+
+
+def test_a_minimax_layer_whose_forward_was_replaced_is_refused() -> None:
+    def reads_its_cache(mixer: nn.Module, hidden_states: Tensor, past_key_values: Any = None, **kwargs: Any) -> Any:
+        return hidden_states, past_key_values.get_linear_cache(mixer.layer_idx)
+
+    model = tuned("minimax")
+    replace_forwards(model, reads_its_cache)
+    with pytest.raises(EngineError, match=r"was replaced by one of tests\..*use_kernels=False"):
+        run(model)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@torch.no_grad()
+def test_the_check_can_be_compiled(family: str) -> None:
+    model = tuned(family)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with model.disable_adapter():
+        stock = logits(model, IDS)
+    assert_same(compiled(input_ids=IDS, use_cache=False).logits, logits(model, IDS), stock)
 
 
 # --- Saving and loading ---
 
 
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize("family", EVERY_KIND)
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
 @pytest.mark.parametrize(
     "settings", [{}, {"alpha": 0.3, "normalize": True}, {"layers": "last", "task_type": "CAUSAL_LM"}]
@@ -623,20 +751,6 @@ def test_training_resumes_into_an_adapter_that_exists(tmp_path: Path) -> None:
     resumed = get_peft_model(zoo.make(FAMILY), S0AdapterConfig())
     resumed.load_adapter(tmp_path, "default", is_trainable=True)
     assert torch.equal(run(resumed), run(model))
-
-
-@pytest.mark.filterwarnings("ignore:.*(multiple adapters|second time)")
-def test_a_state_and_a_lora_work_side_by_side() -> None:
-    model = tuned(FAMILY)
-    before = run(model)
-    both = get_peft_model(model.get_base_model(), LoraConfig(target_modules=["in_proj_qkv", "q_proj"], r=2), "second")
-    assert torch.equal(run(both), before)
-    for name, weight in both.named_parameters():
-        weight.requires_grad_("s0_state" in name)
-        if "lora_B" in name:
-            nn.init.normal_(weight)
-    assert not torch.allclose(run(both), before, atol=0.01)
-    assert gradients(both, loss(logits(both, IDS), IDS)).abs().max() > 1e-3
 
 
 def test_the_effective_state_of_a_half_precision_tensor_is_float32() -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -281,6 +281,25 @@ def test_wrong_tensors_are_refused_where_an_adapter_exists_already(bench: Bench,
     with pytest.raises(StateMismatchError):
         model.load_adapter(folder, "default", is_trainable=True)
     assert torch.equal(run(model), bench.tuned_before)
+
+
+@pytest.mark.parametrize("scale", [{"alpha": 0.25}, {"alpha": 0.5, "normalize": True}], ids=str)
+def test_another_scale_is_refused_where_an_adapter_exists_already(bench: Bench, folder: Path, scale: Any) -> None:
+    model = tuned(FAMILY, **scale)
+    before = run(model)
+    with pytest.raises(StateMismatchError, match=r"to have the scale.*alpha=0.5 and normalize=False"):
+        model.load_adapter(folder, "default", is_trainable=True)
+    assert torch.equal(run(model), before)
+
+
+@pytest.mark.parametrize("edit", ["NaN", "one layer of three", "an extra layer", "one head fewer"])
+def test_wrong_tensors_are_refused_where_they_are_handed_to_peft(bench: Bench, edit: str) -> None:
+    model = tuned(FAMILY, alpha=0.5)
+    set_peft_model_state_dict(model, bench.tensors)
+    before = run(model)
+    with pytest.raises(StateMismatchError, match="the tensors for adapter 'default'"):
+        set_peft_model_state_dict(model, TENSOR_EDITS[edit](bench.tensors))
+    assert torch.equal(run(model), before)
 
 
 # --- Other models ---

@@ -303,3 +303,37 @@ def test_models_with_a_memory_of_their_own_are_refused(family: str, kind: str):
     batcher.submit(Request((5, 6), 3))
     with pytest.raises(UnsupportedModelError, match=f"in a DynamicCache, got {kind}"):
         batcher.step()
+
+
+# --- Offsets ---
+
+
+def with_an_offset(family: str) -> PeftModel:
+    """A model with the states "one" and "two", and an offset called "offset"."""
+    model = with_states(family)
+    model.add_adapter("offset", S0AdapterConfig(variant="offset"))
+    fill(model, "offset", seed=3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("active", ["one", "offset"])
+def test_rows_keep_reading_the_offset_they_named(family: str, active: str) -> None:
+    model, rng = with_an_offset(family), random.Random(5)
+    model.set_adapter(active)
+    states = [None, "offset", BASE, "two", "offset", None]
+    requests = [Request(prompt(rng, 2 + i % 3), max_new_tokens=8, state=state) for i, state in enumerate(states)]
+    want = [single(model, request) for request in requests]
+    told = [single(model, replace(request, state="one")) for request in requests]
+    assert want[1] != told[1] and want[4] != told[4]
+    answers = drive(Batcher(model, TOKENIZER, max_rows=4), requests, lambda: 2)
+    assert [tokens(events) for events in answers] == want
+
+
+def test_several_active_states_beside_named_offsets_are_refused() -> None:
+    model = with_an_offset("qwen3_5")
+    model.base_model.set_adapter(["one", "two"])
+    batcher = Batcher(model, TOKENIZER)
+    batcher.submit(Request((3, 4), max_new_tokens=2))
+    with pytest.raises(ConfigError, match="at most one active state"):
+        batcher.submit(Request((3, 4), max_new_tokens=2, state="offset"))

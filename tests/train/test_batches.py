@@ -187,6 +187,18 @@ def test_losses_are_those_of_full_logits_of_single_rows(family: str, budget: int
     torch.testing.assert_close(got, torch.stack(slow_losses(model, EXAMPLES)), atol=1e-6, rtol=1e-6)
 
 
+@torch.no_grad()
+def test_the_familys_own_scale_of_logits_counts() -> None:
+    # granitemoehybrid and falcon_h1 multiply what their head says; calling the head alone would lose it.
+    model, (batch,) = zoo.make("granitemoehybrid"), in_batches(EXAMPLES)
+    before = batch.losses(model)
+    model.config.logits_scaling = 0.25
+    losses = batch.losses(model)
+    assert (losses - before).abs().min() > 0.01
+    got = losses[[batch.names.index(f"example {i}") for i in range(len(EXAMPLES))]]
+    torch.testing.assert_close(got, torch.stack(slow_losses(model, EXAMPLES)), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_computed_only_where_a_completion_token_is_predicted(family: str) -> None:
     model, (batch,) = zoo.make(family), in_batches(EXAMPLES)

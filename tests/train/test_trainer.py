@@ -16,7 +16,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
-from s0.core.states import RowsUnderCheckpointing, state_layers
+from s0.core.rows import RowsUnderCheckpointing
+from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
 from s0.train import ScaleChoice
 from s0.train.scale import LADDER
@@ -194,6 +195,15 @@ def test_a_prompt_is_never_cut() -> None:
     short.tokenizer.model_max_length = 8
     short.model.generation_config.max_length = 8
     assert short.generate(long, max_new_tokens=8) == said
+
+
+def test_a_prompt_that_holds_the_pad_token_is_read_whole() -> None:
+    # Without a mask, transformers takes every such token for a pad.
+    made, prompt = shared("qwen3_5"), "def add(a, b):\n"
+    said = made.generate(prompt, max_new_tokens=8)
+    (pad,) = made.tokenizer("a")["input_ids"]
+    assert said != made.generate(prompt.replace("a", ""), max_new_tokens=8)
+    assert made.generate(prompt, max_new_tokens=8, pad_token_id=pad) == said
 
 
 # --- The scale is chosen ---

@@ -22,7 +22,6 @@ from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
 
 Tuner = S0Trainer | BaselineTrainer
-_METHODS = {S0Config: "s0", LoraTuning: "lora", PrefixTuning: "prefix"}
 
 
 class Advance(Protocol):
@@ -63,10 +62,10 @@ class Variant:
 
     @property
     def method(self) -> str:
-        """base, few-shot, s0, lora or prefix."""
+        """base, few-shot, s0, offset, lora or prefix."""
         if self.settings is None:
             return "few-shot" if self.shots else "base"
-        return _METHODS[type(self.settings)]
+        return _method(self.settings)
 
     def tuner(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tuner:
         """A trainer for `settings`, attached to `model`."""
@@ -200,13 +199,19 @@ def answer(
     return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)}, sampled)
 
 
+def _method(settings: S0Config | LoraTuning | PrefixTuning) -> str:
+    if isinstance(settings, S0Config):
+        return "s0" if settings.variant == "state" else settings.variant
+    return "lora" if isinstance(settings, LoraTuning) else "prefix"
+
+
 def tuned_facts(tuner: Tuner) -> dict[str, Any]:
     """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too."""
     training = dict(tuner.training)
     scale = training.pop("scale", None)
     facts: dict[str, Any] = {"parameters": tuner.n_parameters, "training": training}
     if isinstance(tuner, BaselineTrainer):
-        return {"method": _METHODS[type(tuner.settings)], **facts}
+        return {"method": _method(tuner.settings), **facts}
     if scale is not None:
         curve = zip(scale["alphas"], scale["values"], strict=True)
         facts["scale"] = {
@@ -224,4 +229,4 @@ def tuned_facts(tuner: Tuner) -> dict[str, Any]:
         for layer in state_layers(tuner.model)
         if tuner.adapter_name in layer.s0_state
     ]
-    return {"method": "s0", **facts}
+    return {"method": _method(tuner.config), **facts}

@@ -3,35 +3,36 @@
 model = get_peft_model(model, S0AdapterConfig(alpha=0.5))
 model.save_pretrained("my-state");  PeftModel.from_pretrained(base, "my-state")
 model(**batch, adapter_names=["task-a", "__base__", "task-b"])       # one state per row
+
+Another method on the same model has a wrapper and a name of its own, and comes first, when loading too:
+
+lora = get_peft_model(model, LoraConfig(...), "lora")
+state = get_peft_model(lora.get_base_model(), S0AdapterConfig(), "state")
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
 
-from s0.core import store
+from s0.core import packing, store
+from s0.core.card import write_card
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
-from s0.core.states import (
-    BASE,
-    RowChoice,
-    RowsUnderCheckpointing,
-    StateLayer,
-    effective_state,
-    rows_choose,
-    state_layers,
-)
+from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
+from s0.core.split import refuse_shards, refuse_split, whole
+from s0.core.states import BASE, StateLayer, effective_state, state_layers
 from s0.errors import ConfigError, StateMismatchError
 
 
@@ -48,6 +49,9 @@ def _register_peft_type(name: str) -> PeftType:
 
 
 _S0 = _register_peft_type("S0")
+# TRL holds a trained adapter to what it was: under this name it adds a second one of the same config, and copies the
+# weights by a part of their names that those of states lack.
+_TRL_REFERENCE = "ref"
 
 
 @dataclass
@@ -55,6 +59,8 @@ class S0AdapterConfig(PeftConfig):
     """Settings of one state.
 
     Attributes:
+        variant: "state", where sequences start from; or "offset", which every step reads beside its state, at a cost
+            per step (see `s0.core.offset`).
         alpha: scale of the effective state, applied in training and inference alike.
         normalize: divide each layer's state by its norm first.
         layers: indices of the layers to tune; None for every recurrent layer.
@@ -64,6 +70,7 @@ class S0AdapterConfig(PeftConfig):
         format_version, family, state_shapes, fingerprint, checksum, training: see `s0.core.store`.
     """
 
+    variant: str = "state"
     alpha: float = 1.0
     normalize: bool = False
     layers: list[int] | None = None
@@ -86,6 +93,8 @@ class S0AdapterConfig(PeftConfig):
         except ValueError as error:  # PEFT's check of task_type
             raise ConfigError(str(error)) from error
         self.peft_type = _S0
+        if self.variant not in store.VARIANTS:
+            raise ConfigError(f"expected variant to be one of {', '.join(store.VARIANTS)}, got {self.variant!r}")
         if not store.is_finite_number(self.alpha):
             raise ConfigError(f"expected alpha to be a finite float32 number, got {self.alpha!r}")
         if not isinstance(self.normalize, bool):
@@ -98,9 +107,18 @@ class S0AdapterConfig(PeftConfig):
             raise ConfigError(
                 f"expected no modules_to_save, got {self.modules_to_save!r}: a state file holds only states"
             )
+        if self.format_version != store.FORMAT_VERSION:
+            raise StateMismatchError(
+                f"expected format_version {store.FORMAT_VERSION}, got {self.format_version!r}; use the s0-tuning "
+                "version that wrote the state"
+            )
+        # Only a file tells a checksum. Trust in another base is the caller's to give, not the file's; and the start
+        # of a finished training is history.
+        if self.checksum is not None:
+            self._is_from_file, self.allow_other_base, self.init = True, False, "zeros"
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write the config; where PEFT has just written the tensors beside it, with their checksum.
+        """Write the config; where PEFT has just written the tensors beside it, with their checksum and a model card.
 
         Raises:
             ConfigError: PEFT has written them as a pickle, which is never loaded.
@@ -113,6 +131,7 @@ class S0AdapterConfig(PeftConfig):
         described = copy.copy(self)
         if (Path(save_directory) / store.STATE_FILE).is_file():
             described.checksum = store.checksum_of_file(save_directory, vars(self))
+            write_card(save_directory, vars(self))
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
@@ -124,13 +143,10 @@ class S0AdapterConfig(PeftConfig):
         Raises:
             StateMismatchError: as `s0.core.store.read`.
         """
-        hub = {name: kwargs[name] for name in ("revision", "cache_dir", "token") if kwargs.get(name) is not None}
-        store.read(pretrained_model_name_or_path, subfolder, **hub)
+        hub = {name: kwargs[name] for name in store.HUB_SETTINGS if kwargs.get(name) is not None}
+        store.read(pretrained_model_name_or_path, subfolder, variant=None, **hub)
         config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
-        # The checksum speaks of the file, not of what training may make of it; trust in another base is the
-        # caller's to give, not the file's; and the start of a finished training is history.
-        config.checksum, config.allow_other_base, config.init = None, False, "zeros"
-        config._is_from_file = True
+        config.checksum = None  # it speaks of the file, which is checked now, not of what training may make of it
         return config
 
 
@@ -141,14 +157,37 @@ class S0Model(BaseTuner):
     tuner_layer_cls = StateLayer
     target_module_mapping: Mapping[str, list[str]] = {}
 
+    def __init__(
+        self, model: nn.Module, peft_config: PeftConfig | dict[str, PeftConfig], adapter_name: str, **kwargs: Any
+    ) -> None:
+        # Refused before PEFT enters the new config in the account that all wrappers of one model share.
+        if isinstance(model, PeftModel):
+            raise ConfigError(
+                "expected a model without a wrapper of PEFT's, got a PeftModel, under which states would be saved with "
+                "names that no model has; pass its get_base_model(): adapters inside its layers stay in place"
+            )
+        if any(
+            isinstance(module, BaseTunerLayer)
+            and not isinstance(module, StateLayer)
+            and adapter_name in module._get_available_adapters()
+            for module in model.modules()
+        ):
+            raise ConfigError(
+                f"expected a new adapter name, got {adapter_name!r}, under which another method's adapter is on this "
+                "model: only one of the two would be saved; choose another name"
+            )
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Put the states of adapter `adapter_name` on `model`; PEFT calls this for every new adapter.
 
         Raises:
-            ConfigError: a name that is taken or cannot be one; a setting that does not fit the model.
+            ConfigError: a name that is taken or cannot be one; a setting that does not fit the model; a model that is
+                split over processes.
             StateMismatchError: the stored state, or the one to start from, belongs to another model.
             UnsupportedModelError: the model has no recurrent state to tune.
         """
+        refuse_split(model)
         parts = {part for name in find_mixers(model) for part in name.split(".")}
         # PEFT writes an adapter's name into its tensors' names, and nn.ParameterDict makes it an attribute.
         if (
@@ -168,9 +207,20 @@ class S0Model(BaseTuner):
                 "choose another name, or unload() the model first"
             )
         config = self.peft_config[adapter_name]
+        starts_as_default = adapter_name == _TRL_REFERENCE and config is self.peft_config.get("default")
         if config.state_shapes is not None and not config._is_from_file:
             self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        tuned = {layer.base_layer for layer in state_layers(model)}
+        for layer in state_layers(model):
+            layer.is_one_of_all = tuned.issuperset(find_mixers(model).values())
+        packing.watch(model)
+        if starts_as_default:
+            for layer in state_layers(model):
+                if adapter_name in layer.s0_state:
+                    layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
+        if config.checksum is not None:
+            _check_at_first_use(model, adapter_name, config)
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -206,7 +256,7 @@ class S0Model(BaseTuner):
         current_key: str,
         **kwargs: Any,
     ) -> None:
-        layer = target if isinstance(target, StateLayer) else StateLayer(target)
+        layer = target if isinstance(target, StateLayer) else _wrapped(target)
         if layer is not target:
             layer.train(target.training)
             self._replace_module(parent, target_name, layer, target)
@@ -244,6 +294,20 @@ class S0Model(BaseTuner):
             if checkpoint is not None and not isinstance(checkpoint, RowsUnderCheckpointing):
                 module._gradient_checkpointing_func = RowsUnderCheckpointing(checkpoint)
 
+    def unload(self) -> nn.Module:
+        """The base model, with nothing of this library left on it; adapters of other methods stay where they are."""
+        model: nn.Module = self.model
+        for name, module in list(model.named_modules()):
+            if isinstance(module, StateLayer):
+                model.set_submodule(name, module.base_layer)
+        for name in [name for name, config in self.peft_config.items() if isinstance(config, S0AdapterConfig)]:
+            del self.peft_config[name]
+        if not self.peft_config:
+            del model.peft_config
+        forget_rows_under_checkpointing(model)
+        packing.unwatch(model)
+        return model
+
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; if it was the active one, the first of those left becomes active on all its layers."""
         was_active = any(adapter_name in layer.active_adapters for layer in state_layers(self.model))
@@ -256,8 +320,10 @@ class S0Model(BaseTuner):
         """Add an adapter whose effective state is the weighted sum of those of `adapters`.
 
         Raises:
-            ConfigError: no adapters, unknown ones, a taken name, or not one finite weight per adapter.
+            ConfigError: no adapters, unknown ones, a taken name, or not one finite weight per adapter; a model that is
+                split over processes.
         """
+        refuse_split(self.model)
         unknown = sorted(set(adapters) - set(self.peft_config))
         if unknown or not adapters or len(adapters) != len(weights) or not all(map(math.isfinite, weights)):
             raise ConfigError(
@@ -266,12 +332,17 @@ class S0Model(BaseTuner):
             )
         if adapter_name in (BASE, *self.peft_config):
             raise ConfigError(f"expected a new adapter name, got {adapter_name!r}, which exists")
+        variants = {self.peft_config[name].variant for name in adapters}
+        if len(variants) != 1:
+            raise ConfigError(f"expected adapters of one variant, got {sorted(variants)}; combine each by itself")
+        variant = variants.pop()
         covered = [layer for layer in state_layers(self.model) if any(name in layer.s0_state for name in adapters)]
         combined = {
-            id(layer): sum((w * layer.effective(name) for w, name in zip(weights, adapters, strict=True)), 0.0)
+            id(layer): sum((w * layer.effective(name, variant) for w, name in zip(weights, adapters, strict=True)), 0.0)
             for layer in covered
         }
         self.peft_config[adapter_name] = S0AdapterConfig(
+            variant=variant,
             layers=sorted(layer.layer_idx for layer in covered),
             training={"combined": dict(zip(adapters, weights, strict=True))},
             base_model_name_or_path=self.peft_config[adapters[0]].base_model_name_or_path,
@@ -293,6 +364,145 @@ class S0Model(BaseTuner):
         return remapped
 
 
+def _wrapped(mixer: nn.Module) -> StateLayer:
+    if recurrence_of(mixer).name != "lightning_attention":
+        return StateLayer(mixer)
+    from s0.core.minimax import LightningStateLayer  # loads transformers' MiniMax
+
+    return LightningStateLayer(mixer)
+
+
+def _check_at_first_use(model: nn.Module, adapter_name: str, config: S0AdapterConfig) -> None:
+    """Check the tensors of a file whose config PEFT has read itself when they are there: before the first forward.
+
+    That is how transformers loads adapters: it puts tensors into parameters without asking anyone, and missing ones
+    stay as they are.
+    """
+    layers = {
+        plain_name(name): module
+        for name, module in model.named_modules()
+        if isinstance(module, StateLayer) and adapter_name in module.s0_state
+    }
+
+    told = dict(vars(config))  # the scale may be set to another one before the first forward
+
+    def check(*_: Any) -> None:
+        states = {
+            name: whole(layer.s0_state[adapter_name]).clone()  # FSDP2 cannot free what NumPy has looked into
+            for name, layer in layers.items()
+            if adapter_name in layer.scales
+        }
+        if states and store.checksum(states, told) != told["checksum"]:
+            raise StateMismatchError(
+                f"expected adapter {adapter_name!r} to be the state with checksum {told['checksum']}, got "
+                f"{store.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
+                "it with PeftModel.from_pretrained, which says more"
+            )
+        handle.remove()
+
+    handle = next(iter(layers.values())).register_forward_pre_hook(check)
+
+
+def _minding_states(inject_adapter: Callable[..., Any]) -> Callable[..., Any]:
+    """`BaseTuner.inject_adapter` that refuses what PEFT does not see where another method meets a state.
+
+    Refused are two methods' adapters of one name, of which one is saved; and adapters that would be left out inside
+    the recurrent layers, where PEFT enters nothing once a state is around them.
+    """
+
+    @functools.wraps(inject_adapter)
+    def minding(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self, S0Model):
+            config = self.peft_config.pop(adapter_name)  # back in the account of all wrappers if it is not refused
+            holder = next((layer for layer in state_layers(model) if adapter_name in layer.s0_state), None)
+            if holder is not None:
+                self.peft_config[adapter_name] = holder.scales[adapter_name]  # which PEFT has put the new one over
+                raise ConfigError(
+                    f"expected a new adapter name, got {adapter_name!r}, under which a state is on this model: only "
+                    "one of the two would be saved; choose another name"
+                )
+            left_out = _left_out(config, model)
+            if left_out is not None:
+                raise ConfigError(
+                    f"expected adapter {adapter_name!r} on the model before any state, got it afterwards: PEFT would "
+                    f"leave out its targets inside the recurrent layers, such as {left_out}; add the state last "
+                    "(unload() takes states off and leaves other adapters on), or name targets outside of them"
+                )
+            self.peft_config[adapter_name] = config
+        return inject_adapter(self, model, adapter_name, *args, **kwargs)
+
+    return minding
+
+
+def _left_out(config: PeftConfig, model: nn.Module) -> str | None:
+    """The name of something within a state layer that `config` targets, if there is any."""
+    targets = getattr(config, "target_modules", None)
+    exact = [*(getattr(config, "target_parameters", None) or ()), *(getattr(config, "modules_to_save", None) or ())]
+    for path, layer in model.named_modules():
+        if not isinstance(layer, StateLayer):
+            continue
+        modules = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_modules() if name]
+        parameters = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_parameters()]
+        for name in modules:  # without targets, or with all linear layers, PEFT makes a choice of its own
+            if targets in (None, "all-linear") or check_target_module_exists(config, name):
+                return name
+        for name in modules + parameters:
+            if f".{name}".endswith(tuple(f".{target}" for target in exact)):
+                return name
+    return None
+
+
+def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
+    """`PeftModel.load_adapter` that checks the file of a state that is loaded into an adapter that exists.
+
+    PEFT reads the tensors alone then, not the scale and base model they were trained with: so when a Trainer goes on
+    from a checkpoint or ends with its best one, and in `PeftModel.from_pretrained(..., config=...)`.
+    """
+
+    @functools.wraps(load_adapter)
+    def checked(self: PeftModel, model_id: str | Path, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        config = self.peft_config.get(adapter_name)
+        if isinstance(config, S0AdapterConfig):
+            hub = {name: kwargs[name] for name in store.HUB_SETTINGS if kwargs.get(name) is not None}
+            stored = store.read(model_id, kwargs.get("subfolder"), variant=config.variant, **hub)
+            store.match(stored, self, allow_other_base=config.allow_other_base)
+            if (stored.alpha, stored.normalize) != (config.alpha, config.normalize):
+                raise StateMismatchError(
+                    f"expected adapter {adapter_name!r} to have the scale that the state in {model_id} was saved with, "
+                    f"alpha={stored.alpha} and normalize={stored.normalize}, got alpha={config.alpha} and "
+                    f"normalize={config.normalize}; set these in its config, or load the state under a new name"
+                )
+        return load_adapter(self, model_id, adapter_name, *args, **kwargs)
+
+    return checked
+
+
+def _saving_whole_states(save: Callable[..., Any]) -> Callable[..., Any]:
+    """`PeftModel.save_pretrained` that writes no shard of a state."""
+
+    @functools.wraps(save)
+    def saving(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
+        given = kwargs.get("state_dict")
+        held = dict(self.named_parameters()) if given is None else given
+        refuse_shards(tensor for name, tensor in held.items() if f".{S0Model.prefix}." in name)
+        return save(self, *args, **kwargs)
+
+    return saving
+
+
+def _uploading_the_card(upload: Callable[..., Any]) -> Callable[..., Any]:
+    """The last step of `PeftModel.push_to_hub`, which has replaced the state's card by a template of transformers'."""
+
+    @functools.wraps(upload)
+    def uploading(self: PeftModel, working_dir: str | Path, *args: Any, **kwargs: Any) -> Any:
+        config = self.peft_config.get("default")  # the one that lies in the folder itself
+        if isinstance(config, S0AdapterConfig):
+            write_card(working_dir, vars(config))
+        return upload(self, working_dir, *args, **kwargs)
+
+    return uploading
+
+
 def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor]:
     """The tensors that `config.init` names, by layer name; empty for zeros.
 
@@ -301,7 +511,7 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     """
     if config.init == "zeros":
         return {}
-    stored = store.read(config.init)
+    stored = store.read(config.init, variant=config.variant)
     if config.normalize or config.alpha == 0:
         raise ConfigError("expected a non-zero alpha and normalize=False with a state to start from; set them after")
     if stored.alpha is None:
@@ -324,4 +534,9 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
     return {recurrent[index]: mixers[recurrent[index]] for index in sorted(layers)}
 
 
+# PEFT offers no call for these four; a model without states passes through them as before.
+BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
+PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
+PeftModel.load_adapter = _checking_states(PeftModel.load_adapter)
+PeftModel._upload_modified_files = _uploading_the_card(PeftModel._upload_modified_files)
 register_peft_method(name="s0", config_cls=S0AdapterConfig, model_cls=S0Model, prefix="s0_state")

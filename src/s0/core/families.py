@@ -1,8 +1,9 @@
-"""Which models have a recurrent state that can be tuned, where it lives and what shape it has.
+"""Which models have a recurrent state that can be tuned, where it lives and what shape it has: `FAMILIES`.
 
 A *mixer* is the module that runs the recurrence of one layer. It is found by what its forward does, not by its
-name: it takes `cache_params`, reads `get_recurrent_state` and writes `update_recurrent_state`. (Outer blocks
-also take `cache_params`, and some families call both their linear and their full attention `self_attn`.)
+name: it takes the model's cache, reads a state from it and writes one back, and calls a kernel that is known here.
+(Outer blocks also take the cache, and some families call both their linear and their full attention `self_attn`.)
+So a new family whose mixers are of a known kind works without a line here; the table says which ones are tested.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from s0.errors import UnsupportedModelError
+
+if TYPE_CHECKING:  # the table is printed by commands that must not wait for torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Recurrence:
 
     Attributes:
         name: the word used in files and messages.
-        kernel: the function a mixer of this kind calls on whole sequences; it identifies the kind.
-        shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|".
+        kernel: the function a mixer of this kind calls on whole sequences; it identifies the kind. MiniMax has none
+            and is known by how it reads its cache.
+        shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|"; with
+            "?" at the end, an axis that only mixers with this attribute have.
         axes: what the axes mean.
         alpha: the published scale at deployment.
         alpha_source: where that scale comes from.
+        kernel_takes_state: whether the kernel can be given a state to start from.
     """
 
     name: str
@@ -37,10 +42,12 @@ class Recurrence:
     axes: str
     alpha: float
     alpha_source: str
+    kernel_takes_state: bool = True
 
     def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
         """Shape of one row's state in `mixer`, without the batch axis."""
-        return tuple(_first_attribute(mixer, names.split("|")) for names in self.shape)
+        present = (names for names in self.shape if not names.endswith("?") or hasattr(mixer, names[:-1]))
+        return tuple(_first_attribute(mixer, names.removesuffix("?").split("|")) for names in present)
 
 
 def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
@@ -54,59 +61,124 @@ def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
     )
 
 
-RECURRENCES = (
-    Recurrence(
-        name="gated_delta_net",
-        kernel="torch_chunk_gated_delta_rule",
-        shape=("num_v_heads", "head_k_dim", "head_v_dim"),
-        axes="(value heads, key dim, value dim)",
-        alpha=0.07,
-        alpha_source="Young 2026, Qwen3.5",
-    ),
-    Recurrence(
-        name="kimi_delta_attention",
-        kernel="chunk_kimi_delta_attention",
-        shape=("num_heads", "head_dim", "head_dim"),
-        axes="(heads, key dim, value dim)",
-        alpha=0.07,
-        alpha_source="none published; GatedDeltaNet's value",
-    ),
-    Recurrence(
-        name="mamba2",
-        kernel="mamba2_chunk_scan",
-        shape=("num_heads", "head_dim", "ssm_state_size"),
-        axes="(heads, head dim, state dim)",
-        alpha=0.65,
-        alpha_source="Young 2026, Falcon-H1",
-    ),
+_GATED_DELTA_NET = Recurrence(
+    name="gated_delta_net",
+    kernel="torch_chunk_gated_delta_rule",
+    shape=("num_v_heads", "head_k_dim", "head_v_dim"),
+    axes="(value heads, key dim, value dim)",
+    alpha=0.07,
+    alpha_source="Young 2026, Qwen3.5",
 )
+_KDA = Recurrence(
+    name="kimi_delta_attention",
+    kernel="chunk_kimi_delta_attention",
+    shape=("num_heads", "head_dim", "head_dim"),
+    axes="(heads, key dim, value dim)",
+    alpha=0.07,
+    alpha_source="none published; GatedDeltaNet's value",
+)
+_MAMBA2 = Recurrence(
+    name="mamba2",
+    kernel="mamba2_chunk_scan",
+    shape=("num_heads", "head_dim", "ssm_state_size"),
+    axes="(heads, head dim, state dim)",
+    alpha=0.65,
+    alpha_source="Young 2026, Falcon-H1",
+)
+_MAMBA1 = Recurrence(
+    name="mamba1",
+    kernel="mamba_selective_scan",
+    shape=("n_mamba_heads?", "mamba_head_dim|intermediate_size", "ssm_state_size"),
+    axes="([heads,] channels, state dim)",
+    alpha=0.65,
+    alpha_source="none published; Mamba-2's value",
+    kernel_takes_state=False,
+)
+_LIGHTNING = Recurrence(
+    name="lightning_attention",
+    kernel="get_linear_cache",
+    shape=("num_attention_heads", "head_dim", "head_dim"),
+    axes="(heads, key dim, value dim)",
+    alpha=0.07,
+    alpha_source="none published; GatedDeltaNet's value",
+)
+RECURRENCES = (_GATED_DELTA_NET, _KDA, _MAMBA2, _MAMBA1, _LIGHTNING)
 
-FAMILIES: Mapping[str, str] = {
-    "qwen3_5": "gated_delta_net",
-    "qwen3_5_moe": "gated_delta_net",
-    "qwen3_next": "gated_delta_net",
-    "qwen4_exp": "gated_delta_net",
-    "olmo_hybrid": "gated_delta_net",
-    "kimi_linear": "kimi_delta_attention",
-    "bailing_hybrid": "kimi_delta_attention",
-    "glm5_next": "kimi_delta_attention",
-    "falcon_h1": "mamba2",
-    "bamba": "mamba2",
-    "granitemoehybrid": "mamba2",
-    "nemotron_h": "mamba2",
-    "zamba2": "mamba2",
-    "mamba2": "mamba2",
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of one model family; every claim is checked against a model of it in the tests.
+
+    Attributes:
+        attribute: what its layers call the mixer.
+        recurrence: the kind of recurrence, with the state's axes and the scale.
+        notes: faults and limits of transformers' model that show with a state, and what is done about them.
+    """
+
+    attribute: str
+    recurrence: Recurrence
+    notes: str = ""
+
+
+_FORGETS = (
+    "transformers drops the state where several tokens continue a cache: repaired, or refused unless all layers are "
+    "tuned"
+)
+FAMILIES: Mapping[str, Family] = {
+    "qwen3_5": Family("linear_attn", _GATED_DELTA_NET),
+    "qwen3_5_moe": Family("linear_attn", _GATED_DELTA_NET),
+    "qwen3_next": Family("linear_attn", _GATED_DELTA_NET),
+    "qwen4_exp": Family("linear_attn", _GATED_DELTA_NET),
+    "olmo_hybrid": Family("linear_attn", _GATED_DELTA_NET),
+    "kimi_linear": Family("self_attn", _KDA),
+    "bailing_hybrid": Family("self_attn", _KDA),
+    "glm5_next": Family("self_attn", _KDA),
+    "minimax": Family(
+        "self_attn",
+        _LIGHTNING,
+        "token by token in Python: slow; the state enters in the model's dtype; transformers' cache mistakes its "
+        "length and forgets beams: repaired where a state has entered",
+    ),
+    "falcon_h1": Family("mamba", _MAMBA2),
+    "bamba": Family("mamba", _MAMBA2, "its default position_ids ignore the cache: pass them"),
+    "granitemoehybrid": Family("mamba", _MAMBA2),
+    "nemotron_h": Family("mixer", _MAMBA2),
+    "zamba2": Family("mamba", _MAMBA2),
+    "mamba2": Family("mixer", _MAMBA2, "generate() rejects past_key_values"),
+    "jamba": Family("mamba", _MAMBA1, _FORGETS),
+    "zamba": Family("mamba", _MAMBA1, _FORGETS),
+    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() rejects past_key_values"),
+    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() rejects past_key_values"),
 }
-"""Model families the equality tests cover, by transformers model type (a `_text` suffix is ignored)."""
+"""The families that the equality tests cover, by transformers' model type (a `_text` suffix is ignored)."""
+
+REFUSED: Mapping[str, str] = {
+    "lfm2": "its recurrent layers are short convolutions, which keep no matrix state",
+    "zaya": "what its layers carry on is one token's value for the token after it, so a start reaches the first token "
+    "only",
+    "recurrent_gemma": "it resets its recurrence at position 0, which erases any initial state",
+}
+"""Families with something recurrent in them that cannot be tuned, and why."""
 
 _NO_CODE = (lambda: None).__code__  # for forwards that are not plain Python
-_MAMBA1_KERNEL = "mamba_selective_scan"
-_REFUSALS: Mapping[str, str] = {
-    "lfm2": "its recurrent layers are short convolutions, which keep no matrix state",
-    "zaya": "its state reaches the first token only, so there is nothing to tune",
-    "recurrent_gemma": "it resets its recurrence at position 0, which erases any initial state",
-    "minimax": "it keeps its state in a cache of its own that this version does not seed",
-}
+_STATE_CALLS = ({"get_recurrent_state", "update_recurrent_state"}, {"get_linear_cache", "set_linear_cache"})
+_CACHES = {"cache_params", "past_key_values"}
+
+
+def family_facts() -> list[dict[str, str | float]]:
+    """`FAMILIES` as rows for people and for JSON: no torch is needed to read them."""
+    return [
+        {
+            "family": name,
+            "layer": family.attribute,
+            "recurrence": family.recurrence.name,
+            "state": family.recurrence.axes,
+            "alpha": family.recurrence.alpha,
+            "alpha_source": family.recurrence.alpha_source,
+            "notes": family.notes,
+        }
+        for name, family in FAMILIES.items()
+    ]
 
 
 def family_of(model: nn.Module) -> str:
@@ -143,6 +215,7 @@ def find_mixers(model: nn.Module) -> dict[str, nn.Module]:
     """
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
+        # A wrapper may look like the mixer in it, which comes after it and takes its place.
         if _seeds_a_recurrence(module) and _known_recurrence(module) is not None:
             found[plain_name(name)] = module
     if not found:
@@ -180,19 +253,14 @@ def _forward_code(module: nn.Module) -> CodeType:
 
 def _seeds_a_recurrence(module: nn.Module) -> bool:
     code = _forward_code(module)
-    reads_and_writes = {"get_recurrent_state", "update_recurrent_state"} <= set(code.co_names)
-    return reads_and_writes and "cache_params" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    takes = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return any(calls <= set(code.co_names) for calls in _STATE_CALLS) and bool(takes & _CACHES)
 
 
 def _refusal(model: nn.Module) -> str:
     family = family_of(model)
-    reason = next((text for name, text in _REFUSALS.items() if family.startswith(name)), None)
-    if reason is None:
-        if any(_MAMBA1_KERNEL in _forward_code(module).co_names for module in model.modules()):
-            reason = "its Mamba-1 kernel takes no initial state, which this version does not work around"
-        else:
-            reason = "it has no recurrent layer"
+    reason = next((text for name, text in REFUSED.items() if family.startswith(name)), None)
     return (
-        f"expected a model with a recurrent state that can be tuned, got {type(model).__name__} ({family}): {reason}. "
-        f"Supported families: {', '.join(sorted(FAMILIES))}"
+        f"expected a model with a recurrent state that can be tuned, got {type(model).__name__} ({family}): "
+        f"{reason or 'it has no recurrent layer of a known kind'}. Supported families: {', '.join(sorted(FAMILIES))}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from s0.errors import StateMismatchError
 
 UNKNOWN = "unknown"
 _TENSORS, _VALUES_EACH = 32, 16
-_NOT_DECODER = (".s0_state", "lora_", "visual", "vision", "mtp.")
+_NOT_DECODER = ("visual", "vision", "mtp.")
+_WRAPPED = ("base_layer", "original_module")  # where PEFT's wrappers keep what they wrap
 
 
 def check_base(expected: str, model: nn.Module) -> None:
@@ -31,12 +33,14 @@ def fingerprint(model: nn.Module) -> str:
 
     The same for float32, bfloat16 and, where the weights were published in bfloat16, float16. Reads 16 values from each
     of at most 32 decoder tensors, never all weights. "unknown" where the weights are quantised, sharded or not loaded.
+    A recurrent layer of torch.nn has no config, and no tensors but its own.
     """
     config = getattr(model, "config", None)
     text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
     fields = {name: getattr(text, name, None) for name in ("model_type", "hidden_size", "num_hidden_layers")}
     fields["model_type"] = str(fields["model_type"]).removesuffix("_text")
-    weights = [(plain_name(name), weight) for name, weight in model.named_parameters() if _is_decoder_weight(name)]
+    all_count = isinstance(model, nn.RNNBase)
+    weights = [(name, weight) for name, weight in _base_weights(model) if all_count or _is_decoder_weight(name)]
     weights.sort(key=lambda item: item[0])
     stride = max(1, -(-len(weights) // _TENSORS))
     samples = []
@@ -52,6 +56,15 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     digest.update(values.view(torch.int16).numpy().astype("<i2").tobytes())
     return digest.hexdigest()[:32]
+
+
+def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The untouched model's parameters by their names there, whatever methods of PEFT have put adapters around them."""
+    wrappers = {name for name, module in model.named_modules() if hasattr(module, "adapter_layer_names")}
+    for name, weight in model.named_parameters():
+        parts = name.split(".")
+        if not any(".".join(parts[:i]) in wrappers and parts[i] not in _WRAPPED for i in range(1, len(parts))):
+            yield plain_name(name), weight
 
 
 def _is_decoder_weight(name: str) -> bool:

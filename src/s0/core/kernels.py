@@ -1,20 +1,22 @@
-"""The one seam in the recurrent kernels: padding must not touch the state.
+"""The one seam in the recurrent kernels: padding must not touch the state, and Mamba-1 must get it at all.
 
 A mixer zeroes the hidden states of pad tokens, but its decay gate still runs on them, so an initial state shrinks
 once per pad. That is harmless when the state is zero and wrong when it is not. Here the gate is made neutral at
-pads: log-decay 0 for GatedDeltaNet and KDA, step size 0 for Mamba-2.
+pads: log-decay 0 for GatedDeltaNet and KDA, step size 0 for Mamba. Mamba-1's kernel for several tokens takes no state
+to start from; the seam adds what the state does (`s0.core.mamba1`).
 
-Mixers look their kernels up as module globals at every call. The seam replaces such a global once, the first time
-padding meets a non-zero state, with a function that only acts inside `neutral_at_pads` on the calling thread. Any
+Mixers look their kernels up as module globals at every call. The seam replaces such a global once, when a state is
+first attached to a mixer that calls it, with a function that only acts inside `at_kernel` on the calling thread. Any
 other model in the process, and any layer that did not ask, gets the original kernel with its arguments untouched.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s0.core.families import kernel_globals, recurrence_of
-from s0.errors import EngineError
+from s0.core.mamba1 import of_call, scan_from
+from s0.errors import EngineError, StandInError
 
 Kernel = Callable[..., Any]
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
@@ -31,9 +34,10 @@ _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
 class _Call:
     """What one state layer asks of the kernel its mixer is about to run."""
 
-    def __init__(self, padded: Tensor) -> None:
+    def __init__(self, padded: Tensor | None, state: Tensor | None) -> None:
         self.padded = padded  # (B, T) bool, True at pad tokens
-        self.reached_kernel = False
+        self.state = state  # (B, D, N), or (B, H, P, N) where each head is a kernel call of its own
+        self.n_calls = 0  # of the kernel
 
 
 class _CurrentCall(threading.local):
@@ -45,31 +49,66 @@ _CURRENT = _CurrentCall()
 _INSTALL = threading.Lock()
 
 
-@contextmanager
-def neutral_at_pads(mixer: nn.Module, padded: Tensor) -> Iterator[None]:
-    """Keep pad tokens from decaying the state while `mixer` runs.
+def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor) -> AbstractContextManager[None]:
+    """While `mixer` runs: keep pad tokens from decaying the state, and start from it where its kernel cannot.
 
     Args:
-        mixer: the recurrent module about to be called.
-        padded: (B, T) bool, True at pad tokens.
+        mixer: the recurrent module about to be called on several tokens.
+        padded: (B, T) bool, True at pad tokens; None where there are none.
+        state: what the mixer starts from, with the batch axis.
 
     Raises:
         EngineError: the mixer ran without going through its kernel (its whole forward was replaced), so the result
             would be silently wrong.
     """
-    _install(mixer)
-    call, outer = _Call(padded), _CURRENT.call
-    _CURRENT.call = call
+    takes_state = recurrence_of(mixer).kernel_takes_state
+    if takes_state and padded is None:
+        return nullcontext()
+    return _acting(mixer, _Call(padded, None if takes_state else state))
+
+
+@contextmanager
+def _acting(mixer: nn.Module, call: _Call) -> Iterator[None]:
+    install_seam(mixer)
+    outer, _CURRENT.call = _CURRENT.call, call
     try:
         yield
     finally:
         _CURRENT.call = outer
-    if not call.reached_kernel:
+    if call.n_calls == 0 and call.state is not None:
+        raise ignored_state(mixer)
+    if call.n_calls == 0:
         raise EngineError(
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so padding "
             "cannot be kept out of the state; pad on no side (batch prompts of equal length) or load the model without "
             "replaced layers (use_kernels=False)"
         )
+
+
+def ignored_state(mixer: nn.Module) -> EngineError:
+    """The error to raise where `mixer` ran without looking at the state it was given."""
+    return EngineError(
+        f"expected {type(mixer).__name__} to start from the state it is given, but its forward was replaced, so the "
+        "tuned state would be ignored; load the model without replaced layers (use_kernels=False)"
+    )
+
+
+def forgotten_state(mixer: nn.Module) -> EngineError:
+    """The error to raise where several tokens continue a cache and some Mamba-1 layers have nobody to remember it."""
+    return EngineError(
+        "expected every recurrent layer to be tuned where several tokens continue a cache, got "
+        f"{type(mixer).__name__}s that are not: transformers drops their state there; tune all layers, or start afresh "
+        "from the whole text"
+    )
+
+
+def not_in_stand_in(name: str) -> StandInError:
+    """The error to raise where a mixer's cache is a stand-in, which has no attribute `name`."""
+    return StandInError(
+        f"expected a mixer, and hooks on it, to ask their cache for its states alone, got asked for {name!r}: where a "
+        "sequence begins, what a tuned layer is given in the cache's place holds the state to start from and nothing "
+        "else; ask the model's own cache, outside of the mixer"
+    )
 
 
 def refuse_packing(kwargs: Mapping[str, Any]) -> None:
@@ -81,26 +120,61 @@ def refuse_packing(kwargs: Mapping[str, Any]) -> None:
     borders = [name for name in _PACKING if kwargs.get(name) is not None]
     if borders:
         raise EngineError(
-            f"expected one document per row, got packed rows ({', '.join(borders)}): with a tuned state every document "
-            "must start from it, which is not supported; batch the documents as padded rows"
+            f"expected the model to tell its state layers where packed documents begin, got only {', '.join(borders)}: "
+            "call the model, not its layers, or batch the documents as padded rows"
         )
 
 
-def _install(mixer: nn.Module) -> None:
-    namespace, name = kernel_globals(mixer), recurrence_of(mixer).kernel
+def refuse_replaced_forward(mixer: nn.Module) -> None:
+    """Refuse a mixer that does not run the forward it was recognised by: kernels from the Hub replace whole forwards.
+
+    Such a forward may never ask for the state to start from, or ask and take it for another layout of the same shape.
+
+    Raises:
+        EngineError: the mixer has a forward of its own, which does not wrap that of its class (as hooks do).
+    """
+    if "forward" not in mixer.__dict__:
+        return
+    forward: Any = mixer.forward
+    found, own = inspect.unwrap(forward), inspect.unwrap(type(mixer).forward)
+    if getattr(found, "__func__", found) is not own:
+        raise EngineError(
+            f"expected {type(mixer).__name__} to run its own forward, but it was replaced by one of "
+            f"{getattr(found, '__module__', found)}, so the tuned state could be ignored or misread; load the model "
+            "without replaced layers (use_kernels=False)"
+        )
+
+
+def install_seam(mixer: nn.Module) -> None:
+    """Let the kernel that `mixer` calls listen to `at_kernel`; done once for all mixers of its class."""
+    put_seams(mixer, _SEAMS, "is_s0_seam")
+
+
+def put_seams(mixer: nn.Module, seams: Mapping[str, Callable[[Kernel], Kernel]], mark: str) -> None:
+    """Replace the kernels that `mixer` looks up by what `seams` make of them, each kernel once.
+
+    Args:
+        mixer: a recurrent module.
+        seams: by the kernel's name.
+        mark: the attribute that tells kernels with this kind of seam; other kinds may lie around the same kernel.
+    """
+    namespace = kernel_globals(mixer)
+    if all(hasattr(namespace[name], mark) for name in seams.keys() & namespace.keys()):
+        return  # the usual case; and torch.compile cannot trace a lock
     with _INSTALL:
-        if not getattr(namespace[name], "is_s0_seam", False):
-            seam = _SEAMS[name](namespace[name])
-            seam.is_s0_seam = True  # type: ignore[attr-defined]
-            namespace[name] = seam
+        for name in seams.keys() & namespace.keys():
+            if not hasattr(namespace[name], mark):
+                seam = seams[name](namespace[name])
+                setattr(seam, mark, True)
+                namespace[name] = seam
 
 
 def _gated_delta_seam(kernel: Kernel) -> Kernel:
     @functools.wraps(kernel)
     def seam(*args: Any, **kwargs: Any) -> Any:
         call = _CURRENT.call
-        if call is not None:
-            call.reached_kernel = True
+        if call is not None and call.padded is not None:
+            call.n_calls += 1
             g = kwargs["g"]  # (B, T, H) or, in KDA, (B, T, H, K): log of the decay, <= 0
             kwargs["g"] = g.masked_fill(_at_steps(call.padded, g), 0.0)
         return kernel(*args, **kwargs)
@@ -112,8 +186,8 @@ def _mamba2_seam(kernel: Kernel) -> Kernel:
     @functools.wraps(kernel)
     def seam(x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
         call = _CURRENT.call
-        if call is not None:
-            call.reached_kernel = True
+        if call is not None and call.padded is not None:
+            call.n_calls += 1
             pads = _at_steps(call.padded, dt)
             low, high = kwargs.get("dt_limit", (0.0, float("inf")))
             if low > 0:
@@ -127,6 +201,22 @@ def _mamba2_seam(kernel: Kernel) -> Kernel:
             else:
                 dt = dt.masked_fill(pads, -1e4)  # softplus of it is exactly 0 in every dtype
         return kernel(x, dt, *args, **kwargs)
+
+    return seam
+
+
+def _mamba1_seam(kernel: Kernel) -> Kernel:
+    @functools.wraps(kernel)
+    def seam(x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
+        call = _CURRENT.call
+        if call is None or call.state is None:
+            return kernel(x, dt, *args, **kwargs)
+        state = of_call(call.state, call.n_calls)
+        call.n_calls += 1
+        if call.padded is not None:
+            dt = dt.transpose(1, 2)  # from (B, D, T)
+            dt = dt.masked_fill(_at_steps(call.padded, dt), -1e4).transpose(1, 2)  # softplus of it is exactly 0
+        return scan_from(state, kernel, x, dt, *args, **kwargs)
 
     return seam
 
@@ -145,4 +235,5 @@ _SEAMS: dict[str, Callable[[Kernel], Kernel]] = {
     "torch_chunk_gated_delta_rule": _gated_delta_seam,
     "chunk_kimi_delta_attention": _gated_delta_seam,
     "mamba2_chunk_scan": _mamba2_seam,
+    "mamba_selective_scan": _mamba1_seam,
 }

@@ -22,18 +22,17 @@ stand-in that answers with the effective state, in the two situations where a se
     a cache with nothing in it yet       SeededCache   answers S_0, stores what follows in the real cache
 
 Any later call on that cache (decoding, a second turn, the next chunk of a prompt) finds a state there and passes
-through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels.
+through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. (Two kinds of
+mixers need more: Mamba-1, `s0.core.mamba1`, whose kernel takes no state, and MiniMax, `s0.core.minimax`.)
 
 Shapes: B batch, T tokens, H heads, K key dim, V value dim (Mamba-2: P head dim, N state dim), D hidden size.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial, reduce
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -41,11 +40,26 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from s0.core.families import layer_index, recurrence_of
-from s0.core.kernels import neutral_at_pads, refuse_packing
-from s0.errors import ConfigError, EngineError
+from s0.core.kernels import (
+    at_kernel,
+    forgotten_state,
+    ignored_state,
+    install_seam,
+    not_in_stand_in,
+    refuse_packing,
+    refuse_replaced_forward,
+)
+from s0.core.offset import added_to_readout, install_readout
+from s0.core.raw_states import RawStates
+from s0.core.rows import choice_for
+from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
+from s0.errors import ConfigError
 
 BASE = "__base__"
 """The name of the untouched model where rows choose their states (PEFT's word)."""
+
+DOCUMENTS = "s0_documents"
+"""The keyword argument by which a model tells its state layers of packed documents (see `s0.core.packing`)."""
 
 
 class Scale(Protocol):
@@ -53,6 +67,7 @@ class Scale(Protocol):
 
     alpha: float
     normalize: bool
+    variant: str  # "state", or "offset" (see `s0.core.offset`)
 
 
 def effective_state(raw: Tensor, scale: Scale) -> Tensor:
@@ -64,67 +79,6 @@ def effective_state(raw: Tensor, scale: Scale) -> Tensor:
     if scale.normalize:
         state = state / torch.linalg.vector_norm(state).clamp_min(1e-12)
     return scale.alpha * state
-
-
-@dataclass(frozen=True)
-class RowChoice:
-    """One adapter name per row of a batch, for the state layers of one model."""
-
-    names: tuple[str, ...]
-    layers: frozenset[int]  # id() of each StateLayer it speaks to
-    repeats: bool = False  # whether rows may be copies of each other, as generation makes for beams
-
-    def copies(self, batch: int) -> int:
-        """How many consecutive rows of a batch each name stands for."""
-        copies, rest = divmod(batch, len(self.names) or batch + 1)
-        if rest or (copies > 1 and not self.repeats):
-            raise ConfigError(
-                f"expected one adapter name per row, got {len(self.names)} names for a batch of {batch}; pass one name "
-                "per prompt (beams and returned sequences repeat it)"
-            )
-        return copies
-
-
-class _RowChoices(threading.local):
-    stack: tuple[RowChoice, ...] = ()  # per thread: concurrent calls on one model can choose different states
-
-
-_ROWS = _RowChoices()
-
-
-def rows_choose(choice: RowChoice) -> AbstractContextManager[None]:
-    """Within this context, on this thread, row i of a batch starts from the state named `choice.names[i]`."""
-    return _rows_chosen((*_ROWS.stack, choice))
-
-
-@contextmanager
-def _rows_chosen(stack: tuple[RowChoice, ...]) -> Iterator[None]:
-    outer, _ROWS.stack = _ROWS.stack, stack
-    try:
-        yield
-    finally:
-        _ROWS.stack = outer
-
-
-class RowsUnderCheckpointing:
-    """A model's gradient checkpointing function that remembers the choice of rows for the recomputation.
-
-    The backward pass runs a layer's forward again after `rows_choose` has ended; without this the recomputation
-    would use other states than the forward did and the gradient would be silently wrong.
-    """
-
-    def __init__(self, checkpoint: Callable[..., Any]) -> None:
-        self.checkpoint = checkpoint
-
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Checkpoint `function` with the rows chosen now."""
-        chosen = _ROWS.stack
-
-        def with_chosen_rows(*inner: Any) -> Any:
-            with _rows_chosen(chosen):
-                return function(*inner)
-
-        return self.checkpoint(with_chosen_rows, *args, **kwargs)
 
 
 class NoCache:
@@ -147,8 +101,13 @@ class NoCache:
     def update_recurrent_state(self, recurrent_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return recurrent_states
 
-    def is_recording_past(self, layer_idx: int) -> bool:
+    def is_recording_past(self, *args: Any, **kwargs: Any) -> bool:
         return False
+
+    has_previous_state = is_recording_past
+
+    def __getattr__(self, name: str) -> Any:
+        raise not_in_stand_in(name)
 
 
 class SeededCache:
@@ -182,8 +141,6 @@ class StateLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("s0_state",)
     other_param_names = ("scales",)
-    base_layer: nn.Module
-    s0_state: nn.ParameterDict
     active_adapters: list[str]
     _active_adapter: str | list[str]
 
@@ -191,11 +148,14 @@ class StateLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer = mixer
         self.layer_idx = layer_index(mixer)
-        self.state_shape = recurrence_of(mixer).state_shape(mixer)
-        self.s0_state = nn.ParameterDict({})
+        self.recurrence = recurrence_of(mixer)
+        self.state_shape = self.recurrence.state_shape(mixer)
+        self.is_one_of_all = True  # whether every recurrent layer of the model is a state layer
+        self.s0_state = RawStates()
         self.scales: dict[str, Scale] = {}
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
+        install_seam(mixer)  # now, because torch.compile could not trace it later
 
     def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
@@ -205,21 +165,38 @@ class StateLayer(nn.Module, BaseTunerLayer):
         # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
         self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self._device()))
         self.scales[name] = scale
+        if scale.variant == "offset":
+            install_readout(self.base_layer)
 
-    def effective(self, name: str) -> Tensor:
-        """The effective state (H, K, V) of adapter `name`; zero for the base and for adapters of other layers."""
-        if name not in self.s0_state:
+    def effective(self, name: str, variant: str = "state") -> Tensor:
+        """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
+        if name not in self.s0_state or self.scales[name].variant != variant:
             return torch.zeros(self.state_shape, device=self._device())
-        return effective_state(self.s0_state[name], self.scales[name])
+        if (state := self.s0_state(name)).dtype != torch.float32:  # TRL rounds what it trains on quantised models
+            refuse_rounded(state.dtype)
+            state.data = state.data.float()
+        return effective_state(state, self.scales[name])
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refuse: there is nothing to merge into."""
         raise ConfigError(
             "an initial state is not a weight, so it cannot be merged into the model's weights, and it costs nothing "
-            "at inference as it is; save the adapter, or `s0 export` it for a serving engine"
+            "at inference as it is; save the adapter, or `s0 export` it for a serving engine; to merge other adapters, "
+            "unload() the state first"
         )
 
     unmerge = merge
+
+    def unload_and_optionally_merge_module(
+        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
+    ) -> nn.Module:
+        """The mixer without adapters: PEFT calls this where another method's wrapper is unloaded with all inside it."""
+        if merge:
+            self.merge()
+        for name, module in reversed(list(self.base_layer.named_modules())):
+            if isinstance(module, BaseTunerLayer):
+                self.base_layer.set_submodule(name, module.get_base_layer())
+        return self.base_layer
 
     def forward(
         self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
@@ -232,64 +209,67 @@ class StateLayer(nn.Module, BaseTunerLayer):
             attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
             kwargs: whatever else the model passes to its mixer.
         """
-        batch, n_tokens, _ = hidden_states.shape
+        if DOCUMENTS in kwargs:
+            return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
+        offset = self._states(hidden_states, "offset")
+        with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
+            return self._from_state(hidden_states, cache_params, attention_mask, **kwargs)
+
+    def _from_state(
+        self, hidden_states: Tensor, cache_params: Any, attention_mask: Tensor | None, **kwargs: Any
+    ) -> Any:
+        n_tokens = hidden_states.shape[1]
         begun = cache_params is not None and cache_params.has_previous_state(self.layer_idx, 0)
         # A token that comes alone is never a pad, but some models pass a mask for it all the same.
         pads = None if attention_mask is None or n_tokens == 1 else attention_mask == 0
-        states = None if begun and pads is None else self._states(batch)
-        mixer = partial(self.base_layer, attention_mask=attention_mask, **kwargs)
+        if begun and n_tokens > 1 and not (self.recurrence.kernel_takes_state or self.disable_adapters):
+            # Mamba-1 would forget the state in a cache that several tokens continue: a fault of transformers.
+            if not self.is_one_of_all:
+                raise forgotten_state(self.base_layer)
+            states = cache_params.get_recurrent_state(self.layer_idx, 0)
+        else:
+            states = None if begun and pads is None else self._states(hidden_states)
         if states is None:
-            return mixer(hidden_states, cache_params=cache_params)
+            return self.base_layer(hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs)
         refuse_packing(kwargs)
+        refuse_replaced_forward(self.base_layer)
         if cache_params is None and n_tokens == 1:
             # One token would take the single-step kernel, which writes into its state and has no gradient.
-            hidden_states = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1)
-            return self._seeded(partial(mixer, attention_mask=None), hidden_states, NoCache(states))[:, :1]
+            hidden_states, attention_mask = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1), None
+        start = NoCache(states) if cache_params is None else SeededCache(cache_params, states, n_tokens)
         # Pads must not touch the state, neither where it enters nor in a later chunk of a padded prompt.
-        with nullcontext() if pads is None else neutral_at_pads(self.base_layer, pads):
-            if begun:
-                return mixer(hidden_states, cache_params=cache_params)
-            start = NoCache(states) if cache_params is None else SeededCache(cache_params, states, n_tokens)
-            return self._seeded(mixer, hidden_states, start)
+        with nullcontext() if hidden_states.shape[1] == 1 else at_kernel(self.base_layer, pads, states):
+            cache = cache_params if begun else start
+            output = self.base_layer(hidden_states, cache_params=cache, attention_mask=attention_mask, **kwargs)
+        if not begun and not start.was_read:
+            raise ignored_state(self.base_layer)
+        return output[:, :n_tokens]
 
-    def _seeded(self, mixer: Callable[..., Any], hidden_states: Tensor, start: NoCache | SeededCache) -> Any:
-        output = mixer(hidden_states, cache_params=start)
-        if not start.was_read:
-            raise EngineError(
-                f"expected {type(self.base_layer).__name__} to ask its cache for a state to start from, but it did "
-                "not, so the tuned state would be ignored; load the model without replaced layers (use_kernels=False)"
-            )
-        return output
+    def _states(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
+        """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
-    def _states(self, batch: int) -> Tensor | None:
-        """(B, H, K, V) effective states of the batch's rows, or None where every row is the base model."""
-        if self.disable_adapters:
+        A row that reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
+        """
+        counted = {name for name, scale in self.scales.items() if variant in ("state", scale.variant)}
+        if self.disable_adapters or not counted:
             return None
-        choice = next((one for one in reversed(_ROWS.stack) if id(self) in one.layers), None)
+        refuse_split_layer(self)
+        batch, device = len(hidden_states), hidden_states.device
+        choice = choice_for(self)
         if choice is None:
-            active = [self.effective(name) for name in self.active_adapters if name in self.s0_state]
-            return reduce(torch.add, active).expand(batch, *self.state_shape) if active else None
+            active = [self.effective(name, variant) for name in self.active_adapters if name in counted]
+            return reduce(torch.add, active).to(device).expand(batch, *self.state_shape) if active else None
         names, copies = choice.names, choice.copies(batch)
-        if not any(name in self.s0_state for name in names):
+        distinct = sorted({*names, *expected_to_learn(self)})
+        if counted.isdisjoint(distinct):
             return None
-        distinct = sorted(set(names))
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
-        choices = torch.stack([self.effective(name) for name in distinct])
-        return choices[index.to(choices.device)]
+        choices = torch.stack([self.effective(name, variant) for name in distinct]).to(device)
+        return choices[index.to(device)]
 
     def _device(self) -> torch.device:
-        return next(self.base_layer.parameters()).device
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateLayer:
-        """Move states with the model, but keep them float32 when the model changes its dtype."""
-
-        def move(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        self.base_layer._apply(fn)
-        self.s0_state._apply(move)
-        return self
+        device = next(self.base_layer.parameters()).device
+        return torch.device("cpu") if device.type == "meta" else device  # offloaded weights are elsewhere
 
 
 def state_layers(model: nn.Module) -> Sequence[StateLayer]:

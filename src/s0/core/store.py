@@ -5,10 +5,11 @@ A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 
 
     format_version   1
     family           the recurrence, e.g. "gated_delta_net"
-    state_shapes     {layer name: [H, K, V]}
+    state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.core.rnn`)
     fingerprint      of the model the state was tuned on (see `s0.core.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
-    checksum         sha256 over the scale, the layers, and the tensors' names, shapes and values
+    variant          "state"; or "offset", which every step reads (see `s0.core.offset`)
+    checksum         sha256 over the scale, the layers, the variant, and the tensors' names, shapes and values
 
 The layout of the published package (`states.safetensors` or `states.pt`, `config.json`, `meta.json`) is read too.
 Files are hostile until checked: no pickle, sizes bounded, every value finite, names and shapes as announced.
@@ -32,11 +33,14 @@ from torch import Tensor, nn
 
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import UNKNOWN, check_base
+from s0.core.split import refuse_shards
 from s0.errors import StateMismatchError
 
 FORMAT_VERSION = 1
+VARIANTS = ("state", "offset")
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
+HUB_SETTINGS = ("revision", "cache_dir", "token")
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
 _MAX_JSON_BYTES = 4 << 20
 _LARGEST = torch.finfo(torch.float32).max
@@ -56,6 +60,7 @@ class StoredState:
         base_model: the name the base model was loaded by, or None.
         training: how the state was trained.
         layout: "peft" or "published".
+        variant: "state" or "offset".
     """
 
     tensors: Mapping[str, Tensor]
@@ -67,32 +72,42 @@ class StoredState:
     base_model: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "peft"
+    variant: str = "state"
 
 
 # --- Reading ---
 
 
-def read(path: str | Path, subfolder: str | None = None, **hub: Any) -> StoredState:
+def read(path: str | Path, subfolder: str | None = None, *, variant: str | None = "state", **hub: Any) -> StoredState:
     """Read and check a state folder, local or on the Hugging Face Hub.
 
     Args:
         path: a local folder, or a repository on the Hub.
         subfolder: where in it the state lies.
+        variant: the one that is expected; None takes any.
         hub: `revision`, `cache_dir` and `token` of the Hub.
 
     Raises:
-        StateMismatchError: it is not a state, is damaged, or is of an unknown version; says which file and why.
+        StateMismatchError: it is not a state, is damaged, or is of an unknown version or another variant; says which
+            file and why.
     """
     folder = locate(path, subfolder, **hub)
     if (folder / CONFIG_FILE).is_file():
-        return _read_peft(folder)
-    if (folder / "meta.json").is_file():
-        return _read_published(folder)
-    held = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
-    raise StateMismatchError(
-        f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
-        f"{held}; check the path"
-    )
+        stored = _read_peft(folder)
+    elif (folder / "meta.json").is_file():
+        stored = _read_published(folder)
+    else:
+        held = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
+        raise StateMismatchError(
+            f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
+            f"{held}; check the path"
+        )
+    if variant not in (stored.variant, None):
+        raise StateMismatchError(
+            f"expected the variant {variant!r} in {folder}, got {stored.variant!r}: sequences start from a state, and "
+            "every step reads an offset, so one cannot stand for the other"
+        )
+    return stored
 
 
 def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
@@ -140,6 +155,12 @@ def _read_peft(folder: Path) -> StoredState:
             f"expected layers in {folder / CONFIG_FILE} to be distinct layer indices, got {layers!r:.80}"
         )
     alpha, normalize = _finite(config, "alpha", folder), _field(config, "normalize", bool, folder)
+    variant = config.get("variant", "state")
+    if variant not in VARIANTS:
+        raise StateMismatchError(
+            f"expected variant in {folder / CONFIG_FILE} to be one of {', '.join(VARIANTS)}, got {variant!r:.80}; "
+            "use the s0-tuning version that wrote it"
+        )
     if config.get("checksum") != checksum(tensors, config):
         raise StateMismatchError(
             f"expected the state and scale in {folder} to have checksum {config.get('checksum')!r}, got "
@@ -155,6 +176,7 @@ def _read_peft(folder: Path) -> StoredState:
         fingerprint=_field(config, "fingerprint", str, folder),
         base_model=_field(config, "base_model_name_or_path", (str, NoneType), folder),
         training=_field(config, "training", (dict, NoneType), folder) or {},
+        variant=variant,
     )
 
 
@@ -340,8 +362,16 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
 
 
 def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """sha256 over the scale and layers in `config`, then the sorted names, shapes and little-endian float32 values."""
-    digest = hashlib.sha256(json.dumps([config.get(name) for name in ("alpha", "normalize", "layers")]).encode())
+    """sha256 over what `config` says of the state, then the sorted names, shapes and little-endian float32 values.
+
+    Raises:
+        ConfigError: a tensor of which this process holds a part only.
+    """
+    refuse_shards(tensors.values())
+    described = [config.get(name) for name in ("alpha", "normalize", "layers")]
+    if config.get("variant", "state") != "state":  # states written before there were others keep their checksum
+        described.append(config["variant"])
+    digest = hashlib.sha256(json.dumps(described).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}:{list(tensor.shape)}:".encode())
@@ -376,8 +406,10 @@ def write_published(path: str | Path, stored: StoredState, indices: Mapping[str,
         indices: layer index of each of its layers.
 
     Raises:
-        StateMismatchError: its layers differ in shape, which that layout cannot express.
+        StateMismatchError: its layers differ in shape, or it is an offset, which that layout cannot express.
     """
+    if stored.variant != "state":
+        raise StateMismatchError(f"expected a state for the published layout, got the variant {stored.variant!r}")
     shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
     if len(shapes) != 1:
         raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")

@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
-from s0.core.states import BASE, RowChoice, rows_choose, state_layers
+from s0.core.rows import RowChoice, rows_choose
+from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
 from s0.decode.sampling import choose
 from s0.decode.text import Text
@@ -188,6 +189,11 @@ class Batcher:
             names = sorted({name for layer in state_layers(self.model) for name in layer.s0_state})
             if request.state not in names:
                 raise ConfigError(f"expected one of the model's states {names}, got {request.state!r}; load it first")
+            if self._offsets and len(self._active) > 1:
+                raise ConfigError(
+                    f"expected at most one active state where requests name theirs and some are offsets, got "
+                    f"{sorted(self._active)}; switch the others off"
+                )
         self._submitted += 1
         self._waiting[self._submitted] = request
         return self._submitted
@@ -255,12 +261,13 @@ class Batcher:
         inputs: dict[str, Any] = {"cache_params" if "cache_params" in self._takes else "past_key_values": self._cache}
         if "position_ids" in self._takes:
             inputs["position_ids"] = self._cache.positions(device)
-        output = self._decoder(
-            input_ids=self._tensor([[row.last] for row in self._rows]),
-            attention_mask=self._cache.mask(device),
-            use_cache=True,
-            **inputs,
-        )
+        with self._rows_go_on():
+            output = self._decoder(
+                input_ids=self._tensor([[row.last] for row in self._rows]),
+                attention_mask=self._cache.mask(device),
+                use_cache=True,
+                **inputs,
+            )
         events = self._choose(self._rows, output.logits[:, -1])
         for i in reversed(range(len(events))):
             if events[i].completion is not None:
@@ -282,8 +289,24 @@ class Batcher:
         names = tuple(state for state in states if state is not None)
         if not names:
             return nullcontext()
-        # Only now: a state is absorbed by the first token it meets.
         return rows_choose(RowChoice(names, frozenset(map(id, state_layers(self.model)))))
+
+    def _rows_go_on(self) -> AbstractContextManager[None]:
+        # A state was absorbed by the first token it met; only offsets are read at every step.
+        states = [row.request.state for row in self._rows]
+        if not any(states) or not self._offsets:
+            return nullcontext()
+        (active,) = self._active or {BASE}
+        return self._rows_start_from([state or active for state in states])
+
+    @property
+    def _offsets(self) -> set[str]:
+        scales = [layer.scales.items() for layer in state_layers(self.model)]
+        return {name for items in scales for name, scale in items if scale.variant == "offset"}
+
+    @property
+    def _active(self) -> set[str]:
+        return {name for layer in state_layers(self.model) for name in layer.active_adapters if name in layer.s0_state}
 
     def _tensor(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(tokens, device=self._device)

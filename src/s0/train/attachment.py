@@ -11,7 +11,9 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from s0.core.adapter import S0AdapterConfig
-from s0.core.states import RowsUnderCheckpointing, StateLayer, state_layers
+from s0.core.packing import unwatch
+from s0.core.rows import forget_rows_under_checkpointing
+from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
 
@@ -21,7 +23,7 @@ def attach(model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any])
     Args:
         model: a transformers model, or a PEFT model with states.
         layers: as in `S0Config`.
-        scale: alpha and normalize.
+        scale: alpha, normalize and variant.
 
     Returns:
         the PEFT model, and the state's adapter name on it.
@@ -72,10 +74,8 @@ def detach(model: Any, name: str) -> Any:
             parent, _, child = path.rpartition(".")
             setattr(base.get_submodule(parent), child, layer.base_layer)
     if not state_layers(base):
-        for module in base.modules():
-            recompute = vars(module).get("_gradient_checkpointing_func")
-            if isinstance(recompute, RowsUnderCheckpointing):
-                module._gradient_checkpointing_func = recompute.checkpoint
+        forget_rows_under_checkpointing(base)
+        unwatch(base)
     if not base.peft_config:
         del base.peft_config
     return base

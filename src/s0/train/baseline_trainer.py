@@ -28,6 +28,7 @@ from s0.train.baseline_files import TRAINING_FILE, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
+from s0.train.config import S0Config
 from s0.train.fit import fit, mean_loss
 from s0.train.modes import training as training_modes
 from s0.train.processes import is_first_process
@@ -345,8 +346,9 @@ def load_tuned(
         found = read_baseline(folder, model, allow_other_base)
         trainer = BaselineTrainer(model, tokenizer, found.settings)
     else:
-        store.match(store.read(folder), model, allow_other_base=allow_other_base)
-        trainer = S0Trainer(model, tokenizer)
+        stored = store.read(folder, variant=None)
+        store.match(stored, model, allow_other_base=allow_other_base)
+        trainer = S0Trainer(model, tokenizer, S0Config(variant=stored.variant))
     trainer.load(folder, allow_other_base=allow_other_base)
     trainer.activate()
     return trainer

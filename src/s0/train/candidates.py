@@ -68,6 +68,7 @@ def tune(
     settings: FitSettings,
     *,
     normalize: bool,
+    variant: str,
     lrs: Sequence[float],
     steps: Sequence[int],
     batch_tokens: int,
@@ -83,6 +84,7 @@ def tune(
         select: examples of other problems, to choose on.
         settings: everything but lr and n_steps.
         normalize: divide each layer's state by its norm before scaling; not while it is trained.
+        variant: "state" or "offset".
         lrs, steps: what to try.
         batch_tokens: largest rows x longest row of a forward that measures, in tokens.
         checkpoint: file from which an interrupted training goes on.
@@ -99,7 +101,7 @@ def tune(
             f"{list(steps)}"
         )
     raw = [{layer: nn.Parameter(layer.effective(BASE)) for layer in layers} for _ in lrs]
-    with passing_states(model, [(state, FixedScale(1.0)) for state in raw]) as names:
+    with passing_states(model, [(state, FixedScale(1.0, variant=variant)) for state in raw]) as names:
         learners = [
             Learner(name, list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
             for name, state, lr in zip(names, raw, lrs, strict=True)
@@ -115,7 +117,8 @@ def tune(
         state = dict(zip(layers, kept, strict=True))
 
         def losses(alphas: Sequence[float]) -> list[float]:
-            with passing_states(model, [(state, FixedScale(alpha, normalize)) for alpha in alphas]) as names:
+            scales = [FixedScale(alpha, normalize, variant) for alpha in alphas]
+            with passing_states(model, [(state, scale) for scale in scales]) as names:
                 return loss_by_state(model, names, select, batch_tokens=batch_tokens)
 
         try:

@@ -27,6 +27,8 @@ class S0Config:
         scale_in_training: train at the deployed scale (the paper's Algorithm 1), not at 1 (the published code).
         patience: stop when the loss on the select examples has not improved for so many steps, and keep the best step's
             state; None trains all steps.
+        variant: "state", or "offset": what is learned is not where sequences start but what every step reads beside
+            its state, at a cost per step (see `s0.core.offset`); no scale is published for it, so None for alpha is 1.
     """
 
     n_steps: int = 20
@@ -41,6 +43,7 @@ class S0Config:
     gradient_checkpointing: bool = False
     scale_in_training: bool = False
     patience: int | None = None
+    variant: str = "state"
 
     def fit_settings(self) -> FitSettings:
         """The part of the settings that `fit` takes.

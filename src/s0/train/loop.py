@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from s0.core.fingerprint import fingerprint
-from s0.core.states import RowChoice, rows_choose, state_layers
+from s0.core.rows import RowChoice, rows_choose
+from s0.core.states import state_layers
 from s0.errors import DatasetError, StateMismatchError
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back

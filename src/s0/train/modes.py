@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from s0.core.states import RowsUnderCheckpointing, Scale, state_layers
+from s0.core.rows import RowsUnderCheckpointing
+from s0.core.states import Scale, state_layers
 from s0.errors import ConfigError
 
 

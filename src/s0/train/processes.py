@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState, PartialState  # type: ignore[impo
 from accelerate.utils import DistributedType, broadcast, gather, reduce  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from s0.core.split import split_by
 from s0.errors import ConfigError, DatasetError, EngineError, S0Error, StateMismatchError, UnsupportedModelError
 from s0.train.checkpoint import CheckpointError, Stopped
 
@@ -30,13 +31,6 @@ _KINDS: Mapping[str, type[S0Error]] = {
     for kind in (CheckpointError, ConfigError, DatasetError, EngineError, StateMismatchError, UnsupportedModelError)
 }
 _LAUNCHED = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-_WRAPPERS = {
-    "FullyShardedDataParallel": "FSDP1",
-    "FSDPModule": "FSDP2",
-    "DeepSpeedEngine": "DeepSpeed",
-    "DistributedDataParallel": "DistributedDataParallel",
-    "DataParallel": "DataParallel",
-}
 _PARALLELISMS = {
     "tp": "tensor parallelism",
     "dp_shard": "sharded data parallelism",
@@ -72,7 +66,7 @@ class Processes:
             ConfigError: the model is split over processes, wrapped, or on another device than the process is to use;
                 or a precision that needs more than casting.
         """
-        for split in chain(_split_by(model, parameters), _asked_of_accelerate()):
+        for split in chain(split_by(model, parameters), _asked_of_accelerate()):
             raise _refused(split)
         # An Accelerator would fix the precision and the gradient accumulation of every other one in this process, so
         # only the state below it is used, as the user has made it or the launcher says.
@@ -195,18 +189,6 @@ def _refused(split: str) -> ConfigError:
         f"expected the whole model in each process, got {split}: only plain data parallel training is tested; pass the "
         "model itself, without a wrapper, and start with accelerate launch --multi_gpu, or in one process"
     )
-
-
-def _split_by(model: nn.Module, parameters: Sequence[Tensor]) -> Iterator[str]:
-    """What splits `model` over processes or devices, or makes it talk to other processes by itself."""
-    # By name: the classes need libraries that may be missing.
-    kinds = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
-    yield from (name for kind, name in _WRAPPERS.items() if kind in kinds)
-    tensors = (*model.parameters(), *parameters)
-    if any(hasattr(one, "ds_id") for one in tensors):
-        yield "DeepSpeed ZeRO-3"
-    if (getattr(model, "tp_size", None) or 1) > 1 or any(type(one.data).__name__ == "DTensor" for one in tensors):
-        yield "tensor parallelism"
 
 
 def _asked_of_accelerate() -> Iterator[str]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from s0.core.states import RowChoice, Scale, StateLayer, rows_choose, state_layers
+from s0.core.rows import RowChoice, rows_choose
+from s0.core.states import Scale, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train.batches import Batch
 from s0.train.modes import training
@@ -56,6 +57,7 @@ class FixedScale:
 
     alpha: float
     normalize: bool = False
+    variant: str = "state"
 
 
 def choose_scale(
@@ -147,8 +149,9 @@ def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float])
     if not layers:
         known = sorted({name for layer in state_layers(model) for name in layer.s0_state})
         raise ConfigError(f"expected a state's name among {known}, got {adapter_name!r}; make a trainer, or load one")
-    normalize = next(iter(layers)).scales[adapter_name].normalize
-    with passing_states(model, [(layers, FixedScale(alpha, normalize)) for alpha in alphas]) as names:
+    own = next(iter(layers)).scales[adapter_name]
+    scales = [FixedScale(alpha, own.normalize, own.variant) for alpha in alphas]
+    with passing_states(model, [(layers, scale) for scale in scales]) as names:
         yield names
 
 

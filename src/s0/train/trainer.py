@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.core import store
 from s0.core.adapter import S0AdapterConfig
+from s0.core.card import CARD_FILE, write_card
 from s0.core.families import find_mixers, plain_name, recurrence_of
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
@@ -62,7 +66,8 @@ class S0Trainer(Tuner):
         self.config.fit_settings()
         self.tokenizer = tokenizer
         self._chosen_alpha: float | None = 1.0  # what "auto" stands for; None while nothing has chosen it
-        self.model, self.adapter_name = attach(model, self.config.layers, self._scale(model))
+        scale = {**self._scale(model), "variant": self.config.variant}
+        self.model, self.adapter_name = attach(model, self.config.layers, scale)
 
     @classmethod
     def from_pretrained(cls, name: str, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
@@ -73,7 +78,8 @@ class S0Trainer(Tuner):
     def _scale(self, model: nn.Module) -> dict[str, Any]:
         alpha = self.config.alpha
         if alpha is None:
-            alpha = recurrence_of(next(iter(find_mixers(model).values()))).alpha
+            published = recurrence_of(next(iter(find_mixers(model).values()))).alpha
+            alpha = published if self.config.variant == "state" else 1.0
         elif alpha == "auto":
             alpha = self._chosen_alpha
         if alpha is None:
@@ -84,6 +90,11 @@ class S0Trainer(Tuner):
         """Let the adapter follow changes of `self.config`."""
         self._require_attached()
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
+        if adapter.variant != self.config.variant:
+            raise ConfigError(
+                f"expected the variant {adapter.variant!r} that this trainer was made with, got "
+                f"{self.config.variant!r}; make another trainer"
+            )
         scale = S0AdapterConfig(**self._scale(self.model))  # checks the values
         adapter.alpha, adapter.normalize = scale.alpha, scale.normalize
         return adapter
@@ -223,6 +234,7 @@ class S0Trainer(Tuner):
             chosen_on.batches,
             settings,
             normalize=config.normalize,
+            variant=config.variant,
             lrs=lrs,
             steps=steps,
             batch_tokens=config.batch_tokens,
@@ -368,7 +380,41 @@ class S0Trainer(Tuner):
         self._require_state()
         adapter = self._apply_scale()
         if is_first_process():
-            store.write(path, self._states(), {**adapter.to_dict(), "target_modules": sorted(self._states())})
+            config = {**adapter.to_dict(), "target_modules": sorted(self._states())}
+            store.write(path, self._states(), config)
+            write_card(path, config)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        record: Mapping[str, Any] | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload the state, with a model card, to the Hugging Face Hub; a card somebody has written there stays.
+
+        Args:
+            repo_id: the repository; made if need be.
+            record: of an evaluation with this state, such as `s0 eval` writes, whose figures the card shall tell.
+            private: whether a new repository is; None as the account's settings say.
+            token: of the Hub; None for the one that was logged in with.
+
+        Returns:
+            the address of the upload.
+
+        Raises:
+            ConfigError: there is no state yet.
+        """
+        self._require_state()
+        hub = HfApi(token=token)
+        name = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            if hub.file_exists(name, CARD_FILE):
+                shutil.copy(hub.hf_hub_download(name, CARD_FILE), folder)
+            self.save(folder)
+            write_card(folder, store.read_json(Path(folder) / store.CONFIG_FILE), record)
+            return str(hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload state"))
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over a state from a folder, of this package or the published one, with its scale.
@@ -376,11 +422,11 @@ class S0Trainer(Tuner):
         Nothing changes unless all of it fits. `self.config` becomes a copy with the file's alpha and normalize.
 
         Raises:
-            StateMismatchError: damaged, or tuned on another model (another set of weights of the same shape can be
-                accepted with `allow_other_base=True`).
+            StateMismatchError: damaged, of another variant than `config.variant`, or tuned on another model (another
+                set of weights of the same shape can be accepted with `allow_other_base=True`).
         """
         self._require_attached()
-        stored = store.read(path)
+        stored = store.read(path, variant=self.config.variant)
         tensors = store.match(stored, self.model, allow_other_base=allow_other_base)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)

@@ -1,0 +1,144 @@
+"""The model card of a state: what it is, what it was trained on and how, and how to load it.
+
+Every saved state gets one as README.md. A card that somebody has written is left alone; one made here, or a template of
+PEFT's or transformers', is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s0.files import write_text
+
+CARD_FILE = "README.md"
+_MARK = "<!-- Made from adapter_config.json; without this line, the card is left as it is. -->"
+_TEMPLATE = "[More Information Needed]"  # in every template, many times
+_SETTINGS = ("n_steps", "lr", "l2_lambda", "grad_clip", "normalize", "scale_in_training", "patience")
+
+_KINDS = {
+    "state": (
+        "An initial state",
+        "This is not a set of weights: it is where the recurrent state of each of the model's recurrent layers starts, "
+        "learned while every weight stayed as it was ([S0 tuning](https://arxiv.org/abs/2604.01168)). The first token "
+        "absorbs it; from the second one on the model does exactly the work of the untouched model.",
+    ),
+    "offset": (
+        "A state offset",
+        "This is not a set of weights: it is what each of the model's recurrent layers adds to its recurrent state "
+        "wherever that is read, learned while every weight stayed as it was (state-offset tuning). It is read at every "
+        "token and costs a little at every token.",
+    ),
+}
+"""{variant: what a card calls it, and what it says of it}."""
+
+
+def write_card(folder: str | Path, config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+    """Write a state's card into its folder, unless somebody has written one there.
+
+    Args:
+        folder: where the state lies, or is about to lie.
+        config: the adapter's, see `s0.core.store`.
+        record: of an evaluation with this state (see `s0.bench.record`); without one, the card tells no figures.
+    """
+    path = Path(folder) / CARD_FILE
+    present = path.read_text(encoding="utf-8") if path.is_file() else _MARK
+    if _MARK in present or _TEMPLATE in present:
+        write_text(path, card(config, record))
+
+
+def card(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str:
+    """The card's text: the Hub's YAML header, then Markdown."""
+    base = str(config.get("base_model_name_or_path") or "") or None
+    on_hub = base is not None and base.count("/") == 1 and not Path(base).exists()
+    header: dict[str, Any] = {
+        **({"base_model": base} if on_hub else {}),
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["s0", "state-tuning", *([f"base_model:adapter:{base}"] if on_hub else [])],
+    }
+    shapes: Mapping[str, list[int]] = config.get("state_shapes") or {}
+    n_values = sum(math.prod(shape) for shape in shapes.values())
+    scale = "alpha * S / ||S||" if config.get("normalize") else "alpha * S"
+    facts: dict[str, Any] = {
+        "base model": base or "not recorded",
+        "fingerprint of the base": config.get("fingerprint"),
+        "recurrence": config.get("family"),
+        "layers": f"{len(shapes)}, {n_values:,} numbers in float32",
+        "scale": f"alpha = {config.get('alpha')}; what enters the model is {scale}",
+    }
+    title, what = _KINDS[config.get("variant") or "state"]
+    parts = [
+        "---\n" + "\n".join(f"{name}: {json.dumps(value)}" for name, value in header.items()) + "\n---",
+        f"# {title} for {base or 'a hybrid language model'}",
+        what,
+        _table(facts),
+        "## How it was trained",
+        _training(config.get("training") or {}),
+        *([] if record is None else ["## Evaluation", _figures(record)]),
+        "## How to load it",
+        _loading(base),
+        _MARK,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    if not training:
+        return "Not recorded."
+    settings: Mapping[str, Any] = training.get("settings") or {}
+    facts: dict[str, Any] = {
+        "examples": training.get("n_examples"),
+        "sha256 of their tokens": training.get("tokens_sha256"),
+        "examples that settings were chosen on": training.get("n_select"),
+        "sha256 of those": training.get("select_tokens_sha256"),
+        **{name: settings.get(name) for name in _SETTINGS},
+        "loss before, nats per token": training.get("initial_loss"),
+        "loss after, as deployed": training.get("final_loss"),
+        "adapters it combines": training.get("combined"),
+        "versions": ", ".join(f"{name} {number}" for name, number in (training.get("versions") or {}).items()) or None,
+    }
+    interrupted = ["**The training was interrupted before its end.**"] if training.get("interrupted") else []
+    return "\n\n".join([*interrupted, _table(facts)])
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    task = record["task"]
+    scorings = list(next(iter(record["final"].values()))["pass_at_1"])
+    lines = [
+        f"Task {task['name']}, version {task['version']}, split {record['split']}; one greedy answer to each problem, "
+        f"95% intervals; sha256 of the data {task['data_sha256']}.",
+        "",
+        "| | " + " | ".join(f"pass@1, {scoring} scoring" for scoring in scorings) + " |",
+        "|---|" + "---|" * len(scorings),
+    ]
+    for variant, summary in record["final"].items():
+        rates = [summary["pass_at_1"][scoring] for scoring in scorings]
+        told = " | ".join(f"{one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})" for one in rates)
+        lines.append(f"| {variant} | {told} |")
+    return "\n".join(lines)
+
+
+def _loading(base: str | None) -> str:
+    return f"""```python
+import s0  # registers the method
+from peft import PeftModel
+
+model, tokenizer = s0.load_model({json.dumps(base or "path/to/the/base/model")})
+model = PeftModel.from_pretrained(model, "path/to/this/folder")  # or this repository's name
+```
+
+It is refused on a base model with other weights than those it was trained on."""
+
+
+def _table(facts: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {_shown(value)} |" for name, value in facts.items() if value is not None]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

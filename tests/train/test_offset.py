@@ -1,0 +1,132 @@
+"""An offset is trained, scaled, saved and applied as a state is, by the same loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from s0 import Example, S0Config
+from s0.bench import tuned_facts
+from s0.core.states import state_layers
+from s0.errors import ConfigError, StateMismatchError
+from s0.train import FitSettings, fit, load_tuned
+from tests import zoo
+from tests.train.helpers import (
+    EXAMPLES,
+    FAMILIES,
+    PAIRS,
+    assert_states_equal,
+    in_batches,
+    logits,
+    slow_fit,
+    slow_losses,
+    states,
+    tokenizer,
+    trainable,
+    trained,
+    trainer,
+    tuned,
+)
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+SELECT = [Example("def minus(a):\n", "    return -a\n"), Example("def two():\n", "    return 2\n")]
+
+
+@every_family
+def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
+    plain, fitted, other = tuned(family, variant="offset"), tuned(family, variant="offset"), tuned(family)
+    settings, data = FitSettings(n_steps=3, lr=0.1, l2_lambda=1e-3), EXAMPLES[:3]
+    losses = slow_fit(plain.eval(), trainable(plain), settings, data)
+    result = fit(fitted, in_batches(data, 100), trainable(fitted), settings, progress=False)
+    assert result.losses == pytest.approx(losses, abs=1e-5)
+    assert_states_equal(trainable(fitted), trainable(plain))
+    as_a_state = fit(other, in_batches(data, 100), trainable(other), settings, progress=False)
+    assert as_a_state.losses[0] == pytest.approx(losses[0], abs=1e-5)
+    assert abs(as_a_state.losses[-1] - losses[-1]) > 1e-3
+
+
+@every_family
+def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
+    made = trainer(family, variant="offset", n_steps=3, lr=0.05)
+    report = made.train(EXAMPLES, progress=False)
+    assert report["alpha"] == 1.0  # no scale is published for offsets
+    assert report["final_loss"] < report["initial_loss"] - 1e-3
+    made.activate()
+    with torch.no_grad():
+        assert torch.stack(slow_losses(made.model, EXAMPLES)).mean().item() == pytest.approx(
+            report["final_loss"], abs=2e-6
+        )
+
+
+def test_candidates_are_trained_and_measured_as_offsets() -> None:
+    made = trainer(variant="offset")
+    report = made.train_auto(EXAMPLES, SELECT, lrs=(0.02, 0.1), steps=(1, 2), progress=False)
+    alone = trainer(variant="offset", lr=report["lr"], n_steps=report["n_steps"], alpha="auto")
+    wanted = alone.train(EXAMPLES, select=SELECT, progress=False)
+    assert_states_equal([*states(made).values()], [*states(alone).values()])
+    assert {name: report[name] for name in wanted} == pytest.approx(wanted, abs=1e-5)
+
+
+def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
+    made = trained("falcon_h1", variant="offset")
+    made.activate()
+    want = logits(made.model)
+    made.save(tmp_path / "offset")
+    again = trainer("falcon_h1", variant="offset")
+    again.load(tmp_path / "offset")
+    again.activate()
+    assert torch.equal(logits(again.model), want)
+    found = load_tuned(zoo.make("falcon_h1"), tokenizer(), tmp_path / "offset")
+    assert torch.equal(logits(found.model), want)
+    assert tuned_facts(found)["method"] == "offset"
+    assert made.training["settings"]["variant"] == "offset"
+
+
+@pytest.mark.parametrize("variant", ["state", "offset"])
+def test_a_trainer_of_the_other_variant_refuses_it(tmp_path: Path, variant: str) -> None:
+    trained(variant=variant).save(tmp_path)
+    other = trainer(variant="offset" if variant == "state" else "state")
+    before = logits(other.model)
+    with pytest.raises(StateMismatchError, match=f"got '{variant}'"):
+        other.load(tmp_path)
+    assert torch.equal(logits(other.model), before)
+
+
+def test_the_variant_of_a_trainer_stays() -> None:
+    made = trained()
+    made.config = S0Config(variant="offset")
+    with pytest.raises(ConfigError, match="make another trainer"):
+        made.activate()
+    with pytest.raises(ConfigError, match="state, offset"):
+        trainer(variant="both")
+
+
+def test_a_state_and_an_offset_share_a_model() -> None:
+    first = trained("qwen3_5")
+    second = trained("qwen3_5", model=first.model, variant="offset")
+    first.activate()
+    state = logits(first.model)
+    second.activate()
+    offset = logits(first.model)
+    assert not torch.equal(state, offset)
+    alone = trained("qwen3_5", variant="offset")
+    alone.activate()
+    torch.testing.assert_close(offset, logits(alone.model), atol=1e-4, rtol=0)
+    second.detach()
+    assert all(scale.variant == "state" for layer in state_layers(first.model) for scale in layer.scales.values())
+    first.activate()
+    assert torch.equal(logits(first.model), state)
+
+
+def test_the_last_trainer_to_go_leaves_nothing_behind() -> None:
+    base = zoo.make("qwen3_5")
+    stock = logits(base)
+    made = trainer(model=base, variant="offset", lr=0.5, n_steps=1)
+    made.train(PAIRS, progress=False)
+    made.activate()
+    assert not torch.equal(logits(made.model), stock)
+    made.detach()
+    assert made.model is base and torch.equal(logits(base), stock)
+    assert not any(module._forward_pre_hooks for module in base.modules())
