@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from s0.errors import ConfigError
 from s0.models import POCKET_MODELS, load_model
 from s0.models import load as module
+from s0.train import S0Trainer
+from tests import words, zoo
+from tests.core.helpers import logits, tokens
 
 
 @pytest.mark.parametrize("name", POCKET_MODELS)
@@ -25,6 +32,69 @@ def test_what_cannot_be_loaded_is_refused_with_what_can(name: str, monkeypatch: 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="pocket:gdn"):
         load_model(name)
+
+
+def a_changed_config(**changes: Any) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return damage
+
+
+def a_missing_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mamba.A_log"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "config.json").write_text("[1]"), "must be a mapping"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON"),
+        (a_changed_config(model_type="no_such"), "no_such"),
+        (a_changed_config(hidden_size="many"), "hidden_size.*expected int"),
+        (a_changed_config(hidden_size=0), "local model folder"),
+        (a_changed_config(hidden_size=64), "mismatched"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"garbage" * 10), "header"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "local model folder"),
+        (a_missing_weight, r"all weights.*A_log and 0 more, which would stay random"),
+    ],
+)
+def test_a_damaged_folder_is_refused_whatever_is_damaged(
+    damage: Callable[[Path], object], says: str, tmp_path: Path
+) -> None:
+    zoo.make("falcon_h1").save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    load_model(str(tmp_path))
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["zamba2", "falcon_mamba", "qwen3_5_moe", "glm5_next"])
+def test_weights_that_are_tied_or_renamed_are_not_missing(family: str, tmp_path: Path) -> None:
+    zoo.make(family).save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    model, _ = load_model(str(tmp_path))
+    for (name, got), want in zip(model.named_parameters(), zoo.make(family).parameters(), strict=True):
+        assert torch.equal(got, want), name
+
+
+@pytest.mark.parametrize("family", ["qwen3_5+vision", "glm5_next"])
+def test_the_text_of_a_model_with_vision_is_read_and_tuned(family: str, tmp_path: Path) -> None:
+    whole = zoo.make(family)
+    whole.save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    trainer = S0Trainer(*load_model(str(tmp_path)))
+    with torch.no_grad():
+        assert torch.equal(logits(trainer.model, tokens(1, 6)), logits(whole, tokens(1, 6)))
+    result = trainer.train([("def one():\n    return 1\n", 11)], progress=False)
+    assert result["final_loss"] < result["initial_loss"]
+    trainer.activate()
+    assert isinstance(trainer.generate("def one():\n", max_new_tokens=4), str)
 
 
 @pytest.mark.parametrize(
