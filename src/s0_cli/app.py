@@ -122,7 +122,10 @@ def train(
     examples: Annotated[Path, typer.Option("--examples", help="JSONL of examples, see `s0 collect`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the result, a PEFT adapter.")],
     method: Annotated[
-        str, typer.Option("--method", help="s0 (the initial state), or a baseline: lora, prefix.")
+        str,
+        typer.Option(
+            "--method", help="s0 (the initial state), offset (read at every step), or a baseline: lora, prefix."
+        ),
     ] = "s0",
     select: Annotated[
         Path | None, typer.Option("--select", help="JSONL of held-out examples (`s0 collect --split select`).")
@@ -260,12 +263,17 @@ def evaluate(
     )  # fmt: skip
 
 
-def _tasks() -> dict[str, Any]:
-    """What `s0 eval --list` tells; `s0.tasks` is imported beside an empty `s0`, whose own import takes long."""
+def _import_parts_only() -> None:
+    """From here on, modules of `s0` are imported beside an empty `s0`, whose own import takes long."""
     spec = find_spec("s0") if "s0" not in sys.modules else None
     if spec is not None:
         sys.modules["s0"] = ModuleType("s0")
         sys.modules["s0"].__path__ = list(spec.submodule_search_locations or ())
+
+
+def _tasks() -> dict[str, Any]:
+    """What `s0 eval --list` tells."""
+    _import_parts_only()
     from s0.tasks import TASKS
 
     entries = [
@@ -298,13 +306,48 @@ def generate(
 
 @app.command()
 def inspect(
-    target: Annotated[str, typer.Argument(help="A model or the folder of a state.")],
+    target: Annotated[str, typer.Argument(help="A model or the folder of a state.")] = "",
+    list_families: Annotated[
+        bool, typer.Option("--families", help="Tell which model families can be tuned, and do nothing else.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a model's recurrent layers, or a state's layers, norms, scale and origin."""
+    if list_families:
+        _print(_families(), as_json)
+        return
+    if not target:
+        raise typer.BadParameter("expected a model or the folder of a state, got neither", param_hint="TARGET")
     from s0_cli import work
 
     _print(work.inspect(target), as_json)
+
+
+def _families() -> dict[str, Any]:
+    """What `s0 inspect --families` tells."""
+    _import_parts_only()
+    from s0.core.families import REFUSED, family_facts
+
+    refused = [{"family": name, "reason": reason} for name, reason in REFUSED.items()]
+    return {"kind": "families", "families": family_facts(), "refused": refused}
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="Hugging Face id, local folder, or a pocket model.")],
+    as_json: Json = False,
+) -> None:
+    """Check on a model everything this library promises: what holds, the error measured, the error allowed.
+
+    Two random states are put on the model, in float32, and every way of running it is compared with a plain one.
+    Exit status 1 where a check fails that the untouched model does not fail as well.
+    """
+    from s0_cli import work
+
+    result = work.verify(model)
+    _print(result, as_json)
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -40,7 +40,7 @@ def _show(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     for backend, trouble in found["backends"].items():
         state = "used" if backend == found["strongest"] else "works" if trouble is None else f"no: {trouble}"
         console.print(f"{backend}: {state}", soft_wrap=True)

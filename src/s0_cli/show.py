@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-_CONSOLE = Console(stderr=True, highlight=False)  # looks sys.stderr up when it prints
+_CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
 
 
@@ -163,6 +163,31 @@ def _tasks(result: Mapping[str, Any]) -> None:
     _CONSOLE.print(table)
 
 
+def _families(result: Mapping[str, Any]) -> None:
+    families = Table(title="families whose state can be tuned", box=SIMPLE)
+    for column in ("family", "mixer in a layer", "recurrence"):
+        families.add_column(column, overflow="fold")
+    recurrences = Table(title="their recurrences", box=SIMPLE)
+    for column in ("recurrence", "state", "alpha", "alpha from"):
+        recurrences.add_column(column, overflow="fold")
+    notes: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, ...], None] = {}
+    for family in result["families"]:
+        name, layer, *kind, note = map(str, family.values())
+        families.add_row(name, layer, kind[0])
+        kinds[tuple(kind)] = None
+        notes.setdefault(note, []).append(name)
+    for kind_facts in kinds:
+        recurrences.add_row(*kind_facts)
+    _CONSOLE.print(families)
+    _CONSOLE.print(recurrences)
+    for note, names in notes.items():
+        if note:
+            _CONSOLE.print(f"{', '.join(names)}: {note}", soft_wrap=True)
+    for refused in result["refused"]:
+        _CONSOLE.print(f"{refused['family']} cannot be tuned: {refused['reason']}", soft_wrap=True)
+
+
 def _fields(result: Mapping[str, Any]) -> None:
     for name, value in result.items():
         if name not in ("kind", "layers"):
@@ -180,6 +205,26 @@ def _training(result: Mapping[str, Any]) -> None:
 
 def _measured(point: Mapping[str, Any]) -> str:
     return "not finite" if point["value"] is None else f"{point['value']:.3g}"
+
+
+def _verification(result: Mapping[str, Any]) -> None:
+    table = Table(
+        title=f"{result['model']}: {result['class']} ({result['family']})",
+        caption="largest error and what is allowed: logits and gradients as shares of their largest, tokens as the "
+        "share that differs; 0 is bit-identical",
+        box=SIMPLE,
+    )
+    for column in ("check", "", "error", "allowed"):
+        table.add_column(column, justify="right" if column in ("error", "allowed") else "left")
+    for one in result["checks"]:
+        figures = ("" if one[name] is None else f"{one[name]:.1g}" for name in ("error", "tolerance"))
+        table.add_row(one["name"], one["status"], *figures)
+    _CONSOLE.print(table)
+    for one in result["checks"]:
+        if one["status"] != "holds":
+            told = f"{one['name']} ({one['what']}): {one['status']}"
+            _CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True, markup=False)
+    _CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
 
 
 def _layers(result: Mapping[str, Any]) -> None:
@@ -200,6 +245,8 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "train": _training,
     "export": _fields,
     "tasks": _tasks,
+    "families": _families,
+    "verification": _verification,
     "model": _layers,
     "state": _layers,
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notices about missing CUDA kernels help nobody here
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,6 +35,7 @@ from s0.bench import (
     Questions,
     Samples,
     answer,
+    environment,
     evaluation_record,
     run_demo,
     scale_by_pass_rate,
@@ -48,6 +53,8 @@ from s0.examples import examples_sha256, read_examples
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
+from s0.verify import CHECKS, FAILS
+from s0.verify import verify as run_checks
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 
@@ -139,10 +146,15 @@ def train(
     if alpha_by not in ("loss", "pass-rate"):
         raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
     by_verdicts = alpha_by == "pass-rate"
-    if by_verdicts and (task is None or method != "s0" or auto):
-        raise ConfigError("expected --method s0 with --task, and no --auto, for --alpha-by pass-rate: it asks problems")
-    if auto and (method != "s0" or select is None):
-        raise ConfigError("expected --method s0 and --select for --auto: candidates are compared on select examples")
+    has_scale = method in ("s0", "offset")
+    if by_verdicts and (task is None or not has_scale or auto):
+        raise ConfigError(
+            "expected --method s0 or offset with --task, and no --auto, for --alpha-by pass-rate: it asks problems"
+        )
+    if auto and (not has_scale or select is None):
+        raise ConfigError(
+            "expected --method s0 or offset, and --select, for --auto: candidates are compared on select examples"
+        )
     fixed = [name for name in ("lr", "n_steps", "alpha") if auto and settings[name] not in (None, "auto")]
     if fixed:
         given = ", ".join("--" + name.replace("_", "-") for name in fixed)
@@ -181,15 +193,16 @@ def train(
 def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> S0Config | LoraTuning | PrefixTuning:
     """The method's settings: its own defaults, changed where an option was given."""
     chosen = {name: value for name, value in given.items() if value is not None}
-    kinds: dict[str, Any] = {"s0": S0Config, "lora": LoraTuning, "prefix": PrefixTuning}
+    offset = partial(S0Config, variant="offset")
+    kinds: dict[str, Any] = {"s0": S0Config, "offset": offset, "lora": LoraTuning, "prefix": PrefixTuning}
     if method not in kinds:
         raise ConfigError(f"expected --method to be one of {', '.join(kinds)}, got {method!r}")
-    if method == "s0" and can_choose and not chosen.get("scale_in_training"):
+    if method in ("s0", "offset") and can_choose and not chosen.get("scale_in_training"):
         chosen.setdefault("alpha", "auto")
     try:
         config: S0Config | LoraTuning | PrefixTuning = kinds[method](**chosen)
     except TypeError as error:
-        known = kinds[method].__dataclass_fields__
+        known = getattr(kinds[method], "func", kinds[method]).__dataclass_fields__
         unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
         raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out") from error
     if isinstance(config, S0Config):
@@ -255,10 +268,11 @@ def generate(
     if not prompt:
         raise ConfigError("expected a prompt, got an empty one")
     loaded, tokenizer = load_model(model)
-    trainer = S0Trainer(loaded, tokenizer)
-    if state is not None:
-        trainer.load(state, allow_other_base=allow_other_base)
-        trainer.activate()
+    trainer = (
+        S0Trainer(loaded, tokenizer)
+        if state is None
+        else load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
+    )
     asked = [{"role": "user", "content": prompt}] if chat else prompt
     text = trainer.generate(asked, max_new_tokens=max_new_tokens, do_sample=False)
     return {"kind": "generate", "text": text, "state": state}
@@ -293,14 +307,34 @@ def inspect(target: str) -> dict[str, Any]:
     }
 
 
+def verify(model: str) -> dict[str, Any]:
+    """`s0 verify`."""
+    loaded, tokenizer = load_model(model, dtype=torch.float32)
+    with stage("checking", len(CHECKS)) as advance:
+        results = run_checks(
+            loaded, tokenizer, checks=CHECKS, progress=lambda result: advance(1, f"{result.name}: {result.status}")
+        )
+    return {
+        "kind": "verification",
+        "environment": environment(),
+        "model": model,
+        "class": type(loaded).__name__,
+        "family": family_of(loaded),
+        "counts": dict(Counter(result.status for result in results)),
+        "failed": [result.name for result in results if result.status == FAILS],
+        "checks": [asdict(result) for result in results],
+    }
+
+
 def _inspect_state(target: str) -> dict[str, Any]:
-    stored = store.read(target)
+    stored = store.read(target, variant=None)
     sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
     return {
         "kind": "state",
         "path": target,
         "layout": stored.layout,
         "recurrence": stored.family,
+        "variant": stored.variant,
         "alpha": stored.alpha,
         "normalize": stored.normalize,
         "base_model": stored.base_model,

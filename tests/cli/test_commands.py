@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,11 @@ import pytest
 import torch
 
 from s0.core import store
-from s0_cli import main
+from s0.core.families import family_facts
+from s0.verify import CHECKS, Check
+from s0.verify.subject import Comparison
+from s0_cli import main, work
+from tests import words, zoo
 from tests.pocket_rows import write_rows
 
 
@@ -53,7 +58,7 @@ def test_help_names_every_command_without_loading_torch():
         [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "False"
-    for command in ("demo", "collect", "train", "eval", "generate", "inspect", "export"):
+    for command in ("demo", "collect", "train", "eval", "generate", "inspect", "verify", "export"):
         assert command in done.stdout
 
 
@@ -79,6 +84,28 @@ def test_eval_lists_every_task_without_loading_torch():
     }  # fmt: skip
     shown = s0("eval", "--list")
     assert shown.returncode == 0 and "openai/openai_humaneval" in shown.stderr.replace("\n", "")
+
+
+def test_inspect_lists_every_family_without_loading_torch():
+    code = (
+        "import sys, s0_cli.app; sys.argv = ['s0', 'inspect', '--families', '--json'];"
+        "s0_cli.app.app(standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    listed, torch_is_loaded = done.stdout.splitlines()
+    assert torch_is_loaded == "False"
+    assert json.loads(listed)["families"] == family_facts()
+    assert {refused["family"] for refused in json.loads(listed)["refused"]} == {"lfm2", "recurrent_gemma", "zaya"}
+    falcon = next(facts for facts in family_facts() if facts["family"] == "falcon_h1")
+    assert falcon == {
+        "family": "falcon_h1", "layer": "mamba", "recurrence": "mamba2", "state": "(heads, head dim, state dim)",
+        "alpha": 0.65, "alpha_source": "Young 2026, Falcon-H1", "notes": "",
+    }  # fmt: skip
+    shown = s0("inspect", "--families")
+    assert shown.returncode == 0 and "bailing_hybrid" in shown.stderr
+    assert "[heads,]" in shown.stderr  # brackets are no markup
 
 
 def test_eval_wants_a_model_and_a_task():
@@ -246,6 +273,24 @@ def test_export_writes_the_published_layout(steps):
     assert [t.tolist() for t in exported.tensors.values()] == [t.tolist() for t in own.tensors.values()]
 
 
+def test_an_offset_is_trained_told_apart_and_not_exported(steps):
+    folder, *_ = steps
+    out = folder / "offset"
+    done = result(
+        "train", "--method", "offset", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--lr", 0.01,
+        "--n-steps", 2, "--out", out,
+    )  # fmt: skip
+    assert done["method"] == "offset" and done["alpha"] == 1.0
+    assert result("inspect", out)["variant"] == "offset"
+    assert result("inspect", folder / "state")["variant"] == "state"
+    assert "variant: offset" in s0("inspect", out).stderr
+    asked = ("generate", "def add(a, b):", "--model", "pocket:gdn", "--max-new-tokens", 4)
+    assert result(*asked, "--state", out)["state"] == str(out)
+    refused = s0("export", out, "--to", "published", "--out", folder / "never")
+    assert refused.returncode == 1 and "got 'offset'" in refused.stderr
+    assert not (folder / "never").exists()
+
+
 def test_the_installed_command_runs_as_a_process(steps):
     folder, *_ = steps
     asked = [sys.executable, "-m", "s0_cli", "inspect", str(folder / "state"), "--json"]
@@ -275,6 +320,7 @@ def test_human_output_goes_to_stderr(steps):
     [
         (["inspect", "no/such-model-anywhere"], 2, "pocket:gdn"),
         (["inspect", "pocket:nothing"], 2, "pocket:gdn"),
+        (["inspect"], 2, "TARGET"),
         (["nonsense"], 2, "No such command"),
         (["train", "--model", "pocket:gdn"], 2, "Missing option"),
         (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x"], 1, "absent.jsonl"),
@@ -311,6 +357,42 @@ def test_wrong_input_ends_with_one_clear_line(tmp_path, monkeypatch, arguments, 
     assert says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("llama", "no recurrent layer of a known kind"),
+        ("lfm2", "short convolutions"),
+        ("recurrent_gemma", "resets its recurrence at position 0"),
+        ("zaya", "one token's value for the token after it"),
+    ],
+)
+def test_a_model_that_cannot_be_tuned_ends_with_the_reason(command, model, says, tmp_path):
+    zoo.make(model).save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    done = s0(command, tmp_path)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert says in done.stderr and "Supported families: bailing_hybrid" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize("name", ["no model", "a file", "an empty folder", "nothing at all"])
+def test_a_path_that_holds_no_model_ends_with_one_clear_line(command, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = tmp_path / name
+    if name == "no model":
+        path.mkdir()
+        (path / "config.json").write_text('["falcon_h1"]')
+        words.characters().save_pretrained(path)
+    elif name == "a file":
+        path.write_bytes(b"\x00\xff" * 100)
+    elif name == "an empty folder":
+        path.mkdir()
+    done = s0(command, path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: expected a Hugging Face id, a local model folder, or one of")
+
+
 def test_a_state_of_another_model_is_refused(steps, tmp_path):
     folder, *_ = steps
     config = json.loads((folder / "state" / "adapter_config.json").read_text())
@@ -333,3 +415,21 @@ def test_without_a_sandbox_nothing_runs_unless_the_user_insists(steps, monkeypat
     insisted = s0(*asked, "--unsafe-no-sandbox", "--json")
     assert insisted.returncode == 0 and "warning: no sandbox" in insisted.stderr
     assert json.loads(insisted.stdout)["final"]["base"]["pass_at_1"]["standard"]["n"] == 4
+
+
+def test_verify_tells_what_holds_and_exits_1_where_a_check_fails(monkeypatch):
+    few = [check for check in CHECKS if check.name in ("zero state", "decode")]
+    monkeypatch.setattr(work, "CHECKS", few)
+    told = result("verify", "pocket:gdn")
+    assert (told["family"], told["counts"], told["failed"]) == ("qwen3_5", {"holds": 2}, [])
+    assert [one["name"] for one in told["checks"]] == ["zero state", "decode"]
+    assert all(one["error"] <= one["tolerance"] <= 1e-4 for one in told["checks"])
+
+    broken = Check("planted", "one thing with another", lambda subject: iter([Comparison(0.5, 1e-4)]), False)
+    monkeypatch.setattr(work, "CHECKS", [few[1], broken])
+    done = s0("verify", "pocket:gdn")
+    assert done.returncode == 1
+    assert "holds: 1, fails: 1" in done.stderr
+    assert re.search(r"planted +fails +0\.5 +0\.0001", done.stderr)
+    assert "planted (one thing with another): fails" in done.stderr
+    assert s0("verify", "pocket:transformer").returncode == 1

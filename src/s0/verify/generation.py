@@ -1,0 +1,69 @@
+"""generate() with a cache, of whatever kind, gives what it gives without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s0.verify.check import Check
+from s0.verify.running import cache_name, generate, pad
+from s0.verify.subject import Comparison, Subject
+
+
+def _as_without_a_cache(
+    subject: Subject, search: Mapping[str, Any], caching: Mapping[str, Any]
+) -> Iterator[Comparison]:
+    ids = subject.tokens(2, 5)
+
+    def run(**how: Any) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            return generate(subject.model, ids, **search, **how)
+
+    yield subject.same_tokens(partial(run, **caching), partial(run, use_cache=False))
+
+
+def _left_padded_prompts(subject: Subject) -> Iterator[Comparison]:
+    rows = [subject.tokens(1, length, seed=length) for length in (9, 5, 1)]
+    yield subject.same_tokens(
+        lambda: generate(subject.model, *pad(rows, "left"), n_new=8),
+        lambda: torch.cat([generate(subject.model, row, n_new=8) for row in rows]),
+    )
+
+
+def _conversation(subject: Subject) -> Iterator[Comparison]:
+    for length in (5, 1):
+        ids, more = subject.tokens(1, length), subject.tokens(1, 4, seed=7)
+
+        def turns(ids: Tensor = ids, more: Tensor = more, over_one_cache: bool = True) -> Tensor:
+            settings = dict(max_new_tokens=4, min_new_tokens=4, do_sample=False, return_dict_in_generate=True)
+            first = subject.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)
+            name = cache_name(subject.model)
+            cache = {name: first[name]} if over_one_cache else {}
+            return generate(subject.model, torch.cat([first.sequences, more], dim=1), **cache)
+
+        yield subject.same_tokens(turns, partial(turns, over_one_cache=False))
+
+
+def _check(name: str, what: str, search: Mapping[str, Any], caching: Mapping[str, Any]) -> Check:
+    return Check(name, what, partial(_as_without_a_cache, search=search, caching=caching))
+
+
+CHECKS = (
+    _check("greedy", "tokens with a cache = without", {}, {}),
+    _check("beams", "3 beams, 2 returned, with a cache = without", {"num_beams": 3, "num_return_sequences": 2}, {}),
+    _check(
+        "sampling",
+        "3 samples by one seed, with a cache = without",
+        {"do_sample": True, "num_return_sequences": 3, "top_k": 0},
+        {},
+    ),
+    _check("static cache", "tokens with a static cache = without one", {}, {"cache_implementation": "static"}),
+    _check("generate in chunks", "the prompt in chunks of 2 = without a cache", {}, {"prefill_chunk_size": 2}),
+    Check("left-padded prompts", "tokens of a batch = of its rows alone", _left_padded_prompts),
+    Check("conversation", "a second turn of generate() on the first one's cache = afresh", _conversation),
+)

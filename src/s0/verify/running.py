@@ -1,0 +1,113 @@
+"""Running a model in the ways its users do: whole, in pieces over a cache, padded, generating, learning.
+
+Shapes: B batch, T tokens, V vocabulary. Everything takes a plain model or one that PEFT has wrapped.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+from s0.core.states import state_layers
+
+
+def fill(model: nn.Module, name: str = "default", seed: int = 1, size: float = 1.0) -> None:
+    """Give the adapter `name` normal random states of standard deviation `size`, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in state_layers(model):
+        if name in layer.s0_state:
+            state = layer.s0_state[name].data
+            state.copy_(size * torch.randn(state.shape, generator=generator))
+
+
+def forward(model: nn.Module, ids: Tensor, mask: Tensor | None = None, cache: Any = None, **kwargs: Any) -> Any:
+    """The model's output on `ids` (B, T), at the positions that `mask` (or the cache) implies.
+
+    Args:
+        model: a causal language model.
+        ids: token ids.
+        mask: (B, T so far) with 0 at pads, as the model takes it.
+        cache: what an earlier call returned, see `cache_of`.
+        kwargs: passed to the model.
+    """
+    if cache_name(model) == "cache_params":  # recurrent all through: no positions
+        if cache is not None:
+            kwargs["cache_params"] = cache
+        if mask is not None:
+            mask = mask[:, -ids.shape[1] :]  # Mamba-1's models take that of the tokens they are given
+    else:
+        length = (0 if cache is None else cache.get_seq_length()) + ids.shape[1]
+        positions = torch.arange(length, device=ids.device)[None]
+        if mask is not None:
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        kwargs["position_ids"] = positions[:, -ids.shape[1] :].expand(ids.shape)
+        kwargs["past_key_values"] = cache
+    return model(input_ids=ids, attention_mask=mask, **kwargs)
+
+
+def cache_name(model: nn.Module) -> str:
+    """What the model calls the cache it takes and returns."""
+    untouched = model.get_base_model() if isinstance(model, PeftModel) else model
+    taken = inspect.signature(type(untouched).forward).parameters
+    return "past_key_values" if "past_key_values" in taken else "cache_params"
+
+
+def cache_of(output: Any) -> Any:
+    """The cache a model returned."""
+    return output.cache_params if "cache_params" in output else output.past_key_values
+
+
+def logits(model: nn.Module, ids: Tensor, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+    """(B, T, V) logits without a cache."""
+    output: Tensor = forward(model, ids, mask, use_cache=False, **kwargs).logits
+    return output
+
+
+def feed(model: nn.Module, ids: Tensor, sizes: Sequence[int], mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    """(B, T, V) logits of `ids` fed in consecutive pieces of `sizes` tokens over one cache, an empty one."""
+    parts, seen = [], 0
+    for size in sizes:
+        piece = slice(seen, seen + size)
+        seen += size
+        output = forward(model, ids[:, piece], None if mask is None else mask[:, :seen], cache, use_cache=True)
+        cache = cache_of(output)
+        parts.append(output.logits)
+    return torch.cat(parts, dim=1)
+
+
+def generate(model: Any, ids: Tensor, mask: Tensor | None = None, n_new: int = 5, **kwargs: Any) -> Tensor:
+    """(B, n_new) the tokens generated after each row, greedily unless `kwargs` says otherwise."""
+    mask = torch.ones_like(ids) if mask is None else mask
+    pad_token = {"pad_token_id": model.generation_config.pad_token_id or 0}  # also where the model names none
+    settings = {"max_new_tokens": n_new, "min_new_tokens": n_new, "do_sample": False, **pad_token, **kwargs}
+    output: Tensor = model.generate(input_ids=ids, attention_mask=mask, **settings)
+    return output[:, ids.shape[1] :]
+
+
+def pad(rows: Sequence[Tensor], side: str) -> tuple[Tensor, Tensor]:
+    """Rows (1, T) of different length as one batch padded on `side`, and its mask."""
+    longest = max(row.shape[1] for row in rows)
+    gaps = [(longest - row.shape[1], 0) if side == "left" else (0, longest - row.shape[1]) for row in rows]
+    ids = torch.cat([F.pad(row, gap) for row, gap in zip(rows, gaps, strict=True)])
+    mask = torch.cat([F.pad(torch.ones_like(row), gap) for row, gap in zip(rows, gaps, strict=True)])
+    return ids, mask
+
+
+def loss(output: Tensor, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    """() summed negative log-likelihood in nats of every token of `ids` that follows another one."""
+    losses = F.cross_entropy(output[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    if mask is not None:
+        losses = losses * (mask[:, 1:] * mask[:, :-1]).flatten()
+    return losses.sum()
+
+
+def gradients(model: nn.Module, value: Tensor, name: str = "default") -> Tensor:
+    """Flat gradient of `value` with respect to all states called `name`, in layer order."""
+    states = [layer.s0_state[name] for layer in state_layers(model) if name in layer.s0_state]
+    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(value, states)])
