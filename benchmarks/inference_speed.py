@@ -1,11 +1,12 @@
-"""Does a tuned state cost anything? Prefill and decode, tuned : untouched, beside an unmerged LoRA.
+"""Does a tuned state cost anything? Prefill and decode, tuned : untouched, beside an offset and an unmerged LoRA.
 
     python benchmarks/inference_speed.py [--pairs 40] [--out benchmarks/results/inference_speed.json]
 
 Same model as in training_speed.py, float32, one thread, CPU seconds of the process. Untouched and adapted model take
 turns, pair by pair; the ratio is the geometric mean over pairs with its 95% t-interval on the log scale. Prefill: 4
 prompts of 192 tokens into an empty cache, where the state enters. Decode: 64 single steps from there, where it costs
-nothing but a look at the cache. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
+nothing but a look at the cache. The offset is the variant that every step reads, in prefill and decode alike, with as
+many numbers as the state. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
 """
 
 from __future__ import annotations
@@ -66,14 +67,17 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     untouched = build_model()
-    tuned = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig()).eval()
-    for layer in state_layers(tuned):
-        torch.nn.init.normal_(layer.s0_state["default"], std=0.1)
+    tuned = {}
+    for name, variant in {"s0": "state", "offset": "offset"}.items():
+        tuned[name] = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig(variant=variant)).eval()
+        for layer in state_layers(tuned[name]):
+            torch.nn.init.normal_(layer.s0_state["default"], std=0.1)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     lora = get_peft_model(copy.deepcopy(untouched), LoraConfig(r=24, lora_alpha=48, target_modules=targets)).eval()
     base = Job(untouched)
     record = {"benchmark": "inference_speed", "environment": environment()}
-    for name, model in {"s0": tuned, "lora_r24_unmerged": lora, "untouched_again": copy.deepcopy(untouched)}.items():
+    adapted = {**tuned, "lora_r24_unmerged": lora, "untouched_again": copy.deepcopy(untouched)}
+    for name, model in adapted.items():
         record[name] = {phase: measure(Job(model), base, chosen.pairs, phase) for phase in ("prefill", "decode")}
     print(json.dumps(record, indent=1))
     if chosen.out:

@@ -1,0 +1,248 @@
+"""With the kernels that transformers binds on a GPU, a tuned state does what it does on the torch path.
+
+GatedDeltaNet and KDA run on flash-linear-attention, Mamba-2 on mamba-ssm. Everything here needs a CUDA device and the
+package in question and is skipped, with the reason, where one is missing.
+
+Kernels round: float32 matrix products go through TF32, which keeps 10 bits. Tolerances are relative to the largest
+value, and every comparison first asserts that the untouched model is over 100 times as far away.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from s0 import S0AdapterConfig
+from s0.core.families import find_mixers, kernel_globals
+from s0.core.states import state_layers
+from s0.errors import EngineError
+from tests import zoo
+from tests.core.helpers import feed, fill, forward, gradients, logits, loss, pad, tokens
+
+DEVICE = "cuda"
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# Head dims that Triton's matrix products take, beside the sizes of the zoo: family -> (package, settings).
+_GDN = {"hidden_size": 64, "linear_key_head_dim": 32, "linear_value_head_dim": 64}
+_MAMBA2 = {"hidden_size": 64, "mamba_d_ssm": 256, "mamba_d_head": 64, "mamba_d_state": 32, "mamba_chunk_size": 64}
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_5": ("fla", _GDN),
+    "kimi_linear": ("fla", {"hidden_size": 64, "linear_head_dim": 32}),
+    "falcon_h1": ("mamba_ssm", _MAMBA2),
+}
+KERNELS = (
+    "torch_chunk_gated_delta_rule",
+    "torch_recurrent_gated_delta_rule",
+    "chunk_kimi_delta_attention",
+    "recurrent_kimi_delta_attention",
+    "mamba2_chunk_scan",
+    "mamba2_selective_state_update",
+)
+TOLERANCE = 2e-3
+
+
+def model_of(family: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """As `zoo.make`: slow decays, so that the state is alive at every position."""
+    model_type, settings = zoo.TUNABLE[family]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **{**zoo._COMMON, **settings, **SETTINGS[family][1]})
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "A_log" in name:
+                weight.fill_(-2.5)
+            elif "dt_bias" in name:
+                weight.fill_(-2.0)
+            elif weight.ndim >= 2:
+                weight.copy_(torch.randn(weight.shape) * (0.4 if "conv" in name else 0.6 / weight.shape[-1] ** 0.5))
+    return model.to(DEVICE, dtype).eval()
+
+
+def tuned(family: str, dtype: torch.dtype = torch.float32) -> PeftModel:
+    model = get_peft_model(model_of(family, dtype), S0AdapterConfig())
+    fill(model)
+    return model
+
+
+@contextmanager
+def torch_path(model: nn.Module) -> Iterator[None]:
+    """Within it, the model's mixers run transformers' torch functions, whatever kernels are bound."""
+    namespace = kernel_globals(next(iter(find_mixers(model).values())))
+    bound = {name: namespace[name] for name in KERNELS if name in namespace}
+
+    def plain(kernel: Any) -> Any:
+        function = inspect.unwrap(kernel)
+        known = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **{name: value for name, value in kwargs.items() if name in known})
+
+        return call
+
+    assert bound
+    namespace.update({name: plain(kernel) for name, kernel in bound.items()})
+    try:
+        yield
+    finally:
+        namespace.update(bound)
+
+
+def assert_close(got: Tensor, want: Tensor, stock: Tensor, tolerance: float = TOLERANCE) -> None:
+    size = want.abs().max().item()
+    distance = (want - stock).abs().amax(-1).min().item()
+    assert distance > 100 * tolerance * size, f"the state has died out ({distance / size:.2g})"
+    torch.testing.assert_close(got, want, atol=tolerance * size, rtol=0)
+
+
+def assert_close_gradient(got: Tensor, want: Tensor, tolerance: float = 1e-2) -> None:
+    assert got.dtype == torch.float32 and want.abs().max() > 1e-3
+    assert (got - want).norm() < tolerance * want.norm()
+
+
+def ids_of(rows: int, length: int, seed: int = 0) -> Tensor:
+    return tokens(rows, length, seed).to(DEVICE)
+
+
+@torch.no_grad()
+def stock_logits(model: PeftModel, ids: Tensor) -> Tensor:
+    with model.disable_adapter():
+        return logits(model, ids)
+
+
+@pytest.fixture(params=SETTINGS)
+def family(request: pytest.FixtureRequest) -> str:
+    package = SETTINGS[request.param][0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{request.param} runs on {package}, which is not installed")
+    return str(request.param)
+
+
+def test_the_package_is_what_runs(family: str) -> None:
+    """Else every other test here would compare the torch path with itself."""
+    model, ids = tuned(family), ids_of(1, 70)
+    namespace = kernel_globals(state_layers(model)[0].base_layer)
+    name = next(name for name in KERNELS if name in namespace and "chunk" in name)
+    kernel = namespace[name]
+    kernel = kernel.__wrapped__ if getattr(kernel, "is_s0_seam", False) else kernel  # padding has met it before
+    assert inspect.getclosurevars(kernel).nonlocals["is_new_implementation"]
+    with torch.no_grad():
+        got = logits(model, ids)
+        with torch_path(model):
+            assert not torch.equal(got, logits(model, ids))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 7, 70])
+def test_logits_are_those_of_the_torch_path(family: str, length: int) -> None:
+    model, ids = tuned(family), ids_of(2, length)
+    with torch_path(model):
+        want = logits(model, ids)
+    assert_close(logits(model, ids), want, stock_logits(model, ids))
+
+
+@pytest.mark.parametrize("length", [1, 7, 70])
+def test_the_gradient_is_that_of_the_torch_path(family: str, length: int) -> None:
+    model, ids = tuned(family), ids_of(2, length + 1)
+
+    def gradient() -> Tensor:
+        output = logits(model, ids[:, :length])
+        return gradients(model, nn.functional.cross_entropy(output.flatten(0, 1), ids[:, 1:].flatten()))
+
+    with torch_path(model):
+        want = gradient()
+    assert_close_gradient(gradient(), want)
+
+
+def test_the_gradient_is_float32_in_a_bfloat16_model(family: str) -> None:
+    model, ids = tuned(family), ids_of(2, 70)
+    with torch_path(model):
+        want = gradients(model, loss(logits(model, ids), ids))
+    model.to(torch.bfloat16)
+    got = gradients(model, loss(logits(model, ids).float(), ids))
+    assert got.dtype == torch.float32
+    assert nn.functional.cosine_similarity(got, want, dim=0) > 0.95
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [(66, 1, 1, 1, 1), (1,) * 5, (33, 37), (1, 69)])
+def test_tokens_fed_over_a_cache_give_the_logits_of_the_whole(family: str, sizes: tuple[int, ...]) -> None:
+    model, ids = tuned(family), ids_of(2, sum(sizes))
+    before = [layer.s0_state["default"].clone() for layer in state_layers(model)]
+    with torch_path(model):
+        want = logits(model, ids)
+    assert_close(feed(model, ids, sizes), want, stock_logits(model, ids))
+    for layer, old in zip(state_layers(model), before, strict=True):  # single-step kernels write into their state
+        assert torch.equal(layer.s0_state["default"], old)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_rows_are_single_rows_forward_and_backward(family: str, side: str) -> None:
+    model, rows = tuned(family), [ids_of(1, 70, seed=1), ids_of(1, 30, seed=2), ids_of(1, 2, seed=3)]
+    ids, mask = pad(rows, side)
+    batch = logits(model, ids, mask)
+    for i, row in enumerate(rows):
+        with torch.no_grad(), torch_path(model):
+            want = logits(model, row)
+        assert_close(batch[i, mask[i].bool()][None], want, stock_logits(model, row))
+    with torch_path(model):
+        want = sum(gradients(model, loss(logits(model, row), row)) for row in rows)
+    assert_close_gradient(gradients(model, loss(batch, ids, mask)), want)
+
+
+def test_packed_documents_are_refused(family: str) -> None:
+    model, ids = tuned(family), ids_of(1, 70)
+    borders = {"cu_seq_lens_q": torch.tensor([0, 30, 70], dtype=torch.int32, device=DEVICE)}
+    with pytest.raises(EngineError, match="packed"), torch.no_grad():
+        forward(model, ids, use_cache=False, **borders)
+
+
+# --- What the kernels themselves promise: one initial state for each packed document ---
+
+
+@pytest.mark.parametrize("name", ["chunk_gated_delta_rule", "chunk_kda"])
+def test_fla_starts_every_packed_document_from_its_own_state(name: str) -> None:
+    ops = pytest.importorskip(
+        "fla.ops.gated_delta_rule" if name == "chunk_gated_delta_rule" else "fla.ops.kda",
+        reason="flash-linear-attention is not installed",
+    )
+    kernel, generator = getattr(ops, name), torch.Generator(DEVICE).manual_seed(0)
+    borders, heads, dim = [0, 30, 100, 101], 2, 64
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=DEVICE)
+
+    q, k, v = random(3, 1, borders[-1], heads, dim).unbind()
+    decay = (borders[-1], heads) if name == "chunk_gated_delta_rule" else (borders[-1], heads, dim)
+    g, beta = -0.01 * random(1, *decay).abs(), random(1, borders[-1], heads).sigmoid()
+    states = random(len(borders) - 1, heads, dim, dim).requires_grad_()
+    shared = dict(output_final_state=True, use_qk_l2norm_in_kernel=True)
+    packed, finals = kernel(
+        q, k, v, g=g, beta=beta, initial_state=states, cu_seqlens=torch.tensor(borders, device=DEVICE), **shared
+    )
+    gradient = torch.autograd.grad(packed.square().sum(), states)[0]
+    for i, (start, end) in enumerate(itertools.pairwise(borders)):
+        piece = slice(start, end)
+        own = states[i : i + 1].detach().requires_grad_()
+        parts = [x[:, piece].contiguous() for x in (q, k, v)]
+        alone, final = kernel(
+            *parts, g=g[:, piece].contiguous(), beta=beta[:, piece].contiguous(), initial_state=own, **shared
+        )
+        assert own.abs().max() > 1
+        torch.testing.assert_close(packed[:, piece], alone, atol=5e-3, rtol=0)
+        torch.testing.assert_close(finals[i], final[0], atol=5e-3 * final.abs().max().item(), rtol=0)
+        assert_close_gradient(gradient[i], torch.autograd.grad(alone.square().sum(), own)[0][0])
