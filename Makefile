@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check pocket grid study again bench clean
+.PHONY: demo test test-slow check pocket families grid study again bench clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Tests that take minutes, among them every check of `s0 verify` on every family.
+test-slow: .venv/slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest tests/ecosystem/test_quantised.py
 
 check: .venv/dev
 	$(BIN)/ruff check .
@@ -24,6 +29,12 @@ pocket: .venv/runtime
 	$(BIN)/python -m s0.pocket.pretrain --model gdn --out src/s0/models/pocket_gdn
 	$(BIN)/python -m s0.pocket.pretrain --model mamba2 --out src/s0/models/pocket_mamba2
 	$(BIN)/python -m s0.pocket.pretrain --model transformer --out src/s0/models/pocket_transformer
+
+# Records the checks of `s0 verify` on every family, with the transformers that is installed, for the README's table.
+families: .venv/dev
+	rm -f benchmarks/results/families.json
+	$(BIN)/python -m benchmarks.families
+	$(BIN)/python benchmarks/pages.py
 
 # Chooses every method's settings on the select split. Both jobs go on where they stopped; `make again` starts over.
 grid: .venv/runtime
@@ -57,7 +68,11 @@ bench: .venv/runtime
 	touch $@
 
 .venv/dev: .venv/runtime
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev,ecosystem]'
+	touch $@
+
+.venv/slow: .venv/dev
+	$(INSTALL) --editable '.[torchao]'
 	touch $@
 
 clean:

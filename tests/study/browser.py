@@ -32,6 +32,9 @@ class Browser:
     def media(self, kind: str = "screen", scheme: str = "light") -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.cdp("Emulation.setEmulatedMedia", media=kind, features=features)
+        # On a busy machine the page may not have been laid out for it yet: wait for two frames.
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.cdp("Runtime.evaluate", expression=frames, awaitPromise=True)
 
     def run(self, expression: str) -> Any:
         return self.cdp("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
