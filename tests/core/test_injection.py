@@ -572,6 +572,14 @@ def test_the_gradient_is_float32_in_a_bfloat16_model(family: str) -> None:
     assert F.cosine_similarity(got, want, dim=0) > 0.9  # rounding may send a token to another expert
 
 
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "mamba", "minimax"])
+def test_guessing_ahead_is_refused_because_no_state_can_be_taken_back(family: str) -> None:
+    model, ids = shared(family), tokens(1, 5)
+    for guessing in ({"assistant_model": zoo.make("llama")}, {"prompt_lookup_num_tokens": 2}):
+        with pytest.raises((ValueError, RuntimeError), match=r"assisted (generation|decoding)"):
+            generate(model, ids, **guessing)
+
+
 def test_a_deep_copy_is_a_model_of_its_own() -> None:
     model, ids = tuned("qwen3_5"), tokens(1, 5)
     twin = copy.deepcopy(model)

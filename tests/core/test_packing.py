@@ -249,6 +249,7 @@ def test_what_cannot_be_kept_apart_is_refused() -> None:
         "start at 0": dict(input_ids=ids, position_ids=torch.tensor([[0, 1, 2, 3, 1, 2, 3]])),
         "cu_seq_lens_q ends at token 4 of 7": dict(input_ids=ids, cu_seq_lens_q=torch.tensor([0, 4])),
         "seq_idx ends at token 8 of 7": dict(input_ids=ids, seq_idx=torch.arange(8)[None] // 4),
+        r"'cu_seq_lens_q': \[1, 4\]": dict(input_ids=ids, cu_seq_lens_q=torch.tensor([1, 4, 7])),
         r"'cu_seq_lens_q': \[0, 4, 4\]": dict(input_ids=ids, cu_seq_lens_q=torch.tensor([0, 4, 4, 7])),
         "one set of borders": dict(input_ids=ids, position_ids=places, seq_idx=torch.tensor([[0, 0, 0, 1, 1, 1, 1]])),
     }
@@ -298,9 +299,11 @@ def test_a_model_without_states_left_on_it_is_not_watched() -> None:
     model = get_peft_model(base, S0AdapterConfig())
     fill(model)
     assert not torch.equal(packed(model, docs), stock)
+    model.add_adapter("other", S0AdapterConfig())
+    assert [len(module._forward_pre_hooks) for module in (base, base.model)] == [1, 1]
     bare = model.unload()
     assert torch.equal(packed(bare, docs), stock)
-    assert not any(module._forward_pre_hooks for module in bare.modules())
+    assert not any(module._forward_pre_hooks or module._forward_pre_hooks_with_kwargs for module in bare.modules())
 
 
 def test_similar_documents_share_a_batch_and_waste_less_than_half() -> None:
