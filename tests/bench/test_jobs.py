@@ -125,6 +125,7 @@ def test_a_collection_killed_at_any_byte_ends_the_same_and_judges_nothing_twice(
         samples_file(out).unlink()
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_every_verdict_it_told_of(tmp_path):
     rows, out = write_rows(tmp_path / "rows.jsonl", train=40), tmp_path / "e.jsonl"
     asked = ["collect", "--model", "pocket:gdn", "--task", "pocket-code", "--data", rows, "--samples", 4]
