@@ -128,6 +128,15 @@ def test_every_way_of_marking_borders_means_the_same(family: str, names: list[st
 
 
 @torch.no_grad()
+def test_positions_beside_those_of_an_image_mark_borders_by_those_in_the_text() -> None:
+    model, docs = shared("qwen3_5"), documents()
+    with model.disable_adapter():
+        stock = alone(model, docs)
+    places = positions(docs)[None].expand(4, 1, -1)  # in the text, then time, height and width
+    assert_same(packed(model, docs, position_ids=places), alone(model, docs), stock)
+
+
+@torch.no_grad()
 def test_what_trl_collates_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = pytest.importorskip("trl.trainer.sft_trainer", reason="needs trl, which is no dependency")
     docs = documents()
@@ -224,7 +233,9 @@ def test_families_whose_documents_would_mix_are_refused_by_name(family: str) -> 
         with torch.no_grad(), pytest.raises(EngineError, match=r"packed documents.*qwen3_5.*padded rows"):
             packed(model, docs, **{name: marks[name]})
     with model.disable_adapter(), torch.no_grad():
-        packed(model, docs)  # as without this library
+        stock = packed(model, docs)  # as without this library
+    with torch.no_grad():
+        assert torch.equal(packed(model, docs, position_ids=positions(docs), adapter_names=["__base__"]), stock)
 
 
 def with_other_settings(change: Callable[[Any], None]) -> PeftModel:
@@ -289,7 +300,19 @@ def test_positions_of_pads_mark_no_documents(side: str, filler: int) -> None:
     want = torch.cat([logits(model, row)[0] for row in rows])
     got = model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False).logits
     torch.testing.assert_close(got[mask.bool()], want, atol=1e-4, rtol=0)
-    assert torch.equal(generate(model, *pad(rows, "left")), torch.cat([generate(model, row) for row in rows]))
+    single = torch.cat([generate(model, row) for row in rows])
+    assert torch.equal(generate(model, *pad(rows, "left")), single)
+    # transformers makes the masks beforehand then: one for each kind of layer
+    assert torch.equal(generate(model, *pad(rows, "left"), cache_implementation="static"), single)
+
+
+@torch.no_grad()
+def test_tokens_of_an_image_mark_no_documents() -> None:
+    model, ids = shared("qwen3_5"), tokens(1, 6)
+    places = torch.tensor([0, 1, 1, 1, 1, 3]).expand(3, 1, -1)  # an image of 2 by 2 among words, its first axis
+    with model.disable_adapter():
+        stock = model(input_ids=ids, position_ids=places).logits
+    assert (model(input_ids=ids, position_ids=places).logits - stock).abs().amax(-1).min() > 0.01
 
 
 @torch.no_grad()
