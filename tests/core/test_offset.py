@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
 from s0 import S0AdapterConfig
@@ -469,6 +469,26 @@ def test_another_thread_on_the_same_minimax_reads_its_offset_once() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "mamba", "minimax"])
+def test_a_bfloat16_model_reads_it_and_stays_one(family: str) -> None:
+    model, ids = tuned(family, variant="offset"), tokens(2, 6)
+    want = logits(model, ids)
+    with model.disable_adapter():
+        stock = logits(model, ids)
+    model.to(torch.bfloat16)
+    with model.disable_adapter():
+        dtype = logits(model, ids).dtype  # float32 in the models of Mamba-1
+    for got in (logits(model, ids), feed(model, ids, (3, 1, 1, 1))):
+        assert got.dtype == dtype
+        assert (got.float() - want).norm() < 0.2 * (stock - want).norm()
+
+
+def no_grad_logits(model: nn.Module, ids: Tensor) -> Tensor:
+    with torch.no_grad():
+        return logits(model, ids)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", ["qwen3_5", "mamba", "minimax"])
 def test_the_seam_does_nothing_for_anyone_else(family: str) -> None:
     model, plain, ids = tuned(family, variant="offset"), zoo.make(family), tokens(1, 4)
@@ -477,6 +497,13 @@ def test_the_seam_does_nothing_for_anyone_else(family: str) -> None:
     tuned_once = logits(model, ids)
     assert torch.equal(logits(plain, ids), before)
     offset = torch.ones(1, *state_layers(model)[0].state_shape)
+    with (
+        pytest.raises(EngineError, match="would be ignored"),  # nothing runs in this thread
+        added_to_readout(inner, offset),
+        ThreadPoolExecutor(1) as other,
+    ):
+        in_another_thread = other.submit(no_grad_logits, plain, ids).result()
+    assert torch.equal(in_another_thread, before)
     with pytest.raises(RuntimeError, match="in the middle"), added_to_readout(inner, offset):
         raise RuntimeError("in the middle")
     assert torch.equal(logits(plain, ids), before)
