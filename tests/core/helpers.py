@@ -10,13 +10,14 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
-from s0.core.states import StateLayer
+from s0.core.states import StateLayer, state_layers
 from s0.verify.running import cache_of, feed, fill, forward, generate, gradients, logits, loss, pad
 from tests import zoo
 
 __all__ = [
-    "FORGETFUL", "PURE_MAMBA", "TOLERANCE", "assert_same", "assert_same_gradient", "cache_of", "feed", "fill",
-    "forward", "generate", "gradients", "holds_no_state", "logits", "loss", "pad", "shared", "tokens", "tuned",
+    "FORGETFUL", "PURE_MAMBA", "TOLERANCE", "assert_gradient_is_the_slope", "assert_same", "assert_same_gradient",
+    "cache_of", "feed", "fill", "forward", "generate", "gradients", "holds_no_state", "logits", "loss", "pad", "shared",
+    "tokens", "tuned",
 ]  # fmt: skip
 
 TOLERANCE = 1e-4
@@ -59,6 +60,24 @@ def assert_same_gradient(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> 
     size = want.abs().max().item()
     assert size > 1e-3
     torch.testing.assert_close(got, want, atol=tolerance * size, rtol=0)
+
+
+def assert_gradient_is_the_slope(model: PeftModel) -> None:
+    """The gradient of a float64 model's loss is that of finite differences; the states move by a small step."""
+    ids, layers = tokens(2, 7), state_layers(model)
+    slope = gradients(model, loss(logits(model, ids), ids))
+    direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(5))
+    direction += slope.float().sign()  # so that the slope along it is large
+    pieces = direction.split([layer.s0_state["default"].numel() for layer in layers])
+    step, values = 2.0**-10, []
+    with torch.no_grad():
+        for sign in (1, -2):  # to +step, then to -step
+            for layer, piece in zip(layers, pieces, strict=True):
+                layer.s0_state["default"] += sign * step * piece.view(layer.state_shape)
+            values.append(loss(logits(model, ids), ids).item())
+    measured, expected = (values[0] - values[1]) / (2 * step), torch.dot(slope.double(), direction.double()).item()
+    assert abs(measured) > 0.1
+    assert abs(measured - expected) < 1e-3 * abs(expected)
 
 
 def holds_no_state(model: nn.Module) -> bool:

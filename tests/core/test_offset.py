@@ -25,6 +25,7 @@ from s0.errors import ConfigError, EngineError, S0Error, StateMismatchError
 from tests import zoo
 from tests.core.helpers import (
     FORGETFUL,
+    assert_gradient_is_the_slope,
     assert_same,
     assert_same_gradient,
     feed,
@@ -331,20 +332,7 @@ def test_two_variants_do_not_combine() -> None:
 
 @every_family
 def test_the_gradient_is_the_slope_of_the_loss(family: str) -> None:
-    model, ids = tuned(family, variant="offset", dtype=torch.float64), tokens(2, 6)
-    layers = state_layers(model)
-    slope = gradients(model, loss(logits(model, ids), ids))
-    direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(5)) + slope.float().sign()
-    pieces = direction.split([layer.s0_state["default"].numel() for layer in layers])
-    step, values = 2.0**-10, []
-    with torch.no_grad():
-        for sign in (1, -2):  # to +step, then to -step
-            for layer, piece in zip(layers, pieces, strict=True):
-                layer.s0_state["default"] += sign * step * piece.view(layer.state_shape)
-            values.append(loss(logits(model, ids), ids).item())
-    measured = (values[0] - values[1]) / (2 * step)
-    assert abs(measured) > 0.1
-    assert measured == pytest.approx(torch.dot(slope.double(), direction.double()).item(), rel=1e-3)
+    assert_gradient_is_the_slope(tuned(family, variant="offset", dtype=torch.float64))
 
 
 @every_family
