@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -22,32 +23,49 @@ from tests.core import two_processes
 from tests.core.helpers import assert_same, assert_same_gradient, generate, logits, loss, tokens, tuned
 
 ROOT = Path(__file__).resolve().parents[2]
-each = pytest.mark.parametrize(
-    ("wrapper", "family"), [(wrapper, family) for family in two_processes.FAMILIES for wrapper in ("DDP", "FSDP2")]
+each_family = pytest.mark.parametrize(
+    "family",
+    [*two_processes.FAMILIES, *(pytest.param(family, marks=pytest.mark.slow) for family in two_processes.OTHERS)],
 )
+each_wrapper = pytest.mark.parametrize("wrapper", ["DDP", "FSDP2"])
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have left behind."""
-    folder = tmp_path_factory.mktemp("two")
-    module = [sys.executable, "-m", "tests.core.two_processes", str(folder)]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
-    logs = [folder / f"{rank}.log" for rank in range(2)]
-    started = [
-        subprocess.Popen([*module, str(rank)], cwd=ROOT, env=settings, stdout=log.open("w"), stderr=subprocess.STDOUT)
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        codes = [process.wait(timeout=300) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert codes == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
-    return folder
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
+    """What two processes leave behind that run these families, once."""
+
+    @cache
+    def run(families: tuple[str, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("two")
+        module = [sys.executable, "-m", "tests.core.two_processes", str(folder)]
+        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+        logs = [folder / f"{rank}.log" for rank in range(2)]
+        started = [
+            subprocess.Popen(
+                [*module, str(rank), *families], cwd=ROOT, env=settings, stdout=log.open("w"), stderr=subprocess.STDOUT
+            )
+            for rank, log in enumerate(logs)
+        ]
+        try:
+            codes = [process.wait(timeout=600) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        assert codes == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+        return folder
+
+    return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, left_behind: Callable[[tuple[str, ...]], Path]) -> Path:
+    """Where they are for the family of the test, if it has one."""
+    test = getattr(request.node, "callspec", None)
+    others = test is not None and test.params.get("family") in two_processes.OTHERS
+    return left_behind(two_processes.OTHERS if others else two_processes.FAMILIES)
+
+
+@pytest.fixture
 def found(folder: Path) -> list[dict[str, Tensor]]:
     """By process, what it has computed."""
     return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
@@ -69,7 +87,8 @@ def rows_of(found: list[dict[str, Tensor]], key: str) -> Tensor:
     return torch.cat([one[key] for one in found])
 
 
-@each
+@each_wrapper
+@each_family
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_rows_have_the_logits_that_one_process_gives_them(
     wrapper: str, family: str, side: str, found: list[dict[str, Tensor]]
@@ -79,14 +98,15 @@ def test_rows_have_the_logits_that_one_process_gives_them(
     assert_same(rows_of(found, f"{wrapper}/{family}/{side}/logits")[real], want, stock)
 
 
-@pytest.mark.parametrize("family", two_processes.FAMILIES)
+@each_family
 def test_pieces_over_a_cache_run_in_shards_as_in_one_process(family: str, found: list[dict[str, Tensor]]) -> None:
     real = two_processes.batch("left")[1].bool()
     want, stock = (alone(family)[0][f"left/{what}"][real] for what in ("logits", "stock"))
     assert_same(rows_of(found, f"FSDP2/{family}/cached")[real], want, stock)
 
 
-@each
+@each_wrapper
+@each_family
 @pytest.mark.parametrize("what", ["right/gradient", "left/gradient", "checkpointed"])
 def test_the_gradient_of_both_halves_is_that_of_the_whole_batch(
     wrapper: str, family: str, what: str, found: list[dict[str, Tensor]]
@@ -96,7 +116,8 @@ def test_the_gradient_of_both_halves_is_that_of_the_whole_batch(
         assert_same_gradient(one[f"{wrapper}/{family}/{what}"], want)
 
 
-@each
+@each_wrapper
+@each_family
 def test_a_step_is_that_of_one_process_and_is_saved_whole(wrapper: str, family: str, folder: Path) -> None:
     loaded = PeftModel.from_pretrained(zoo.make(family), str(folder / f"{wrapper}-{family}"))
     before = two_processes.states(tuned(family))
@@ -109,7 +130,7 @@ def test_a_step_is_that_of_one_process_and_is_saved_whole(wrapper: str, family: 
 
 
 @pytest.mark.parametrize("family", two_processes.WITH_ROWS)
-@pytest.mark.parametrize("wrapper", ["DDP", "FSDP2"])
+@each_wrapper
 def test_rows_choose_their_states_in_each_process(wrapper: str, family: str, found: list[dict[str, Tensor]]) -> None:
     model = two_processes.with_two(family)
     want = two_processes.mixed(model, model, family, two_processes.CHOSEN[wrapper], slice(None), share=0.5)

@@ -1,6 +1,6 @@
 """What each of two processes does with a model that PyTorch spreads over them; `test_distributed` starts them.
 
-python -m tests.core.two_processes FOLDER RANK
+python -m tests.core.two_processes FOLDER RANK FAMILY ...
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from s0.core.states import state_layers
 from tests import zoo
 from tests.core.helpers import PURE_MAMBA, feed, fill, forward, generate, logits, loss, pad, tokens, tuned
 
-FAMILIES = ["qwen3_5", "falcon_h1", "kimi_linear", "mamba", "minimax"]
+FAMILIES = ("qwen3_5", "falcon_h1", "kimi_linear", "mamba", "minimax")  # one of each kind
+OTHERS = tuple(family for family in zoo.FAMILIES if family not in FAMILIES)
 WITH_ROWS = ["qwen3_5", "mamba"]
 CHOSEN = {  # by rows; the second process chooses no "default", and under FSDP2 none at all
     "DDP": ["default", "other", "other", "__base__"],
@@ -123,10 +124,16 @@ def with_two(family: str) -> PeftModel:
 
 
 def sharded(model: Any, **kwargs: Any) -> Any:
-    """FSDP2 as its authors advise: every decoder layer, then the model."""
-    layers = next(module for name, module in model.named_modules() if name.endswith(".layers"))
-    for layer in layers:
-        fully_shard(layer, **kwargs)
+    """FSDP2 as its authors advise: every decoder layer, those that share weights together, then the model."""
+    groups: list[list[nn.Module]] = []
+    for layer in next(module for name, module in model.named_modules() if name.endswith(".layers")):
+        held = set(layer.parameters())
+        sharing = next((group for group in groups if held & {one for layer in group for one in layer.parameters()}), [])
+        if not sharing:
+            groups.append(sharing)
+        sharing.append(layer)
+    for group in groups:
+        fully_shard(group, **kwargs)
     return fully_shard(model, **kwargs)
 
 
@@ -264,16 +271,9 @@ def refused(folder: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def main(folder: Path, rank: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=120)
-    )
-    found: dict[str, Tensor] = {}
-    for family in FAMILIES:
-        for wrapper, go in (("DDP", under_ddp), ("FSDP2", under_fsdp2)):
-            found |= {f"{wrapper}/{family}/{key}": tensor for key, tensor in go(family, rank, folder).items()}
-    found["half precision"] = half_precision()
+def with_one_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """What need not be done with every family: tensors found, and the errors of what is refused."""
+    found = {"half precision": half_precision()}
     dist.barrier()  # the first process has written what both read now
     found["loaded by transformers"] = loaded_by_transformers(folder / "DDP-qwen3_5")
     found["loaded after"] = loaded_after(folder / "DDP-qwen3_5")
@@ -284,10 +284,25 @@ def main(folder: Path, rank: int) -> None:
         except Exception as error:
             told[name] = [type(error).__name__, str(error)]
         dist.barrier()
+    return found, told
+
+
+def main(folder: Path, rank: int, families: list[str]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+    )
+    found: dict[str, Tensor] = {}
+    for family in families:
+        for wrapper, go in (("DDP", under_ddp), ("FSDP2", under_fsdp2)):
+            found |= {f"{wrapper}/{family}/{key}": tensor for key, tensor in go(family, rank, folder).items()}
+    if "qwen3_5" in families:
+        more, told = with_one_model(folder)
+        found |= more
+        (folder / f"{rank}.json").write_text(json.dumps(told))
     save_file({key: tensor.contiguous() for key, tensor in found.items()}, folder / f"{rank}.safetensors")
-    (folder / f"{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
