@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -129,6 +130,13 @@ def test_a_launcher_that_is_to_split_the_model_is_refused(
         attempt()
 
 
+@pytest.fixture
+def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process: an Accelerator that an earlier test has left would speak before the environment."""
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+
+
+@pytest.mark.usefixtures("no_accelerator")
 def test_bf16_computes_in_bf16_and_keeps_the_state_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     exact, _ = attempt()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
@@ -138,6 +146,7 @@ def test_bf16_computes_in_bf16_and_keeps_the_state_in_float32(monkeypatch: pytes
     assert {parameter.dtype for parameter in parameters} == {torch.float32}
 
 
+@pytest.mark.usefixtures("no_accelerator")
 def test_fp16_is_refused_because_small_gradients_would_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(ConfigError, match="use bf16"):
