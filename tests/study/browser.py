@@ -27,17 +27,28 @@ class Browser:
     def open(self, path: Path, width: int = 1200, height: int = 900) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.cdp("Emulation.setDeviceMetricsOverride", **metrics)
-        _call(f"{self._session}/url", url=path.resolve().as_uri())
+        # This answers once the new document is there. chromedriver's own command is meant to wait for the load too,
+        # but on a busy machine it comes back before that: the page itself has to say that it is complete.
+        self.cdp("Page.navigate", url=path.resolve().as_uri())
+        loaded = "document.readyState === 'complete' ? done() : addEventListener('load', () => done())"
+        self.run(f"new Promise(done => {{ {loaded} }})")
+        self._laid_out()
 
     def media(self, kind: str = "screen", scheme: str = "light") -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.cdp("Emulation.setEmulatedMedia", media=kind, features=features)
-        # On a busy machine the page may not have been laid out for it yet: wait for two frames.
-        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        self.cdp("Runtime.evaluate", expression=frames, awaitPromise=True)
+        self._laid_out()
 
     def run(self, expression: str) -> Any:
-        return self.cdp("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """What a JavaScript expression, or the promise it gives, comes to."""
+        answer = self.cdp("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
+
+    def _laid_out(self) -> None:
+        """Wait for two frames: on a busy machine the page may not have been laid out yet."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
     def screenshot(self) -> bytes:
         size = self.cdp("Page.getLayoutMetrics")["cssContentSize"]

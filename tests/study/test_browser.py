@@ -16,6 +16,7 @@ def window(tmp_path_factory):
 @pytest.mark.parametrize("name", ["demo", "sampled", "hostile"])
 def test_it_fits_a_phone_loads_nothing_and_says_nothing(name, window, request):
     page = request.getfixturevalue(name)
+    window.requested(), window.console()  # what another page left
     window.media()
     for width in (360, 1200):
         window.open(page.path, width)
