@@ -95,10 +95,7 @@ class S0AdapterConfig(PeftConfig):
         self.peft_type = _S0
         if self.variant not in store.VARIANTS:
             raise ConfigError(f"expected variant to be one of {', '.join(store.VARIANTS)}, got {self.variant!r}")
-        if not store.is_finite_number(self.alpha):
-            raise ConfigError(f"expected alpha to be a finite float32 number, got {self.alpha!r}")
-        if not isinstance(self.normalize, bool):
-            raise ConfigError(f"expected normalize to be True or False, got {self.normalize!r}")
+        store.check_scale(self.alpha, self.normalize)
         if self.layers is not None and not store.are_distinct_indices(self.layers):
             raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
         if not isinstance(self.init, str) or not self.init:
@@ -188,7 +185,8 @@ class S0Model(BaseTuner):
             UnsupportedModelError: the model has no recurrent state to tune.
         """
         refuse_split(model)
-        parts = {part for name in find_mixers(model) for part in name.split(".")}
+        mixers = find_mixers(model)
+        parts = {part for name in mixers for part in name.split(".")}
         # PEFT writes an adapter's name into its tensors' names, and nn.ParameterDict makes it an attribute.
         if (
             adapter_name in {BASE, "", self.prefix, *parts}
@@ -213,7 +211,7 @@ class S0Model(BaseTuner):
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         tuned = {layer.base_layer for layer in state_layers(model)}
         for layer in state_layers(model):
-            layer.is_one_of_all = tuned.issuperset(find_mixers(model).values())
+            layer.is_one_of_all = tuned.issuperset(mixers.values())
         packing.watch(model)
         if starts_as_default:
             for layer in state_layers(model):

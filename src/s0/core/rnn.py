@@ -27,7 +27,7 @@ from s0.core import store
 from s0.core.fingerprint import check_base, fingerprint
 from s0.core.raw_states import RawStates
 from s0.core.states import effective_state
-from s0.errors import ConfigError, StateMismatchError, UnsupportedModelError
+from s0.errors import StateMismatchError, UnsupportedModelError
 
 
 class InitialState(nn.Module):
@@ -58,10 +58,7 @@ class InitialState(nn.Module):
                 f"expected a layer of type nn.RNN, nn.GRU or nn.LSTM, got {type(layer).__name__}; for the recurrent "
                 "layers of a language model use get_peft_model(model, S0AdapterConfig())"
             )
-        if not store.is_finite_number(alpha):
-            raise ConfigError(f"expected alpha to be a finite float32 number, got {alpha!r}")
-        if not isinstance(normalize, bool):
-            raise ConfigError(f"expected normalize to be True or False, got {normalize!r}")
+        store.check_scale(alpha, normalize)
         self.base_layer = layer.requires_grad_(False)
         self.alpha, self.normalize = alpha, normalize
         self.s0_state = RawStates()

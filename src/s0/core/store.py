@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import UNKNOWN, check_base
 from s0.core.split import refuse_shards
-from s0.errors import StateMismatchError
+from s0.errors import ConfigError, StateMismatchError
 
 FORMAT_VERSION = 1
 VARIANTS = ("state", "offset")
@@ -267,6 +267,18 @@ def _finite(config: Mapping[str, Any], name: str, folder: Path) -> float:
     if not is_finite_number(value):
         raise StateMismatchError(f"expected {name} in {folder} to be a finite float32 number, got {value!r:.80}")
     return float(value)
+
+
+def check_scale(alpha: object, normalize: object) -> None:
+    """Check that the two can scale a state.
+
+    Raises:
+        ConfigError: naming the one that cannot.
+    """
+    if not is_finite_number(alpha):
+        raise ConfigError(f"expected alpha to be a finite float32 number, got {alpha!r}")
+    if not isinstance(normalize, bool):
+        raise ConfigError(f"expected normalize to be True or False, got {normalize!r}")
 
 
 def is_finite_number(value: object) -> bool:
