@@ -61,8 +61,7 @@ def scan_from(
         ],
         dim=-1,
     )
-    if z is not None:
-        added = added * F.silu(z.float())
+    added = gated(added, z)
     if not kwargs.get("return_last_state"):
         return result + added.to(result.dtype)
     output, last = result
@@ -77,3 +76,8 @@ def of_call(state: Tensor, n_calls: int) -> Tensor:
         n_calls: those before it, for the same tokens.
     """
     return state if state.ndim == 3 else state[:, n_calls]
+
+
+def gated(output: Tensor, gate: Tensor | None) -> Tensor:
+    """An output of the scan, times the silu of its gate where it has one."""
+    return output if gate is None else output * F.silu(gate.float())

@@ -26,12 +26,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s0.core.families import recurrence_of
 from s0.core.kernels import Kernel, put_seams
-from s0.core.mamba1 import of_call
+from s0.core.mamba1 import gated, of_call
 from s0.errors import EngineError
 
 
@@ -98,25 +97,25 @@ def _gated_delta(read: _Read, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwa
 def _mamba2_scan(
     read: _Read, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    return _gated(_product("bthn,bhpn->bthp", _to_heads(c.float(), x.shape[2]), read.offset), kwargs.get("z"))
+    return gated(_product("bthn,bhpn->bthp", _to_heads(c.float(), x.shape[2]), read.offset), kwargs.get("z"))
 
 
 def _mamba2_step(
     read: _Read, state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    return _gated(_product("bhn,bhpn->bhp", _to_heads(c.float(), x.shape[1]), read.offset), kwargs.get("z"))
+    return gated(_product("bhn,bhpn->bhp", _to_heads(c.float(), x.shape[1]), read.offset), kwargs.get("z"))
 
 
 def _mamba1_scan(
     read: _Read, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    return _gated(_product("bnt,bdn->bdt", c.float(), of_call(read.offset, read.n_calls)), kwargs.get("z"))
+    return gated(_product("bnt,bdn->bdt", c.float(), of_call(read.offset, read.n_calls)), kwargs.get("z"))
 
 
 def _mamba1_step(
     read: _Read, state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    return _gated(_product("bn,bdn->bd", c.float(), of_call(read.offset, read.n_calls)), kwargs.get("z"))
+    return gated(_product("bn,bdn->bd", c.float(), of_call(read.offset, read.n_calls)), kwargs.get("z"))
 
 
 def _to_heads(groups: Tensor, n_heads: int) -> Tensor:
@@ -129,10 +128,6 @@ def _product(equation: str, reader: Tensor, offset: Tensor) -> Tensor:
     if offset.stride(0) == 0:
         offset, equation = offset[0], equation.replace(",b", ",")
     return torch.einsum(equation, reader, offset.to(reader.dtype))
-
-
-def _gated(added: Tensor, z: Tensor | None) -> Tensor:
-    return added if z is None else added * F.silu(z.float())
 
 
 def _seam(part: Callable[..., Tensor]) -> Callable[[Kernel], Kernel]:
