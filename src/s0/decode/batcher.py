@@ -163,6 +163,7 @@ class Batcher:
         config = base.config.get_text_config()
         self._longest: int | None = getattr(config, "max_position_embeddings", None)
         self._cache = Rows(max_rows) if side_by_side(DynamicCache(config=base.config)) else OneRow()
+        self._layers = state_layers(model)
         self._submitted = 0
         self._waiting: dict[int, Request] = {}
         self._ready: deque[tuple[_Row, Cache, int]] = deque()  # prefilled, in that row of that cache
@@ -186,7 +187,8 @@ class Batcher:
                 f"{len(request.tokens)} and max_new_tokens={request.max_new_tokens}: shorten one of them"
             )
         if request.state not in (None, BASE):
-            names = sorted({name for layer in state_layers(self.model) for name in layer.s0_state})
+            self._layers = state_layers(self.model)  # a first state may have been put on the model since
+            names = sorted({name for layer in self._layers for name in layer.s0_state})
             if request.state not in names:
                 raise ConfigError(f"expected one of the model's states {names}, got {request.state!r}; load it first")
             if self._offsets and len(self._active) > 1:
@@ -289,7 +291,7 @@ class Batcher:
         names = tuple(state for state in states if state is not None)
         if not names:
             return nullcontext()
-        return rows_choose(RowChoice(names, frozenset(map(id, state_layers(self.model)))))
+        return rows_choose(RowChoice(names, frozenset(map(id, self._layers))))
 
     def _rows_go_on(self) -> AbstractContextManager[None]:
         # A state was absorbed by the first token it met; only offsets are read at every step.
@@ -301,12 +303,12 @@ class Batcher:
 
     @property
     def _offsets(self) -> set[str]:
-        scales = [layer.scales.items() for layer in state_layers(self.model)]
+        scales = [layer.scales.items() for layer in self._layers]
         return {name for items in scales for name, scale in items if scale.variant == "offset"}
 
     @property
     def _active(self) -> set[str]:
-        return {name for layer in state_layers(self.model) for name in layer.active_adapters if name in layer.s0_state}
+        return {name for layer in self._layers for name in layer.active_adapters if name in layer.s0_state}
 
     def _tensor(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(tokens, device=self._device)
