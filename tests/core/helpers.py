@@ -15,9 +15,9 @@ from s0.verify.running import cache_of, feed, fill, forward, generate, gradients
 from tests import zoo
 
 __all__ = [
-    "FORGETFUL", "PURE_MAMBA", "TOLERANCE", "assert_gradient_is_the_slope", "assert_same", "assert_same_gradient",
-    "cache_of", "feed", "fill", "forward", "generate", "gradients", "holds_no_state", "logits", "loss", "pad", "shared",
-    "tokens", "tuned",
+    "FORGETFUL", "PURE_MAMBA", "TOLERANCE", "assert_gradient_is_the_slope", "assert_same", "assert_same_as_single",
+    "assert_same_gradient", "cache_of", "feed", "fill", "forward", "generate", "gradients", "holds_no_state",
+    "logits", "loss", "pad", "shared", "tokens", "tuned",
 ]  # fmt: skip
 
 TOLERANCE = 1e-4
@@ -53,6 +53,14 @@ def assert_same(got: Tensor, want: Tensor, stock: Tensor, tolerance: float = TOL
     distance = (want - stock).abs().amax(-1).min().item()
     assert distance > 100 * tolerance, f"the state has died out ({distance:.2g}), so equality would prove nothing"
     torch.testing.assert_close(got, want, atol=tolerance, rtol=0)
+
+
+def assert_same_as_single(batch: Tensor, mask: Tensor, model: PeftModel, rows: list[Tensor]) -> None:
+    """The padded rows' logits `batch` (B, T, V) are those of each of `rows` (1, T) by itself."""
+    for i, row in enumerate(rows):
+        with model.disable_adapter():
+            stock = logits(model, row)
+        assert_same(batch[i, mask[i].bool()][None], logits(model, row), stock)
 
 
 def assert_same_gradient(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:

@@ -24,6 +24,7 @@ from tests.core.helpers import (
     PURE_MAMBA,
     assert_gradient_is_the_slope,
     assert_same,
+    assert_same_as_single,
     assert_same_gradient,
     cache_of,
     feed,
@@ -210,10 +211,7 @@ def test_padded_rows_give_the_logits_of_single_rows(family: str, side: str) -> N
     model, rows = shared(family), [tokens(1, 11, seed=1), tokens(1, 6, seed=2), tokens(1, 1, seed=3)]
     ids, mask = pad(rows, side)
     batch = logits(model, ids, mask)
-    for i, row in enumerate(rows):
-        with model.disable_adapter():
-            stock = logits(model, row)
-        assert_same(batch[i, mask[i].bool()][None], logits(model, row), stock)
+    assert_same_as_single(batch, mask, model, rows)
 
 
 @every_family
@@ -222,10 +220,7 @@ def test_a_left_padded_prompt_may_arrive_in_chunks(family: str) -> None:
     model, rows = shared(family), [tokens(1, 11, seed=1), tokens(1, 4, seed=2)]
     ids, mask = pad(rows, "left")
     batch = feed(model, ids, (5, 4, 2), mask)  # the second row's first chunk is all pads
-    for i, row in enumerate(rows):
-        with model.disable_adapter():
-            stock = logits(model, row)
-        assert_same(batch[i, mask[i].bool()][None], logits(model, row), stock)
+    assert_same_as_single(batch, mask, model, rows)
 
 
 @every_family

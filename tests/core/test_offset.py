@@ -27,6 +27,7 @@ from tests.core.helpers import (
     FORGETFUL,
     assert_gradient_is_the_slope,
     assert_same,
+    assert_same_as_single,
     assert_same_gradient,
     feed,
     fill,
@@ -218,10 +219,7 @@ def test_padded_rows_give_the_logits_of_single_rows(family: str, side: str) -> N
     model, rows = shared(family), [tokens(1, 9, seed=1), tokens(1, 5, seed=2), tokens(1, 1, seed=3)]
     ids, mask = pad(rows, side)
     batch = logits(model, ids, mask)
-    for i, row in enumerate(rows):
-        with model.disable_adapter():
-            stock = logits(model, row)
-        assert_same(batch[i, mask[i].bool()][None], logits(model, row), stock)
+    assert_same_as_single(batch, mask, model, rows)
     if side == "left":  # two rows' first chunk is all pads
         torch.testing.assert_close(feed(model, ids, (4, 3, 2), mask)[mask.bool()], batch[mask.bool()])
 
