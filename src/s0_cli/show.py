@@ -223,7 +223,7 @@ def _verification(result: Mapping[str, Any]) -> None:
     for one in result["checks"]:
         if one["status"] != "holds":
             told = f"{one['name']} ({one['what']}): {one['status']}"
-            _CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True, markup=False)
+            _CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True)
     _CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -287,7 +288,7 @@ def inspect(target: str) -> dict[str, Any]:
     mixers = find_mixers(loaded)
     recurrence = recurrence_of(next(iter(mixers.values())))
     shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
-    parameters = sum(_size(shape) for shape in shapes.values())
+    parameters = sum(map(math.prod, shapes.values()))
     return {
         "kind": "model",
         "name": target,
@@ -369,10 +370,3 @@ def _layer_number(name: str) -> int:
     if len(numbers) != 1:
         raise StateMismatchError(f"expected a layer name with one number in it, got {name!r}")
     return numbers[0]
-
-
-def _size(shape: list[int]) -> int:
-    size = 1
-    for axis in shape:
-        size *= axis
-    return size
