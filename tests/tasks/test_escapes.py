@@ -202,7 +202,8 @@ def test_a_program_in_the_middle_of_a_nap_is_ended(sandbox: Sandbox) -> None:
     idle = len(descendants(os.getpid()))
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(sandbox.judge, [program], 1)
-        time.sleep(0.4)
-        assert len(descendants(os.getpid())) == idle + 2  # the checker and the candidate
+        while not running.done() and len(descendants(os.getpid())) != idle + 2:  # the checker and the candidate
+            time.sleep(0.01)
+        assert not running.done()
         assert running.result()[0].reason == "timeout"
     assert len(descendants(os.getpid())) == idle
