@@ -30,6 +30,7 @@ from s0.core import packing, store
 from s0.core.card import write_card
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
+from s0.core.raw_states import RawStates
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
 from s0.core.split import refuse_shards, refuse_split, whole
 from s0.core.states import BASE, StateLayer, effective_state, state_layers
@@ -86,6 +87,7 @@ class S0AdapterConfig(PeftConfig):
     checksum: str | None = None
     training: dict[str, Any] | None = field(default=None)
     _is_from_file = False  # whether family, state_shapes and fingerprint are claims to check, or to be filled in
+    _held = ("", dict[str, RawStates]())  # the adapter's name, and where each layer keeps its state, once it has any
 
     def __post_init__(self) -> None:
         try:
@@ -115,10 +117,11 @@ class S0AdapterConfig(PeftConfig):
             self._is_from_file, self.allow_other_base, self.init = True, False, "zeros"
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write the config; where PEFT has just written the tensors beside it, with their checksum and a model card.
+        """Write the config of a state that is being saved, with the checksum of its tensors, and a model card.
 
         Raises:
-            ConfigError: PEFT has written them as a pickle, which is never loaded.
+            ConfigError: PEFT has written the tensors as a pickle, which is never loaded; or this process holds only
+                parts of them.
         """
         if (Path(save_directory) / WEIGHTS_NAME).is_file():
             raise ConfigError(
@@ -126,8 +129,15 @@ class S0AdapterConfig(PeftConfig):
                 "safe_serialization=True"
             )
         described = copy.copy(self)
-        if (Path(save_directory) / store.STATE_FILE).is_file():
+        name, layers = self._held
+        states = {layer: raw(name) for layer, raw in layers.items() if name in raw}
+        # PEFT has written the tensors by now, and gives this argument. transformers writes them next: what lies there
+        # is of an earlier time.
+        if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
+            described.checksum = store.checksum(states, vars(self))
+        elif (Path(save_directory) / store.STATE_FILE).is_file():
             described.checksum = store.checksum_of_file(save_directory, vars(self))
+        if described.checksum is not None:
             write_card(save_directory, vars(self))
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
 
@@ -206,19 +216,24 @@ class S0Model(BaseTuner):
             )
         config = self.peft_config[adapter_name]
         starts_as_default = adapter_name == _TRL_REFERENCE and config is self.peft_config.get("default")
-        if config.state_shapes is not None and not config._is_from_file:
-            self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
+        if config._held[0]:
+            config = self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        layers = {
+            plain_name(name): module
+            for name, module in model.named_modules()
+            if isinstance(module, StateLayer) and adapter_name in module.s0_state
+        }
+        config._held = adapter_name, {name: layer.s0_state for name, layer in layers.items()}
         tuned = {layer.base_layer for layer in state_layers(model)}
         for layer in state_layers(model):
             layer.is_one_of_all = tuned.issuperset(mixers.values())
         packing.watch(model)
         if starts_as_default:
-            for layer in state_layers(model):
-                if adapter_name in layer.s0_state:
-                    layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
+            for layer in layers.values():
+                layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
         if config.checksum is not None:
-            _check_at_first_use(model, adapter_name, config)
+            _check_at_first_use(layers, adapter_name, config)
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -370,18 +385,12 @@ def _wrapped(mixer: nn.Module) -> StateLayer:
     return LightningStateLayer(mixer)
 
 
-def _check_at_first_use(model: nn.Module, adapter_name: str, config: S0AdapterConfig) -> None:
+def _check_at_first_use(layers: Mapping[str, StateLayer], adapter_name: str, config: S0AdapterConfig) -> None:
     """Check the tensors of a file whose config PEFT has read itself when they are there: before the first forward.
 
     That is how transformers loads adapters: it puts tensors into parameters without asking anyone, and missing ones
     stay as they are.
     """
-    layers = {
-        plain_name(name): module
-        for name, module in model.named_modules()
-        if isinstance(module, StateLayer) and adapter_name in module.s0_state
-    }
-
     told = dict(vars(config))  # the scale may be set to another one before the first forward
 
     def check(*_: Any) -> None:
@@ -397,6 +406,7 @@ def _check_at_first_use(model: nn.Module, adapter_name: str, config: S0AdapterCo
                 "it with PeftModel.from_pretrained, which says more"
             )
         handle.remove()
+        config.checksum = None  # it speaks of the file, and what is there now may learn
 
     handle = next(iter(layers.values())).register_forward_pre_hook(check)
 
