@@ -89,9 +89,10 @@ def results() -> str:
             cells.append(f"{statistics.mean(each):.1f}{gain}")
         lines.append("| " + " | ".join(cells) + " |")
     first = next(iter(runs.values()))
+    sizes = [one["examples"]["train"]["n"] for found in runs.values() for one in found]
     told = (
         f"pass@1 in % on {len(first[0]['problems'])} problems that nothing was chosen on, greedy, standard scoring: "
-        f"mean over {len(first)} samplings of about {first[0]['examples']['train']['n']} examples,\nand the gain in "
+        f"mean over {len(first)} samplings of {min(sizes)} to {max(sizes)} examples,\nand the gain in "
         "points over the untouched model, paired by seed, with its 95% t-interval (none where all seeds agree)."
     )
     return "\n".join([*lines, "", told])
