@@ -57,6 +57,16 @@ def change_a_value(folder: Path) -> None:
     save_file(tensors, folder / STATE_FILE)
 
 
+def by_peft(folder: Path) -> nn.Module:
+    return PeftModel.from_pretrained(zoo.make(FAMILY), folder)
+
+
+def by_transformers(folder: Path, **settings: Any) -> nn.Module:
+    model = zoo.make(FAMILY)
+    model.load_adapter(folder, **settings)
+    return model
+
+
 # --- Into an adapter that exists, as a Trainer does that resumes ---
 
 
@@ -142,34 +152,21 @@ def test_transformers_refuses_a_state_of_another_base(folder: Path) -> None:
 @pytest.mark.parametrize("damage", [drop_a_layer, change_a_value])
 def test_what_transformers_loads_is_checked_before_its_first_use(damage: Any, folder: Path) -> None:
     damage(folder)
-    model = zoo.make(FAMILY)
-    model.load_adapter(folder)
+    model = by_transformers(folder)
     for _ in range(2):
         with pytest.raises(StateMismatchError, match="damaged or incomplete"):
             run(model)
 
 
 def test_the_scale_of_what_transformers_loads_can_be_set_before_its_first_use(folder: Path) -> None:
-    model = zoo.make(FAMILY)
-    model.load_adapter(folder)
+    model = by_transformers(folder)
     model.peft_config["default"].alpha = 2.0
     want = tuned(FAMILY, alpha=2.0)
     assert torch.equal(run(model), run(want))
 
 
-def by_peft(folder: Path) -> nn.Module:
-    return PeftModel.from_pretrained(zoo.make(FAMILY), folder)
-
-
-def by_transformers(folder: Path) -> nn.Module:
-    model = zoo.make(FAMILY)
-    model.load_adapter(folder)
-    return model
-
-
 def loaded(folder: Path) -> nn.Module:
-    model = zoo.make(FAMILY)
-    model.load_adapter(folder, is_trainable=True)
+    model = by_transformers(folder, is_trainable=True)
     run(model)
     return model
 
@@ -200,6 +197,20 @@ def test_saving_does_not_make_a_damaged_state_pass(folder: Path, tmp_path: Path)
     for load in (by_peft, by_transformers):
         with pytest.raises(StateMismatchError):
             run(load(tmp_path / "again"))
+
+
+def test_a_copy_of_what_transformers_loaded_is_checked_by_itself(folder: Path) -> None:
+    model = by_transformers(folder)
+    twin = copy.deepcopy(model)
+    want = run(model)
+    fill(model, seed=3)
+    assert torch.equal(run(twin), want)
+    change_a_value(folder)
+    damaged = by_transformers(folder)
+    twin = copy.deepcopy(damaged)
+    for one in (twin, damaged, twin):
+        with pytest.raises(StateMismatchError, match="damaged or incomplete"):
+            run(one)
 
 
 def test_one_config_serves_two_models(folder: Path, tmp_path: Path) -> None:

@@ -128,9 +128,7 @@ class S0AdapterConfig(PeftConfig):
                 f"expected no {WEIGHTS_NAME} in {save_directory}: pickles are never loaded; remove it and save with "
                 "safe_serialization=True"
             )
-        described = copy.copy(self)
-        name, layers = self._held
-        states = {layer: raw(name) for layer, raw in layers.items() if name in raw}
+        described, states = copy.copy(self), self._states()
         # PEFT has written the tensors by now, and gives this argument. transformers writes them next: what lies there
         # is of an earlier time.
         if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
@@ -140,6 +138,11 @@ class S0AdapterConfig(PeftConfig):
         if described.checksum is not None:
             write_card(save_directory, vars(self))
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
+
+    def _states(self) -> dict[str, Tensor]:
+        """The adapter's raw states by layer name; none before it is on a model, or once it is deleted."""
+        name, layers = self._held
+        return {layer: raw(name) for layer, raw in layers.items() if name in raw}
 
     @classmethod
     def from_pretrained(
@@ -219,21 +222,18 @@ class S0Model(BaseTuner):
         if config._held[0]:
             config = self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
-        layers = {
-            plain_name(name): module
-            for name, module in model.named_modules()
-            if isinstance(module, StateLayer) and adapter_name in module.s0_state
-        }
-        config._held = adapter_name, {name: layer.s0_state for name, layer in layers.items()}
-        tuned = {layer.base_layer for layer in state_layers(model)}
-        for layer in state_layers(model):
-            layer.is_one_of_all = tuned.issuperset(mixers.values())
+        layers = {plain_name(name): module for name, module in model.named_modules() if isinstance(module, StateLayer)}
+        are_all = {layer.base_layer for layer in layers.values()}.issuperset(mixers.values())
+        for layer in layers.values():
+            layer.is_one_of_all = are_all
+        new = {name: layer for name, layer in layers.items() if adapter_name in layer.s0_state}
+        config._held = adapter_name, {name: layer.s0_state for name, layer in new.items()}
         packing.watch(model)
         if starts_as_default:
-            for layer in layers.values():
+            for layer in new.values():
                 layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
         if config.checksum is not None:
-            _check_at_first_use(layers, adapter_name, config)
+            _check_at_first_use(next(iter(new.values())), adapter_name, config)
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -385,30 +385,35 @@ def _wrapped(mixer: nn.Module) -> StateLayer:
     return LightningStateLayer(mixer)
 
 
-def _check_at_first_use(layers: Mapping[str, StateLayer], adapter_name: str, config: S0AdapterConfig) -> None:
+def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterConfig) -> None:
     """Check the tensors of a file whose config PEFT has read itself when they are there: before the first forward.
 
     That is how transformers loads adapters: it puts tensors into parameters without asking anyone, and missing ones
     stay as they are.
+
+    Args:
+        first: the layer of the adapter that runs first.
+        adapter_name: its name.
+        config: what the file says.
     """
     told = dict(vars(config))  # the scale may be set to another one before the first forward
 
-    def check(*_: Any) -> None:
-        states = {
-            name: whole(layer.s0_state[adapter_name]).clone()  # FSDP2 cannot free what NumPy has looked into
-            for name, layer in layers.items()
-            if adapter_name in layer.scales
-        }
-        if states and store.checksum(states, told) != told["checksum"]:
-            raise StateMismatchError(
-                f"expected adapter {adapter_name!r} to be the state with checksum {told['checksum']}, got "
-                f"{store.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
-                "it with PeftModel.from_pretrained, which says more"
-            )
-        handle.remove()
-        config.checksum = None  # it speaks of the file, and what is there now may learn
+    def check(layer: StateLayer, *_: Any) -> None:
+        own = layer.scales.get(adapter_name)  # a deep copy's own, where it is the copy that runs
+        if isinstance(own, S0AdapterConfig) and own.checksum is not None:
+            # Copied because FSDP2 cannot free what NumPy has looked into.
+            states = {name: whole(state).clone() for name, state in own._states().items()}
+            if store.checksum(states, told) != told["checksum"]:
+                raise StateMismatchError(
+                    f"expected adapter {adapter_name!r} to be the state with checksum {told['checksum']}, got "
+                    f"{store.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
+                    "it with PeftModel.from_pretrained, which says more"
+                )
+            own.checksum = None  # it speaks of the file, and what is there now may learn
+        if layer is first:
+            handle.remove()
 
-    handle = next(iter(layers.values())).register_forward_pre_hook(check)
+    handle = first.register_forward_pre_hook(check)
 
 
 def _minding_states(inject_adapter: Callable[..., Any]) -> Callable[..., Any]:
