@@ -99,7 +99,6 @@ def browser(profile: Path) -> Iterator[Browser]:
         try:
             page = Browser(session)
             page.cdp("Page.navigate", url="about:blank")
-            page.requested(), page.console()
             yield page
         finally:
             _DIRECT.open(Request(session, method="DELETE"), timeout=30).close()
