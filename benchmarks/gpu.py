@@ -46,6 +46,7 @@ from s0.bench import environment, t_interval, write_record
 from s0.core.states import state_layers
 from s0.train import Batch, FitSettings, batches, fit
 from s0.train.batches import TokenizedExample
+from s0.verify.running import name_of_cache
 
 PACKAGES = ("flash-linear-attention", "mamba-ssm", "causal-conv1d", "kernels", "triton")
 JOB = {"examples": 48, "tokens": 256, "batch_tokens": 4096, "prompt": 512, "steps": 64, "rows": (1, 8), "pairs": 20}
@@ -196,17 +197,18 @@ class Bench:
         """Seconds of the untouched model and tuned : untouched, for prefill and decode of `rows` prompts."""
         generator = torch.Generator().manual_seed(2)
         prompt = torch.randint(1, self.vocabulary, (rows, self.job["prompt"]), generator=generator).to(self.device)
+        cache_name = name_of_cache(self.untouched)
 
         @torch.no_grad()
         def prefill(model: nn.Module) -> DynamicCache:
             cache = DynamicCache(config=self.untouched.config)
-            model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            model(input_ids=prompt, use_cache=True, **{cache_name: cache}, logits_to_keep=1)
             return cache
 
         @torch.no_grad()
         def decode(model: nn.Module, cache: DynamicCache) -> None:
             for _ in range(self.job["steps"]):
-                model(input_ids=prompt[:, :1], past_key_values=cache, use_cache=True)
+                model(input_ids=prompt[:, :1], use_cache=True, **{cache_name: cache})
 
         def timed(phase: str, model: nn.Module) -> float:
             if phase == "prefill":

@@ -27,6 +27,7 @@ from transformers import DynamicCache
 from s0 import S0AdapterConfig
 from s0.bench import environment, write_record
 from s0.core.states import state_layers
+from s0.verify.running import name_of_cache
 
 BATCH, PROMPT, STEPS = 4, 192, 64
 
@@ -36,18 +37,19 @@ class Job:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
+        self.cache_name = name_of_cache(model)
         self.tokens: Tensor = torch.randint(1, VOCABULARY, (BATCH, PROMPT), generator=torch.Generator().manual_seed(2))
 
     @torch.no_grad()
     def prefill(self) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)
-        self.model(input_ids=self.tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        self.model(input_ids=self.tokens, use_cache=True, **{self.cache_name: cache}, logits_to_keep=1)
         return cache
 
     @torch.no_grad()
     def decode(self, cache: DynamicCache) -> None:
         for _ in range(STEPS):
-            self.model(input_ids=self.tokens[:, :1], past_key_values=cache, use_cache=True)
+            self.model(input_ids=self.tokens[:, :1], use_cache=True, **{self.cache_name: cache})
 
 
 def measure(adapted: Job, untouched: Job, pairs: int, phase: str) -> dict[str, float]:

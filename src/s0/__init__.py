@@ -3,16 +3,8 @@
 Importing this package registers "S0" as a PEFT method.
 """
 
-from importlib.metadata import version as _installed
-
-if tuple(int(part) for part in _installed("transformers").split(".")[:2]) < (5, 23):
-    raise ImportError(
-        "s0-tuning needs transformers >= 5.23, whose caches hold recurrent states; "
-        f"found {_installed('transformers')}: pip install -U transformers"
-    )
-
 from s0 import errors
-from s0.core import rnn
+from s0.core import releases, rnn  # noqa: F401  (releases first: it refuses a transformers that the rest cannot use)
 from s0.core.adapter import S0AdapterConfig
 from s0.examples import Example
 from s0.models import load_model

@@ -10,14 +10,15 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
+from s0.core.releases import cache_of
 from s0.core.states import StateLayer, state_layers
-from s0.verify.running import cache_of, feed, fill, forward, generate, gradients, logits, loss, pad
+from s0.verify.running import feed, fill, forward, generate, gradients, logits, loss, name_of_cache, pad
 from tests import zoo
 
 __all__ = [
     "FORGETFUL", "PURE_MAMBA", "TOLERANCE", "assert_gradient_is_the_slope", "assert_same", "assert_same_as_single",
     "assert_same_gradient", "cache_of", "feed", "fill", "forward", "generate", "gradients", "holds_no_state",
-    "logits", "loss", "pad", "shared", "tokens", "tuned",
+    "logits", "loss", "name_of_cache", "pad", "shared", "tokens", "tuned",
 ]  # fmt: skip
 
 TOLERANCE = 1e-4

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from s0 import S0AdapterConfig
 from s0.core import store
 from s0.core.families import FAMILIES, find_mixers, kernel_globals, recurrence_of
+from s0.core.releases import cache_of
 from s0.core.states import effective_state, state_layers
 from s0.errors import ConfigError, EngineError, S0Error, StandInError, StateMismatchError, UnsupportedModelError
 from tests import zoo
@@ -387,8 +388,20 @@ def test_only_the_selected_layers_are_tuned() -> None:
     base = zoo.make(FAMILY)
     stock_mixer = base.model.layers[2].linear_attn
     model = get_peft_model(base, S0AdapterConfig(layers=[0]))
-    assert [layer.layer_idx for layer in state_layers(model)] == [0]
-    assert base.model.layers[2].linear_attn is stock_mixer
+    assert [layer.layer_idx for layer in state_layers(model) if layer.s0_state] == [0]
+    assert base.model.layers[2].linear_attn.base_layer is stock_mixer  # wrapped all the same, for its pads
+    assert model.unload().model.layers[2].linear_attn is stock_mixer
+
+
+def test_a_layer_without_a_state_follows_the_switches_of_the_others() -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(layers=[0]), "one")
+    tuned_layer, other = state_layers(model)
+    assert (other.active_adapters, other.disable_adapters) == (["one"], False)
+    with model.disable_adapter():
+        assert other.disable_adapters
+        model.add_adapter("two", S0AdapterConfig(layers=[0]))
+    model.set_adapter("two")
+    assert tuned_layer.active_adapters == other.active_adapters == ["two"]
 
 
 @pytest.mark.parametrize("layers", [[], [0, 0], [1], [99], [-1], [0, 1], ["0"], [0.5], [True], [False], 0, 2, "02", {}])
@@ -429,7 +442,7 @@ def test_init_starts_where_the_stored_state_was_deployed(tmp_path: Path, stored:
     config = S0AdapterConfig(init=str(tmp_path), alpha=alpha, layers=stored.get("layers"))
     model = get_peft_model(zoo.make(FAMILY), config)
     torch.testing.assert_close(run(model), run(deployed), atol=1e-4, rtol=1e-4)
-    assert all(layer.s0_state["default"].requires_grad for layer in state_layers(model))
+    assert all(state.requires_grad for layer in state_layers(model) for state in layer.s0_state.values())
 
 
 def test_where_training_started_is_history_once_a_state_is_saved(tmp_path: Path) -> None:
@@ -551,19 +564,19 @@ def hook_forwards(model: PeftModel, forward: Callable[..., Any]) -> None:
     replace_forwards(model, functools.wraps(type(state_layers(model)[0].base_layer).forward)(forward))
 
 
-def ignores_its_cache(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
+def ignores_its_cache(mixer: nn.Module, hidden_states: Tensor, **kwargs: Any) -> Tensor:
     return hidden_states
 
 
-def skips_its_kernel(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
-    if cache_params is not None:
-        cache_params.get_recurrent_state(mixer.layer_idx)
+def skips_its_kernel(mixer: nn.Module, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    if (cache := cache_of(kwargs)) is not None:
+        cache.get_recurrent_state(mixer.layer_idx)
     return hidden_states
 
 
-def asks_only_a_begun_cache(mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
-    if cache_params is not None and cache_params.has_previous_state(mixer.layer_idx):
-        cache_params.get_recurrent_state(mixer.layer_idx)
+def asks_only_a_begun_cache(mixer: nn.Module, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    if (cache := cache_of(kwargs)) is not None and cache.has_previous_state(mixer.layer_idx):
+        cache.get_recurrent_state(mixer.layer_idx)
     return hidden_states
 
 
@@ -621,12 +634,11 @@ def test_a_layer_that_does_not_ask_for_its_state_is_refused(
 
 
 @pytest.mark.parametrize("family", KINDS)
-@pytest.mark.parametrize("use_cache", [False, True])
-def test_a_layer_that_skips_its_kernel_is_refused_where_rows_are_padded(family: str, use_cache: bool) -> None:
+def test_a_layer_that_skips_its_kernel_is_refused_where_padded_rows_are_kept(family: str) -> None:
     model, (ids, mask) = tuned(family), pad([IDS[:1], IDS[1:, :3]], "left")
     hook_forwards(model, skips_its_kernel)
     with pytest.raises(EngineError, match=r"padding cannot be kept out of the state.*use_kernels=False"):
-        forward(model, ids, mask, use_cache=use_cache)
+        forward(model, ids, mask, use_cache=True)
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
@@ -646,7 +658,7 @@ def test_a_minimax_layer_that_ignores_its_cache_is_refused() -> None:
 
 
 def reads_the_layers_of_its_cache(mixer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    assert (kwargs.get("cache_params") or kwargs["past_key_values"]).layers is not None
+    assert cache_of(kwargs).layers is not None
     return type(mixer).forward(mixer, *args, **kwargs)
 
 
@@ -661,7 +673,7 @@ def test_a_hook_that_wants_more_than_states_of_a_stand_in_is_told_so(family: str
         del layer.base_layer.forward
 
     def looks_first(mixer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        cache = kwargs.get("cache_params") or kwargs["past_key_values"]
+        cache = cache_of(kwargs)
         assert not hasattr(cache, "layers") and getattr(cache, "layers", None) is None
         return type(mixer).forward(mixer, *args, **kwargs)
 
@@ -670,8 +682,8 @@ def test_a_hook_that_wants_more_than_states_of_a_stand_in_is_told_so(family: str
 
 
 def test_a_minimax_layer_whose_forward_was_replaced_is_refused() -> None:
-    def reads_its_cache(mixer: nn.Module, hidden_states: Tensor, past_key_values: Any = None, **kwargs: Any) -> Any:
-        return hidden_states, past_key_values.get_linear_cache(mixer.layer_idx)
+    def reads_its_cache(mixer: nn.Module, hidden_states: Tensor, **kwargs: Any) -> Any:
+        return hidden_states, cache_of(kwargs).get_linear_cache(mixer.layer_idx)
 
     model = tuned("minimax")
     replace_forwards(model, reads_its_cache)
@@ -711,9 +723,11 @@ def test_a_saved_adapter_loads_bit_equal(
     for name in ("alpha", "normalize", "layers"):
         assert getattr(again.peft_config["default"], name) == getattr(model.peft_config["default"], name)
     for layer, old in zip(state_layers(again), state_layers(model), strict=True):
-        assert torch.equal(layer.s0_state["default"], old.s0_state["default"])
-        assert layer.s0_state["default"].dtype == torch.float32
-        assert not layer.s0_state["default"].requires_grad
+        assert [*layer.s0_state] == [*old.s0_state]
+        for state, before in zip(layer.s0_state.values(), old.s0_state.values(), strict=True):
+            assert torch.equal(state, before)
+            assert state.dtype == torch.float32
+            assert not state.requires_grad
 
 
 @pytest.mark.parametrize("names", [("one", "two"), ("default", "s0"), ("s", "state"), ("s0_0", "s0_state_2")])

@@ -13,11 +13,10 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
-from s0 import S0AdapterConfig
 from s0.core.families import FAMILIES, RECURRENCES, family_of, find_mixers, kernel_globals, recurrence_of
 from s0.core.mamba1 import scan_from
+from s0.core.releases import cache_name
 from s0.core.states import state_layers
-from s0.errors import EngineError
 from tests import zoo
 from tests.core.helpers import (
     FORGETFUL,
@@ -34,6 +33,7 @@ from tests.core.helpers import (
     gradients,
     logits,
     loss,
+    name_of_cache,
     pad,
     shared,
     tokens,
@@ -115,11 +115,9 @@ def test_the_table_tells_what_the_mixer_writes(family: str) -> None:
         spy = SpyingCache()
         weights = {name: w.to("meta") for name, w in [*mixer.named_parameters(), *mixer.named_buffers()]}
         hidden = torch.empty(1, 3, 32, device="meta")
-        caches = (
-            {"past_key_values": spy, "position_embeddings": None, "attention_mask": None}
-            if family == "minimax"
-            else {"cache_params": spy}
-        )
+        caches = {cache_name(type(mixer).forward): spy}
+        if family == "minimax":
+            caches.update(position_embeddings=None, attention_mask=None)
         torch.func.functional_call(mixer, weights, (hidden,), caches)
         assert spy.shapes == [(1, *facts.recurrence.state_shape(mixer))]
         assert len(spy.shapes[0]) - 1 in {n_axes, n_axes - facts.recurrence.axes.count("[")}
@@ -182,14 +180,11 @@ def test_what_the_untouched_model_forgets_a_tuned_one_remembers(family: str) -> 
 
 
 @torch.no_grad()
-def test_what_an_untuned_layer_would_forget_is_refused() -> None:
+def test_what_an_untuned_layer_would_forget_is_kept() -> None:
     model, ids = tuned("jamba", layers=[2]), tokens(1, 9)
     with model.disable_adapter():
         stock = logits(model, ids)
-    assert_same(feed(model, ids, (6, 1, 1, 1)), logits(model, ids), stock)  # single steps remember
-    with pytest.raises(EngineError, match=r"every recurrent layer to be tuned.*JambaMambaMixers that are not"):
-        feed(model, ids, (5, 4))
-    model.add_adapter("other", S0AdapterConfig(layers=[0]))  # layer 0 is watched from now on
+    assert_same(feed(model, ids, (6, 1, 1, 1)), logits(model, ids), stock)
     assert_same(feed(model, ids, (5, 4)), logits(model, ids), stock)
 
 
@@ -241,7 +236,7 @@ def test_bamba_by_itself_forgets_where_it_is() -> None:
     # Stated in the table of families; once this fails, transformers counts on and the note can go.
     model, ids = zoo.make("bamba"), tokens(1, 9)
     first = model(input_ids=ids[:, :5], use_cache=True)
-    rest = model(input_ids=ids[:, 5:], past_key_values=first.past_key_values, use_cache=True).logits
+    rest = model(input_ids=ids[:, 5:], use_cache=True, **{name_of_cache(model): cache_of(first)}).logits
     whole = logits(model, ids)[:, 5:]
     assert (rest - whole).abs().max() > 0.01
     torch.testing.assert_close(feed(model, ids, (5, 4))[:, 5:], whole, atol=1e-4, rtol=0)
@@ -488,9 +483,9 @@ def test_sampling_with_a_seed_equals_sampling_without_a_cache(family: str) -> No
 @pytest.mark.parametrize("length", [1, 5])
 def test_a_conversation_over_one_cache_equals_starting_afresh(family: str, length: int) -> None:
     if family in PURE_MAMBA:
-        assert "generate() rejects past_key_values" in FAMILIES[family].notes
-        with pytest.raises(ValueError, match=r"not used by the model: \['past_key_values'\]"):
-            generate(shared(family), tokens(1, length), past_key_values=DynamicCache())
+        assert "generate() takes no cache" in FAMILIES[family].notes
+        with pytest.raises(ValueError, match=r"not used by the model: \['(past_key_values|cache)'\]"):
+            generate(shared(family), tokens(1, length), **{name_of_cache(shared("qwen3_5")): DynamicCache()})
         return  # feeding one is tested above
     model, ids = shared(family), tokens(1, length)
     first = model.generate(
@@ -504,7 +499,7 @@ def test_a_conversation_over_one_cache_equals_starting_afresh(family: str, lengt
     afresh = generate(model, turn)
     with model.disable_adapter():
         assert not torch.equal(generate(model, turn), afresh)
-    assert torch.equal(generate(model, turn, past_key_values=first.past_key_values), afresh)
+    assert torch.equal(generate(model, turn, **{name_of_cache(model): cache_of(first)}), afresh)
 
 
 # --- Precision ---

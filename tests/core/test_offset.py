@@ -29,6 +29,7 @@ from tests.core.helpers import (
     assert_same,
     assert_same_as_single,
     assert_same_gradient,
+    cache_of,
     feed,
     fill,
     forward,
@@ -411,8 +412,8 @@ def test_a_mixer_that_passes_its_kernels_by_is_refused(monkeypatch: pytest.Monke
     forward(model, ids)
     mixer = state_layers(model)[0].base_layer
 
-    def replaced(hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
-        cache_params.get_recurrent_state(0)
+    def replaced(hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        cache_of(kwargs).get_recurrent_state(0)
         return hidden_states
 
     # As a hook, which says what it wraps: other forwards are refused before.

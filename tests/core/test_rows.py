@@ -20,6 +20,7 @@ from tests import zoo
 from tests.core.helpers import (
     assert_same,
     assert_same_gradient,
+    cache_of,
     feed,
     fill,
     forward,
@@ -251,5 +252,5 @@ def test_a_second_turn_may_choose_other_adapters_without_touching_the_cache(qwen
     qwen.set_adapter("two")
     want = feed(qwen, ids, (5, 3))
     first = forward(qwen, ids[:, :5], use_cache=True, adapter_names=["two"])
-    second = forward(qwen, ids[:, 5:], cache=first.past_key_values, use_cache=True, adapter_names=["one"])
+    second = forward(qwen, ids[:, 5:], cache=cache_of(first), use_cache=True, adapter_names=["one"])
     torch.testing.assert_close(second.logits, want[:, 5:], atol=1e-5, rtol=1e-5)

@@ -21,6 +21,7 @@ from s0.decode import Batcher, Event, Request, caches
 from s0.errors import ConfigError, UnsupportedModelError
 from tests import words, zoo
 from tests.core.helpers import fill
+from tests.installed import generation_behind_a_prefix
 
 BASE = "__base__"
 TOKENIZER = words.characters()
@@ -162,6 +163,7 @@ def test_other_adapters_stay_on():
         assert answers != [tokens(events) for events in drive(Batcher(model, TOKENIZER), requests)]
 
 
+@generation_behind_a_prefix
 def test_a_prefix_enters_once():
     model = get_peft_model(
         zoo.make("llama", torch.float64), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)

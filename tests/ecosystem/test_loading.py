@@ -19,6 +19,7 @@ from s0.core.store import STATE_FILE
 from s0.errors import StateMismatchError
 from tests import zoo
 from tests.core.helpers import fill, logits, tokens, tuned
+from tests.installed import own_adapters
 
 FAMILY = "qwen3_5"
 IDS = tokens(2, 7)
@@ -124,6 +125,7 @@ def test_a_refused_file_leaves_the_adapter_as_it_was(folder: Path) -> None:
 # --- By transformers itself, which asks PEFT for the config alone ---
 
 
+@own_adapters
 @pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "kimi_linear"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_auto_model_finds_the_base_and_the_state(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
@@ -144,11 +146,13 @@ def test_an_auto_model_finds_the_base_and_the_state(family: str, dtype: torch.dt
     assert torch.equal(run(by_peft), run(model))
 
 
+@own_adapters
 def test_transformers_refuses_a_state_of_another_base(folder: Path) -> None:
     with pytest.raises(StateMismatchError, match="other weights"):
         zoo.make(FAMILY, seed=5).load_adapter(folder)
 
 
+@own_adapters
 @pytest.mark.parametrize("damage", [drop_a_layer, change_a_value])
 def test_what_transformers_loads_is_checked_before_its_first_use(damage: Any, folder: Path) -> None:
     damage(folder)
@@ -158,6 +162,7 @@ def test_what_transformers_loads_is_checked_before_its_first_use(damage: Any, fo
             run(model)
 
 
+@own_adapters
 def test_the_scale_of_what_transformers_loads_can_be_set_before_its_first_use(folder: Path) -> None:
     model = by_transformers(folder)
     model.peft_config["default"].alpha = 2.0
@@ -177,6 +182,7 @@ def added(folder: Path) -> nn.Module:
     return model
 
 
+@own_adapters
 @pytest.mark.parametrize("start", [loaded, added])
 @pytest.mark.parametrize("then", [lambda model: model, copy.deepcopy])
 def test_what_transformers_trains_and_saves_can_be_loaded(start: Any, then: Any, folder: Path, tmp_path: Path) -> None:
@@ -191,6 +197,7 @@ def test_what_transformers_trains_and_saves_can_be_loaded(start: Any, then: Any,
         zoo.make(FAMILY, seed=5).load_adapter(tmp_path / "again")
 
 
+@own_adapters
 def test_saving_does_not_make_a_damaged_state_pass(folder: Path, tmp_path: Path) -> None:
     change_a_value(folder)
     by_transformers(folder).save_pretrained(tmp_path / "again")
@@ -199,6 +206,7 @@ def test_saving_does_not_make_a_damaged_state_pass(folder: Path, tmp_path: Path)
             run(load(tmp_path / "again"))
 
 
+@own_adapters
 def test_a_copy_of_what_transformers_loaded_is_checked_by_itself(folder: Path) -> None:
     model = by_transformers(folder)
     twin = copy.deepcopy(model)
@@ -213,6 +221,7 @@ def test_a_copy_of_what_transformers_loaded_is_checked_by_itself(folder: Path) -
             run(one)
 
 
+@own_adapters
 def test_one_config_serves_two_models(folder: Path, tmp_path: Path) -> None:
     for config in (S0AdapterConfig(alpha=0.5), S0AdapterConfig.from_pretrained(folder)):
         models = [zoo.make(FAMILY), zoo.make(FAMILY)]

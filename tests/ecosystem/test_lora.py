@@ -27,6 +27,7 @@ from s0.core.states import state_layers
 from s0.errors import ConfigError
 from tests import words, zoo
 from tests.core.helpers import assert_same, fill, holds_no_state, logits, loss, tokens
+from tests.installed import own_adapters
 
 FAMILY = "qwen3_5"
 IDS = tokens(2, 7)
@@ -161,6 +162,7 @@ def test_each_can_be_switched(untouched: Tensor) -> None:
     assert far(both, only_lora) and far(both, only_state) and far(only_lora, only_state)
 
 
+@own_adapters
 def test_transformers_holds_both_without_a_wrapper(untouched: Tensor) -> None:
     model = zoo.make(FAMILY)
     torch.manual_seed(3)
@@ -227,9 +229,15 @@ def test_a_lora_that_would_be_left_out_of_the_recurrent_layers_is_refused(target
     before = run(state)
     with pytest.raises(ConfigError, match=r"before any state.*linear_attn"):
         get_peft_model(state.get_base_model(), LoraConfig(target_modules=targets), "lora")
-    with pytest.raises(ConfigError, match=r"before any state.*linear_attn"):
-        state.get_base_model().add_adapter(LoraConfig(target_modules=targets), "lora")
     assert set(state.peft_config) == {"state"} and torch.equal(run(state), before)
+
+
+@own_adapters
+def test_transformers_leaves_no_lora_out_of_the_recurrent_layers_either() -> None:
+    state = with_state(zoo.make(FAMILY))
+    with pytest.raises(ConfigError, match=r"before any state.*linear_attn"):
+        state.get_base_model().add_adapter(LoraConfig(target_modules=["in_proj_qkv"]), "lora")
+    assert set(state.peft_config) == {"state"}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_names_are_unique_and_every_check_says_what_it_compares() -> None:
 # --- Planted faults ---
 
 WATCHED = named(
-    "zero state", "scale", "decode", "second turn", "left-padded", "right-padded", "left-padded pieces", "slope",
+    "zero state", "scale", "decode", "second turn", "slope",
     "eval = train", "checkpointing, not reentrant", "rows", "rows, gradient, not reentrant", "save and load",
     "add and delete", "weighted", "offset", "disable", "unload", "deepcopy", "bfloat16", "offload",
 )  # fmt: skip

@@ -26,7 +26,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_mod
 from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
 
-from s0.core import packing, store
+from s0.core import packing, padding, store
 from s0.core.card import write_card
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
@@ -222,18 +222,31 @@ class S0Model(BaseTuner):
         if config._held[0]:
             config = self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        self._wrap_others(model, mixers)
         layers = {plain_name(name): module for name, module in model.named_modules() if isinstance(module, StateLayer)}
-        are_all = {layer.base_layer for layer in layers.values()}.issuperset(mixers.values())
-        for layer in layers.values():
-            layer.is_one_of_all = are_all
         new = {name: layer for name, layer in layers.items() if adapter_name in layer.s0_state}
         config._held = adapter_name, {name: layer.s0_state for name, layer in new.items()}
+        padding.watch(model)
         packing.watch(model)
         if starts_as_default:
             for layer in new.values():
                 layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
         if config.checksum is not None:
             _check_at_first_use(next(iter(new.values())), adapter_name, config)
+
+    def _wrap_others(self, model: nn.Module, mixers: Mapping[str, nn.Module]) -> None:
+        """Put layers without a state around the recurrent mixers that are not tuned: they keep pads out, too."""
+        first, *_ = layers = state_layers(model)
+        others = {*mixers.values()} - {layer.base_layer for layer in layers}
+        for name, mixer in list(model.named_modules()):
+            if mixer in others:
+                layer = _wrapped(mixer)
+                layer.train(mixer.training)
+                layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
+                model.set_submodule(name, layer)
+        limits = padding.limits_of(model)
+        for layer in state_layers(model):
+            layer.limits = limits
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -310,15 +323,11 @@ class S0Model(BaseTuner):
     def unload(self) -> nn.Module:
         """The base model, with nothing of this library left on it; adapters of other methods stay where they are."""
         model: nn.Module = self.model
-        for name, module in list(model.named_modules()):
-            if isinstance(module, StateLayer):
-                model.set_submodule(name, module.base_layer)
         for name in [name for name, config in self.peft_config.items() if isinstance(config, S0AdapterConfig)]:
             del self.peft_config[name]
         if not self.peft_config:
             del model.peft_config
-        forget_rows_under_checkpointing(model)
-        packing.unwatch(model)
+        unwrap(model)
         return model
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -375,6 +384,16 @@ class S0Model(BaseTuner):
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
         return remapped
+
+
+def unwrap(model: nn.Module) -> None:
+    """Take the state layers off `model`, and all else that this library has put on it."""
+    for layer_name, module in list(model.named_modules()):
+        if isinstance(module, StateLayer):
+            model.set_submodule(layer_name, module.base_layer)
+    forget_rows_under_checkpointing(model)
+    padding.unwatch(model)
+    packing.unwatch(model)
 
 
 def _wrapped(mixer: nn.Module) -> StateLayer:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from s0.core.releases import CACHE_NAMES
 from s0.errors import UnsupportedModelError
 
 if TYPE_CHECKING:  # the table is printed by commands that must not wait for torch
@@ -57,7 +58,7 @@ def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
             return value
     raise UnsupportedModelError(
         f"expected {type(mixer).__name__} to have one of the attributes {names}, found none; "
-        "this model's code differs from the transformers versions this library knows (>= 5.23)"
+        "this model's code is of no release of transformers that this library knows"
     )
 
 
@@ -144,11 +145,11 @@ FAMILIES: Mapping[str, Family] = {
     "granitemoehybrid": Family("mamba", _MAMBA2),
     "nemotron_h": Family("mixer", _MAMBA2),
     "zamba2": Family("mamba", _MAMBA2),
-    "mamba2": Family("mixer", _MAMBA2, "generate() rejects past_key_values"),
+    "mamba2": Family("mixer", _MAMBA2, "generate() takes no cache"),
     "jamba": Family("mamba", _MAMBA1, _FORGETS),
     "zamba": Family("mamba", _MAMBA1, _FORGETS),
-    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() rejects past_key_values"),
-    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() rejects past_key_values"),
+    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() takes no cache"),
+    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() takes no cache"),
 }
 """The families that the equality tests cover, by transformers' model type (a `_text` suffix is ignored)."""
 
@@ -162,7 +163,6 @@ REFUSED: Mapping[str, str] = {
 
 _NO_CODE = (lambda: None).__code__  # for forwards that are not plain Python
 _STATE_CALLS = ({"get_recurrent_state", "update_recurrent_state"}, {"get_linear_cache", "set_linear_cache"})
-_CACHES = {"cache_params", "past_key_values"}
 
 
 def family_facts() -> list[dict[str, str | float]]:
@@ -254,7 +254,7 @@ def _forward_code(module: nn.Module) -> CodeType:
 def _seeds_a_recurrence(module: nn.Module) -> bool:
     code = _forward_code(module)
     takes = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    return any(calls <= set(code.co_names) for calls in _STATE_CALLS) and bool(takes & _CACHES)
+    return any(calls <= set(code.co_names) for calls in _STATE_CALLS) and not takes.isdisjoint(CACHE_NAMES)
 
 
 def _refusal(model: nn.Module) -> str:

@@ -1,9 +1,9 @@
 """The one seam in the recurrent kernels: padding must not touch the state, and Mamba-1 must get it at all.
 
-A mixer zeroes the hidden states of pad tokens, but its decay gate still runs on them, so an initial state shrinks
-once per pad. That is harmless when the state is zero and wrong when it is not. Here the gate is made neutral at
-pads: log-decay 0 for GatedDeltaNet and KDA, step size 0 for Mamba. Mamba-1's kernel for several tokens takes no state
-to start from; the seam adds what the state does (`s0.core.mamba1`).
+A mixer zeroes the hidden states of pad tokens, but its gates still run on them: the state that a cache keeps decays
+once per pad, and what the convolution drags on from the tokens before is written to it. Here the gates are shut at
+pads: log-decay 0 and write strength 0 for GatedDeltaNet and KDA, step size 0 for Mamba. Mamba-1's kernel for several
+tokens takes no state to start from; the seam adds what the state does (`s0.core.mamba1`).
 
 Mixers look their kernels up as module globals at every call. The seam replaces such a global once, when a state is
 first attached to a mixer that calls it, with a function that only acts inside `at_kernel` on the calling thread. Any
@@ -49,13 +49,13 @@ _CURRENT = _CurrentCall()
 _INSTALL = threading.Lock()
 
 
-def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor) -> AbstractContextManager[None]:
+def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor | None) -> AbstractContextManager[None]:
     """While `mixer` runs: keep pad tokens from decaying the state, and start from it where its kernel cannot.
 
     Args:
         mixer: the recurrent module about to be called on several tokens.
         padded: (B, T) bool, True at pad tokens; None where there are none.
-        state: what the mixer starts from, with the batch axis.
+        state: what the mixer starts from, with the batch axis; None where its cache has it.
 
     Raises:
         EngineError: the mixer ran without going through its kernel (its whole forward was replaced), so the result
@@ -90,15 +90,6 @@ def ignored_state(mixer: nn.Module) -> EngineError:
     return EngineError(
         f"expected {type(mixer).__name__} to start from the state it is given, but its forward was replaced, so the "
         "tuned state would be ignored; load the model without replaced layers (use_kernels=False)"
-    )
-
-
-def forgotten_state(mixer: nn.Module) -> EngineError:
-    """The error to raise where several tokens continue a cache and some Mamba-1 layers have nobody to remember it."""
-    return EngineError(
-        "expected every recurrent layer to be tuned where several tokens continue a cache, got "
-        f"{type(mixer).__name__}s that are not: transformers drops their state there; tune all layers, or start afresh "
-        "from the whole text"
     )
 
 
@@ -177,6 +168,8 @@ def _gated_delta_seam(kernel: Kernel) -> Kernel:
             call.n_calls += 1
             g = kwargs["g"]  # (B, T, H) or, in KDA, (B, T, H, K): log of the decay, <= 0
             kwargs["g"] = g.masked_fill(_at_steps(call.padded, g), 0.0)
+            beta = kwargs["beta"]  # (B, T, H): how much of the token is written
+            kwargs["beta"] = beta.masked_fill(_at_steps(call.padded, beta), 0.0)
         return kernel(*args, **kwargs)
 
     return seam

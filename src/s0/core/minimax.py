@@ -71,53 +71,36 @@ class LightningStateLayer(StateLayer):
     allows no other.
     """
 
-    def forward(  # type: ignore[override]  # MiniMax names its cache differently
-        self, hidden_states: Tensor, past_key_values: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
-    ) -> Any:
-        """Run the mixer from the chosen states where a sequence begins, and as it is everywhere else.
-
-        Args:
-            hidden_states: (B, T, D).
-            past_key_values: the model's MiniMaxCache, or None.
-            attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
-            kwargs: whatever else the model passes to its mixer.
-
-        Returns:
-            (B, T, D) outputs and the state after the last token, (B, H, K, V).
-        """
-        return super().forward(hidden_states, past_key_values, attention_mask, **kwargs)
-
-    def _from_state(
-        self, hidden_states: Tensor, cache_params: Any, attention_mask: Tensor | None, **kwargs: Any
-    ) -> Any:
+    def _from_state(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         n_tokens = hidden_states.shape[1]
-        pads = None if attention_mask is None or n_tokens == 1 else attention_mask == 0
-        held = None if cache_params is None else cache_params.get_linear_cache(self.layer_idx)
-        states = None if held is not None and pads is None else self._states(hidden_states)
-        if states is not None and cache_params is not None:
-            cache_params.__class__ = WholeCache  # the caller holds it and goes on with it
-        may_be_nothing = pads is None and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if states is not None and may_be_nothing and not states.any():
+        held = None if cache is None else cache.get_linear_cache(self.layer_idx)
+        states = None if held is not None else self._states(hidden_states)
+        if cache is not None and (states is not None or attention_mask is not None):
+            cache.__class__ = WholeCache  # the caller holds it and goes on with it
+        may_be_nothing = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if states is not None and attention_mask is None and may_be_nothing and not states.any():
             states = None  # nothing to start from and nothing to learn: in blocks, as the untouched model
-        if states is None:
-            return self.base_layer(hidden_states, past_key_values=cache_params, attention_mask=attention_mask, **kwargs)
+        if states is None and attention_mask is None:
+            return self._mixer(hidden_states, cache, None, **kwargs)
         refuse_packing(kwargs)
         refuse_replaced_forward(self.base_layer)
-        cache = LinearCache(states.to(hidden_states.dtype) if held is None else held)
+        pads = None if attention_mask is None else attention_mask == 0
+        if held is None:  # with pads, rows of the base model are run from zero
+            shape = len(hidden_states), *self.state_shape
+            held = hidden_states.new_zeros(shape) if states is None else states.to(hidden_states.dtype)
+        stand_in = LinearCache(held)
         outputs = []
         for piece, resting in _stretches(pads, n_tokens):
-            before = cache.state
+            before = stand_in.state
             mask = None if attention_mask is None else attention_mask[:, piece]
-            outputs.append(
-                self.base_layer(hidden_states[:, piece], past_key_values=cache, attention_mask=mask, **kwargs)[0]
-            )
+            outputs.append(self._mixer(hidden_states[:, piece], stand_in, mask, **kwargs)[0])
             if resting is not None:
-                cache.state = torch.where(resting[:, None, None, None], before, cache.state)
-        if not cache.was_read:
+                stand_in.state = torch.where(resting[:, None, None, None], before, stand_in.state)
+        if not stand_in.was_read:
             raise ignored_state(self.base_layer)
-        if cache_params is not None:
-            cache_params.set_linear_cache(self.layer_idx, cache.state)
-        return torch.cat(outputs, dim=1), cache.state
+        if cache is not None:
+            cache.set_linear_cache(self.layer_idx, stand_in.state)
+        return torch.cat(outputs, dim=1), stand_in.state
 
 
 def _stretches(pads: Tensor | None, n_tokens: int) -> Iterator[tuple[slice, Tensor | None]]:

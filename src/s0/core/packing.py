@@ -15,7 +15,6 @@ What cannot be kept apart is refused where a state would enter, and left to the 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from s0.core.families import family_of, find_mixers
+from s0.core.families import family_of
+from s0.core.releases import CACHE_NAMES, call_arguments
 from s0.core.rows import choice_for, rows_choose
 from s0.core.states import DOCUMENTS, StateLayer, state_layers
 from s0.errors import EngineError
@@ -106,7 +106,7 @@ def _pass_documents_on(
         len(args) < 2 and all(kwargs.get(name) is None for name in ("position_ids", *_BORDERS))
     ):
         return None
-    given = kwargs | dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) if args else kwargs
+    given = call_arguments(model.forward, args, kwargs)
     try:
         starts = _starts(model, given)
     except EngineError:
@@ -162,8 +162,8 @@ def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | Non
         )
     if n_rows != 1:
         raise _refused(f"expected one packed row in a batch, got {n_rows} rows")
-    if given.get("past_key_values") is not None:
-        raise _refused("with a cache documents would see each other; leave past_key_values out")
+    if any(given.get(name) is not None for name in CACHE_NAMES):
+        raise _refused("with a cache documents would see each other; leave it out")
     if mask is not None and not (mask.ndim == 2 and bool(mask.all())):
         raise _refused("expected no attention_mask, or one without pads")
     if positions is not None and (positions.ndim not in (2, 3) or (positions.ndim == 3 and len(positions) != 4)):
@@ -178,9 +178,6 @@ def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | Non
     starts = next(iter(found.values()))
     if any(other != starts for other in found.values()) or starts[0] != 0 or sorted({*starts}) != starts:
         raise _refused(f"expected one set of borders, got documents that start at the tokens {found}")
-    missing = {*find_mixers(model).values()} - {layer.base_layer for layer in state_layers(model)}
-    if missing:
-        raise _refused(f"{len(missing)} recurrent layers are not tuned and would mix them; tune all layers")
     return starts
 
 

@@ -22,8 +22,9 @@ stand-in that answers with the effective state, in the two situations where a se
     a cache with nothing in it yet       SeededCache   answers S_0, stores what follows in the real cache
 
 Any later call on that cache (decoding, a second turn, the next chunk of a prompt) finds a state there and passes
-through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. (Two kinds of
-mixers need more: Mamba-1, `s0.core.mamba1`, whose kernel takes no state, and MiniMax, `s0.core.minimax`.)
+through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. Padded rows
+need more (`s0.core.padding`), and so do two kinds of mixers: Mamba-1, `s0.core.mamba1`, whose kernel takes no state,
+and MiniMax, `s0.core.minimax`.
 
 Shapes: B batch, T tokens, H heads, K key dim, V value dim (Mamba-2: P head dim, N state dim), D hidden size.
 """
@@ -36,13 +37,13 @@ from functools import reduce
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from s0.core.families import layer_index, recurrence_of
 from s0.core.kernels import (
     at_kernel,
-    forgotten_state,
     ignored_state,
     install_seam,
     not_in_stand_in,
@@ -50,7 +51,9 @@ from s0.core.kernels import (
     refuse_replaced_forward,
 )
 from s0.core.offset import added_to_readout, install_readout
+from s0.core.padding import Limits, OwnColumns, Padding, call_mask
 from s0.core.raw_states import RawStates
+from s0.core.releases import cache_name
 from s0.core.rows import choice_for
 from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
 from s0.errors import ConfigError
@@ -82,7 +85,7 @@ def effective_state(raw: Tensor, scale: Scale) -> Tensor:
 
 
 class NoCache:
-    """Stands in for `cache_params=None`: the state to start from, and nowhere to store what follows."""
+    """Stands in for no cache: the state to start from, and nowhere to store what follows."""
 
     def __init__(self, state: Tensor) -> None:
         self.state = state  # (B, H, K, V)
@@ -133,7 +136,7 @@ class SeededCache:
 
 
 class StateLayer(nn.Module, BaseTunerLayer):
-    """A recurrent mixer whose sequences start from a learned state.
+    """A recurrent mixer whose sequences start from a learned state, or from zero where it has none.
 
     Holds one raw state (H, K, V) per adapter, float32 whatever the model's dtype is. States of several active adapters
     add up. With no active adapter, or with adapters disabled, it is the mixer it wraps.
@@ -150,7 +153,8 @@ class StateLayer(nn.Module, BaseTunerLayer):
         self.layer_idx = layer_index(mixer)
         self.recurrence = recurrence_of(mixer)
         self.state_shape = self.recurrence.state_shape(mixer)
-        self.is_one_of_all = True  # whether every recurrent layer of the model is a state layer
+        self.cache_name = str(cache_name(type(mixer).forward))
+        self.limits = Limits()  # of the model around it
         self.s0_state = RawStates()
         self.scales: dict[str, Scale] = {}
         self._disable_adapters = False
@@ -199,51 +203,68 @@ class StateLayer(nn.Module, BaseTunerLayer):
         return self.base_layer
 
     def forward(
-        self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
+        self, hidden_states: Tensor, cache: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
         """Run the mixer from the chosen states where a sequence begins, and as it is everywhere else.
 
         Args:
             hidden_states: (B, T, D).
-            cache_params: the model's cache, or None.
+            cache: the model's cache, or None; also by the name that the mixer has for it.
             attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
             kwargs: whatever else the model passes to its mixer.
         """
         if DOCUMENTS in kwargs:
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
+        cache = kwargs.pop(self.cache_name, cache)
+        if self.disable_adapters or not (self.active_adapters or choice_for(self)):
+            return self._mixer(hidden_states, cache, attention_mask, **kwargs)
+        call = call_mask()
+        if call is not None:
+            call.refuse(self.limits)
+        if hidden_states.shape[1] == 1:  # then most models hand no mask to their layers
+            attention_mask = None if call is None or cache is None else call.single
         offset = self._states(hidden_states, "offset")
         with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
-            return self._from_state(hidden_states, cache_params, attention_mask, **kwargs)
+            return self._from_state(hidden_states, cache, attention_mask, **kwargs)
 
-    def _from_state(
-        self, hidden_states: Tensor, cache_params: Any, attention_mask: Tensor | None, **kwargs: Any
-    ) -> Any:
+    def _mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+        return self.base_layer(hidden_states, attention_mask=attention_mask, **{self.cache_name: cache}, **kwargs)
+
+    def _from_state(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         n_tokens = hidden_states.shape[1]
-        begun = cache_params is not None and cache_params.has_previous_state(self.layer_idx, 0)
-        # A token that comes alone is never a pad, but some models pass a mask for it all the same.
-        pads = None if attention_mask is None or n_tokens == 1 else attention_mask == 0
-        if begun and n_tokens > 1 and not (self.recurrence.kernel_takes_state or self.disable_adapters):
-            # Mamba-1 would forget the state in a cache that several tokens continue: a fault of transformers.
-            if not self.is_one_of_all:
-                raise forgotten_state(self.base_layer)
-            states = cache_params.get_recurrent_state(self.layer_idx, 0)
-        else:
-            states = None if begun and pads is None else self._states(hidden_states)
-        if states is None:
-            return self.base_layer(hidden_states, cache_params=cache_params, attention_mask=attention_mask, **kwargs)
+        begun = cache is not None and cache.has_previous_state(self.layer_idx, 0)
+        states = self._of_cache(cache, attention_mask, n_tokens) if begun else self._states(hidden_states)
+        if states is None and attention_mask is None:
+            return self._mixer(hidden_states, cache, None, **kwargs)
         refuse_packing(kwargs)
         refuse_replaced_forward(self.base_layer)
-        if cache_params is None and n_tokens == 1:
-            # One token would take the single-step kernel, which writes into its state and has no gradient.
-            hidden_states, attention_mask = torch.cat([hidden_states, torch.zeros_like(hidden_states)], dim=1), None
-        start = NoCache(states) if cache_params is None else SeededCache(cache_params, states, n_tokens)
-        # Pads must not touch the state, neither where it enters nor in a later chunk of a padded prompt.
-        with nullcontext() if hidden_states.shape[1] == 1 else at_kernel(self.base_layer, pads, states):
-            cache = cache_params if begun else start
-            output = self.base_layer(hidden_states, cache_params=cache, attention_mask=attention_mask, **kwargs)
+        if n_tokens == 1 and (cache is None or attention_mask is not None):
+            # One token would take the single-step kernel, which writes into its state, has no gradient and no seam.
+            hidden_states = F.pad(hidden_states, (0, 0, 0, 1))
+            attention_mask = None if attention_mask is None else F.pad(attention_mask, (0, 1))
+        start = cache
+        if not begun:
+            if states is None:  # rows of the base model beside pads
+                states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
+            start = NoCache(states) if cache is None else SeededCache(cache, states, hidden_states.shape[1])
+        padding, stand_in, resting = None, start, None
+        if attention_mask is not None:
+            padding = Padding(attention_mask.to(hidden_states.device))
+            hidden_states, attention_mask = padding.to_front(hidden_states), padding.mask
+            if cache is not None:  # pads behind the tokens touch nothing but what is kept
+                stand_in, resting = OwnColumns(start, padding.lengths), padding.mask == 0
+        with nullcontext() if hidden_states.shape[1] == 1 else at_kernel(self.base_layer, resting, states):
+            output = self._mixer(hidden_states, stand_in, attention_mask, **kwargs)
         if not begun and not start.was_read:
             raise ignored_state(self.base_layer)
-        return output[:, :n_tokens]
+        return (output if padding is None else padding.back(output))[:, :n_tokens]
+
+    def _of_cache(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
+        """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""
+        if self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None):
+            return None
+        held: Tensor = cache.get_recurrent_state(self.layer_idx, 0)
+        return held
 
     def _states(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
@@ -251,7 +272,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
         A row that reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
         """
         counted = {name for name, scale in self.scales.items() if variant in ("state", scale.variant)}
-        if self.disable_adapters or not counted:
+        if not counted:
             return None
         refuse_split_layer(self)
         batch, device = len(hidden_states), hidden_states.device

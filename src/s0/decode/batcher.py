@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from s0.core.releases import cache_name, cache_of
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
@@ -159,6 +160,7 @@ class Batcher:
         prompted = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         self._decoder: Any = base if prompted else model
         self._takes = frozenset(inspect.signature(base.forward).parameters)
+        self._cache_name = str(cache_name(base.forward))
         self._ends = end_tokens(model, tokenizer)
         config = base.config.get_text_config()
         self._longest: int | None = getattr(config, "max_position_embeddings", None)
@@ -244,7 +246,7 @@ class Batcher:
         inputs: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
         with self._rows_start_from([state for _, state in starts]):
             output = self.model(input_ids=self._tensor([tokens for tokens, _ in starts]), use_cache=True, **inputs)
-        cache = getattr(output, "cache_params" if "cache_params" in self._takes else "past_key_values", None)
+        cache = cache_of(output)
         if type(cache) is not DynamicCache:
             raise UnsupportedModelError(
                 f"expected {type(self.model).__name__} to keep what it has read in a DynamicCache, got "
@@ -260,7 +262,7 @@ class Batcher:
     def _decode(self) -> list[Event]:
         self._cache.advance()
         device = self._device
-        inputs: dict[str, Any] = {"cache_params" if "cache_params" in self._takes else "past_key_values": self._cache}
+        inputs: dict[str, Any] = {self._cache_name: self._cache}
         if "position_ids" in self._takes:
             inputs["position_ids"] = self._cache.positions(device)
         with self._rows_go_on():

@@ -10,9 +10,7 @@ from typing import Any
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from s0.core.adapter import S0AdapterConfig
-from s0.core.packing import unwatch
-from s0.core.rows import forget_rows_under_checkpointing
+from s0.core.adapter import S0AdapterConfig, unwrap
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
@@ -69,13 +67,8 @@ def detach(model: Any, name: str) -> Any:
     put_back = _remembered(base)
     model.delete_adapter(name)
     put_back(base)
-    for path, layer in list(base.named_modules()):
-        if isinstance(layer, StateLayer) and not layer.s0_state:
-            parent, _, child = path.rpartition(".")
-            setattr(base.get_submodule(parent), child, layer.base_layer)
-    if not state_layers(base):
-        forget_rows_under_checkpointing(base)
-        unwatch(base)
+    if not any(layer.s0_state for layer in state_layers(base)):
+        unwrap(base)
     if not base.peft_config:
         del base.peft_config
     return base

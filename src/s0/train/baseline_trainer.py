@@ -23,7 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.core import store
 from s0.core.fingerprint import fingerprint
-from s0.errors import ConfigError, DatasetError, StateMismatchError
+from s0.core.releases import drops_prefixes
+from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.train.baseline_files import TRAINING_FILE, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
@@ -163,6 +164,19 @@ class BaselineTrainer(Tuner):
     def is_active(self) -> bool:
         """Whether generation and forward passes of `model` use the adapter."""
         return self._name is not None and not self.model._adapters_disabled
+
+    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
+        """As `Tuner.generate`.
+
+        Raises:
+            EngineError: the adapter is a prefix, which the installed PEFT and transformers would leave out.
+        """
+        if self.is_active and isinstance(self.settings, PrefixTuning) and drops_prefixes(type(self._base).forward):
+            raise EngineError(
+                "expected peft >= 0.22 or transformers < 5.24 to generate behind a prefix, got versions whose "
+                "generate() leaves it out; upgrade peft, or answer problems with `s0 eval`, which does without it"
+            )
+        return super().generate(prompt, max_new_tokens, **kwargs)
 
     @property
     def n_parameters(self) -> int:

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 
 from s0.core import store
 from s0.core.families import plain_name
+from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.train.fit import FitSettings
 
@@ -175,7 +176,7 @@ def _is_attention(module: nn.Module) -> bool:
     """Whether its forward adds keys and values to a cache. Names do not tell: some recurrent mixers are `self_attn`."""
     forward = inspect.unwrap(type(module).forward)
     code = getattr(forward, "__code__", None)
-    return code is not None and "update" in code.co_names and "past_key_values" in inspect.signature(forward).parameters
+    return code is not None and "update" in code.co_names and cache_name(forward) is not None
 
 
 _NO_PREFIX = {
@@ -197,7 +198,8 @@ def _fitted(config: PeftConfig, model: Any) -> PeftConfig:
     if reason is None:
         config = _prepare_prompt_learning_config(config, model.config)
         guess = (config.num_attention_heads, config.token_dim // config.num_attention_heads)
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=cache, use_cache=True)
+        inputs: dict[str, Any] = {str(cache_name(model.forward)): cache}
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True, **inputs)
         held = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
         forms = {None if tensor is None else (tensor.shape[1], tensor.shape[3]) for tensor in held}
         if forms == {guess} and len(cache.layers) == config.num_layers:

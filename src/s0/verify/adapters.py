@@ -17,9 +17,10 @@ from torch import Tensor
 
 from s0.core.adapter import S0AdapterConfig
 from s0.core.minimax import LightningStateLayer
+from s0.core.releases import cache_of
 from s0.core.states import state_layers
 from s0.verify.check import Check
-from s0.verify.running import cache_of, feed, fill, forward, gradients, logits, loss, pad
+from s0.verify.running import feed, fill, forward, gradients, logits, loss, pad
 from s0.verify.subject import ALPHA, ONE, SEEDS, SIZE, TWO, Comparison, NotApplicable, Run, Subject
 
 NEW = "s0-verify-new"

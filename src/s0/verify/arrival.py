@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
+from s0.core.releases import cache_of
 from s0.verify.check import Check
-from s0.verify.running import cache_name, cache_of, feed, forward, pad
+from s0.verify.running import feed, forward, name_of_cache, pad, takes_positions
 from s0.verify.subject import ALPHA, ONE, Comparison, Subject, given
 
 # Where transformers' own caches go wrong, a tuned model must not do as it does: what the untouched one does right.
@@ -54,7 +55,7 @@ def _default_positions(subject: Subject) -> Iterator[Comparison]:
 
     def run() -> Tensor:
         first = subject.model(input_ids=ids[:, :4], use_cache=True)
-        name = cache_name(subject.model)
+        name = name_of_cache(subject.model)
         second = subject.model(input_ids=ids[:, 4:], use_cache=True, **{name: cache_of(first)})
         return torch.cat([first.logits, second.logits], dim=1)
 
@@ -77,17 +78,6 @@ def _one_token(subject: Subject) -> Iterator[Comparison]:
     yield Comparison(float(changed), 0.0)
 
 
-def _padded(subject: Subject, side: str, sizes: Sequence[int] | None = None) -> Iterator[Comparison]:
-    rows = [subject.tokens(1, length, seed=length) for length in (11, 6, 1)]
-    ids, mask = pad(rows, side)
-
-    def batch() -> Tensor:
-        output = subject.logits(ids, mask) if sizes is None else feed(subject.model, ids, sizes, mask)
-        return output[mask.bool()]
-
-    yield subject.same(batch, lambda: torch.cat([subject.logits(row)[0] for row in rows]))
-
-
 def _reset(subject: Subject) -> Iterator[Comparison]:
     ids = subject.tokens(1, 6)
 
@@ -108,7 +98,7 @@ def _packed(subject: Subject) -> Iterator[Comparison]:
     positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]], device=subject.device)
 
     def row() -> Tensor:
-        taken = {} if cache_name(subject.model) == "cache_params" else {"position_ids": positions}
+        taken = {"position_ids": positions} if takes_positions(subject.model) else {}
         output: Tensor = subject.model(input_ids=torch.cat(rows, dim=1), use_cache=False, **taken, **layout).logits
         return output
 
@@ -127,9 +117,6 @@ CHECKS = (
     Check("default positions", "pieces at the model's own positions = all at once", _default_positions),
     Check("long prompt", "70 tokens, more than a kernel's chunk = their beginning, and in pieces", _long_prompt),
     Check("one-token prompt", "= the first of a longer one, and the state is not overwritten", _one_token),
-    Check("left-padded", "a left-padded batch = its rows alone", partial(_padded, side="left")),
-    Check("right-padded", "a right-padded batch = its rows alone", partial(_padded, side="right")),
-    Check("left-padded pieces", "... in pieces over a cache", partial(_padded, side="left", sizes=(5, 4, 2))),
     Check("reset cache", "a static cache that was reset starts from the state again", _reset),
     Check("packed", "documents packed into one row = alone, or refused", _packed, may_be_refused=True),
 )

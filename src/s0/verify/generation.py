@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s0.core.releases import cache_of
 from s0.verify.check import Check
-from s0.verify.running import cache_name, generate, pad
+from s0.verify.running import generate, name_of_cache, pad
 from s0.verify.subject import Comparison, Subject
 
 
@@ -42,8 +43,7 @@ def _conversation(subject: Subject) -> Iterator[Comparison]:
         def turns(ids: Tensor = ids, more: Tensor = more, over_one_cache: bool = True) -> Tensor:
             settings = dict(max_new_tokens=4, min_new_tokens=4, do_sample=False, return_dict_in_generate=True)
             first = subject.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)
-            name = cache_name(subject.model)
-            cache = {name: first[name]} if over_one_cache else {}
+            cache = {name_of_cache(subject.model): cache_of(first)} if over_one_cache else {}
             return generate(subject.model, torch.cat([first.sequences, more], dim=1), **cache)
 
         yield subject.same_tokens(turns, partial(turns, over_one_cache=False))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s0.core.states import state_layers
 from s0.verify.check import Check
-from s0.verify.running import forward, gradients, logits, loss, pad
+from s0.verify.running import forward, gradients, logits, loss
 from s0.verify.subject import ONE, Comparison, NotApplicable, Subject
 
 STEP = 2.0**-9
@@ -58,15 +58,6 @@ def _of_one_token(subject: Subject) -> Iterator[Comparison]:
         return subject.gradients(loss(subject.logits(ids[:, :length])[:, :1].expand(-1, 2, -1), ids))
 
     yield subject.same_gradient(partial(of_the_first, 1), partial(of_the_first, 2))
-
-
-def _of_padded_rows(subject: Subject, side: str) -> Iterator[Comparison]:
-    rows = [subject.tokens(1, 9, seed=1), subject.tokens(1, 4, seed=2)]
-    ids, mask = pad(rows, side)
-    yield subject.same_gradient(
-        lambda: subject.gradients(loss(subject.logits(ids, mask), ids, mask)),
-        lambda: sum_of([subject.gradients(loss(subject.logits(row), row)) for row in rows]),
-    )
 
 
 def sum_of(parts: list[Tensor]) -> Tensor:
@@ -122,10 +113,6 @@ CHECKS = (
     Check("eval = train", "logits and gradient in train mode = in eval mode", _in_train_mode),
     Check("cached gradient", "over a cache = without one", _with_a_cache, on_untouched=False),
     Check("one-token gradient", "of one token = of the first of two", _of_one_token, on_untouched=False),
-    *(
-        Check(f"{side}-padded gradient", "= sum over the rows alone", partial(_of_padded_rows, side=side), False)
-        for side in ("left", "right")
-    ),
     *(
         Check(f"checkpointing, {kind}", "the gradient = without", partial(_checkpointed, reentrant=reentrant), False)
         for kind, reentrant in (("reentrant", True), ("not reentrant", False))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
+from s0.core.releases import cache_name, cache_of
 from s0.core.states import state_layers
 
 
@@ -36,9 +37,9 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor | None = None, cache: An
         cache: what an earlier call returned, see `cache_of`.
         kwargs: passed to the model.
     """
-    if cache_name(model) == "cache_params":  # recurrent all through: no positions
-        if cache is not None:
-            kwargs["cache_params"] = cache
+    if cache is not None:
+        kwargs[name_of_cache(model)] = cache
+    if not takes_positions(model):  # recurrent all through
         if mask is not None:
             mask = mask[:, -ids.shape[1] :]  # Mamba-1's models take that of the tokens they are given
     else:
@@ -47,20 +48,21 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor | None = None, cache: An
         if mask is not None:
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
         kwargs["position_ids"] = positions[:, -ids.shape[1] :].expand(ids.shape)
-        kwargs["past_key_values"] = cache
     return model(input_ids=ids, attention_mask=mask, **kwargs)
 
 
-def cache_name(model: nn.Module) -> str:
+def name_of_cache(model: nn.Module) -> str:
     """What the model calls the cache it takes and returns."""
-    untouched = model.get_base_model() if isinstance(model, PeftModel) else model
-    taken = inspect.signature(type(untouched).forward).parameters
-    return "past_key_values" if "past_key_values" in taken else "cache_params"
+    return str(cache_name(_untouched(model).forward))
 
 
-def cache_of(output: Any) -> Any:
-    """The cache a model returned."""
-    return output.cache_params if "cache_params" in output else output.past_key_values
+def takes_positions(model: nn.Module) -> bool:
+    """Whether the model has a use for positions: not where it is recurrent all through."""
+    return "position_ids" in inspect.signature(_untouched(model).forward).parameters
+
+
+def _untouched(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def logits(model: nn.Module, ids: Tensor, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -69,13 +71,21 @@ def logits(model: nn.Module, ids: Tensor, mask: Tensor | None = None, **kwargs: 
     return output
 
 
-def feed(model: nn.Module, ids: Tensor, sizes: Sequence[int], mask: Tensor | None = None, cache: Any = None) -> Tensor:
+def feed(
+    model: nn.Module,
+    ids: Tensor,
+    sizes: Sequence[int],
+    mask: Tensor | None = None,
+    cache: Any = None,
+    **kwargs: Any,
+) -> Tensor:
     """(B, T, V) logits of `ids` fed in consecutive pieces of `sizes` tokens over one cache, an empty one."""
     parts, seen = [], 0
     for size in sizes:
         piece = slice(seen, seen + size)
         seen += size
-        output = forward(model, ids[:, piece], None if mask is None else mask[:, :seen], cache, use_cache=True)
+        seen_mask = None if mask is None else mask[:, :seen]
+        output = forward(model, ids[:, piece], seen_mask, cache, use_cache=True, **kwargs)
         cache = cache_of(output)
         parts.append(output.logits)
     return torch.cat(parts, dim=1)

@@ -1,0 +1,198 @@
+"""Rows of different length in one batch: pads touch neither a row's state nor its convolution, wherever they lie.
+
+A mixer remembers two things of a row, the last columns of its short convolution and its recurrent state. Transformers
+zeroes the hidden states of pads, which is enough for pads before the first token of a row that starts from nothing;
+pads after a token, in a batch padded on the right or in a later turn, still move the convolution on and decay the
+state. So a state layer brings each row's tokens to the front, in their order, and its pads behind them:
+
+    . . a b c             a b c . .
+    a b c . .      ->     a b c . .
+    a . b . c             a b c . .
+
+Now nothing that a token sees depends on pads. What a cache keeps must not either: `OwnColumns` keeps the last columns
+of the convolution that are the row's own, and the seam in the kernels (`s0.core.kernels`) lets the state rest at pads.
+The outputs go back to where the tokens were. A row of pads alone keeps what it had, its start included.
+
+A call with a single token is the exception: for it, transformers hands no mask to the layers. `watch` lets the model
+tell them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from s0.core.releases import call_arguments
+from s0.errors import EngineError
+
+
+class Padding:
+    """Where the pads of a batch lie."""
+
+    def __init__(self, mask: Tensor) -> None:
+        """From a mask (B, T) with 0 at pads."""
+        real = mask != 0
+        batch, n_tokens = real.shape
+        self.lengths = real.sum(1)  # (B,) tokens of each row
+        places = torch.arange(n_tokens, device=mask.device)
+        self.mask = (places < self.lengths[:, None]).to(mask.dtype)  # (B, T) of the rows with their tokens in front
+        pads_go_to = self.lengths[:, None] + places - real.cumsum(1)
+        goes_to = torch.where(real, real.cumsum(1) - 1, pads_go_to)
+        rows = n_tokens * torch.arange(batch, device=mask.device)[:, None]
+        self._back = (rows + goes_to).flatten()
+        self._front = (rows + goes_to.argsort(1)).flatten()
+
+    def to_front(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) with the tokens of each row in front, and zeros behind them."""
+        moved = hidden_states.flatten(0, 1).index_select(0, self._front).view_as(hidden_states)
+        return moved.masked_fill(self.mask[..., None] == 0, 0)
+
+    def back(self, output: Tensor) -> Tensor:
+        """(B, T, D) undoes `to_front`; what stands at pads means nothing."""
+        return output.flatten(0, 1).index_select(0, self._back).view_as(output)
+
+
+class OwnColumns:
+    """Stands in for a cache while rows have pads behind their tokens: the convolution keeps what is each row's own."""
+
+    def __init__(self, cache: Any, lengths: Tensor) -> None:
+        self.cache = cache
+        self.lengths = lengths  # (B,) tokens of each row in this call
+
+    def update_conv_state(self, columns: Tensor, layer_idx: int, state_idx: int = 0, **kwargs: Any) -> Tensor:
+        """What the cache held before `columns` (B, C, T), and these; it holds the last ones of each row afterwards."""
+        seen: Tensor = self.cache.update_conv_state(columns, layer_idx, state_idx, **kwargs)
+        size = self.cache.get_conv_state(layer_idx, state_idx).shape[-1]
+        begin = seen.shape[-1] - columns.shape[-1] + self.lengths  # of the last `size` columns, in what `size` precede
+        own = begin[:, None] + torch.arange(size, device=seen.device)
+        kept = F.pad(seen, (size, 0)).gather(-1, own[:, None].expand(-1, seen.shape[1], -1))
+        self.cache.update_conv_state(kept, layer_idx, state_idx, **kwargs)  # as many as it holds: they replace it
+        return seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cache, name)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What of a model, beside its recurrent layers, some pads would get wrong, so that these have to be refused.
+
+    Attributes:
+        window: how many columns its sliding attention looks back, pads included; None where it has none.
+        looks_back: a part that reads earlier tokens and takes pads for some, in words; None where there is none.
+    """
+
+    window: int | None = None
+    looks_back: str | None = None
+
+
+class CallMask:
+    """The mask (B, columns so far) of one call of a model, 0 at pads, of which the last `n_tokens` are the call's."""
+
+    def __init__(self, mask: Tensor, n_tokens: int) -> None:
+        self.mask, self.n_tokens = mask, n_tokens
+
+    @cached_property
+    def single(self) -> Tensor | None:
+        """(B, 1) the mask of a call with one token per row; None where there are more, or no pads among them."""
+        last = self.mask[:, -1:]
+        # A graph is for all masks.
+        if self.n_tokens > 1 or not (torch.compiler.is_compiling() or bool((last == 0).any())):
+            return None
+        return last
+
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether there are pads between two tokens of a row."""
+        real = self.mask != 0
+        after_a_token = real.cumsum(1) > 0
+        after_a_pad_after_one = (after_a_token & ~real).cumsum(1) > 0
+        return bool((after_a_pad_after_one & real).any())
+
+    def refuse(self, limits: Limits) -> None:
+        """Refuse pads that some part of the model would not keep out.
+
+        Raises:
+            EngineError: there are such pads; says which part.
+        """
+        width = self.mask.shape[1]
+        if limits.looks_back is not None and (self.single is not None or self.has_gaps):
+            raise EngineError(
+                f"expected pads before the tokens of a row, in a call of several tokens, got others: the model's "
+                f"{limits.looks_back} would take them for tokens; pad on the left, or batch rows of one length"
+            )
+        if limits.window is not None and width > limits.window and self.has_gaps:
+            raise EngineError(
+                f"expected no pads between the tokens of a row of {width} columns, got some: the model's attention "
+                f"looks back over {limits.window} columns and counts them; pad on the left, or batch rows of one length"
+            )
+
+
+class _Calls(threading.local):
+    stack: tuple[CallMask | None, ...] = ()  # of the models around the layer that runs on this thread
+
+
+_CALLS = _Calls()
+
+
+def call_mask() -> CallMask | None:
+    """The mask that the model around the running layer was called with; None where it has none that tells pads."""
+    return _CALLS.stack[-1] if _CALLS.stack else None
+
+
+def watch(model: nn.Module) -> None:
+    """Let every transformers model in `model` tell its state layers the mask it is called with."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and _tell not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_tell, with_kwargs=True)
+            module.register_forward_hook(_forget, always_call=True)
+
+
+def unwatch(model: nn.Module) -> None:
+    """Undo `watch`."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook in (_tell, _forget)]:
+                del hooks[key]
+                for kind in ("_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called"):
+                    getattr(module, kind).pop(key, None)
+
+
+_LOOKS_BACK = {
+    "ple_layer_ids": "n-gram embeddings (ple_layer_ids)",
+    "index_kpool": "pools of keys (index_kpool)",
+}
+"""By a setting of its own, what in a family goes by columns rather than by tokens."""
+
+
+def limits_of(model: nn.Module) -> Limits:
+    """What else in `model` pads could get wrong."""
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        return Limits()
+    text = config.get_text_config()
+    slides = any("sliding" in kind for kind in getattr(text, "layer_types", None) or ())
+    looks_back = next((words for key, words in _LOOKS_BACK.items() if getattr(text, key, None)), None)
+    return Limits(text.sliding_window if slides else None, looks_back)
+
+
+def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    inputs = call_arguments(model.forward, args, kwargs)
+    mask = inputs.get("attention_mask")
+    tokens = next((inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None), None)
+    call = None
+    if isinstance(mask, Tensor) and mask.ndim == 2 and tokens is not None:
+        call = CallMask(mask, tokens.shape[1])
+    _CALLS.stack = (*_CALLS.stack, call)
+
+
+def _forget(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:
+    _CALLS.stack = _CALLS.stack[:-1]
