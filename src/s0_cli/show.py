@@ -225,6 +225,8 @@ def _verification(result: Mapping[str, Any]) -> None:
             told = f"{one['name']} ({one['what']}): {one['status']}"
             _CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True)
     _CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
+    if result["advice"]:
+        _CONSOLE.print(result["advice"], soft_wrap=True)
 
 
 def _layers(result: Mapping[str, Any]) -> None:

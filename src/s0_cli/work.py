@@ -54,7 +54,7 @@ from s0.examples import examples_sha256, read_examples
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
-from s0.verify import CHECKS, FAILS
+from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
@@ -323,6 +323,7 @@ def verify(model: str) -> dict[str, Any]:
         "family": family_of(loaded),
         "counts": dict(Counter(result.status for result in results)),
         "failed": [result.name for result in results if result.status == FAILS],
+        "advice": advice(results),
         "checks": [asdict(result) for result in results],
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,15 +109,11 @@ Patch = pytest.MonkeyPatch
 def starts_again_at_every_piece(patch: Patch) -> None:
     forward = StateLayer.forward
 
-    def forgetful(self: StateLayer, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Any:
-        cache = None if cache_params is None else ForgetsOnce(cache_params)
-        return forward(self, hidden_states, cache_params=cache, **kwargs)
+    def forgetful(self: StateLayer, hidden_states: Tensor, **kwargs: Any) -> Any:
+        cache = kwargs.pop(self.cache_name)
+        return forward(self, hidden_states, None if cache is None else ForgetsOnce(cache), **kwargs)
 
     patch.setattr(StateLayer, "forward", forgetful)
-
-
-def ignores_pads(patch: Patch) -> None:
-    patch.setattr(states, "at_kernel", lambda mixer, padded, state: nullcontext())
 
 
 @dataclass
@@ -202,8 +197,7 @@ def looks_offloaded_states_up(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("plant", "broken"),
     [
-        (starts_again_at_every_piece, {"zero state", "decode", "second turn", "left-padded pieces", "offset"}),
-        (ignores_pads, {"left-padded", "left-padded pieces"}),
+        (starts_again_at_every_piece, {"zero state", "decode", "second turn", "offset"}),
         (scales_in_training_only, {"scale", "eval = train"}),
         (never_scales, {"scale"}),
         (

@@ -314,6 +314,16 @@ class S0Model(BaseTuner):
         with rows_choose(choice):
             yield
 
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as the model does by itself.
+
+        Raises:
+            ConfigError: a prompt ends in a pad.
+        """
+        if any(layer.is_on for layer in state_layers(self.model)):
+            padding.refuse_pads_at_the_end(self.model, args, kwargs)
+        return self.model.generate(*args, **kwargs)
+
     def _remember_rows_under_checkpointing(self) -> None:
         for module in self.model.modules():
             checkpoint = getattr(module, "_gradient_checkpointing_func", None)

@@ -160,16 +160,18 @@ def put_seams(mixer: nn.Module, seams: Mapping[str, Callable[[Kernel], Kernel]],
                 namespace[name] = seam
 
 
+_GATES = ("g", "beta")
+"""Of GatedDeltaNet and KDA: the decay's logarithm, (B, T, H) or (B, T, H, K), and how much is written, (B, T, H)."""
+
+
 def _gated_delta_seam(kernel: Kernel) -> Kernel:
     @functools.wraps(kernel)
     def seam(*args: Any, **kwargs: Any) -> Any:
         call = _CURRENT.call
         if call is not None and call.padded is not None:
             call.n_calls += 1
-            g = kwargs["g"]  # (B, T, H) or, in KDA, (B, T, H, K): log of the decay, <= 0
-            kwargs["g"] = g.masked_fill(_at_steps(call.padded, g), 0.0)
-            beta = kwargs["beta"]  # (B, T, H): how much of the token is written
-            kwargs["beta"] = beta.masked_fill(_at_steps(call.padded, beta), 0.0)
+            for gate in _GATES:
+                kwargs[gate] = kwargs[gate].masked_fill(_at_steps(call.padded, kwargs[gate]), 0.0)
         return kernel(*args, **kwargs)
 
     return seam

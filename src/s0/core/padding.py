@@ -20,7 +20,7 @@ tell them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from s0.core.releases import call_arguments
-from s0.errors import EngineError
+from s0.errors import ConfigError, EngineError
 
 
 class Padding:
@@ -146,6 +146,38 @@ _CALLS = _Calls()
 def call_mask() -> CallMask | None:
     """The mask that the model around the running layer was called with; None where it has none that tells pads."""
     return _CALLS.stack[-1] if _CALLS.stack else None
+
+
+def refuse_pads_at_the_end(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse prompts that generate() would not go on from: it takes the next token from the last column of each row.
+
+    Args:
+        model: the untouched model.
+        args, kwargs: what generate() is called with.
+
+    Raises:
+        ConfigError: some row ends in a pad.
+    """
+    prompts = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+    mask = kwargs.get("attention_mask")
+    if mask is None and isinstance(prompts, Tensor) and prompts.ndim == 2:
+        mask = _inferred_mask(model, prompts, kwargs)
+    n_rows = 0 if not isinstance(mask, Tensor) or mask.ndim != 2 else int((mask[:, -1] == 0).sum())
+    if n_rows:
+        raise ConfigError(
+            f"expected prompts that end in a token, got {n_rows} that end in a pad, which generate() would go on from; "
+            'pad on the left (tokenizer.padding_side = "left")'
+        )
+
+
+def _inferred_mask(model: Any, prompts: Tensor, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The mask that generate() makes for prompts that come without one; None where it takes all for tokens."""
+    config = kwargs.get("generation_config") or model.generation_config
+    pad, ends = (kwargs.get(name, getattr(config, name)) for name in ("pad_token_id", "eos_token_id"))
+    if pad is None or pad in (ends if isinstance(ends, (list, tuple)) else [ends]):
+        return None
+    mask: Tensor = prompts.ne(pad)
+    return mask
 
 
 def watch(model: nn.Module) -> None:

@@ -38,7 +38,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from s0.core.families import layer_index, recurrence_of
@@ -50,13 +49,13 @@ from s0.core.kernels import (
     refuse_packing,
     refuse_replaced_forward,
 )
+from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout
 from s0.core.padding import Limits, OwnColumns, Padding, call_mask
 from s0.core.raw_states import RawStates
 from s0.core.releases import cache_name
 from s0.core.rows import choice_for
 from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
-from s0.errors import ConfigError
 
 BASE = "__base__"
 """The name of the untouched model where rows choose their states (PEFT's word)."""
@@ -116,26 +115,20 @@ class NoCache:
 class SeededCache:
     """Stands in for a real cache at the true start of a sequence; everything but the first read goes to that cache."""
 
-    def __init__(self, cache: Any, state: Tensor, n_tokens: int) -> None:
+    def __init__(self, cache: Any, state: Tensor) -> None:
         self.cache = cache
         self.state = state  # (B, H, K, V)
-        self.n_tokens = n_tokens
         self.was_read = False
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor:
         self.was_read = True
-        if self.n_tokens > 1:
-            return self.state
-        # Single-step kernels write into the tensor they are given, and a state expanded over the batch is the learned
-        # tensor itself: give them the cache's own buffer instead.
-        buffer: Tensor = self.cache.update_recurrent_state(self.state, layer_idx, state_idx)
-        return buffer
+        return self.state
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cache, name)
 
 
-class StateLayer(nn.Module, BaseTunerLayer):
+class StateLayer(MixerLayer):
     """A recurrent mixer whose sequences start from a learned state, or from zero where it has none.
 
     Holds one raw state (H, K, V) per adapter, float32 whatever the model's dtype is. States of several active adapters
@@ -144,12 +137,9 @@ class StateLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("s0_state",)
     other_param_names = ("scales",)
-    active_adapters: list[str]
-    _active_adapter: str | list[str]
 
     def __init__(self, mixer: nn.Module) -> None:
-        super().__init__()
-        self.base_layer = mixer
+        super().__init__(mixer)
         self.layer_idx = layer_index(mixer)
         self.recurrence = recurrence_of(mixer)
         self.state_shape = self.recurrence.state_shape(mixer)
@@ -157,9 +147,12 @@ class StateLayer(nn.Module, BaseTunerLayer):
         self.limits = Limits()  # of the model around it
         self.s0_state = RawStates()
         self.scales: dict[str, Scale] = {}
-        self._disable_adapters = False
-        self.merged_adapters: list[str] = []
         install_seam(mixer)  # now, because torch.compile could not trace it later
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it does anything: rows choose states, or some adapter is active, though it may have none here."""
+        return not self.disable_adapters and bool(self.active_adapters or choice_for(self))
 
     def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
@@ -181,27 +174,6 @@ class StateLayer(nn.Module, BaseTunerLayer):
             state.data = state.data.float()
         return effective_state(state, self.scales[name])
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse: there is nothing to merge into."""
-        raise ConfigError(
-            "an initial state is not a weight, so it cannot be merged into the model's weights, and it costs nothing "
-            "at inference as it is; save the adapter, or `s0 export` it for a serving engine; to merge other adapters, "
-            "unload() the state first"
-        )
-
-    unmerge = merge
-
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """The mixer without adapters: PEFT calls this where another method's wrapper is unloaded with all inside it."""
-        if merge:
-            self.merge()
-        for name, module in reversed(list(self.base_layer.named_modules())):
-            if isinstance(module, BaseTunerLayer):
-                self.base_layer.set_submodule(name, module.get_base_layer())
-        return self.base_layer
-
     def forward(
         self, hidden_states: Tensor, cache: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
@@ -216,7 +188,7 @@ class StateLayer(nn.Module, BaseTunerLayer):
         if DOCUMENTS in kwargs:
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
         cache = kwargs.pop(self.cache_name, cache)
-        if self.disable_adapters or not (self.active_adapters or choice_for(self)):
+        if not self.is_on:
             return self._mixer(hidden_states, cache, attention_mask, **kwargs)
         call = call_mask()
         if call is not None:
@@ -238,26 +210,35 @@ class StateLayer(nn.Module, BaseTunerLayer):
             return self._mixer(hidden_states, cache, None, **kwargs)
         refuse_packing(kwargs)
         refuse_replaced_forward(self.base_layer)
-        if n_tokens == 1 and (cache is None or attention_mask is not None):
-            # One token would take the single-step kernel, which writes into its state, has no gradient and no seam.
-            hidden_states = F.pad(hidden_states, (0, 0, 0, 1))
-            attention_mask = None if attention_mask is None else F.pad(attention_mask, (0, 1))
+        if n_tokens == 1:
+            # Alone it would take the single-step kernel, which writes into its state (the learned one, where rows share
+            # it), has no gradient and no seam, and, in Mamba-2, does not clamp the step (transformers 5.23, 5.24).
+            if attention_mask is None:
+                attention_mask = hidden_states.new_ones(len(hidden_states), 1)
+            hidden_states, attention_mask = F.pad(hidden_states, (0, 0, 0, 1)), F.pad(attention_mask, (0, 1))
         start = cache
         if not begun:
             if states is None:  # rows of the base model beside pads
                 states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
-            start = NoCache(states) if cache is None else SeededCache(cache, states, hidden_states.shape[1])
-        padding, stand_in, resting = None, start, None
-        if attention_mask is not None:
-            padding = Padding(attention_mask.to(hidden_states.device))
-            hidden_states, attention_mask = padding.to_front(hidden_states), padding.mask
-            if cache is not None:  # pads behind the tokens touch nothing but what is kept
-                stand_in, resting = OwnColumns(start, padding.lengths), padding.mask == 0
-        with nullcontext() if hidden_states.shape[1] == 1 else at_kernel(self.base_layer, resting, states):
-            output = self._mixer(hidden_states, stand_in, attention_mask, **kwargs)
+            start = NoCache(states) if cache is None else SeededCache(cache, states)
+        output = self._run(hidden_states, start, states, attention_mask, keeps=cache is not None, **kwargs)
         if not begun and not start.was_read:
             raise ignored_state(self.base_layer)
-        return (output if padding is None else padding.back(output))[:, :n_tokens]
+        return output[:, :n_tokens]
+
+    def _run(
+        self, hidden_states: Tensor, start: Any, states: Tensor | None, mask: Tensor | None, keeps: bool, **kwargs: Any
+    ) -> Any:
+        """The mixer's output from `start`; where rows are padded, with their tokens in front (`s0.core.padding`)."""
+        if mask is None:
+            with at_kernel(self.base_layer, None, states):
+                return self._mixer(hidden_states, start, None, **kwargs)
+        padding = Padding(mask.to(hidden_states.device))
+        if keeps:
+            start = OwnColumns(start, padding.lengths)
+        # Pads behind the tokens touch nothing but what is kept.
+        with at_kernel(self.base_layer, padding.mask == 0 if keeps else None, states):
+            return padding.back(self._mixer(padding.to_front(hidden_states), start, padding.mask, **kwargs))
 
     def _of_cache(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
         """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""
@@ -287,10 +268,6 @@ class StateLayer(nn.Module, BaseTunerLayer):
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
         choices = torch.stack([self.effective(name, variant) for name in distinct]).to(device)
         return choices[index.to(device)]
-
-    def _device(self) -> torch.device:
-        device = next(self.base_layer.parameters()).device
-        return torch.device("cpu") if device.type == "meta" else device  # offloaded weights are elsewhere
 
 
 def state_layers(model: nn.Module) -> Sequence[StateLayer]:

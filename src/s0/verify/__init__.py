@@ -4,6 +4,6 @@ for result in verify(*load_model("my/hybrid-model", dtype=torch.float32)): print
 """
 
 from s0.verify.check import Check
-from s0.verify.suite import CHECKS, FAILS, Result, verify
+from s0.verify.suite import CHECKS, FAILS, Result, advice, verify
 
-__all__ = ["CHECKS", "FAILS", "Check", "Result", "verify"]
+__all__ = ["CHECKS", "FAILS", "Check", "Result", "advice", "verify"]

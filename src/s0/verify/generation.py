@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,22 @@ from torch import Tensor
 
 from s0.core.releases import cache_of
 from s0.verify.check import Check
-from s0.verify.running import generate, name_of_cache, pad
+from s0.verify.running import feed, generate, name_of_cache, pad
 from s0.verify.subject import Comparison, Subject
+
+N_NEW = 5
+
+
+def decodes(subject: Subject, lengths: Sequence[int]) -> Iterator[Comparison]:
+    """Asks the untouched model alone: prompts of these lengths, then token by token over a cache = all at once.
+
+    Where that does not hold, the tokens that it generates may differ, or by luck may not.
+    """
+    if subject.is_untouched:
+        for length in lengths:
+            ids = subject.tokens(1, length + N_NEW, seed=length)
+            sizes = (length, *[1] * N_NEW)
+            yield subject.same(lambda: feed(subject.model, ids, sizes), lambda: subject.logits(ids))  # noqa: B023
 
 
 def _as_without_a_cache(
@@ -26,6 +40,7 @@ def _as_without_a_cache(
             return generate(subject.model, ids, **search, **how)
 
     yield subject.same_tokens(partial(run, **caching), partial(run, use_cache=False))
+    yield from decodes(subject, [5])
 
 
 def _left_padded_prompts(subject: Subject) -> Iterator[Comparison]:
@@ -34,6 +49,7 @@ def _left_padded_prompts(subject: Subject) -> Iterator[Comparison]:
         lambda: generate(subject.model, *pad(rows, "left"), n_new=8),
         lambda: torch.cat([generate(subject.model, row, n_new=8) for row in rows]),
     )
+    yield from decodes(subject, [9, 5, 1])
 
 
 def _conversation(subject: Subject) -> Iterator[Comparison]:
@@ -47,6 +63,7 @@ def _conversation(subject: Subject) -> Iterator[Comparison]:
             return generate(subject.model, torch.cat([first.sequences, more], dim=1), **cache)
 
         yield subject.same_tokens(turns, partial(turns, over_one_cache=False))
+        yield from decodes(subject, [length])
 
 
 def _check(name: str, what: str, search: Mapping[str, Any], caching: Mapping[str, Any]) -> Check:

@@ -27,7 +27,7 @@ SIDES: Mapping[str, tuple[str, str, str, str]] = {
     "left": ("left",) * 4,
     "right": ("right",) * 4,
     "both": ("left", "right", "middle", "left"),
-    "all": ("right", "left", "left", "right"),  # and the second row is nothing but pads at first
+    "all": ("right", "left", "right", "left"),  # and the second row is nothing but pads at first
 }
 """Where the tokens of four rows lie among their pads: pads on the ... (in the middle: on both sides of the tokens)."""
 

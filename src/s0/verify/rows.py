@@ -12,6 +12,7 @@ from torch import Tensor
 
 from s0.core.states import BASE
 from s0.verify.check import Check
+from s0.verify.generation import decodes
 from s0.verify.learning import backward, checkpointing, sum_of
 from s0.verify.running import forward, generate, loss, pad
 from s0.verify.subject import ONE, TWO, Comparison, Subject, given
@@ -41,6 +42,9 @@ def _row_logits(subject: Subject) -> Iterator[Comparison]:
 
 
 def _row_generation(subject: Subject, lengths: Sequence[int], search: dict[str, Any]) -> Iterator[Comparison]:
+    if subject.is_untouched:
+        yield from decodes(subject, lengths)
+        return
     rows = [subject.tokens(1, length, seed=i) for i, length in enumerate(lengths)]
 
     def single(names: Sequence[str]) -> Tensor:
@@ -92,11 +96,11 @@ CHECKS = (
     Check("rows of the base", "bit-identical to the untouched model", _rows_of_the_base, on_untouched=False),
     Check(
         "rows, generating", "left-padded prompts of 3 states = each alone, without a cache",
-        partial(_row_generation, lengths=(8, 4, 1, 6), search={}), on_untouched=False,
+        partial(_row_generation, lengths=(8, 4, 1, 6), search={}),
     ),
     Check(
         "rows, beams", "3 beams, 2 returned, of 3 states = each alone, without a cache",
-        partial(_row_generation, lengths=(5, 5, 5, 5), search=BEAMS), on_untouched=False,
+        partial(_row_generation, lengths=(5, 5, 5, 5), search=BEAMS),
     ),
     *(
         Check(f"rows, gradient{mode}", "= sum over single rows", partial(_row_gradient, reentrant=reentrant), False)

@@ -32,6 +32,9 @@ CHECKS: tuple[Check, ...] = (
 SAME_WAY = 10.0
 """A fault whose error is up to so many times the untouched model's is the untouched model's."""
 
+SILENT_SHARE = 1 / 3
+"""With more checks than this saying nothing, the model is the wrong one to ask."""
+
 HOLDS, FAILS = "holds", "fails"
 REFUSED = "refused"
 STOCK_TOO = "stock too"
@@ -107,6 +110,18 @@ def verify(
     return results
 
 
+def advice(results: Sequence[Result]) -> str | None:
+    """What to do where so many checks say nothing that the others prove little; None where they do not."""
+    n_silent = sum(result.status == SAYS_NOTHING for result in results)
+    if n_silent <= SILENT_SHARE * len(results):
+        return None
+    return (
+        f"{n_silent} of {len(results)} checks say nothing: a state dies out in this model, or hardly reaches its "
+        "logits, before anything is compared. So it is with most random weights: verify the trained ones; or slow the "
+        "decay of a random model (A_log -2.5, dt_bias -2) and give it weights that make logits of size 1"
+    )
+
+
 @contextmanager
 def _left_as_it_was(model: nn.Module) -> Iterator[None]:
     training = [(module, module.training) for module in model.modules()]
@@ -141,7 +156,8 @@ def _result(check: Check, subject: Subject) -> Result:
     stock = _on_untouched(check, subject)
     if isinstance(stock, list):
         same = max(stock, key=_excess)
-        if not same.holds and (worst.error <= SAME_WAY * same.error or not math.isfinite(same.error)):
+        is_of_a_kind = worst.tolerance == 0 or worst.error <= SAME_WAY * same.error  # tokens differ or do not
+        if not same.holds and (is_of_a_kind or not math.isfinite(same.error)):
             note = f"the untouched model fails in the same way: error {same.error:.1g}"
             return told(STOCK_TOO, worst.error, worst.tolerance, note)
     if not math.isfinite(worst.error):
