@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 VOCAB = 64
 _COMMON: dict[str, Any] = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=1, eos_token_id=None)
@@ -88,6 +88,17 @@ TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
             layer_types=_LAYERS,
             linear_a_log_min=0.01,
         ),
+    ),
+    "lara_mini": (
+        "lara_mini",
+        {
+            **_GDN,
+            **_MOE,
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "sliding_attention", "linear_attention", "full_attention"],
+            "sliding_window": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
     ),
     "kimi_linear": (
         "kimi_linear",
@@ -196,7 +207,8 @@ _GLM5 = {
     **dict(v_head_dim=16, qk_nope_head_dim=16, linear_head_dim=8, linear_num_heads=4, hc_mult=2, index_topk=64),
     **dict(index_head_dim=8, index_n_heads=2),
 }
-FAMILIES = [*TUNABLE, "glm5_next"]
+FAMILIES = [*(name for name, (kind, _) in TUNABLE.items() if kind in CONFIG_MAPPING), "glm5_next"]
+"""Those that the installed transformers has."""
 _BOUNDED_GATES = ("bailing_hybrid", "glm5_next")
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {

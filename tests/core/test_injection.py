@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, StaticCache
+from transformers import CONFIG_MAPPING, StaticCache
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
 from s0.core.families import FAMILIES, RECURRENCES, family_of, find_mixers, kernel_globals, recurrence_of
@@ -50,9 +50,10 @@ KINDS = {
 every_family = pytest.mark.parametrize("family", zoo.FAMILIES)
 one_family_per_kind = pytest.mark.parametrize("family", KINDS.values())
 
+GATED_DELTA_NETS = ("qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp", "olmo_hybrid", "lara_mini")
 # Layer 1 is attention in all of them but falcon_h1 (both in each layer), zamba2 (both in layer 1) and mamba2 (none).
 MIXERS = {
-    **{name: ["model.layers.0.linear_attn", "model.layers.2.linear_attn"] for name in zoo.FAMILIES[:5]},
+    **{name: ["model.layers.0.linear_attn", "model.layers.2.linear_attn"] for name in GATED_DELTA_NETS},
     **{name: ["model.layers.0.self_attn", "model.layers.2.self_attn"] for name in ("kimi_linear", "bailing_hybrid")},
     **{name: ["model.layers.0.mamba", "model.layers.1.mamba"] for name in ("falcon_h1", "falcon_h1_gated")},
     **{name: ["model.layers.0.mamba", "model.layers.2.mamba"] for name in ("bamba", "granitemoehybrid")},
@@ -125,7 +126,9 @@ def test_the_table_tells_what_the_mixer_writes(family: str) -> None:
 
 def test_every_listed_family_is_tested() -> None:
     tested = {family_of(zoo.make(name)) for name in zoo.FAMILIES}
-    assert tested == set(FAMILIES)
+    unknown = {name for name in FAMILIES if name not in CONFIG_MAPPING}
+    assert tested == set(FAMILIES) - unknown
+    assert all("in transformers from" in FAMILIES[name].notes for name in unknown)
     assert zoo.TUNABLE["falcon_h1"][1]["mamba_rms_norm"] and not zoo.TUNABLE["falcon_h1_gated"][1]["mamba_rms_norm"]
     assert set(KINDS) == {recurrence.name for recurrence in RECURRENCES}
     assert all(recurrence_of(next(iter(find_mixers(zoo.make(f)).values()))).name == k for k, f in KINDS.items())
@@ -482,11 +485,6 @@ def test_sampling_with_a_seed_equals_sampling_without_a_cache(family: str) -> No
 @every_family
 @pytest.mark.parametrize("length", [1, 5])
 def test_a_conversation_over_one_cache_equals_starting_afresh(family: str, length: int) -> None:
-    if family in PURE_MAMBA:
-        assert "generate() takes no cache" in FAMILIES[family].notes
-        with pytest.raises(ValueError, match=r"not used by the model: \['(past_key_values|cache)'\]"):
-            generate(shared(family), tokens(1, length), **{name_of_cache(shared("qwen3_5")): DynamicCache()})
-        return  # feeding one is tested above
     model, ids = shared(family), tokens(1, length)
     first = model.generate(
         input_ids=ids,
@@ -499,7 +497,11 @@ def test_a_conversation_over_one_cache_equals_starting_afresh(family: str, lengt
     afresh = generate(model, turn)
     with model.disable_adapter():
         assert not torch.equal(generate(model, turn), afresh)
-    assert torch.equal(generate(model, turn, **{name_of_cache(model): cache_of(first)}), afresh)
+    cache = {name_of_cache(model): cache_of(first)}
+    if family in PURE_MAMBA:
+        assert "generate() over a cache takes new tokens alone" in FAMILIES[family].notes
+        turn = turn[:, -5:]  # all that is not in the cache
+    assert torch.equal(generate(model, turn, **cache), afresh)
 
 
 # --- Precision ---
@@ -552,7 +554,7 @@ def test_the_gradient_is_float32_in_a_bfloat16_model(family: str) -> None:
 def test_guessing_ahead_is_refused_because_no_state_can_be_taken_back(family: str) -> None:
     model, ids = shared(family), tokens(1, 5)
     for guessing in ({"assistant_model": zoo.make("llama")}, {"prompt_lookup_num_tokens": 2}):
-        with pytest.raises((ValueError, RuntimeError), match=r"assisted (generation|decoding)"):
+        with pytest.raises((ValueError, RuntimeError), match=r"(?i)assisted (generation|decoding)"):
             generate(model, ids, **guessing)
 
 

@@ -23,15 +23,27 @@ from tests.core.helpers import holds_no_state, logits, tokens, tuned
 
 QUICK = [check for check in CHECKS if check.name != "compile"]  # tracing takes longer than all the rest
 # What does not hold, and why it is not this library's fault.
-NO_CACHE = dict.fromkeys(["generate in chunks", "conversation"], "not applicable")  # generate() handles no cache there
+NO_LENGTH = {"generate in chunks": "not applicable"}  # their caches do not know how much they have read
 KNOWN = {
     "qwen4_exp": {"compile": "not applicable"},
     "bamba": {"default positions": "stock too"},  # its own positions ignore the cache's offset
     "granitemoehybrid": {"packed": "refused"},
-    "glm5_next": {"packed": "refused"},
-    "mamba2": {"packed": "refused", **NO_CACHE},
-    "mamba": {"packed": "refused", **NO_CACHE},
-    "falcon_mamba": {"packed": "refused", **NO_CACHE},
+    # Its attention goes by pools of columns.
+    "glm5_next": {
+        "packed": "refused",
+        **dict.fromkeys(
+            (
+                f"{side}, {mode}"
+                for side in ("left-padded", "right-padded", "padded on both", "one row of pads")
+                for mode in ("decode", "chunks", "single tokens", "second turn")
+                if (side, mode) not in {("left-padded", "decode"), ("left-padded", "chunks")}
+            ),
+            "refused",
+        ),
+    },
+    "mamba2": {"packed": "refused", **NO_LENGTH},
+    "mamba": {"packed": "refused", **NO_LENGTH},
+    "falcon_mamba": {"packed": "refused", **NO_LENGTH},
     "jamba": {"packed": "refused"},
     "minimax": {
         "packed": "refused",
@@ -240,7 +252,7 @@ def test_a_fault_of_the_untouched_model_is_shown_as_its_own() -> None:
 def test_what_the_untouched_model_cannot_do_is_not_applicable() -> None:
     (result,) = verify(zoo.make("mamba2"), checks=named("generate in chunks"))
     assert result.status == "not applicable"
-    assert "prefill chunking" in result.note
+    assert "the untouched model cannot do it either: ValueError" in result.note
 
 
 def test_a_state_that_dies_out_says_nothing() -> None:

@@ -131,6 +131,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_next": Family("linear_attn", _GATED_DELTA_NET),
     "qwen4_exp": Family("linear_attn", _GATED_DELTA_NET),
     "olmo_hybrid": Family("linear_attn", _GATED_DELTA_NET),
+    "lara_mini": Family("linear_attn", _GATED_DELTA_NET, "in transformers from 5.24 on"),
     "kimi_linear": Family("self_attn", _KDA),
     "bailing_hybrid": Family("self_attn", _KDA),
     "glm5_next": Family("self_attn", _KDA),
@@ -145,11 +146,11 @@ FAMILIES: Mapping[str, Family] = {
     "granitemoehybrid": Family("mamba", _MAMBA2),
     "nemotron_h": Family("mixer", _MAMBA2),
     "zamba2": Family("mamba", _MAMBA2),
-    "mamba2": Family("mixer", _MAMBA2, "generate() takes no cache"),
+    "mamba2": Family("mixer", _MAMBA2, "generate() over a cache takes new tokens alone"),
     "jamba": Family("mamba", _MAMBA1, _FORGETS),
     "zamba": Family("mamba", _MAMBA1, _FORGETS),
-    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() takes no cache"),
-    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() takes no cache"),
+    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
+    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
 }
 """The families that the equality tests cover, by transformers' model type (a `_text` suffix is ignored)."""
 

@@ -34,7 +34,7 @@ _BORDERS = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
 _MARKS = (*_BORDERS, "max_length_q", "max_length_k")
 _ATTENTION = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 _KEPT_APART = {
-    *("qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp", "olmo_hybrid", "kimi_linear", "bailing_hybrid"),
+    *("qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp", "olmo_hybrid", "lara_mini", "kimi_linear", "bailing_hybrid"),
     *("falcon_h1", "bamba", "nemotron_h", "zamba2", "zamba"),
 }  # the others make their masks without position_ids, or have no attention and hand nothing down to their layers
 

@@ -99,41 +99,53 @@ class CallMask:
 
     def __init__(self, mask: Tensor, n_tokens: int) -> None:
         self.mask, self.n_tokens = mask, n_tokens
+        self._allowed: Limits | None = None  # under which no pads were refused
 
     @cached_property
     def single(self) -> Tensor | None:
         """(B, 1) the mask of a call with one token per row; None where there are more, or no pads among them."""
         last = self.mask[:, -1:]
-        # A graph is for all masks.
-        if self.n_tokens > 1 or not (torch.compiler.is_compiling() or bool((last == 0).any())):
+        if self.n_tokens > 1:
             return None
-        return last
-
-    @cached_property
-    def has_gaps(self) -> bool:
-        """Whether there are pads between two tokens of a row."""
-        real = self.mask != 0
-        after_a_token = real.cumsum(1) > 0
-        after_a_pad_after_one = (after_a_token & ~real).cumsum(1) > 0
-        return bool((after_a_pad_after_one & real).any())
+        # A graph is for all masks.
+        return last if torch.compiler.is_compiling() or (last == 0).any() else None
 
     def refuse(self, limits: Limits) -> None:
         """Refuse pads that some part of the model would not keep out.
 
         Raises:
-            EngineError: there are such pads; says which part.
+            EngineError: there are such pads; says which part. (From a compiled graph, a RuntimeError that says so.)
         """
-        width = self.mask.shape[1]
-        if limits.looks_back is not None and (self.single is not None or self.has_gaps):
-            raise EngineError(
-                f"expected pads before the tokens of a row, in a call of several tokens, got others: the model's "
-                f"{limits.looks_back} would take them for tokens; pad on the left, or batch rows of one length"
+        if limits == self._allowed:  # of a layer before this one
+            return
+        if limits.looks_back is not None:
+            alone = (self.mask[:, -1] == 0).any() & (self.n_tokens == 1)
+            _refuse_if(
+                self._has_gaps() | alone,
+                "expected pads before the tokens of a row, in a call of several tokens, got others: the model's "
+                f"{limits.looks_back} would take them for tokens; pad on the left, or batch rows of one length",
             )
-        if limits.window is not None and width > limits.window and self.has_gaps:
-            raise EngineError(
-                f"expected no pads between the tokens of a row of {width} columns, got some: the model's attention "
-                f"looks back over {limits.window} columns and counts them; pad on the left, or batch rows of one length"
+        if limits.window is not None and self.mask.shape[1] > limits.window:
+            _refuse_if(
+                self._has_gaps(),
+                f"expected no pads between the tokens of a row of {self.mask.shape[1]} columns, got some: the model's "
+                f"attention looks back over {limits.window} columns and counts them; pad on the left, or batch rows of "
+                "one length",
             )
+        self._allowed = limits
+
+    def _has_gaps(self) -> Tensor:
+        """() bool: whether there are pads between two tokens of a row."""
+        real = self.mask != 0
+        pads_after_a_token = (real.cumsum(1) > 0) & ~real
+        return ((pads_after_a_token.cumsum(1) > 0) & real).any()
+
+
+def _refuse_if(wrong: Tensor, reason: str) -> None:
+    if torch.compiler.is_compiling():  # a graph cannot branch at a value, but it can stop there
+        torch._assert_async(~wrong, reason)
+    elif wrong:
+        raise EngineError(reason)
 
 
 class _Calls(threading.local):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from s0.core.releases import cache_of
 from s0.verify.check import Check
-from s0.verify.running import feed, generate, name_of_cache, pad
+from s0.verify.running import feed, generate, name_of_cache, pad, takes_positions
 from s0.verify.subject import Comparison, Subject
 
 N_NEW = 5
@@ -59,8 +59,12 @@ def _conversation(subject: Subject) -> Iterator[Comparison]:
         def turns(ids: Tensor = ids, more: Tensor = more, over_one_cache: bool = True) -> Tensor:
             settings = dict(max_new_tokens=4, min_new_tokens=4, do_sample=False, return_dict_in_generate=True)
             first = subject.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)
-            cache = {name_of_cache(subject.model): cache_of(first)} if over_one_cache else {}
-            return generate(subject.model, torch.cat([first.sequences, more], dim=1), **cache)
+            whole = torch.cat([first.sequences, more], dim=1)
+            if not over_one_cache:
+                return generate(subject.model, whole)
+            # A cache without attention does not know how much it has read, which is all but the last new token.
+            new = whole if takes_positions(subject.model) else whole[:, -(more.shape[1] + 1) :]
+            return generate(subject.model, new, **{name_of_cache(subject.model): cache_of(first)})
 
         yield subject.same_tokens(turns, partial(turns, over_one_cache=False))
         yield from decodes(subject, [length])
