@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
@@ -314,16 +314,6 @@ class S0Model(BaseTuner):
         with rows_choose(choice):
             yield
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as the model does by itself.
-
-        Raises:
-            ConfigError: a prompt ends in a pad.
-        """
-        if any(layer.is_on for layer in state_layers(self.model)):
-            padding.refuse_pads_at_the_end(self.model, args, kwargs)
-        return self.model.generate(*args, **kwargs)
-
     def _remember_rows_under_checkpointing(self) -> None:
         for module in self.model.modules():
             checkpoint = getattr(module, "_gradient_checkpointing_func", None)
@@ -519,6 +509,19 @@ def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _refusing_pads_at_the_end(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """`generate` of a PeftModel that refuses prompts from whose pads it would go on, while a state is on the model."""
+
+    @functools.wraps(generate)
+    def refusing(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
+        layers = [layer for layer in state_layers(self) if not layer.disable_adapters]
+        if any(layer.active_adapters or kwargs.get("adapter_names") for layer in layers):
+            padding.refuse_pads_at_the_end(self.get_base_model(), args, kwargs)
+        return generate(self, *args, **kwargs)
+
+    return refusing
+
+
 def _saving_whole_states(save: Callable[..., Any]) -> Callable[..., Any]:
     """`PeftModel.save_pretrained` that writes no shard of a state."""
 
@@ -576,9 +579,11 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
     return {recurrent[index]: mixers[recurrent[index]] for index in sorted(layers)}
 
 
-# PEFT offers no call for these four; a model without states passes through them as before.
+# PEFT offers no call for these; a model without states passes through them as before.
 BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
 PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
 PeftModel.load_adapter = _checking_states(PeftModel.load_adapter)
+PeftModel.generate = _refusing_pads_at_the_end(PeftModel.generate)
+PeftModelForCausalLM.generate = _refusing_pads_at_the_end(PeftModelForCausalLM.generate)
 PeftModel._upload_modified_files = _uploading_the_card(PeftModel._upload_modified_files)
 register_peft_method(name="s0", config_cls=S0AdapterConfig, model_cls=S0Model, prefix="s0_state")

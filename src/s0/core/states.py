@@ -149,11 +149,6 @@ class StateLayer(MixerLayer):
         self.scales: dict[str, Scale] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
 
-    @property
-    def is_on(self) -> bool:
-        """Whether it does anything: rows choose states, or some adapter is active, though it may have none here."""
-        return not self.disable_adapters and bool(self.active_adapters or choice_for(self))
-
     def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
         raw = torch.zeros(self.state_shape, dtype=torch.float32)
@@ -188,7 +183,7 @@ class StateLayer(MixerLayer):
         if DOCUMENTS in kwargs:
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
         cache = kwargs.pop(self.cache_name, cache)
-        if not self.is_on:
+        if self.disable_adapters or not (self.active_adapters or choice_for(self)):
             return self._mixer(hidden_states, cache, attention_mask, **kwargs)
         call = call_mask()
         if call is not None:
