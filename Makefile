@@ -1,20 +1,42 @@
 # `make demo` and `make test` set up everything they need in .venv; nothing else has to be installed first.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
+PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow check pocket families grid study again bench clean
+.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python $(PYTEST)
 
 # Tests that take minutes, among them every check of `s0 verify` on every family.
-test-slow: .venv/slow
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+test-slow: .venv/dev
+	$(BIN)/python $(PYTEST) -m slow
+	$(MAKE) .venv/slow
 	$(BIN)/python -m pytest tests/ecosystem/test_quantised.py
+
+# The newest transformers that is in our range, in an environment of its own, with this library installed as the README
+# says: the core, decoding, other libraries, every check of `s0 verify` on every family, and the commands.
+NEWEST_TESTS := tests/core tests/decode tests/ecosystem tests/verify tests/test_releases.py
+test-newest: .venv-newest/dev
+	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
+	.venv-newest/bin/python $(PYTEST) $(NEWEST_TESTS)
+	.venv-newest/bin/python $(PYTEST) -m slow tests/verify
+	rm -rf .venv-newest/runs
+	cd .venv-newest && bin/s0 demo --out runs/demo
+	cd .venv-newest && bin/s0 train --model pocket:mamba2 --examples runs/demo/train.jsonl --n-steps 2 --out runs/state
+	cd .venv-newest && bin/s0 eval --model pocket:mamba2 --state runs/state --task pocket-code --out runs/record.json
+	cd .venv-newest && bin/s0 generate --model pocket:mamba2 --state runs/state "def add_two(n):"
+
+# Beyond our range: the newest transformers, peft and trl there are, to see what is coming. In no gate.
+test-next: .venv-next/dev
+	.venv-next/bin/python $(PIP) --upgrade --constraint .venv-next/torch.txt transformers peft trl
+	.venv-next/bin/python $(PYTEST) $(NEWEST_TESTS)
+	.venv-next/bin/python $(PYTEST) -m slow tests/verify
 
 check: .venv/dev
 	$(BIN)/ruff check .
@@ -75,5 +97,16 @@ bench: .venv/runtime
 	$(INSTALL) --editable '.[torchao]'
 	touch $@
 
+.venv-newest/dev: pyproject.toml constraints-newest.txt
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(PIP) --constraint constraints-newest.txt '.[dev,ecosystem]'
+	touch $@
+
+.venv-next/dev: pyproject.toml constraints-newest.txt
+	$(PYTHON) -m venv .venv-next
+	grep '^torch==' constraints-newest.txt > .venv-next/torch.txt
+	.venv-next/bin/python $(PIP) --constraint constraints-newest.txt --editable '.[dev,ecosystem]'
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-next .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

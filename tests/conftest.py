@@ -1,6 +1,8 @@
 """One thread, no network, quiet libraries, reproducible properties. Set before anything imports torch."""
 
 import os
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,6 +11,30 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What .ci/run asks for."""
+    parser.addoption(
+        "--allowed-skips",
+        type=Path,
+        metavar="FILE",
+        help="fail where a test skips for a reason that no line of FILE allows (REASON  # WHY, * for anything)",
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold the skips of all workers against the list."""
+    path = session.config.getoption("--allowed-skips")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if path is None or reporter is None:
+        return
+    allowed = [line.partition("  # ")[0] for line in path.read_text(encoding="utf-8").splitlines() if "  # " in line]
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])}
+    unknown = sorted(reason for reason in reasons if not any(fnmatchcase(reason, pattern) for pattern in allowed))
+    if unknown:
+        reporter.write_line(f"\nskipped for reasons that {path} does not allow: {unknown}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -201,6 +201,18 @@ TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+WIDE = {
+    "qwen3_5_wide": (
+        "qwen3_5_text",
+        {
+            **_GDN,
+            **dict(hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4),
+            **dict(rope_parameters=_ROPE, linear_num_value_heads=32, linear_value_head_dim=2),
+        },
+    )
+}
+"""Every linear layer takes multiples of 64 numbers and gives multiples of 32, as bitsandbytes packs 4-bit weights."""
+
 _GLM5 = {
     **_KDA,
     **dict(num_attention_heads=2, num_key_value_heads=2, n_routed_experts=4, q_lora_rank=8, qk_rope_head_dim=0),
@@ -292,7 +304,7 @@ def _build(name: str) -> nn.Module:
             Glm5NextConfig(text_config=text, vision_config={**vision, "intermediate_size": 16}, **ids)
         )
     name, _, form = name.partition("+")
-    model_type, settings = {**TUNABLE, **REFUSED}[name]
+    model_type, settings = {**TUNABLE, **REFUSED, **WIDE}[name]
     settings = {**_COMMON, **settings}
     if form == "vision":
         special = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -374,8 +375,17 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
     show(result)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of bitsandbytes' is more than what it says at every start without `kernels`, which is optional.
+
+    PEFT imports it wherever it is installed; on processors with AVX512-BF16 (0.50).
+    """
+    return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
+
+
 def main() -> None:
     """Run the command line; errors of the library end it with one clear line."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)
     try:
         app()
     except KeyboardInterrupt:

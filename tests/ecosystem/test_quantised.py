@@ -19,10 +19,11 @@ from transformers import AutoModelForCausalLM
 from s0 import S0AdapterConfig
 from s0.core.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
+from s0.errors import EngineError
 from tests import words, zoo
 from tests.core.helpers import fill, logits, tokens, tuned
 
-FAMILY = "qwen3_5"
+FAMILY = "qwen3_5_wide"
 IDS = tokens(2, 7)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -66,8 +67,7 @@ def run(model: nn.Module) -> Tensor:
 def test_a_state_of_a_quantised_model_is_float32_learns_and_loads(
     load: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
-    base = load()
-    stock = run(base)
+    stock, base = run(load()), load()
     model = get_peft_model(base, S0AdapterConfig(alpha=0.5))
     assert model.peft_config["default"].fingerprint == fingerprint(base) == UNKNOWN
     fill(model)
@@ -77,6 +77,25 @@ def test_a_state_of_a_quantised_model_is_float32_learns_and_loads(
     assert (run(model) - stock).abs().amax(-1).min() > 0.1
     model.save_pretrained(tmp_path / "state")
     assert torch.equal(run(PeftModel.from_pretrained(load(), tmp_path / "state")), run(model))
+
+
+def test_gradients_pass_through_four_bits_after_the_model_has_run(tmp_path: Path) -> None:
+    settings = {"quantization_config": four_bits(), "dtype": torch.bfloat16}
+    zoo.make(FAMILY).save_pretrained(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path, **settings)
+    model = get_peft_model(base, S0AdapterConfig())
+    run(model)
+    logits(model, IDS).float().square().mean().backward()
+    assert all(layer.s0_state["default"].grad.any() for layer in state_layers(model))
+    run(model.unload())  # where the processor is one for it, this packs the weights, for good
+    if not any(
+        getattr(p.quant_state, "packing_format_for_cpu", False) for p in base.parameters() if hasattr(p, "quant_state")
+    ):
+        return
+    model = get_peft_model(base, S0AdapterConfig())
+    run(model)
+    with pytest.raises(EngineError, match=r"packed for inference.*load the model anew"):
+        logits(model, IDS)
 
 
 def test_a_state_of_the_whole_model_enters_the_quantised_one(load: Callable[[], nn.Module], tmp_path: Path) -> None:

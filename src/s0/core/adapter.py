@@ -30,6 +30,7 @@ from s0.core import packing, padding, store
 from s0.core.card import write_card
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
+from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.raw_states import RawStates
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
 from s0.core.split import refuse_shards, refuse_split, whole
@@ -244,9 +245,9 @@ class S0Model(BaseTuner):
                 layer.train(mixer.training)
                 layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
                 model.set_submodule(name, layer)
-        limits = padding.limits_of(model)
+        limits, passes_no_gradient = padding.limits_of(model), keep_unpacked(model)
         for layer in state_layers(model):
-            layer.limits = limits
+            layer.limits, layer.passes_no_gradient = limits, passes_no_gradient
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -392,6 +393,7 @@ def unwrap(model: nn.Module) -> None:
         if isinstance(module, StateLayer):
             model.set_submodule(layer_name, module.base_layer)
     forget_rows_under_checkpointing(model)
+    let_pack(model)
     padding.unwatch(model)
     packing.unwatch(model)
 

@@ -93,6 +93,14 @@ def ignored_state(mixer: nn.Module) -> EngineError:
     )
 
 
+def packed_weights() -> EngineError:
+    """The error to raise where a state would learn behind 4-bit weights that pass no gradient."""
+    return EngineError(
+        "expected a 4-bit model that passes gradients, got one that bitsandbytes has packed for inference, as it does "
+        "on this processor the first time a model runs; load the model anew, and put the state on before it runs"
+    )
+
+
 def not_in_stand_in(name: str) -> StandInError:
     """The error to raise where a mixer's cache is a stand-in, which has no attribute `name`."""
     return StandInError(

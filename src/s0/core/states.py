@@ -46,6 +46,7 @@ from s0.core.kernels import (
     ignored_state,
     install_seam,
     not_in_stand_in,
+    packed_weights,
     refuse_packing,
     refuse_replaced_forward,
 )
@@ -145,6 +146,7 @@ class StateLayer(MixerLayer):
         self.state_shape = self.recurrence.state_shape(mixer)
         self.cache_name = str(cache_name(type(mixer).forward))
         self.limits = Limits()  # of the model around it
+        self.passes_no_gradient = False  # whether some quantised layer of that model does not
         self.s0_state = RawStates()
         self.scales: dict[str, Scale] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
@@ -167,6 +169,8 @@ class StateLayer(MixerLayer):
         if (state := self.s0_state(name)).dtype != torch.float32:  # TRL rounds what it trains on quantised models
             refuse_rounded(state.dtype)
             state.data = state.data.float()
+        if self.passes_no_gradient and state.requires_grad and torch.is_grad_enabled():
+            raise packed_weights()
         return effective_state(state, self.scales[name])
 
     def forward(

@@ -1,0 +1,37 @@
+"""4-bit layers of bitsandbytes on a CPU: kept from a form of their weights that no gradient passes.
+
+On processors with AVX512-BF16 such a layer repacks its weights, for good, the first time it runs in eval mode on an
+input without a gradient (bitsandbytes 0.50, `Linear4bit.forward`). What it computes from then on is cut off from what
+came before it, so a state would learn nothing through it, in silence.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakSet
+
+from torch import nn
+
+_SWITCH = "support_avx512bf16_for_cpu"
+_SWITCHED_OFF = WeakSet[nn.Module]()
+
+
+def keep_unpacked(model: nn.Module) -> bool:
+    """Let no 4-bit layer of `model` repack its weights.
+
+    Returns:
+        whether some layer has done it already, and passes no gradient.
+    """
+    for module in model.modules():
+        if getattr(module, _SWITCH, False):
+            setattr(module, _SWITCH, False)
+            _SWITCHED_OFF.add(module)
+    weights = (getattr(module, "weight", None) for module in model.modules())
+    return any(getattr(getattr(weight, "quant_state", None), "packing_format_for_cpu", False) for weight in weights)
+
+
+def let_pack(model: nn.Module) -> None:
+    """Undo `keep_unpacked`."""
+    for module in model.modules():
+        if module in _SWITCHED_OFF:
+            setattr(module, _SWITCH, True)
+            _SWITCHED_OFF.discard(module)
