@@ -52,10 +52,12 @@ pocket: .venv/runtime
 	$(BIN)/python -m s0.pocket.pretrain --model mamba2 --out src/s0/models/pocket_mamba2
 	$(BIN)/python -m s0.pocket.pretrain --model transformer --out src/s0/models/pocket_transformer
 
-# Records the checks of `s0 verify` on every family, with the transformers that is installed, for the README's table.
-families: .venv/dev
-	rm -f benchmarks/results/families.json
+# Records the checks of `s0 verify` on every family, with both ends of our range of transformers, for the README's table.
+families: .venv/dev .venv-newest/dev
+	rm -rf benchmarks/results/families
 	$(BIN)/python -m benchmarks.families
+	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
+	.venv-newest/bin/python -m benchmarks.families
 	$(BIN)/python benchmarks/pages.py
 
 # Chooses every method's settings on the select split. Both jobs go on where they stopped; `make again` starts over.

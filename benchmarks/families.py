@@ -1,6 +1,6 @@
-"""Run the conformance suite on a tiny random model of every family.
+"""Run the conformance suite on a tiny random model of every family that the installed transformers has.
 
-    python -m benchmarks.families [--out benchmarks/results/families.json]      (in the checkout: it needs tests.zoo)
+    python -m benchmarks.families [--out benchmarks/results/families/5.24.json]   (in the checkout: it needs tests.zoo)
 
 What the file holds already is not run again; remove it to start over. Exit status 1 where a check fails.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from s0.verify import FAILS, verify
 from s0.verify.subject import TOLERANCE
 from tests import zoo
 
-OUT = Path(__file__).resolve().parent / "results" / "families.json"
+RELEASE = ".".join(version("transformers").split(".")[:2])
+OUT = Path(__file__).resolve().parent / "results" / "families" / f"{RELEASE}.json"
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from s0.verify.padding import CHECKS
 from tests import zoo
 
 Patch = pytest.MonkeyPatch
-SIDES = ("left-padded", "right-padded", "padded on both", "one row of pads")
-CACHED = {f"{side}, {mode}" for side in SIDES for mode in ("decode", "chunks", "single tokens", "second turn")}
-ALL = {*SIDES, *(f"{side}, gradient" for side in SIDES), *CACHED}
+SIDES = ("left-padded", "right-padded", "mixed-padded", "row-of-pads")
+CACHED = {f"{side} {mode}" for side in SIDES for mode in ("decode", "chunks", "single tokens", "second turn")}
+ALL = {*SIDES, *(f"{side} gradient" for side in SIDES), *CACHED}
 
 
 def test_the_square_is_whole() -> None:
@@ -76,11 +76,11 @@ def leaves_rows_of_the_base_to_the_mixer(patch: Patch) -> None:
 
 
 def of_modes(*modes: str) -> set[str]:
-    return {f"{side}, {mode}" for side in SIDES for mode in modes}
+    return {f"{side} {mode}" for side in SIDES for mode in modes}
 
 
 def of_side(side: str) -> set[str]:
-    return {name for name in ALL if name.split(",")[0] == side}
+    return {name for name in ALL if name.split()[0] == side}
 
 
 FAULTS: list[tuple[Callable[[Patch], None], str, set[str]]] = [

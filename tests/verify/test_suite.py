@@ -33,8 +33,8 @@ KNOWN = {
         "packed": "refused",
         **dict.fromkeys(
             (
-                f"{side}, {mode}"
-                for side in ("left-padded", "right-padded", "padded on both", "one row of pads")
+                f"{side} {mode}"
+                for side in ("left-padded", "right-padded", "mixed-padded", "row-of-pads")
                 for mode in ("decode", "chunks", "single tokens", "second turn")
                 if (side, mode) not in {("left-padded", "decode"), ("left-padded", "chunks")}
             ),

@@ -164,7 +164,7 @@ def _add_offset(subject: Subject) -> None:
 
 
 def _name(side: str) -> str:
-    return {"both": "padded on both", "all": "one row of pads"}.get(side, f"{side}-padded")
+    return {"both": "mixed-padded", "all": "row-of-pads"}.get(side, f"{side}-padded")
 
 
 _OVER_A_CACHE = "over a cache = its rows alone"
@@ -175,11 +175,11 @@ CHECKS = (
         for side in SIDES
     ),
     *(
-        Check(f"{_name(side)}, gradient", "= sum over the rows alone", partial(_gradient, side=side), False, True)
+        Check(f"{_name(side)} gradient", "= sum over the rows alone", partial(_gradient, side=side), False, True)
         for side in SIDES
     ),
     *(
-        Check(f"{_name(side)}, {mode}", _OVER_A_CACHE, partial(_cached, side=side, mode=mode), may_be_refused=True)
+        Check(f"{_name(side)} {mode}", _OVER_A_CACHE, partial(_cached, side=side, mode=mode), may_be_refused=True)
         for mode in MODES
         for side in SIDES
     ),
