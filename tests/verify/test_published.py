@@ -103,10 +103,9 @@ def statuses(results: list[Result], status: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_nothing_fails_on_shrunk_published_models(name: str, seed: int) -> None:
-    results = verify(make(name, seed), checks=QUICK)
+def test_nothing_fails_on_shrunk_published_models(name: str) -> None:
+    results = verify(make(name, seed=0), checks=QUICK)
     assert statuses(results, "fails") == {}
 
 
