@@ -105,10 +105,8 @@ def test_no_command_of_ours_is_on_its_way_out(tmp_path: Path) -> None:
     commands = [
         "train --model pocket:gdn --examples examples.jsonl --n-steps 1 --out state",
         "train --model pocket:gdn --examples examples.jsonl --n-steps 1 --method lora --out lora",
-        "train --model pocket:mamba2 --examples examples.jsonl --n-steps 1 --method offset --out offset",
         "eval --model pocket:gdn --state state --state lora --task own --data own.jsonl --max-new-tokens 4",
         "generate --model pocket:gdn --state state --max-new-tokens 3 def",
-        "inspect state",
     ]
     environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "warning"}
     for command in commands:

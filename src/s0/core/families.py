@@ -121,10 +121,7 @@ class Family:
     notes: str = ""
 
 
-_FORGETS = (
-    "transformers drops the state where several tokens continue a cache: repaired, or refused unless all layers are "
-    "tuned"
-)
+_FORGETS = "transformers drops the state where several tokens continue a cache: repaired"
 FAMILIES: Mapping[str, Family] = {
     "qwen3_5": Family("linear_attn", _GATED_DELTA_NET),
     "qwen3_5_moe": Family("linear_attn", _GATED_DELTA_NET),
@@ -134,7 +131,7 @@ FAMILIES: Mapping[str, Family] = {
     "lara_mini": Family("linear_attn", _GATED_DELTA_NET, "in transformers from 5.24 on"),
     "kimi_linear": Family("self_attn", _KDA),
     "bailing_hybrid": Family("self_attn", _KDA),
-    "glm5_next": Family("self_attn", _KDA),
+    "glm5_next": Family("self_attn", _KDA, "its attention goes by pools of columns: pads between tokens are refused"),
     "minimax": Family(
         "self_attn",
         _LIGHTNING,
