@@ -83,22 +83,27 @@ def of_side(side: str) -> set[str]:
     return {name for name in ALL if name.split()[0] == side}
 
 
-FAULTS: list[tuple[Callable[[Patch], None], str, set[str]]] = [
-    (lets_pads_decay_the_state, "falcon_h1", CACHED),
-    (lets_pads_write, "qwen3_5", CACHED),
-    (keeps_the_last_columns_of_all, "falcon_h1", CACHED),
-    (leaves_tokens_where_they_are, "qwen3_5", ALL - of_side("right-padded") - of_modes("single tokens")),
-    (brings_pads_to_the_front, "falcon_h1", ALL),
-    (is_told_nothing_of_single_tokens, "falcon_h1", of_modes("single tokens")),
-    (
-        leaves_rows_of_the_base_to_the_mixer,
-        "qwen3_5",
-        CACHED - (of_side("left-padded") & of_modes("decode", "chunks", "single tokens")),  # those it does itself
-    ),
-]
+def also_slowly(*case: Any) -> Any:
+    return pytest.param(*case, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("plant", "family", "broken"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("plant", "family", "broken"),
+    [
+        (lets_pads_write, "qwen3_5", CACHED),
+        (keeps_the_last_columns_of_all, "falcon_h1", CACHED),
+        also_slowly(lets_pads_decay_the_state, "falcon_h1", CACHED),
+        also_slowly(leaves_tokens_where_they_are, "qwen3_5", ALL - of_side("right-padded") - of_modes("single tokens")),
+        also_slowly(brings_pads_to_the_front, "falcon_h1", ALL),
+        also_slowly(is_told_nothing_of_single_tokens, "falcon_h1", of_modes("single tokens")),
+        also_slowly(
+            leaves_rows_of_the_base_to_the_mixer,
+            "qwen3_5",
+            CACHED - (of_side("left-padded") & of_modes("decode", "chunks", "single tokens")),  # those it does itself
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_a_cell_fails_without_what_it_needs(
     plant: Callable[[Patch], None], family: str, broken: set[str], monkeypatch: Patch
 ) -> None:

@@ -16,7 +16,7 @@ from s0.core.adapter import S0AdapterConfig
 from s0.core.states import BASE
 from s0.verify.check import Check
 from s0.verify.learning import sum_of
-from s0.verify.running import feed, fill, loss
+from s0.verify.running import feed, fill, forward, loss
 from s0.verify.subject import ALPHA, ONE, SIZE, TWO, Comparison, Subject
 
 OFFSET = "s0-verify-offset"
@@ -138,9 +138,10 @@ def _cached(subject: Subject, side: str, mode: str) -> Iterator[Comparison]:
 def _gradient(subject: Subject, side: str) -> Iterator[Comparison]:
     grid = _grid(subject, side)
 
-    def together(name: str, names: Sequence[str] | None = None) -> Tensor:
+    def together(name: str, names: Sequence[str] | None = None, use_cache: bool = False) -> Tensor:
         chosen = {} if names is None else {"adapter_names": names}
-        return subject.gradients(loss(subject.logits(grid.ids, grid.mask, **chosen), grid.ids, grid.mask), name)
+        output = forward(subject.model, grid.ids, grid.mask, use_cache=use_cache, **chosen)
+        return subject.gradients(loss(output.logits, grid.ids, grid.mask), name)
 
     def alone(name: str, names: Sequence[str], used: str | None = None) -> Tensor:
         """Of the rows that choose `name`, under it or under the state `used` in its place."""
@@ -148,7 +149,8 @@ def _gradient(subject: Subject, side: str) -> Iterator[Comparison]:
         with subject.using(used or name):
             return sum_of([subject.gradients(loss(subject.logits(row), row), used or name) for row in rows])
 
-    yield subject.same_gradient(partial(together, ONE), partial(alone, ONE, [ONE] * 4))
+    for use_cache in (False, True):  # a Trainer leaves the cache on
+        yield subject.same_gradient(partial(together, ONE, use_cache=use_cache), partial(alone, ONE, [ONE] * 4))
     _add_offset(subject)
     names = [TWO, BASE, BASE, OFFSET]
     for name, other in ((TWO, ONE), (OFFSET, ONE)):
