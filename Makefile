@@ -17,6 +17,7 @@ test: .venv/dev
 test-slow: .venv/dev
 	$(BIN)/python $(PYTEST) -m slow
 	$(MAKE) .venv/slow
+	$(BIN)/python -c "import torchao.quantization"
 	$(BIN)/python -m pytest tests/ecosystem/test_quantised.py
 
 # The newest transformers that is in our range, in an environment of its own, with this library installed as the README

@@ -19,6 +19,7 @@ from grid import best
 
 from s0.bench.stats import holm, paired_t, t_interval, welch
 from s0.core.families import REFUSED, family_facts
+from s0.core.releases import NEWEST, OLDEST
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -367,7 +368,7 @@ def speed() -> str:
 
 def families() -> str:
     """Which models can be tuned and what the conformance suite found on them: those alike, in one row."""
-    releases = {path.stem: record(f"families/{path.stem}") for path in sorted((RESULTS / "families").glob("*.json"))}
+    releases = {name: record(f"families/{name}") for name in (".".join(map(str, ends)) for ends in (OLDEST, NEWEST))}
     alike: dict[tuple[str, ...], list[str]] = {}
     for facts in family_facts():
         name = str(facts["family"])

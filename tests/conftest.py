@@ -26,11 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hold the skips of all workers against the list."""
     path = session.config.getoption("--allowed-skips")
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if path is None or reporter is None:
+    if path is None or hasattr(session.config, "workerinput"):
         return
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
     allowed = [line.partition("  # ")[0] for line in path.read_text(encoding="utf-8").splitlines() if "  # " in line]
     reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])}
+    reasons |= {f"expected to fail: {report.nodeid}" for report in reporter.stats.get("xfailed", [])}
     unknown = sorted(reason for reason in reasons if not any(fnmatchcase(reason, pattern) for pattern in allowed))
     if unknown:
         reporter.write_line(f"\nskipped for reasons that {path} does not allow: {unknown}", red=True)

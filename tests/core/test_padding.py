@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import get_peft_model
 from torch import Tensor
-from transformers import CONFIG_MAPPING, GenerationConfig
+from transformers import CONFIG_MAPPING, DynamicCache, GenerationConfig
 
 from s0 import S0AdapterConfig, S0Trainer
 from s0.core import padding
 from s0.core.padding import CallMask, Limits, Padding, limits_of
+from s0.core.releases import CACHE_NAMES
 from s0.core.states import BASE, state_layers
 from s0.errors import ConfigError, EngineError
 from tests import words, zoo
@@ -46,19 +47,52 @@ masks = st.integers(1, 7).flatmap(
 def test_tokens_come_to_the_front_in_their_order_and_go_back(rows: list[list[int]]) -> None:
     mask = torch.tensor(rows)
     hidden = torch.arange(1.0, mask.numel() + 1).view(*mask.shape, 1)
-    laid = Padding(mask)
+    laid = Padding(mask, mask.shape[1])
     front = laid.to_front(hidden)
     for i, real in enumerate(mask.bool()):
         assert front[i, : laid.lengths[i], 0].tolist() == hidden[i, real, 0].tolist()
         assert not front[i, laid.lengths[i] :].any()
-        assert laid.mask[i].tolist() == [1] * int(real.sum()) + [0] * int((~real).sum())
+        assert laid.front_mask[i].tolist() == [1] * int(real.sum()) + [0] * int((~real).sum())
     assert torch.equal(laid.back(front)[mask.bool()], hidden[mask.bool()])
 
 
 def test_numbers_at_pads_that_are_not_finite_stay_there() -> None:
     mask = torch.tensor([[0, 1, 1]])
     hidden = torch.tensor([[[float("nan")], [1.0], [2.0]]])
-    assert Padding(mask).to_front(hidden).flatten().tolist() == [1.0, 2.0, 0.0]
+    assert Padding(mask, 3).to_front(hidden).flatten().tolist() == [1.0, 2.0, 0.0]
+
+
+def test_a_mask_of_all_columns_so_far_is_cut_to_the_calls_and_a_shorter_one_refused() -> None:
+    mask, hidden = torch.tensor([[1, 1, 0, 1]]), torch.tensor([[[1.0], [2.0]]])
+    assert torch.equal(Padding(mask, 2).to_front(hidden), Padding(mask[:, 2:], 2).to_front(hidden))
+    for wrong in (mask[:, :1], mask[None], torch.ones(1, 1, 4, 4)):
+        with pytest.raises(EngineError, match=r"shape \(rows, 2 columns or more\).*2-D attention_mask"):
+            Padding(wrong, 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["mamba", "mamba2"])
+def test_a_model_without_attention_takes_the_mask_of_all_columns_so_far(family: str) -> None:
+    model, ids, mask = shared(family), tokens(2, 6), torch.ones(2, 6, dtype=torch.long)
+    mask[0, 1] = 0
+    name = name_of_cache(model)
+    cache = cache_of(model(input_ids=ids[:, :4], attention_mask=mask[:, :4], use_cache=True))
+    rest = model(input_ids=ids[:, 4:], attention_mask=mask, use_cache=True, **{name: cache}).logits
+    row = ids[:1, mask[0].bool()]
+    with model.disable_adapter():
+        stock = logits(model, row)[:, -2:]
+    assert_same(rest[:1], logits(model, row)[:, -2:], stock)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CACHE_NAMES)
+def test_a_layer_takes_its_cache_by_any_name(name: str) -> None:
+    model, hidden = shared("qwen3_5"), torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(1))
+    layer = state_layers(model)[0]
+    whole = layer(hidden)
+    cache = DynamicCache(config=model.config)
+    pieces = [layer(hidden[:, piece], **{name: cache}) for piece in (slice(0, 4), slice(4, 6))]
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -135,6 +169,31 @@ def test_a_call_that_fails_leaves_nothing_told() -> None:
 
 
 @torch.no_grad()
+def test_a_call_that_another_hook_stops_takes_no_other_models_mask_away() -> None:
+    model, (ids, mask) = tuned("qwen3_5").get_base_model(), pad(ROWS, "left")
+    inner = model.model
+
+    def stops(*args: Any) -> None:
+        raise RuntimeError("planted")
+
+    handle = inner.register_forward_pre_hook(stops, prepend=True)
+    told: list[Any] = []
+
+    def goes_on(*args: Any, **kwargs: Any) -> Any:
+        with pytest.raises(RuntimeError, match="planted"):
+            inner(input_ids=ids)
+        told.append(padding.call_mask())
+        raise KeyError("enough")
+
+    model.forward = goes_on
+    with pytest.raises(KeyError):
+        model(input_ids=ids, attention_mask=mask)
+    handle.remove()
+    assert told[0] is not None and told[0].mask is mask
+    assert padding.call_mask() is None
+
+
+@torch.no_grad()
 def test_a_mask_of_positional_arguments_is_seen() -> None:
     model, (ids, _) = shared("mamba2").get_base_model(), pad(ROWS, "right")
     cache = cache_of(model(input_ids=ids[:, :3], use_cache=True))
@@ -182,6 +241,12 @@ def test_pads_between_tokens_are_refused_where_an_attention_window_counts_them(
 def test_what_a_model_has_beside_its_recurrent_layers_is_known_and_refuses_in_its_calls() -> None:
     assert limits_of(zoo.make("qwen3_5")) == Limits()
     assert "pools of keys" in str(limits_of(zoo.make("glm5_next")).looks_back)
+    kind, settings = zoo.TUNABLE["minimax"]
+    zoo.TUNABLE["windowed"] = (kind, {**settings, "sliding_window": 4})
+    try:
+        assert limits_of(zoo.make("windowed")) == Limits(window=4)
+    finally:
+        del zoo.TUNABLE["windowed"]
     if "lara_mini" in CONFIG_MAPPING:
         assert limits_of(zoo.make("lara_mini")) == Limits(window=32)
     model, (ids, mask) = tuned("qwen3_5"), pad(ROWS, "right")
@@ -234,7 +299,7 @@ def test_prompts_that_end_in_pads_are_refused(search: dict[str, Any], task_type:
 
 def ends_in_pads(model: Any, ids: Tensor, **kwargs: Any) -> bool:
     try:
-        model.generate(ids, max_new_tokens=1, **kwargs)
+        model.generate(ids, **{"max_new_tokens": 1, **kwargs})
     except ConfigError:
         return True
     return False
@@ -243,7 +308,9 @@ def ends_in_pads(model: Any, ids: Tensor, **kwargs: Any) -> bool:
 def test_without_a_mask_pads_are_what_generate_takes_for_pads() -> None:
     model, (ids, _) = tuned("qwen3_5"), pad(ROWS, "right")  # pad_token_id is 0
     assert ends_in_pads(model, ids)
+    assert ends_in_pads(model, ids, generation_config=GenerationConfig(max_new_tokens=1))  # it leaves the pad open
     assert not ends_in_pads(model, ids, pad_token_id=3)
+    assert not ends_in_pads(model, ids, pad_token_id=None)
     assert not ends_in_pads(model, ids, eos_token_id=0)  # then transformers takes them for tokens
     assert not ends_in_pads(model, ids, attention_mask=torch.ones_like(ids))
     assert ends_in_pads(model, ids + (ids == 0) * 3, generation_config=GenerationConfig(pad_token_id=3))

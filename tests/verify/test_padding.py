@@ -45,9 +45,9 @@ def keeps_the_last_columns_of_all(patch: Patch) -> None:
 def leaves_tokens_where_they_are(patch: Patch) -> None:
     init = Padding.__init__
 
-    def keeping(self: Padding, mask: Tensor) -> None:
-        init(self, mask)
-        self.mask = mask
+    def keeping(self: Padding, mask: Tensor, n_tokens: int) -> None:
+        init(self, mask, n_tokens)
+        self.front_mask = mask
 
     patch.setattr(Padding, "__init__", keeping)
     patch.setattr(Padding, "to_front", lambda self, hidden_states: hidden_states)
@@ -56,7 +56,7 @@ def leaves_tokens_where_they_are(patch: Patch) -> None:
 
 def brings_pads_to_the_front(patch: Patch) -> None:
     init = Padding.__init__
-    patch.setattr(Padding, "__init__", lambda self, mask: init(self, 1 - mask))
+    patch.setattr(Padding, "__init__", lambda self, mask, n_tokens: init(self, 1 - mask, n_tokens))
 
 
 def is_told_nothing_of_single_tokens(patch: Patch) -> None:

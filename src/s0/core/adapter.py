@@ -245,9 +245,9 @@ class S0Model(BaseTuner):
                 layer.train(mixer.training)
                 layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
                 model.set_submodule(name, layer)
-        limits, passes_no_gradient = padding.limits_of(model), keep_unpacked(model)
+        limits, has_packed_weights = padding.limits_of(model), keep_unpacked(model)
         for layer in state_layers(model):
-            layer.limits, layer.passes_no_gradient = limits, passes_no_gradient
+            layer.limits, layer.has_packed_weights = limits, has_packed_weights
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.

@@ -50,12 +50,12 @@ _INSTALL = threading.Lock()
 
 
 def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor | None) -> AbstractContextManager[None]:
-    """While `mixer` runs: keep pad tokens from decaying the state, and start from it where its kernel cannot.
+    """While `mixer` runs: let the state rest at pads, and start from it where the mixer's kernel cannot.
 
     Args:
         mixer: the recurrent module about to be called on several tokens.
         padded: (B, T) bool, True at pad tokens; None where there are none.
-        state: what the mixer starts from, with the batch axis; None where its cache has it.
+        state: what the mixer starts from, with the batch axis; None where its cache has it. Only Mamba-1 needs it.
 
     Raises:
         EngineError: the mixer ran without going through its kernel (its whole forward was replaced), so the result
@@ -90,14 +90,6 @@ def ignored_state(mixer: nn.Module) -> EngineError:
     return EngineError(
         f"expected {type(mixer).__name__} to start from the state it is given, but its forward was replaced, so the "
         "tuned state would be ignored; load the model without replaced layers (use_kernels=False)"
-    )
-
-
-def packed_weights() -> EngineError:
-    """The error to raise where a state would learn behind 4-bit weights that pass no gradient."""
-    return EngineError(
-        "expected a 4-bit model that passes gradients, got one that bitsandbytes has packed for inference, as it does "
-        "on this processor the first time a model runs; load the model anew, and put the state on before it runs"
     )
 
 

@@ -72,6 +72,7 @@ class LightningStateLayer(StateLayer):
     """
 
     def _from_state(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+        """(B, T, D) outputs and the state after the last token, (B, H, K, V)."""
         n_tokens = hidden_states.shape[1]
         held = None if cache is None else cache.get_linear_cache(self.layer_idx)
         states = None if held is not None else self._states(hidden_states)

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from s0.core.families import family_of
 from s0.core.releases import call_arguments
 from s0.errors import ConfigError, EngineError
 
@@ -37,13 +38,25 @@ from s0.errors import ConfigError, EngineError
 class Padding:
     """Where the pads of a batch lie."""
 
-    def __init__(self, mask: Tensor) -> None:
-        """From a mask (B, T) with 0 at pads."""
+    def __init__(self, mask: Tensor, n_tokens: int) -> None:
+        """From a mask (B, columns so far) with 0 at pads, of which the last `n_tokens` are looked at.
+
+        Raises:
+            EngineError: it is no such mask.
+        """
+        if mask.ndim != 2 or mask.shape[1] < n_tokens:
+            raise EngineError(
+                f"expected a padding mask of shape (rows, {n_tokens} columns or more), got {tuple(mask.shape)}; pass the "
+                "model a 2-D attention_mask of zeros and ones"
+            )
+        mask = mask[:, -n_tokens:]
         real = mask != 0
-        batch, n_tokens = real.shape
+        batch = len(real)
         self.lengths = real.sum(1)  # (B,) tokens of each row
         places = torch.arange(n_tokens, device=mask.device)
-        self.mask = (places < self.lengths[:, None]).to(mask.dtype)  # (B, T) of the rows with their tokens in front
+        self.front_mask = (places < self.lengths[:, None]).to(
+            mask.dtype
+        )  # (B, T) of the rows with their tokens in front
         pads_go_to = self.lengths[:, None] + places - real.cumsum(1)
         goes_to = torch.where(real, real.cumsum(1) - 1, pads_go_to)
         rows = n_tokens * torch.arange(batch, device=mask.device)[:, None]
@@ -53,7 +66,7 @@ class Padding:
     def to_front(self, hidden_states: Tensor) -> Tensor:
         """(B, T, D) with the tokens of each row in front, and zeros behind them."""
         moved = hidden_states.flatten(0, 1).index_select(0, self._front).view_as(hidden_states)
-        return moved.masked_fill(self.mask[..., None] == 0, 0)
+        return moved.masked_fill(self.front_mask[..., None] == 0, 0)
 
     def back(self, output: Tensor) -> Tensor:
         """(B, T, D) undoes `to_front`; what stands at pads means nothing."""
@@ -71,7 +84,9 @@ class OwnColumns:
         """What the cache held before `columns` (B, C, T), and these; it holds the last ones of each row afterwards."""
         seen: Tensor = self.cache.update_conv_state(columns, layer_idx, state_idx, **kwargs)
         size = self.cache.get_conv_state(layer_idx, state_idx).shape[-1]
-        begin = seen.shape[-1] - columns.shape[-1] + self.lengths  # of the last `size` columns, in what `size` precede
+        begin = (
+            seen.shape[-1] - columns.shape[-1] + self.lengths
+        )  # of a row's last `size` columns, counted in `seen` with `size` zeros before it
         own = begin[:, None] + torch.arange(size, device=seen.device)
         kept = F.pad(seen, (size, 0)).gather(-1, own[:, None].expand(-1, seen.shape[1], -1))
         self.cache.update_conv_state(kept, layer_idx, state_idx, **kwargs)  # as many as it holds: they replace it
@@ -102,7 +117,7 @@ class CallMask:
         self._allowed: Limits | None = None  # under which no pads were refused
 
     @cached_property
-    def single(self) -> Tensor | None:
+    def of_single_token(self) -> Tensor | None:
         """(B, 1) the mask of a call with one token per row; None where there are more, or no pads among them."""
         last = self.mask[:, -1:]
         if self.n_tokens > 1:
@@ -116,7 +131,7 @@ class CallMask:
         Raises:
             EngineError: there are such pads; says which part. (From a compiled graph, a RuntimeError that says so.)
         """
-        if limits == self._allowed:  # of a layer before this one
+        if limits == self._allowed:  # another layer has asked already
             return
         if limits.looks_back is not None:
             alone = (self.mask[:, -1] == 0).any() & (self.n_tokens == 1)
@@ -149,7 +164,7 @@ def _refuse_if(wrong: Tensor, reason: str) -> None:
 
 
 class _Calls(threading.local):
-    stack: tuple[CallMask | None, ...] = ()  # of the models around the layer that runs on this thread
+    stack: tuple[tuple[nn.Module, CallMask | None], ...] = ()  # the models around the layer that runs on this thread
 
 
 _CALLS = _Calls()
@@ -157,7 +172,7 @@ _CALLS = _Calls()
 
 def call_mask() -> CallMask | None:
     """The mask that the model around the running layer was called with; None where it has none that tells pads."""
-    return _CALLS.stack[-1] if _CALLS.stack else None
+    return _CALLS.stack[-1][1] if _CALLS.stack else None
 
 
 def refuse_pads_at_the_end(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -184,8 +199,13 @@ def refuse_pads_at_the_end(model: Any, args: Sequence[Any], kwargs: Mapping[str,
 
 def _inferred_mask(model: Any, prompts: Tensor, kwargs: Mapping[str, Any]) -> Tensor | None:
     """The mask that generate() makes for prompts that come without one; None where it takes all for tokens."""
-    config = kwargs.get("generation_config") or model.generation_config
-    pad, ends = (kwargs.get(name, getattr(config, name)) for name in ("pad_token_id", "eos_token_id"))
+    configs = [config for config in (kwargs.get("generation_config"), model.generation_config) if config is not None]
+
+    def setting(name: str) -> Any:
+        values = [getattr(config, name) for config in configs]  # the model's fills in what the other one leaves open
+        return kwargs[name] if name in kwargs else next((value for value in values if value is not None), None)
+
+    pad, ends = setting("pad_token_id"), setting("eos_token_id")
     if pad is None or pad in (ends if isinstance(ends, (list, tuple)) else [ends]):
         return None
     mask: Tensor = prompts.ne(pad)
@@ -214,7 +234,7 @@ _LOOKS_BACK = {
     "ple_layer_ids": "n-gram embeddings (ple_layer_ids)",
     "index_kpool": "pools of keys (index_kpool)",
 }
-"""By a setting of its own, what in a family goes by columns rather than by tokens."""
+"""By the setting that switches it on: a part of a model that counts columns rather than tokens."""
 
 
 def limits_of(model: nn.Module) -> Limits:
@@ -223,7 +243,10 @@ def limits_of(model: nn.Module) -> Limits:
     if config is None:
         return Limits()
     text = config.get_text_config()
-    slides = any("sliding" in kind for kind in getattr(text, "layer_types", None) or ())
+    # MiniMax does not say so in its layer types; others have the setting and no use for it.
+    slides = family_of(model) == "minimax" or any(
+        "sliding" in kind for kind in getattr(text, "layer_types", None) or ()
+    )
     looks_back = next((words for key, words in _LOOKS_BACK.items() if getattr(text, key, None)), None)
     return Limits(text.sliding_window if slides else None, looks_back)
 
@@ -235,8 +258,9 @@ def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, An
     call = None
     if isinstance(mask, Tensor) and mask.ndim == 2 and tokens is not None:
         call = CallMask(mask, tokens.shape[1])
-    _CALLS.stack = (*_CALLS.stack, call)
+    _CALLS.stack = (*_CALLS.stack, (model, call))
 
 
 def _forget(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:
-    _CALLS.stack = _CALLS.stack[:-1]
+    if _CALLS.stack and _CALLS.stack[-1][0] is model:  # else an earlier hook has stopped the call before it was told
+        _CALLS.stack = _CALLS.stack[:-1]

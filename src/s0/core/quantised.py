@@ -11,6 +11,8 @@ from weakref import WeakSet
 
 from torch import nn
 
+from s0.errors import EngineError
+
 _SWITCH = "support_avx512bf16_for_cpu"
 _SWITCHED_OFF = WeakSet[nn.Module]()
 
@@ -35,3 +37,11 @@ def let_pack(model: nn.Module) -> None:
         if module in _SWITCHED_OFF:
             setattr(module, _SWITCH, True)
             _SWITCHED_OFF.discard(module)
+
+
+def no_gradient_passes() -> EngineError:
+    """The error to raise where a state would learn behind 4-bit weights that pass no gradient."""
+    return EngineError(
+        "expected a 4-bit model that passes gradients, got one that bitsandbytes has packed for inference, as it does "
+        "on this processor the first time a model runs; load the model anew, and put the state on before it runs"
+    )

@@ -52,6 +52,7 @@ def drops_prefixes(forward: Callable[..., Any], peft: str | None = None) -> bool
     """Whether PEFT's generate() would leave out a prefix before a model with this forward.
 
     PEFT up to 0.21 hands it over as `past_key_values`, beside the `cache` that generate() has made (5.24), which wins.
+    That PEFT 0.22, which transformers 5.24 asks for, mends it is assumed: it is not out.
 
     Args:
         forward: the model's.
@@ -69,6 +70,17 @@ def cache_name(function: Callable[..., Any]) -> str | None:
     """What `function`, the forward of a mixer or a model, calls the cache it takes; None where it takes none."""
     taken = inspect.signature(function).parameters
     return next((name for name in CACHE_NAMES if name in taken), None)
+
+
+def take_cache(kwargs: dict[str, Any], cache: Any = None) -> Any:
+    """Take the cache out of a call's keyword arguments, whatever it is called there.
+
+    Args:
+        kwargs: they lose it.
+        cache: what the call passes otherwise.
+    """
+    taken = [kwargs.pop(name) for name in CACHE_NAMES if name in kwargs]
+    return next((value for value in taken if value is not None), cache)
 
 
 def cache_of(output: Mapping[str, Any]) -> Any:

@@ -46,15 +46,15 @@ from s0.core.kernels import (
     ignored_state,
     install_seam,
     not_in_stand_in,
-    packed_weights,
     refuse_packing,
     refuse_replaced_forward,
 )
 from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout
 from s0.core.padding import Limits, OwnColumns, Padding, call_mask
+from s0.core.quantised import no_gradient_passes
 from s0.core.raw_states import RawStates
-from s0.core.releases import cache_name
+from s0.core.releases import cache_name, take_cache
 from s0.core.rows import choice_for
 from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
 
@@ -114,7 +114,7 @@ class NoCache:
 
 
 class SeededCache:
-    """Stands in for a real cache at the true start of a sequence; everything but the first read goes to that cache."""
+    """Stands in for a real cache at the true start of a sequence: answers S_0, and hands all else on to that cache."""
 
     def __init__(self, cache: Any, state: Tensor) -> None:
         self.cache = cache
@@ -146,7 +146,7 @@ class StateLayer(MixerLayer):
         self.state_shape = self.recurrence.state_shape(mixer)
         self.cache_name = str(cache_name(type(mixer).forward))
         self.limits = Limits()  # of the model around it
-        self.passes_no_gradient = False  # whether some quantised layer of that model does not
+        self.has_packed_weights = False  # whether that model passes no gradient (see `s0.core.quantised`)
         self.s0_state = RawStates()
         self.scales: dict[str, Scale] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
@@ -169,31 +169,31 @@ class StateLayer(MixerLayer):
         if (state := self.s0_state(name)).dtype != torch.float32:  # TRL rounds what it trains on quantised models
             refuse_rounded(state.dtype)
             state.data = state.data.float()
-        if self.passes_no_gradient and state.requires_grad and torch.is_grad_enabled():
-            raise packed_weights()
+        if self.has_packed_weights and state.requires_grad and torch.is_grad_enabled():
+            raise no_gradient_passes()
         return effective_state(state, self.scales[name])
 
     def forward(
         self, hidden_states: Tensor, cache: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """Run the mixer from the chosen states where a sequence begins, and as it is everywhere else.
+        """Run the mixer from the chosen states where a sequence begins, past pads, and as it is everywhere else.
 
         Args:
             hidden_states: (B, T, D).
-            cache: the model's cache, or None; also by the name that the mixer has for it.
+            cache: the model's cache, or None; also by the name that the mixer has for it, in any release.
             attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
             kwargs: whatever else the model passes to its mixer.
         """
         if DOCUMENTS in kwargs:
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
-        cache = kwargs.pop(self.cache_name, cache)
+        cache = take_cache(kwargs, cache)
         if self.disable_adapters or not (self.active_adapters or choice_for(self)):
             return self._mixer(hidden_states, cache, attention_mask, **kwargs)
         call = call_mask()
         if call is not None:
             call.refuse(self.limits)
-        if hidden_states.shape[1] == 1:  # then most models hand no mask to their layers
-            attention_mask = None if call is None or cache is None else call.single
+        if hidden_states.shape[1] == 1:  # then most models hand no mask on, and what others hand on says nothing
+            attention_mask = None if call is None or cache is None else call.of_single_token
         offset = self._states(hidden_states, "offset")
         with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
             return self._from_state(hidden_states, cache, attention_mask, **kwargs)
@@ -204,6 +204,7 @@ class StateLayer(MixerLayer):
     def _from_state(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         n_tokens = hidden_states.shape[1]
         begun = cache is not None and cache.has_previous_state(self.layer_idx, 0)
+        # What the kernel starts from: S_0, or, where Mamba-1 would forget what a begun cache holds, that.
         states = self._of_cache(cache, attention_mask, n_tokens) if begun else self._states(hidden_states)
         if states is None and attention_mask is None:
             return self._mixer(hidden_states, cache, None, **kwargs)
@@ -232,12 +233,12 @@ class StateLayer(MixerLayer):
         if mask is None:
             with at_kernel(self.base_layer, None, states):
                 return self._mixer(hidden_states, start, None, **kwargs)
-        padding = Padding(mask.to(hidden_states.device))
+        padding = Padding(mask.to(hidden_states.device), hidden_states.shape[1])
         if keeps:
             start = OwnColumns(start, padding.lengths)
         # Pads behind the tokens touch nothing but what is kept.
-        with at_kernel(self.base_layer, padding.mask == 0 if keeps else None, states):
-            return padding.back(self._mixer(padding.to_front(hidden_states), start, padding.mask, **kwargs))
+        with at_kernel(self.base_layer, padding.front_mask == 0 if keeps else None, states):
+            return padding.back(self._mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs))
 
     def _of_cache(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
         """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""

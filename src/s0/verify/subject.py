@@ -48,11 +48,13 @@ class Comparison:
         error: the largest difference, in the unit of `tolerance`; NaN where something is not finite.
         tolerance: the largest error that holds.
         shows: how large it would be, at the compared position where that is smallest, without the state.
+        is_of_tokens: whether it counts tokens that differ, which is no measure of how far they are off.
     """
 
     error: float
     tolerance: float
     shows: float = math.inf
+    is_of_tokens: bool = False
 
     @property
     def holds(self) -> bool:
@@ -206,9 +208,9 @@ class Subject:
             wanted = want()
             error = (got() != wanted).double().mean().item()
             if self.is_untouched:
-                return Comparison(error, 0.0)
+                return Comparison(error, 0.0, is_of_tokens=True)
             without = other() if other else self.of_untouched(want)
-            return Comparison(error, 0.0, (without != wanted).double().mean().item())
+            return Comparison(error, 0.0, (without != wanted).double().mean().item(), is_of_tokens=True)
 
     def same_gradient(self, got: Run, want: Run, other: Run | None = None) -> Comparison:
         """Compare flat gradients; without `other` it has to be clear of zero, which a lost state would give."""

@@ -156,8 +156,8 @@ def _result(check: Check, subject: Subject) -> Result:
     stock = _on_untouched(check, subject)
     if isinstance(stock, list):
         same = max(stock, key=_excess)
-        is_of_a_kind = worst.tolerance == 0 or worst.error <= SAME_WAY * same.error  # tokens differ or do not
-        if not same.holds and (is_of_a_kind or not math.isfinite(same.error)):
+        is_as_far_off = worst.is_of_tokens or worst.error <= SAME_WAY * same.error
+        if not same.holds and (is_as_far_off or not math.isfinite(same.error)):
             note = f"the untouched model fails in the same way: error {same.error:.1g}"
             return told(STOCK_TOO, worst.error, worst.tolerance, note)
     if not math.isfinite(worst.error):
