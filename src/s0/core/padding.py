@@ -46,17 +46,15 @@ class Padding:
         """
         if mask.ndim != 2 or mask.shape[1] < n_tokens:
             raise EngineError(
-                f"expected a padding mask of shape (rows, {n_tokens} columns or more), got {tuple(mask.shape)}; pass the "
-                "model a 2-D attention_mask of zeros and ones"
+                f"expected a padding mask of shape (rows, {n_tokens} columns or more), got {tuple(mask.shape)}; pass "
+                "the model a 2-D attention_mask of zeros and ones"
             )
         mask = mask[:, -n_tokens:]
         real = mask != 0
         batch = len(real)
         self.lengths = real.sum(1)  # (B,) tokens of each row
         places = torch.arange(n_tokens, device=mask.device)
-        self.front_mask = (places < self.lengths[:, None]).to(
-            mask.dtype
-        )  # (B, T) of the rows with their tokens in front
+        self.front_mask = (places < self.lengths[:, None]).to(mask.dtype)  # (B, T) once the tokens are in front
         pads_go_to = self.lengths[:, None] + places - real.cumsum(1)
         goes_to = torch.where(real, real.cumsum(1) - 1, pads_go_to)
         rows = n_tokens * torch.arange(batch, device=mask.device)[:, None]
@@ -84,11 +82,10 @@ class OwnColumns:
         """What the cache held before `columns` (B, C, T), and these; it holds the last ones of each row afterwards."""
         seen: Tensor = self.cache.update_conv_state(columns, layer_idx, state_idx, **kwargs)
         size = self.cache.get_conv_state(layer_idx, state_idx).shape[-1]
-        begin = (
-            seen.shape[-1] - columns.shape[-1] + self.lengths
-        )  # of a row's last `size` columns, counted in `seen` with `size` zeros before it
+        with_room = F.pad(seen, (size, 0))  # zeros lie before the beginning of a row
+        begin = seen.shape[-1] - columns.shape[-1] + self.lengths  # of the last `size` columns of each row, in there
         own = begin[:, None] + torch.arange(size, device=seen.device)
-        kept = F.pad(seen, (size, 0)).gather(-1, own[:, None].expand(-1, seen.shape[1], -1))
+        kept = with_room.gather(-1, own[:, None].expand(-1, seen.shape[1], -1))
         self.cache.update_conv_state(kept, layer_idx, state_idx, **kwargs)  # as many as it holds: they replace it
         return seen
 
@@ -244,9 +241,8 @@ def limits_of(model: nn.Module) -> Limits:
         return Limits()
     text = config.get_text_config()
     # MiniMax does not say so in its layer types; others have the setting and no use for it.
-    slides = family_of(model) == "minimax" or any(
-        "sliding" in kind for kind in getattr(text, "layer_types", None) or ()
-    )
+    kinds = getattr(text, "layer_types", None) or ()
+    slides = family_of(model) == "minimax" or any("sliding" in kind for kind in kinds)
     looks_back = next((words for key, words in _LOOKS_BACK.items() if getattr(text, key, None)), None)
     return Limits(text.sliding_window if slides else None, looks_back)
 
