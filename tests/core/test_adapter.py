@@ -162,6 +162,15 @@ def test_deleting_the_active_adapter_activates_another(model: PeftModel) -> None
 
 
 @pytest.mark.filterwarnings("ignore:Adapter one was active")
+@pytest.mark.parametrize("left", [[0], [2]])
+def test_deleting_leaves_no_layer_without_an_active_adapter(left: list[int]) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(), "one")
+    model.add_adapter("two", S0AdapterConfig(layers=left))
+    model.delete_adapter("one")
+    assert [layer.active_adapters for layer in state_layers(model)] == [["two"], ["two"]]
+
+
+@pytest.mark.filterwarnings("ignore:Adapter one was active")
 def test_deleting_activates_another_adapter_on_its_own_layers() -> None:
     model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(layers=[0]), "one")
     model.add_adapter("two", S0AdapterConfig(layers=[2]))

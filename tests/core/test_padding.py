@@ -313,7 +313,10 @@ def test_without_a_mask_pads_are_what_generate_takes_for_pads() -> None:
     assert not ends_in_pads(model, ids, pad_token_id=None)
     assert not ends_in_pads(model, ids, eos_token_id=0)  # then transformers takes them for tokens
     assert not ends_in_pads(model, ids, attention_mask=torch.ones_like(ids))
-    assert ends_in_pads(model, ids + (ids == 0) * 3, generation_config=GenerationConfig(pad_token_id=3))
+    threes = ids + (ids == 0) * 3
+    assert ends_in_pads(model, threes, generation_config=GenerationConfig(pad_token_id=3))
+    with pytest.raises(ConfigError, match="end in a pad"):
+        model.generate(threes, GenerationConfig(pad_token_id=3, max_new_tokens=1))
     assert not ends_in_pads(model, pad(ROWS, "left")[0])
 
 
@@ -327,3 +330,68 @@ def test_a_trainers_model_refuses_them_while_its_state_is_on() -> None:
         trainer.model.generate(**asked)
     trainer.deactivate()
     trainer.model.generate(**asked)
+
+
+def test_over_a_static_cache_padded_prompts_are_read_in_pieces_or_refused() -> None:
+    model, (ids, mask) = shared("qwen3_5"), pad(ROWS, "left")
+    static: dict[str, Any] = {"cache_implementation": "static"}
+    want = torch.cat([generate(model, row, use_cache=False) for row in ROWS])
+    with model.disable_adapter():
+        assert not torch.equal(torch.cat([generate(model, row) for row in ROWS]), want)
+    assert torch.equal(generate(model, ids, mask, prefill_chunk_size=2, **static), want)
+    assert torch.equal(generate(model, ids, mask, prefill_chunk_size=1), want)
+    with pytest.raises(ConfigError, match="prefill_chunk_size of 2 or more"):
+        generate(model, ids, mask, prefill_chunk_size=1, **static)
+    generate(model, ROWS[0], prefill_chunk_size=1, **static)  # without pads
+
+
+def test_prompts_with_gaps_are_refused_where_they_would_be_over_any_cache() -> None:
+    model, ids = shared("glm5_next"), tokens(1, 6)
+    for how in ({}, {"cache_implementation": "static"}):
+        with pytest.raises(EngineError, match="pools of keys"):
+            generate(model, ids, torch.tensor([[1, 1, 0, 0, 1, 1]]), **how)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_a_mask_of_pairs_is_refused_where_it_hides_pads(dtype: torch.dtype) -> None:
+    model, ids = shared("qwen3_5"), tokens(1, 5)
+    causal = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
+    padded = causal & torch.tensor([0, 1, 1, 1, 1]).bool()
+
+    def given(seen: Tensor) -> Tensor:
+        return seen if dtype == torch.bool else torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(dtype).min)
+
+    torch.testing.assert_close(
+        model(input_ids=ids, attention_mask=given(causal), use_cache=False).logits, logits(model, ids)
+    )
+    with pytest.raises(EngineError, match="2-D attention_mask where rows are padded"):
+        model(input_ids=ids, attention_mask=given(padded), use_cache=False)
+    with model.disable_adapter():
+        model(input_ids=ids, attention_mask=given(padded), use_cache=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compiled_pieces_keep_pads_out_of_single_tokens_too(dynamic: bool | None) -> None:
+    model, ids = shared("qwen3_5"), tokens(2, 7)
+    mask = torch.ones_like(ids)
+    mask[0, 3:5], mask[1, 5] = 0, 0
+    ids, positions = ids * mask, (mask.cumsum(-1) - 1).clamp(min=0)
+    compiled, name = torch.compile(model, backend="eager", dynamic=dynamic), name_of_cache(model)
+    pieces: list[Tensor] = []
+    cache: dict[str, Any] = {}
+    try:
+        for begin, end in ((0, 5), (5, 6), (6, 7)):
+            its = slice(begin, end)
+            output = compiled(ids[:, its], mask[:, :end], position_ids=positions[:, its], use_cache=True, **cache)
+            cache = {name: cache_of(output)}
+            pieces.append(output.logits)
+    finally:
+        torch._dynamo.reset()
+    got = torch.cat(pieces, 1)
+    for i in range(2):
+        row = ids[i : i + 1, mask[i].bool()]
+        with model.disable_adapter():
+            stock = logits(model, row)
+        assert_same(got[i, mask[i].bool()][None], logits(model, row), stock)

@@ -30,6 +30,7 @@ from s0.core import packing, padding, store
 from s0.core.card import write_card
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.fingerprint import check_base, fingerprint
+from s0.core.generation import refuse_pads
 from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.raw_states import RawStates
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
@@ -332,12 +333,12 @@ class S0Model(BaseTuner):
         return model
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Delete an adapter; if it was the active one, the first of those left becomes active on all its layers."""
+        """Delete an adapter; if it was active, what is left active, or the first one left, becomes so on all layers."""
         was_active = any(adapter_name in layer.active_adapters for layer in state_layers(self.model))
         super().delete_adapter(adapter_name)
-        # PEFT asks the first layer which adapter is active now, and that layer may have none left.
-        if was_active and self.peft_config and not self.active_adapters:
-            self.set_adapter(next(iter(self.peft_config)))
+        # PEFT asks each layer by itself which adapter is active now, and that layer may have none left.
+        if was_active and self.peft_config:
+            self.set_adapter(self.active_adapters or next(iter(self.peft_config)))
 
     def add_weighted_adapter(self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str) -> None:
         """Add an adapter whose effective state is the weighted sum of those of `adapters`.
@@ -511,14 +512,14 @@ def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _refusing_pads_at_the_end(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """`generate` of a PeftModel that refuses prompts from whose pads it would go on, while a state is on the model."""
+def _refusing_pads(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """`generate` of a PeftModel that looks at its prompts' pads first, while a state is on the model."""
 
     @functools.wraps(generate)
     def refusing(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
         layers = [layer for layer in state_layers(self) if not layer.disable_adapters]
         if any(layer.active_adapters or kwargs.get("adapter_names") for layer in layers):
-            padding.refuse_pads_at_the_end(self.get_base_model(), args, kwargs)
+            refuse_pads(self.get_base_model(), layers[0].limits, args, kwargs)
         return generate(self, *args, **kwargs)
 
     return refusing
@@ -585,7 +586,7 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
 BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
 PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
 PeftModel.load_adapter = _checking_states(PeftModel.load_adapter)
-PeftModel.generate = _refusing_pads_at_the_end(PeftModel.generate)
-PeftModelForCausalLM.generate = _refusing_pads_at_the_end(PeftModelForCausalLM.generate)
+PeftModel.generate = _refusing_pads(PeftModel.generate)
+PeftModelForCausalLM.generate = _refusing_pads(PeftModelForCausalLM.generate)
 PeftModel._upload_modified_files = _uploading_the_card(PeftModel._upload_modified_files)
 register_peft_method(name="s0", config_cls=S0AdapterConfig, model_cls=S0Model, prefix="s0_state")

@@ -42,7 +42,8 @@ class _Call:
 
 class _CurrentCall(threading.local):
     # Thread-local rather than a ContextVar because torch.compile can trace it.
-    call: _Call | None = None
+    def __init__(self) -> None:
+        self.call: _Call | None = None
 
 
 _CURRENT = _CurrentCall()

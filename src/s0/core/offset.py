@@ -44,7 +44,8 @@ class _Read:
 
 
 class _CurrentRead(threading.local):
-    read: _Read | None = None
+    def __init__(self) -> None:
+        self.read: _Read | None = None
 
 
 _CURRENT = _CurrentRead()

@@ -20,7 +20,7 @@ tell them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ from transformers import PreTrainedModel
 
 from s0.core.families import family_of
 from s0.core.releases import call_arguments
-from s0.errors import ConfigError, EngineError
+from s0.errors import EngineError
 
 
 class Padding:
@@ -109,8 +109,9 @@ class Limits:
 class CallMask:
     """The mask (B, columns so far) of one call of a model, 0 at pads, of which the last `n_tokens` are the call's."""
 
-    def __init__(self, mask: Tensor, n_tokens: int) -> None:
+    def __init__(self, mask: Tensor, n_tokens: int, is_passed_on: bool = True) -> None:
         self.mask, self.n_tokens = mask, n_tokens
+        self.is_passed_on = is_passed_on  # whether the model hands it to its recurrent layers
         self._allowed: Limits | None = None  # under which no pads were refused
 
     @cached_property
@@ -130,6 +131,11 @@ class CallMask:
         """
         if limits == self._allowed:  # another layer has asked already
             return
+        if not self.is_passed_on:
+            raise EngineError(
+                "expected a 2-D attention_mask where rows are padded, got a 4-D one, which a model does not hand to "
+                "its recurrent layers: they would take pads for tokens"
+            )
         if limits.looks_back is not None:
             alone = (self.mask[:, -1] == 0).any() & (self.n_tokens == 1)
             _refuse_if(
@@ -161,7 +167,10 @@ def _refuse_if(wrong: Tensor, reason: str) -> None:
 
 
 class _Calls(threading.local):
-    stack: tuple[tuple[nn.Module, CallMask | None], ...] = ()  # the models around the layer that runs on this thread
+    def __init__(self) -> None:
+        # The models around the layer that runs on this thread. A list, because torch.compile loses what a function that
+        # it compiles by itself, as it may the hooks below, assigns to a thread's own attributes (2.13).
+        self.stack: list[tuple[nn.Module, CallMask | None]] = []
 
 
 _CALLS = _Calls()
@@ -170,43 +179,6 @@ _CALLS = _Calls()
 def call_mask() -> CallMask | None:
     """The mask that the model around the running layer was called with; None where it has none that tells pads."""
     return _CALLS.stack[-1][1] if _CALLS.stack else None
-
-
-def refuse_pads_at_the_end(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse prompts that generate() would not go on from: it takes the next token from the last column of each row.
-
-    Args:
-        model: the untouched model.
-        args, kwargs: what generate() is called with.
-
-    Raises:
-        ConfigError: some row ends in a pad.
-    """
-    prompts = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-    mask = kwargs.get("attention_mask")
-    if mask is None and isinstance(prompts, Tensor) and prompts.ndim == 2:
-        mask = _inferred_mask(model, prompts, kwargs)
-    n_rows = 0 if not isinstance(mask, Tensor) or mask.ndim != 2 else int((mask[:, -1] == 0).sum())
-    if n_rows:
-        raise ConfigError(
-            f"expected prompts that end in a token, got {n_rows} that end in a pad, which generate() would go on from; "
-            'pad on the left (tokenizer.padding_side = "left")'
-        )
-
-
-def _inferred_mask(model: Any, prompts: Tensor, kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The mask that generate() makes for prompts that come without one; None where it takes all for tokens."""
-    configs = [config for config in (kwargs.get("generation_config"), model.generation_config) if config is not None]
-
-    def setting(name: str) -> Any:
-        values = [getattr(config, name) for config in configs]  # the model's fills in what the other one leaves open
-        return kwargs[name] if name in kwargs else next((value for value in values if value is not None), None)
-
-    pad, ends = setting("pad_token_id"), setting("eos_token_id")
-    if pad is None or pad in (ends if isinstance(ends, (list, tuple)) else [ends]):
-        return None
-    mask: Tensor = prompts.ne(pad)
-    return mask
 
 
 def watch(model: nn.Module) -> None:
@@ -251,12 +223,25 @@ def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, An
     inputs = call_arguments(model.forward, args, kwargs)
     mask = inputs.get("attention_mask")
     tokens = next((inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None), None)
+    if isinstance(mask, Mapping):  # one for each kind of layer, as generate() makes them for a static cache
+        mask = mask.get("linear_attention")
     call = None
-    if isinstance(mask, Tensor) and mask.ndim == 2 and tokens is not None:
-        call = CallMask(mask, tokens.shape[1])
-    _CALLS.stack = (*_CALLS.stack, (model, call))
+    if isinstance(mask, Tensor) and tokens is not None:
+        call = _call_mask(mask, tokens.shape[1])
+    _CALLS.stack.append((model, call))
+
+
+def _call_mask(mask: Tensor, n_tokens: int) -> CallMask | None:
+    if mask.ndim == 2:
+        return CallMask(mask, n_tokens)
+    # Of a mask for every pair of tokens recurrent layers learn nothing. Pads show as columns that no token looks at.
+    if mask.ndim == 4 and mask.shape[-2] == mask.shape[-1] == n_tokens and not torch.compiler.is_compiling():
+        seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        if not seen.any(-2).any(1).all():
+            return CallMask(seen.any(-2).any(1), n_tokens, is_passed_on=False)
+    return None
 
 
 def _forget(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:
     if _CALLS.stack and _CALLS.stack[-1][0] is model:  # else an earlier hook has stopped the call before it was told
-        _CALLS.stack = _CALLS.stack[:-1]
+        _CALLS.stack.pop()

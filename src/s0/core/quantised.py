@@ -7,14 +7,12 @@ came before it, so a state would learn nothing through it, in silence.
 
 from __future__ import annotations
 
-from weakref import WeakSet
-
 from torch import nn
 
 from s0.errors import EngineError
 
 _SWITCH = "support_avx512bf16_for_cpu"
-_SWITCHED_OFF = WeakSet[nn.Module]()
+_SWITCHED_OFF = "s0_keeps_it_unpacked"
 
 
 def keep_unpacked(model: nn.Module) -> bool:
@@ -26,7 +24,7 @@ def keep_unpacked(model: nn.Module) -> bool:
     for module in model.modules():
         if getattr(module, _SWITCH, False):
             setattr(module, _SWITCH, False)
-            _SWITCHED_OFF.add(module)
+            setattr(module, _SWITCHED_OFF, True)
     weights = (getattr(module, "weight", None) for module in model.modules())
     return any(getattr(getattr(weight, "quant_state", None), "packing_format_for_cpu", False) for weight in weights)
 
@@ -34,9 +32,8 @@ def keep_unpacked(model: nn.Module) -> bool:
 def let_pack(model: nn.Module) -> None:
     """Undo `keep_unpacked`."""
     for module in model.modules():
-        if module in _SWITCHED_OFF:
+        if vars(module).pop(_SWITCHED_OFF, False):
             setattr(module, _SWITCH, True)
-            _SWITCHED_OFF.discard(module)
 
 
 def no_gradient_passes() -> EngineError:

@@ -33,7 +33,8 @@ class RowChoice:
 
 
 class _RowChoices(threading.local):
-    stack: tuple[RowChoice, ...] = ()  # per thread: concurrent calls on one model can choose different states
+    def __init__(self) -> None:
+        self.stack: tuple[RowChoice, ...] = ()  # per thread: concurrent calls on one model can choose different states
 
 
 _ROWS = _RowChoices()
