@@ -39,7 +39,9 @@ def test_what_is_installed_and_tested_is_what_the_constants_say() -> None:
 
 
 def test_an_older_release_is_refused() -> None:
-    with pytest.raises(ImportError, match=r"transformers >= 5\.23.*found 5\.22\.2: pip install -U transformers"):
+    with pytest.raises(
+        ImportError, match=r"transformers >= 5\.23.*found 5\.22\.2: pip install 'transformers>=5\.23,<5\.25'"
+    ):
         check_release("5.22.2")
 
 

@@ -391,6 +391,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(1) from None
+    except ImportError as error:
+        if not str(error).startswith("s0-tuning needs"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except Exception as error:
         if not type(error).__module__.startswith("s0.errors"):
             raise

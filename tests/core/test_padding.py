@@ -395,3 +395,15 @@ def test_compiled_pieces_keep_pads_out_of_single_tokens_too(dynamic: bool | None
         with model.disable_adapter():
             stock = logits(model, row)
         assert_same(got[i, mask[i].bool()][None], logits(model, row), stock)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "zamba"])
+def test_a_mask_of_fewer_or_more_columns_than_there_are_is_refused(family: str) -> None:
+    model, (ids, mask), more = shared(family), pad(ROWS, "left"), tokens(2, 1)
+    name = name_of_cache(model)
+    longer = torch.cat([mask, torch.ones_like(more)], 1)
+    for wrong in (longer[:, -1:], mask, torch.cat([longer, torch.ones_like(more)], 1)):
+        cache = cache_of(forward(model, ids, mask, use_cache=True))
+        with pytest.raises(EngineError, match=r"attention_mask of 7 columns, 6 in the cache and 1 new ones, got"):
+            model(input_ids=more, attention_mask=wrong, use_cache=True, **{name: cache})

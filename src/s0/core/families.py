@@ -126,9 +126,15 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_5": Family("linear_attn", _GATED_DELTA_NET),
     "qwen3_5_moe": Family("linear_attn", _GATED_DELTA_NET),
     "qwen3_next": Family("linear_attn", _GATED_DELTA_NET),
-    "qwen4_exp": Family("linear_attn", _GATED_DELTA_NET),
+    "qwen4_exp": Family(
+        "linear_attn", _GATED_DELTA_NET, "with n-gram embeddings (ple_layer_ids), pads between tokens are refused"
+    ),
     "olmo_hybrid": Family("linear_attn", _GATED_DELTA_NET),
-    "lara_mini": Family("linear_attn", _GATED_DELTA_NET, "in transformers from 5.24 on"),
+    "lara_mini": Family(
+        "linear_attn",
+        _GATED_DELTA_NET,
+        "in transformers from 5.24 on; pads between tokens are refused in batches wider than its attention window",
+    ),
     "kimi_linear": Family("self_attn", _KDA),
     "bailing_hybrid": Family("self_attn", _KDA),
     "glm5_next": Family("self_attn", _KDA, "its attention goes by pools of columns: pads between tokens are refused"),

@@ -35,7 +35,7 @@ def refuse_pads(model: Any, limits: Limits, args: Sequence[Any], kwargs: Mapping
     if n_rows:
         raise ConfigError(
             f"expected prompts that end in a token, got {n_rows} that end in a pad, which generate() would go on from; "
-            'pad on the left (tokenizer.padding_side = "left")'
+            'pad on the left (tokenizer.padding_side = "left"), and leave out prompts without a token'
         )
     CallMask(mask, mask.shape[1]).refuse(limits)
     if asked.reads_single_tokens_blindly() and (mask == 0).any():

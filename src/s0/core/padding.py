@@ -28,10 +28,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from s0.core.families import family_of
-from s0.core.releases import call_arguments
+from s0.core.releases import cache_of, call_arguments
 from s0.errors import EngineError
 
 
@@ -109,8 +110,9 @@ class Limits:
 class CallMask:
     """The mask (B, columns so far) of one call of a model, 0 at pads, of which the last `n_tokens` are the call's."""
 
-    def __init__(self, mask: Tensor, n_tokens: int, is_passed_on: bool = True) -> None:
+    def __init__(self, mask: Tensor, n_tokens: int, is_passed_on: bool = True, n_read: int | None = None) -> None:
         self.mask, self.n_tokens = mask, n_tokens
+        self.n_read = n_read  # columns in the cache; None where nothing tells
         self.is_passed_on = is_passed_on  # whether the model hands it to its recurrent layers
         self._allowed: Limits | None = None  # under which no pads were refused
 
@@ -135,6 +137,11 @@ class CallMask:
             raise EngineError(
                 "expected a 2-D attention_mask where rows are padded, got a 4-D one, which a model does not hand to "
                 "its recurrent layers: they would take pads for tokens"
+            )
+        if self.n_read is not None and self.mask.shape[1] != self.n_read + self.n_tokens:
+            raise EngineError(
+                f"expected an attention_mask of {self.n_read + self.n_tokens} columns, {self.n_read} in the cache and "
+                f"{self.n_tokens} new ones, got {self.mask.shape[1]}; pass the mask of all columns so far"
             )
         if limits.looks_back is not None:
             alone = (self.mask[:, -1] == 0).any() & (self.n_tokens == 1)
@@ -228,7 +235,15 @@ def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, An
     call = None
     if isinstance(mask, Tensor) and tokens is not None:
         call = _call_mask(mask, tokens.shape[1])
+        cache = cache_of(inputs)
+        # Others have columns that nothing was read into, or none at all.
+        if call is not None and type(cache) is DynamicCache and any(map(_grows, cache.layers)):
+            call.n_read = cache.get_seq_length()
     _CALLS.stack.append((model, call))
+
+
+def _grows(layer: Any) -> bool:
+    return isinstance(layer, DynamicLayer)
 
 
 def _call_mask(mask: Tensor, n_tokens: int) -> CallMask | None:

@@ -37,14 +37,14 @@ def check_release(installed: str) -> None:
     if release < OLDEST:
         raise ImportError(
             f"s0-tuning needs transformers >= {_words(OLDEST)}, whose caches hold recurrent states; found {installed}: "
-            "pip install -U transformers"
+            f"pip install 'transformers>={_words(OLDEST)},<{NEWEST[0]}.{NEWEST[1] + 1}'"
         )
     if release > NEWEST:
         warnings.warn(
             f"s0-tuning was tested with transformers {_words(OLDEST)} to {_words(NEWEST)}, and {installed} is "
             f"installed: `s0 verify MODEL` tells whether a model is exact there; pip install "
             f"'transformers<{NEWEST[0]}.{NEWEST[1] + 1}' is safe",
-            stacklevel=3,
+            stacklevel=4,  # the line that imports s0
         )
 
 

@@ -173,8 +173,8 @@ class BaselineTrainer(Tuner):
         """
         if self.is_active and isinstance(self.settings, PrefixTuning) and drops_prefixes(type(self._base).forward):
             raise EngineError(
-                "expected peft >= 0.22 or transformers < 5.24 to generate behind a prefix, got versions whose "
-                "generate() leaves it out; upgrade peft, or answer problems with `s0 eval`, which does without it"
+                "expected transformers < 5.24, or peft from 0.22 on, to generate behind a prefix, got versions whose "
+                "generate() leaves it out; pip install 'transformers<5.24', or answer problems with `s0 eval`"
             )
         return super().generate(prompt, max_new_tokens, **kwargs)
 
