@@ -155,7 +155,7 @@ def _gradient(subject: Subject, side: str) -> Iterator[Comparison]:
     names = [TWO, BASE, BASE, OFFSET]
     for name, other in ((TWO, ONE), (OFFSET, ONE)):
         want, without = alone(name, names), alone(name, names, other)
-        subject.tuned.base_model.set_adapter(list(dict.fromkeys([ONE, TWO, OFFSET])))
+        subject.tuned.base_model.set_adapter([ONE, TWO, OFFSET])
         yield subject.same_gradient(partial(together, name, names), want.clone, without.clone)
         subject.tuned.set_adapter(ONE)
 
