@@ -21,8 +21,8 @@ test-slow: .venv/dev
 	$(BIN)/python -m pytest tests/ecosystem/test_quantised.py
 
 # The newest transformers that is in our range, in an environment of its own, with this library installed as the README
-# says: the core, decoding, other libraries, every check of `s0 verify` on every family, and the commands.
-NEWEST_TESTS := tests/core tests/decode tests/ecosystem tests/verify tests/test_releases.py
+# says: the core, training, decoding, other libraries, every check of `s0 verify` on every family, and the commands.
+NEWEST_TESTS := tests/core tests/train tests/decode tests/ecosystem tests/verify tests/test_releases.py
 test-newest: .venv-newest/dev
 	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
 	.venv-newest/bin/python $(PYTEST) $(NEWEST_TESTS)

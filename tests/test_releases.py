@@ -99,6 +99,17 @@ def test_the_warning_comes_once_at_import() -> None:
     assert done.stderr.count("s0-tuning was tested with transformers") == 1
 
 
+def test_a_command_on_an_older_release_ends_in_one_line() -> None:
+    code = (
+        "import importlib.metadata as m; real = m.version;"
+        "m.version = lambda name: '5.22.2' if name == 'transformers' else real(name);"
+        "import sys; sys.argv = ['s0', 'inspect', 'pocket:gdn']; from s0_cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: s0-tuning needs transformers >= 5.23") and done.stderr.count("\n") == 1
+
+
 def test_no_command_of_ours_is_on_its_way_out(tmp_path: Path) -> None:
     # In processes of their own: the filters of this suite would hide the warnings.
     (tmp_path / "examples.jsonl").write_text('{"prompt": "def one():\\n", "completion": "    return 1\\n"}\n' * 4)
