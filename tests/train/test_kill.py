@@ -109,7 +109,9 @@ class Child:
 
 
 def n_done(path: Path) -> int:
-    """Steps in a checkpoint."""
+    """Steps in a checkpoint; none where a process was killed before it had written any."""
+    if not path.exists():
+        return 0
     progress, _ = Checkpoint(path)._opened(path.read_bytes())[0]["progress"], None
     return max(len(one["norms"]) for one in progress["learners"])
 
