@@ -25,6 +25,7 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from s0.core import packing, padding, store
 from s0.core.card import write_card
@@ -224,31 +225,22 @@ class S0Model(BaseTuner):
         if config._held[0]:
             config = self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
-        self._wrap_others(model, mixers)
+        _wrap_others(model, mixers)
+        limits, has_packed_weights = padding.limits_of(model), keep_unpacked(model)
+        for layer in state_layers(model):
+            layer.limits, layer.has_packed_weights = limits, has_packed_weights
         layers = {plain_name(name): module for name, module in model.named_modules() if isinstance(module, StateLayer)}
         new = {name: layer for name, layer in layers.items() if adapter_name in layer.s0_state}
         config._held = adapter_name, {name: layer.s0_state for name, layer in new.items()}
-        padding.watch(model)
-        packing.watch(model)
+        for module in model.modules():
+            if isinstance(module, PreTrainedModel) and state_layers(module):
+                padding.watch(module)
+                packing.watch(module)
         if starts_as_default:
             for layer in new.values():
                 layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
         if config.checksum is not None:
             _check_at_first_use(next(iter(new.values())), adapter_name, config)
-
-    def _wrap_others(self, model: nn.Module, mixers: Mapping[str, nn.Module]) -> None:
-        """Put layers without a state around the recurrent mixers that are not tuned: they keep pads out, too."""
-        first, *_ = layers = state_layers(model)
-        others = {*mixers.values()} - {layer.base_layer for layer in layers}
-        for name, mixer in list(model.named_modules()):
-            if mixer in others:
-                layer = _wrapped(mixer)
-                layer.train(mixer.training)
-                layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
-                model.set_submodule(name, layer)
-        limits, has_packed_weights = padding.limits_of(model), keep_unpacked(model)
-        for layer in state_layers(model):
-            layer.limits, layer.has_packed_weights = limits, has_packed_weights
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -286,7 +278,6 @@ class S0Model(BaseTuner):
     ) -> None:
         layer = target if isinstance(target, StateLayer) else _wrapped(target)
         if layer is not target:
-            layer.train(target.training)
             self._replace_module(parent, target_name, layer, target)
         layer.add_state(adapter_name, peft_config, self._initial.get(plain_name(current_key)))
 
@@ -400,11 +391,25 @@ def unwrap(model: nn.Module) -> None:
 
 
 def _wrapped(mixer: nn.Module) -> StateLayer:
-    if recurrence_of(mixer).name != "lightning_attention":
-        return StateLayer(mixer)
-    from s0.core.minimax import LightningStateLayer  # loads transformers' MiniMax
+    kind = StateLayer
+    if recurrence_of(mixer).name == "lightning_attention":
+        from s0.core.minimax import LightningStateLayer  # loads transformers' MiniMax
 
-    return LightningStateLayer(mixer)
+        kind = LightningStateLayer
+    layer = kind(mixer)
+    layer.train(mixer.training)
+    return layer
+
+
+def _wrap_others(model: nn.Module, mixers: Mapping[str, nn.Module]) -> None:
+    """Put layers without a state around the recurrent mixers that are not tuned: they keep pads out, too."""
+    first, *_ = layers = state_layers(model)
+    others = {*mixers.values()} - {layer.base_layer for layer in layers}
+    for name, mixer in list(model.named_modules()):
+        if mixer in others:
+            layer = _wrapped(mixer)
+            layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
+            model.set_submodule(name, layer)
 
 
 def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterConfig) -> None:

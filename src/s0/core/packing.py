@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from s0.core.families import family_of
-from s0.core.releases import CACHE_NAMES, call_arguments
+from s0.core.hooks import add_hooks, remove_hooks
+from s0.core.releases import cache_of, call_arguments
 from s0.core.rows import choice_for, rows_choose
 from s0.core.states import DOCUMENTS, StateLayer, state_layers
 from s0.errors import EngineError
@@ -82,21 +83,14 @@ class Documents:
         return torch.cat(outputs)[self.order.to(device)][None]
 
 
-def watch(model: nn.Module) -> None:
-    """Let every transformers model in `model` that holds state layers look for packed rows in its inputs."""
-    for module in model.modules():
-        watched = _pass_documents_on in module._forward_pre_hooks.values()
-        if isinstance(module, PreTrainedModel) and state_layers(module) and not watched:
-            module.register_forward_pre_hook(_pass_documents_on, with_kwargs=True)
+def watch(model: PreTrainedModel) -> None:
+    """Let `model` look for packed rows in its inputs."""
+    add_hooks(model, _pass_documents_on)
 
 
 def unwatch(model: nn.Module) -> None:
-    """Undo `watch`."""
-    for module in model.modules():
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if hook is _pass_documents_on:
-                del module._forward_pre_hooks[key]
-                module._forward_pre_hooks_with_kwargs.pop(key, None)
+    """Undo `watch` on all models in `model`."""
+    remove_hooks(model, _pass_documents_on)
 
 
 def _pass_documents_on(
@@ -162,7 +156,7 @@ def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | Non
         )
     if n_rows != 1:
         raise _refused(f"expected one packed row in a batch, got {n_rows} rows")
-    if any(given.get(name) is not None for name in CACHE_NAMES):
+    if cache_of(given) is not None:
         raise _refused("with a cache documents would see each other; leave it out")
     if mask is not None and not (mask.ndim == 2 and bool(mask.all())):
         raise _refused("expected no attention_mask, or one without pads")

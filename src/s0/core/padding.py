@@ -32,6 +32,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from s0.core.families import family_of
+from s0.core.hooks import add_hooks, remove_hooks
 from s0.core.releases import cache_of, call_arguments
 from s0.errors import EngineError
 
@@ -188,22 +189,14 @@ def call_mask() -> CallMask | None:
     return _CALLS.stack[-1][1] if _CALLS.stack else None
 
 
-def watch(model: nn.Module) -> None:
-    """Let every transformers model in `model` tell its state layers the mask it is called with."""
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel) and _tell not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_tell, with_kwargs=True)
-            module.register_forward_hook(_forget, always_call=True)
+def watch(model: PreTrainedModel) -> None:
+    """Let `model` tell the state layers in it the mask it is called with."""
+    add_hooks(model, _tell, _forget)
 
 
 def unwatch(model: nn.Module) -> None:
-    """Undo `watch`."""
-    for module in model.modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key in [key for key, hook in hooks.items() if hook in (_tell, _forget)]:
-                del hooks[key]
-                for kind in ("_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called"):
-                    getattr(module, kind).pop(key, None)
+    """Undo `watch` on all models in `model`."""
+    remove_hooks(model, _tell, _forget)
 
 
 _LOOKS_BACK = {
@@ -237,13 +230,10 @@ def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, An
         call = _call_mask(mask, tokens.shape[1])
         cache = cache_of(inputs)
         # Others have columns that nothing was read into, or none at all.
-        if call is not None and type(cache) is DynamicCache and any(map(_grows, cache.layers)):
+        counts = type(cache) is DynamicCache and any(isinstance(layer, DynamicLayer) for layer in cache.layers)
+        if call is not None and counts:
             call.n_read = cache.get_seq_length()
     _CALLS.stack.append((model, call))
-
-
-def _grows(layer: Any) -> bool:
-    return isinstance(layer, DynamicLayer)
 
 
 def _call_mask(mask: Tensor, n_tokens: int) -> CallMask | None:
