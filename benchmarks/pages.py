@@ -20,6 +20,7 @@ from grid import best
 from s0.bench.stats import holm, paired_t, t_interval, welch
 from s0.core.families import REFUSED, family_facts
 from s0.core.releases import NEWEST, OLDEST
+from s0.verify import padding
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -29,6 +30,7 @@ PAGES = (
 )
 
 
+SQUARE = {check.name for check in padding.CHECKS}
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -423,11 +425,10 @@ def outcome(runs: list[dict[str, dict[str, Any]]]) -> str:
 
 def named(labels: list[str]) -> str:
     """Names of checks; of the padding square, where there are many, how many."""
-    sides = ("left-padded", "right-padded", "mixed-padded", "row-of-pads")
-    padded = [label for label in labels if label.split()[0] in sides]
+    padded = [label for label in labels if label in SQUARE]
     if len(padded) < 5:
         return ", ".join(labels)
-    return ", ".join([*(label for label in labels if label not in padded), f"{len(padded)} of 24 with pads"])
+    return ", ".join([*(label for label in labels if label not in padded), f"{len(padded)} of {len(SQUARE)} with pads"])
 
 
 def demo() -> str:
