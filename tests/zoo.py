@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCaus
 VOCAB = 64
 _COMMON: dict[str, Any] = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=1, eos_token_id=None)
 _LAYERS = ["linear_attention", "full_attention", "linear_attention"]
-_GDN: dict[str, Any] = dict(
+GDN: dict[str, Any] = dict(
     hidden_size=32,
     num_hidden_layers=3,
     num_attention_heads=2,
@@ -54,13 +54,13 @@ _KDA: dict[str, Any] = dict(
 
 # name -> (transformers model type, its settings)
 TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3_5": ("qwen3_5_text", {**_GDN, "intermediate_size": 48, "rope_parameters": _ROPE}),
-    "qwen3_5_moe": ("qwen3_5_moe_text", {**_GDN, **_MOE, "rope_parameters": _ROPE}),
-    "qwen3_next": ("qwen3_next", {**_GDN, **_MOE, "intermediate_size": 48}),
+    "qwen3_5": ("qwen3_5_text", {**GDN, "intermediate_size": 48, "rope_parameters": _ROPE}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", {**GDN, **_MOE, "rope_parameters": _ROPE}),
+    "qwen3_next": ("qwen3_next", {**GDN, **_MOE, "intermediate_size": 48}),
     "qwen4_exp": (
         "qwen4_exp_text",
         {
-            **_GDN,
+            **GDN,
             **_MOE,
             "rope_parameters": _ROPE,
             "hc_count": 2,
@@ -92,7 +92,7 @@ TUNABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "lara_mini": (
         "lara_mini",
         {
-            **_GDN,
+            **GDN,
             **_MOE,
             "num_hidden_layers": 4,
             "layer_types": ["linear_attention", "sliding_attention", "linear_attention", "full_attention"],
@@ -205,7 +205,7 @@ WIDE = {
     "qwen3_5_wide": (
         "qwen3_5_text",
         {
-            **_GDN,
+            **GDN,
             **dict(hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4),
             **dict(rope_parameters=_ROPE, linear_num_value_heads=32, linear_value_head_dim=2),
         },
@@ -261,13 +261,13 @@ WITH_VISION = ["qwen3_5", "qwen3_5_moe", "qwen4_exp"]
 """Families that also come as one model with a vision tower: `make("qwen3_5+vision")`. (glm5_next always does.)"""
 
 
-def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-    """A tiny model of family `name` in eval mode, the same for the same seed.
+def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0, **settings: Any) -> nn.Module:
+    """A tiny model of family `name` in eval mode, the same for the same seed; `settings` change its (text) config.
 
     `name` may end in "+vision" for the model with a vision tower around it, or in "+bare" for the one without a head.
     """
     torch.manual_seed(seed)
-    model = _build(name)
+    model = _build(name, settings)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for key, weight in model.named_parameters():
@@ -292,11 +292,11 @@ def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Mod
     return model.to(dtype).eval()
 
 
-def _build(name: str) -> nn.Module:
+def _build(name: str, changed: dict[str, Any]) -> nn.Module:
     if name == "glm5_next":
         from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration
 
-        text = AutoConfig.for_model("glm5_next_text", **_COMMON, **_GLM5).to_dict()
+        text = AutoConfig.for_model("glm5_next_text", **{**_COMMON, **_GLM5, **changed}).to_dict()
         vision = dict(depth=1, hidden_size=16, num_heads=2, image_size=28, patch_size=14, out_hidden_size=32)
         tokens = ["image", "video", "image_start", "image_end", "video_start", "video_end"]
         ids = {f"{token}_token_id": VOCAB - 7 + i for i, token in enumerate(tokens)}
@@ -305,7 +305,7 @@ def _build(name: str) -> nn.Module:
         )
     name, _, form = name.partition("+")
     model_type, settings = {**TUNABLE, **REFUSED, **WIDE}[name]
-    settings = {**_COMMON, **settings}
+    settings = {**_COMMON, **settings, **changed}
     if form == "vision":
         special = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         ids = {token: VOCAB - 1 - i for i, token in enumerate(special)}

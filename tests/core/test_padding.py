@@ -241,12 +241,7 @@ def test_pads_between_tokens_are_refused_where_an_attention_window_counts_them(
 def test_what_a_model_has_beside_its_recurrent_layers_is_known_and_refuses_in_its_calls() -> None:
     assert limits_of(zoo.make("qwen3_5")) == Limits()
     assert "pools of keys" in str(limits_of(zoo.make("glm5_next")).looks_back)
-    kind, settings = zoo.TUNABLE["minimax"]
-    zoo.TUNABLE["windowed"] = (kind, {**settings, "sliding_window": 4})
-    try:
-        assert limits_of(zoo.make("windowed")) == Limits(window=4)
-    finally:
-        del zoo.TUNABLE["windowed"]
+    assert limits_of(zoo.make("minimax", sliding_window=4)) == Limits(window=4)
     if "lara_mini" in CONFIG_MAPPING:
         assert limits_of(zoo.make("lara_mini")) == Limits(window=32)
     model, (ids, mask) = tuned("qwen3_5"), pad(ROWS, "right")

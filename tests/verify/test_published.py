@@ -17,13 +17,6 @@ from tests import zoo
 
 QUICK = [check for check in CHECKS if check.name != "compile"]  # tracing takes longer than all the rest
 _HEADS: dict[str, Any] = dict(hidden_size=32, intermediate_size=48, num_attention_heads=2, num_key_value_heads=1)
-_DELTA: dict[str, Any] = dict(
-    head_dim=16,
-    linear_key_head_dim=8,
-    linear_value_head_dim=16,
-    linear_num_key_heads=2,
-    linear_num_value_heads=4,
-)
 _GRANITE: dict[str, Any] = dict(
     **_HEADS,
     **dict(num_hidden_layers=4, layer_types=["mamba", "mamba", "attention", "mamba"], position_embedding_type=None),
@@ -35,13 +28,19 @@ _GRANITE: dict[str, Any] = dict(
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3.5": (
         "qwen3_5_text",
-        {**_HEADS, **_DELTA, "num_hidden_layers": 4, "layer_types": 3 * ["linear_attention"] + ["full_attention"]},
+        {
+            **zoo.GDN,
+            "intermediate_size": 48,
+            "num_hidden_layers": 4,
+            "layer_types": 3 * ["linear_attention"] + ["full_attention"],
+        },
     ),
     "Qwen3-Next": (
         "qwen3_next",
         {
-            **_HEADS,
-            **_DELTA,
+            **zoo.GDN,
+            "intermediate_size": 48,
+            "layer_types": 3 * ["linear_attention"] + ["full_attention"],
             **dict(num_hidden_layers=4, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True),
             **dict(moe_intermediate_size=16, shared_expert_intermediate_size=16, partial_rotary_factor=0.25),
         },
@@ -129,13 +128,7 @@ def test_a_border_of_the_router_is_not_a_wrong_slope(seed: int) -> None:
 
 def test_a_clamp_of_the_untouched_model_is_its_own() -> None:
     # transformers bounds Mamba-2's step in prefill and not in decoding (5.23, 5.24).
-    kind, settings = zoo.TUNABLE["mamba2"]
-    zoo.TUNABLE["clamped"] = (kind, {**settings, "time_step_limit": (0.0, 0.1)})
-    try:
-        model = zoo.make("clamped")
-    finally:
-        del zoo.TUNABLE["clamped"]
-    results = verify(model, checks=QUICK)
+    results = verify(zoo.make("mamba2", time_step_limit=(0.0, 0.1)), checks=QUICK)
     assert statuses(results, "fails") == {}
     assert {"decode", "offset", "rows, generating", "left-padded decode"} <= set(statuses(results, "stock too"))
     assert "token, then chunk" in statuses(results, "holds")  # a first token alone is clamped as it is among others
