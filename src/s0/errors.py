@@ -5,6 +5,7 @@ S0Error
 ├── StateMismatchError (ValueError)      a state that does not belong to this model, or is damaged
 ├── UnsupportedModelError (TypeError)    a model without a usable recurrent state; lists the families
 ├── DatasetError (ValueError)            an example, problem or data file that cannot be used; names the row
+├── CheckpointError (OSError)            a checkpoint that cannot be written or read: a full disk, a missing permission
 ├── SandboxError (RuntimeError)          the sandbox itself broke; never "the answer was wrong"
 └── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
     └── StandInError (AttributeError)    a mixer asked what stands in its cache's place for more than states
@@ -34,6 +35,10 @@ class UnsupportedModelError(S0Error, TypeError):
 
 class DatasetError(S0Error, ValueError):
     """An example, problem or data file that cannot be used."""
+
+
+class CheckpointError(S0Error, OSError):
+    """A checkpoint that cannot be written or read: a full disk, a folder without permission."""
 
 
 class SandboxError(S0Error, RuntimeError):

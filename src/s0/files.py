@@ -1,43 +1,108 @@
-"""Writing a file so that it is either the old one or the new one, never half of it."""
+"""Writing files so that they are either the old ones or the new ones, never half of them; and holding a place."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import TextIO
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text; see `write_bytes`."""
+    """Write UTF-8 text; see `write_files`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename; folders are made if need be.
-
-    The new file has reached the disk before it takes the old one's name, so that not even a power cut leaves half of
-    it. What goes wrong raises OSError and leaves the old file and nothing else.
-    """
+    """Write one file; see `write_files`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    write_files(path.parent, {path.name: data})
+
+
+def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder, all of them or none.
+
+    Each is written under a temporary name beside its own first and has reached the disk before any takes its name, in
+    the order given, so that not even a power cut leaves half a file.
+
+    Args:
+        folder: made if need be. Other files in it are left alone.
+        contents: by name, which may lie in a folder within the folder.
+
+    Raises:
+        OSError: something cannot be written; the old files are there as before, and nothing else.
+    """
+    targets = {Path(folder, name): data for name, data in contents.items()}
+    made = _make_folders({target.parent for target in targets})
     try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        _replace_all(targets)
+    except BaseException:
+        for new in reversed(made):
+            with suppress(OSError):
+                new.rmdir()
+        raise
+    for parent in {target.parent for target in targets}:
+        _sync_folder(parent)
+
+
+def _make_folders(wanted: set[Path]) -> list[Path]:
+    """Make what is missing of these folders; what was made, parents first."""
+    made: list[Path] = []
+    for folder in sorted(wanted):
+        missing = [one for one in (*reversed(folder.parents), folder) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        made += missing
+    return made
+
+
+def _replace_all(targets: Mapping[Path, bytes]) -> None:
+    replaced: list[Path] = []
+    try:
+        for target, data in targets.items():
+            with _scratch(target).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for target in targets:
+            if len(targets) > 1:
+                _keep_old(target)
+            _scratch(target).replace(target)
+            replaced.append(target)
+    except BaseException:
+        for target in replaced:
+            old = _scratch(target, "old")
+            with suppress(OSError):
+                old.replace(target) if old.exists() else target.unlink()
+        raise
     finally:
-        scratch.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        for target in targets:
+            for scratch in (_scratch(target), _scratch(target, "old")):
+                with suppress(OSError):
+                    scratch.unlink(missing_ok=True)
+
+
+def _keep_old(target: Path) -> None:
+    """A second name for the file that is about to be replaced, to put it back by."""
+    if target.exists():
+        old = _scratch(target, "old")
+        try:
+            os.link(target, old)
+        except OSError:  # some file systems know no second names
+            shutil.copyfile(target, old)
+
+
+def _scratch(target: Path, kind: str = "") -> Path:
+    return target.with_name(f".{target.name}.{kind}{os.getpid()}")
 
 
 def remove_leftovers(path: str | Path) -> None:
     """Remove the temporary files of writers of `path` that were killed; nobody else may be writing it."""
     path = Path(path)
     for scratch in path.parent.glob(f".{escape(path.name)}.*"):
-        if scratch.suffix[1:].isdigit():
+        if scratch.suffix[1:].removeprefix("old").isdigit():
             with suppress(OSError):
                 scratch.unlink()
 
@@ -47,7 +112,58 @@ def _sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems cannot; the file itself is safe by now
+        with suppress(OSError):  # some network file systems cannot; the files themselves are safe by now
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Within this context no other process holds `path`, which need not exist.
+
+    An advisory lock on a file beside it, which the system frees when this process ends, however it ends. Where the file
+    system knows no locks, nothing is held.
+
+    Raises:
+        BlockingIOError: another process holds it; says which.
+        OSError: nothing can be written beside `path`.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    made = _make_folders({lock.parent})
+    try:
+        file = _locked(lock, path)
+        try:
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # before it is freed: nobody else can have taken it
+            file.close()
+    finally:
+        for new in reversed(made):
+            with suppress(OSError):  # no longer empty
+                new.rmdir()
+
+
+def _locked(lock: Path, path: Path) -> TextIO:
+    import fcntl  # there is none on Windows, where the rest of this module works
+
+    while True:
+        file = lock.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read() or "another one"
+            file.close()
+            raise BlockingIOError(
+                f"expected no other process to write {path}, got process {holder} doing so; wait for its end, or "
+                "choose another place"
+            ) from None
+        except OSError:  # some network file systems
+            pass
+        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            file.truncate(0)
+            return file
+        file.close()  # its last holder removed it in the meantime

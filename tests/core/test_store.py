@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -661,19 +662,16 @@ def fail(*args: Any, **kwargs: Any) -> None:
     raise Failure
 
 
-def test_a_write_that_fails_early_leaves_the_old_state(
-    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
-    config = json.loads((folder / CONFIG).read_text())
+def contents(folder: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+
+
+def test_a_write_that_fails_early_leaves_the_old_state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, config = contents(folder), json.loads((folder / CONFIG).read_text())
     others = {name: tensor + 1 for name, tensor in store.read(folder).tensors.items()}
 
-    def half_a_file(tensors: Any, path: Path, **kwargs: Any) -> None:
-        path.write_bytes(b"half")
-        raise Failure
-
     for target, name, replacement in [
-        (store, "save_file", half_a_file),
+        (os, "fsync", fail),
         (Path, "replace", fail),
         (json, "dumps", fail),
     ]:
@@ -681,41 +679,40 @@ def test_a_write_that_fails_early_leaves_the_old_state(
             patch.setattr(target, name, replacement)
             with pytest.raises(Failure):
                 store.write(folder, others, config)
-        assert {entry.name: entry.read_bytes() for entry in folder.iterdir()} == before
+        assert contents(folder) == before
 
 
-def test_a_write_that_fails_between_its_files_is_noticed(
-    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_second_names", [True, False], ids=["links", "copies"])
+def test_a_write_that_fails_between_its_files_puts_the_old_ones_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, has_second_names: bool
 ) -> None:
-    config, names = json.loads((folder / CONFIG).read_text()), sorted(entry.name for entry in folder.iterdir())
+    config, before = json.loads((folder / CONFIG).read_text()), contents(folder)
     others = {name: tensor + 1 for name, tensor in store.read(folder).tensors.items()}
     replace, renamed = Path.replace, []
 
     def fail_at_the_second(self: Path, target: Path) -> None:
-        if renamed:
+        renamed.append(target)
+        if len(renamed) == 2:
             raise Failure
-        renamed.append(replace(self, target))
+        replace(self, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fail_at_the_second)
+        if not has_second_names:
+            patch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
         with pytest.raises(Failure):
             store.write(folder, others, config)
-    assert sorted(entry.name for entry in folder.iterdir()) == names
-    with pytest.raises(StateMismatchError, match="of another state"):
-        store.read(folder)
-    bench.refuses(folder)
+    assert len(renamed) == 3 and contents(folder) == before
     store.write(folder, others, config)
     assert all(torch.equal(tensor, others[name]) for name, tensor in store.read(folder).tensors.items())
 
 
 def test_a_first_write_that_fails_leaves_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(store, "save_file", fail)
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(Failure):
-            store.write(tmp_path / "new", {"a": torch.zeros(1, 1, 1)}, {})
-    assert list((tmp_path / "new").iterdir()) == []
-    with pytest.raises(StateMismatchError):
-        store.read(tmp_path / "new")
+            store.write(tmp_path / "new" / "state", {"a": torch.zeros(1, 1, 1)}, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- The fingerprint of a base model ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from s0.core import store
 from s0.core.releases import drops_prefixes
 from s0.core.states import state_layers
 from s0.decode import Sampling, complete
@@ -507,6 +507,8 @@ def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatc
     again = trainer(method)
     again.train(PAIRS, checkpoint=path, progress=False)
     assert all(torch.equal(held(again)[key], tensor) for key, tensor in want.items())
+    assert path.is_file()  # what it stands for is not on disk yet
+    again.save(tmp_path / "adapter")
     assert not path.exists()
 
 
@@ -747,7 +749,7 @@ def test_a_folder_is_whole_or_seen_to_be_not(tmp_path: Path, monkeypatch: pytest
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     other = trained("lora", seed=1)
     with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
-        patched.setattr(store, "save_file", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("full")))
+        patched.setattr(os, "fsync", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("full")))
         other.save(tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     other.save(tmp_path / "other")

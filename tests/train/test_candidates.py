@@ -170,6 +170,7 @@ def test_an_interrupted_choice_goes_on_from_its_checkpoint(tmp_path: Path) -> No
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
     assert again.train_auto(EXAMPLES, SELECT, checkpoint=file, checkpoint_every=1, **settings) == wanted
     assert all(torch.equal(state, states(whole)[layer]) for layer, state in states(again).items())
+    again.save(tmp_path / "state")
     assert not file.exists()
 
 

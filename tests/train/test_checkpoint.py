@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from s0.errors import ConfigError, DatasetError, S0Error, StateMismatchError
+from s0.errors import CheckpointError, ConfigError, DatasetError, S0Error, StateMismatchError
 from s0.train import checkpoint as module
-from s0.train.checkpoint import Checkpoint, CheckpointError
+from s0.train.checkpoint import Checkpoint
 from s0.train.fit import FitResult, FitSettings, fit, fit_together
 from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
 from tests.train.test_fit import learners, of, poisoned, raising, values, with_states
@@ -94,6 +94,16 @@ def test_a_crash_at_any_moment_changes_nothing(tmp_path: Path, call: int) -> Non
         assert train(resumed, tmp_path / "run") == expected
     assert same(values(resumed), states)
     assert len(calls) == {1: 12, 4: 10, 5: 8, 9: 4, 12: 4}[call]
+
+
+def test_a_finished_training_can_be_had_again_until_its_file_is_removed(tmp_path: Path) -> None:
+    expected, states = uninterrupted()
+    train(tuned(), tmp_path / "run", every=100)
+    again = tuned()
+    with at_call(again, 0, print) as calls:
+        assert train(again, tmp_path / "run", every=100) == expected
+    assert same(values(again), states) and len(calls) == 4  # the losses at the end, nothing else
+    Checkpoint(tmp_path / "run").remove()
     assert files(tmp_path) == []
 
 
@@ -108,7 +118,7 @@ def test_patience_goes_on_where_it_was(tmp_path: Path, call: int) -> None:
     with at_call(resumed, 0, print) as calls:
         assert train(resumed, tmp_path / "run", settings) == expected
     assert same(values(resumed), states)
-    assert len(calls) == {3: 11, 6: 8, 8: 8, 9: 5, 10: 5, 13: 5}[call]
+    assert len(calls) == {3: 11, 6: 8, 8: 8, 9: 5, 10: 4, 13: 4}[call]
 
 
 @pytest.mark.parametrize("call", [2, 4, 6])
@@ -120,6 +130,7 @@ def test_learners_side_by_side_go_on_where_they_were(tmp_path: Path, call: int) 
 
     whole, crashed, resumed = with_states(), with_states(), with_states()
     expected = together(whole)
+    (tmp_path / "run").unlink()
     with raising(crashed, RuntimeError("crash"), call), pytest.raises(RuntimeError, match="crash"):
         together(crashed)
     got = together(resumed)
@@ -153,8 +164,7 @@ def test_it_is_written_before_the_first_step_and_at_every_so_many(tmp_path: Path
 
     monkeypatch.setattr(Checkpoint, "write", note)
     train(tuned(), tmp_path / "new" / "run", replace(SETTINGS, n_steps=5), every=2)
-    assert written == [0, 2, 4]
-    assert files(tmp_path / "new") == []
+    assert written == [0, 2, 4, 5]
 
 
 # --- Signals ---
@@ -232,16 +242,10 @@ def test_a_signal_while_the_checkpoint_is_written_is_not_lost(tmp_path: Path, mo
     assert calls == [] and files(tmp_path) == ["run"]
 
 
-def test_a_signal_at_the_very_end_is_not_lost(tmp_path: Path, monkeypatch: Any) -> None:
-    remove = Checkpoint.remove
-
-    def interrupted(self: Checkpoint) -> None:
-        remove(self)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Checkpoint, "remove", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(tuned(), tmp_path / "run")
+def test_a_signal_at_the_very_end_is_not_lost(tmp_path: Path) -> None:
+    model = tuned()
+    with at_call(model, 12, lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        train(model, tmp_path / "run")
 
 
 def test_without_a_checkpoint_a_signal_acts_as_ever() -> None:
@@ -462,7 +466,7 @@ def test_what_killed_writers_have_left_is_removed(tmp_path: Path) -> None:
     for name in (".run.4711", ".run.other", ".running.4711", "run.4711"):
         (tmp_path / name).write_text("half a file")
     train(tuned(), tmp_path / "run")
-    assert files(tmp_path) == [".run.other", ".running.4711", "run.4711"]
+    assert files(tmp_path) == [".run.other", ".running.4711", "run", "run.4711"]
 
 
 def test_a_finished_training_is_not_lost_for_a_file_that_stays(tmp_path: Path, monkeypatch: Any) -> None:
@@ -474,5 +478,6 @@ def test_a_finished_training_is_not_lost_for_a_file_that_stays(tmp_path: Path, m
         remove(self, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refuse)
+    train(tuned(), tmp_path / "run")
     with pytest.warns(UserWarning, match="could not be removed"):
-        assert train(tuned(), tmp_path / "run") == uninterrupted()[0]
+        Checkpoint(tmp_path / "run").remove()

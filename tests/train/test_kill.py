@@ -84,8 +84,11 @@ class Child:
             try:
                 os.close(self.calls)
                 subject.model.get_base_model().register_forward_hook(lambda *_: os.write(sent, b".") and None)
-                result = subject.train(Checkpoint(path, every) if path else None)
+                checkpoint = Checkpoint(path, every) if path else None
+                result = subject.train(checkpoint)
                 outcome.write_text(repr((result, [digest(tensor) for tensor in subject.tensors()])))
+                if checkpoint:
+                    checkpoint.remove()
                 code = 0
             except KeyboardInterrupt:
                 code = 130

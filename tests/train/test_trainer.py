@@ -427,6 +427,15 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(alpha: Any, tmp_pat
     assert again.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1, progress=False) == wanted
     assert all(torch.equal(state, states(whole)[layer]) for layer, state in states(again).items())
     assert again.training == whole.training
+    assert file.exists()  # what it stands for is not on disk yet
+    again.save(tmp_path / "state")
+    assert not file.exists()
+
+
+def test_a_training_that_breaks_down_at_its_end_leaves_no_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    with pytest.raises(DatasetError, match="finite"):
+        trainer(n_steps=1, lr=1e30, alpha="auto").train(EXAMPLES, select=SELECT, checkpoint=file, progress=False)
     assert not file.exists()
 
 

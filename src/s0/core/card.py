@@ -37,7 +37,14 @@ _KINDS = {
 
 
 def write_card(folder: str | Path, config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
-    """Write a state's card into its folder, unless somebody has written one there.
+    """Write a state's card into its folder, unless somebody has written one there; see `card_for`."""
+    text = card_for(folder, config, record)
+    if text is not None:
+        write_text(Path(folder) / CARD_FILE, text)
+
+
+def card_for(folder: str | Path, config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str | None:
+    """The card to write into a state's folder; None where somebody has written one there.
 
     Args:
         folder: where the state lies, or is about to lie.
@@ -46,8 +53,7 @@ def write_card(folder: str | Path, config: Mapping[str, Any], record: Mapping[st
     """
     path = Path(folder) / CARD_FILE
     present = path.read_text(encoding="utf-8") if path.is_file() else _MARK
-    if _MARK in present or _TEMPLATE in present:
-        write_text(path, card(config, record))
+    return card(config, record) if _MARK in present or _TEMPLATE in present else None
 
 
 def card(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +27,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import UNKNOWN, check_base
 from s0.core.split import refuse_shards
 from s0.errors import ConfigError, StateMismatchError
+from s0.files import write_files
 
 FORMAT_VERSION = 1
 VARIANTS = ("state", "offset")
@@ -396,17 +396,20 @@ def checksum_of_file(folder: str | Path, config: Mapping[str, Any]) -> str:
     return checksum(_read_layers(Path(folder)), config)
 
 
-def write(path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write a state folder: every file under a temporary name first, then renamed.
+def write(
+    path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], texts: Mapping[str, str] | None = None
+) -> None:
+    """Write a state folder, all of it or nothing (see `s0.files.write_files`).
 
     Args:
         path: the folder; made if need be. Other files in it are left alone.
         tensors: raw states by layer name.
         config: the adapter's config as PEFT serialises it; the checksum is added here.
+        texts: further files by name, a card for one.
     """
     keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**config, "checksum": checksum(tensors, config)}
-    write_files(Path(path), {STATE_FILE: keyed, CONFIG_FILE: described})
+    write_contents(Path(path), {**(texts or {}), STATE_FILE: keyed, CONFIG_FILE: described})
 
 
 def write_published(path: str | Path, stored: StoredState, indices: Mapping[str, int]) -> None:
@@ -435,19 +438,17 @@ def write_published(path: str | Path, stored: StoredState, indices: Mapping[str,
         "state_shape": list(shapes.pop()),
     }
     described = {**config, "alpha": stored.alpha, "normalize": stored.normalize}
-    write_files(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
+    write_contents(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
 
 
-def write_files(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write tensors (`.safetensors`) and JSON into a folder: all under temporary names first, then renamed in order."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
-        for name, content in contents.items():
-            if name.endswith(".safetensors"):
-                save_file(dict(content), Path(scratch) / name, metadata={"format": "pt"})
-            else:
-                (Path(scratch) / name).write_text(
-                    json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-                )
-        for name in contents:
-            (Path(scratch) / name).replace(folder / name)
+def write_contents(folder: Path, contents: Mapping[str, str | Mapping[str, Any]]) -> None:
+    """Write tensors (`.safetensors`), texts and JSON into a folder, all or nothing (see `s0.files.write_files`)."""
+
+    def encoded(name: str, content: str | Mapping[str, Any]) -> bytes:
+        if isinstance(content, str):
+            return content.encode()
+        if name.endswith(".safetensors"):
+            return save(dict(content), metadata={"format": "pt"})
+        return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+    write_files(folder, {name: encoded(name, content) for name, content in contents.items()})

@@ -198,7 +198,7 @@ class BaselineTrainer(Tuner):
         Args:
             data: as `S0Trainer.train` takes it.
             select: the same of other problems: measured, and looked at by `patience`.
-            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`).
+            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
             checkpoint_every: steps between two writes of it.
             progress: show a bar on stderr.
 
@@ -242,6 +242,8 @@ class BaselineTrainer(Tuner):
             if chosen_on is not None:
                 report["select_final_loss"] = self._loss(chosen_on)
         except BaseException as error:
+            if keeper is not None and isinstance(error, DatasetError):
+                keeper.remove()
             if isinstance(error, DatasetError) and self._trained is not history:
                 self._put(*self._held())
             else:
@@ -253,6 +255,7 @@ class BaselineTrainer(Tuner):
         report["avg_norm"] = result.norms[result.best_step - 1]
         del trained["interrupted"]
         trained.update(report, **result.course())
+        self._unsaved = keeper
         return report
 
     def _loss(self, examples: TrainingSet) -> float:
@@ -306,7 +309,8 @@ class BaselineTrainer(Tuner):
         # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
         files = {store.STATE_FILE: tensors, store.CONFIG_FILE: described, TRAINING_FILE: {**self.training, **sealed}}
         if is_first_process():
-            store.write_files(Path(path), files)
+            store.write_contents(Path(path), files)
+            self._saved()
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over an adapter of this method from a folder, written by this package or by PEFT.

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from s0.errors import ConfigError, S0Error, StateMismatchError
+from s0.errors import CheckpointError, ConfigError, StateMismatchError
 from s0.files import remove_leftovers, write_bytes
 
 FORMAT_VERSION = 1
@@ -37,15 +37,12 @@ _NO_DIGEST = "0" * 64
 _ONE_REQUEST_S = 1.0  # launchers pass a Ctrl-C on that the terminal has already sent to all
 
 
-class CheckpointError(S0Error, OSError):
-    """A checkpoint that cannot be written or read: a full disk, a folder without permission."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a training keeps what it needs to go on after a crash, a kill, Ctrl-C or SIGTERM.
 
-    A training that finds the file goes on from it, exactly; one that ends by itself removes it.
+    A training that finds the file goes on from it, exactly; one that has come to its end leaves it as the end is, for
+    what was learned is not on disk yet: `remove` it when it is. One that breaks down removes it.
 
     Attributes:
         path: of the file; its folder is made if need be. One training at a time.
@@ -139,7 +136,7 @@ class Checkpoint:
         return whole
 
     def remove(self) -> None:
-        """Remove the file of a run that is over. Its result is not to be lost for that, so this only warns."""
+        """Remove the file of a training whose result is safe. That is not to be lost for it, so this only warns."""
         try:
             Path(self.path).unlink(missing_ok=True)
         except OSError as error:

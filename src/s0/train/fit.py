@@ -141,8 +141,9 @@ def fit(
         parameters: what is trained.
         settings: how.
         select: the selection examples that `settings.patience` looks at.
-        checkpoint: where to keep what is needed to go on. With one, Ctrl-C and SIGTERM end the training after the
-            micro-batch at hand with KeyboardInterrupt or SystemExit, the parameters as the last whole step left them.
+        checkpoint: where to keep what is needed to go on; it stays when all is done, to be removed when the result is
+            safe. With one, Ctrl-C and SIGTERM end the training after the micro-batch at hand with KeyboardInterrupt or
+            SystemExit, the parameters as the last whole step left them.
         progress: show a bar on stderr.
 
     Raises:

@@ -57,6 +57,7 @@ class Run:
             if self.select and step > len(going[0].select_losses):
                 going[0].judge(self.mean_loss(self.select))
             if step == n_steps or going[0].is_out_of_patience:
+                self.save()
                 return
             for one in going:
                 one.optimizer.zero_grad()
@@ -162,7 +163,7 @@ class Run:
         return {"learners": [one.progress() for one in self.learners]}
 
     def forget(self) -> None:
-        """Remove the checkpoint of a run that is over."""
+        """Remove the checkpoint of a run that has broken down: to go on from it would end the same."""
         if self.checkpoint is not None and self.processes.is_main:
             self.checkpoint.remove()
 
@@ -215,7 +216,6 @@ def run(
         finally:
             for one in learners:
                 one.optimizer.zero_grad()
-        loop.forget()
 
 
 def _identity(

@@ -21,8 +21,16 @@ from accelerate.utils import DistributedType, broadcast, gather, reduce  # type:
 from torch import Tensor, nn
 
 from s0.core.split import split_by
-from s0.errors import ConfigError, DatasetError, EngineError, S0Error, StateMismatchError, UnsupportedModelError
-from s0.train.checkpoint import CheckpointError, Stopped
+from s0.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    EngineError,
+    S0Error,
+    StateMismatchError,
+    UnsupportedModelError,
+)
+from s0.train.checkpoint import Stopped
 
 T = TypeVar("T")
 _LONGEST_TEXT, _MESSAGE_BYTES = 300, 2048  # JSON may take six bytes for a character

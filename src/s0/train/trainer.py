@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.core import store
 from s0.core.adapter import S0AdapterConfig
-from s0.core.card import CARD_FILE, write_card
+from s0.core.card import CARD_FILE, card_for
 from s0.core.families import find_mixers, plain_name, recurrence_of
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
@@ -142,7 +142,7 @@ class S0Trainer(Tuner):
             data: `(text, prompt length in tokens)` pairs, taken as they are; or `Example`s, or rows with `prompt` and
                 `completion`, after which the end-of-turn token is learned too.
             select: the same of other problems, to choose on: for `alpha="auto"` and `patience`.
-            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`).
+            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
             checkpoint_every: steps between two writes of it.
             progress: show a bar on stderr.
 
@@ -170,14 +170,15 @@ class S0Trainer(Tuner):
         self._require_attached()
         learned = self._prepare(data)
         chosen_on = None if select is None else self._prepare(select, "the select data")
-        with self._learning(learned, chosen_on) as trained:
+        keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
+        with self._learning(learned, chosen_on, keeper) as trained:
             result = fit(
                 self.model,
                 learned.batches,
                 list(self._states().values()),
                 settings,
                 select=chosen_on.batches if chosen_on and settings.patience is not None else (),
-                checkpoint=self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on),
+                checkpoint=keeper,
                 progress=progress,
             )
             trained.update(result.course())
@@ -227,6 +228,7 @@ class S0Trainer(Tuner):
         # Every micro-batch is repeated once per learning rate: that it takes no more memory, it starts smaller.
         learned = self._prepare(data, batch_tokens=max(1, config.batch_tokens // max(1, len(lrs))))
         chosen_on = self._prepare(select, "the select data")
+        keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
         tuned = tune(
             self.model,
             list(self._layers().values()),
@@ -238,12 +240,12 @@ class S0Trainer(Tuner):
             lrs=lrs,
             steps=steps,
             batch_tokens=config.batch_tokens,
-            checkpoint=self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on),
+            checkpoint=keeper,
             progress=progress,
         )
         best = tuned.best
         self.config = replace(config, lr=best.lr, n_steps=best.n_steps)
-        with self._learning(learned, chosen_on) as trained:
+        with self._learning(learned, chosen_on, keeper) as trained:
             for state, values in zip(self._states().values(), tuned.tensors, strict=True):
                 state.data.copy_(values)
             trained.update(losses=tuned.losses, norms=tuned.norms, best_step=best.n_steps)
@@ -281,11 +283,13 @@ class S0Trainer(Tuner):
         return Checkpoint(Path(path), every, {"config": asdict(self.config), **hashes(learned, chosen_on)})
 
     @contextmanager
-    def _learning(self, learned: TrainingSet, chosen_on: TrainingSet | None) -> Iterator[dict[str, Any]]:
+    def _learning(
+        self, learned: TrainingSet, chosen_on: TrainingSet | None, keeper: Checkpoint | None
+    ) -> Iterator[dict[str, Any]]:
         """A zero state, alone on the model, for the length of this context, and the account of what becomes of it.
 
         The account says that it was interrupted until all is done. What goes wrong before anything was learned leaves
-        the state that was there.
+        the state that was there. The checkpoint stays until the state is saved, unless the training has broken down.
         """
         states = list(self._states().values())
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
@@ -299,7 +303,9 @@ class S0Trainer(Tuner):
         try:
             with alone(self.model, self.adapter_name):
                 yield trained
-        except S0Error:
+        except S0Error as error:
+            if keeper is not None and isinstance(error, DatasetError):
+                keeper.remove()
             if not any(state.any() for state in states):
                 for state, kept in zip(states, before, strict=True):
                     state.data.copy_(kept)
@@ -307,6 +313,7 @@ class S0Trainer(Tuner):
                 self._chosen_alpha, (adapter.alpha, adapter.normalize) = chosen_alpha, scale
             raise
         del trained["interrupted"]
+        self._unsaved = keeper
 
     def _curve(self, data: TrainingSet, alphas: Sequence[float]) -> list[float]:
         return scale_curve(self.model, self.adapter_name, data.batches, alphas, batch_tokens=self.config.batch_tokens)
@@ -378,11 +385,14 @@ class S0Trainer(Tuner):
             ConfigError: there is no state yet.
         """
         self._require_state()
-        adapter = self._apply_scale()
         if is_first_process():
-            config = {**adapter.to_dict(), "target_modules": sorted(self._states())}
-            store.write(path, self._states(), config)
-            write_card(path, config)
+            self._write(path)
+            self._saved()
+
+    def _write(self, path: str | Path, record: Mapping[str, Any] | None = None) -> None:
+        config = {**self._apply_scale().to_dict(), "target_modules": sorted(self._states())}
+        card = card_for(path, config, record)
+        store.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
 
     def push_to_hub(
         self,
@@ -412,9 +422,10 @@ class S0Trainer(Tuner):
         with tempfile.TemporaryDirectory() as folder:
             if hub.file_exists(name, CARD_FILE):
                 shutil.copy(hub.hf_hub_download(name, CARD_FILE), folder)
-            self.save(folder)
-            write_card(folder, store.read_json(Path(folder) / store.CONFIG_FILE), record)
-            return str(hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload state"))
+            self._write(folder, record)
+            address = str(hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload state"))
+        self._saved()
+        return address
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over a state from a folder, of this package or the published one, with its scale.

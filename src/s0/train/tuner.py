@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.models import encode_prompt, end_tokens
 from s0.train.batches import TrainingSet
+from s0.train.checkpoint import Checkpoint
 
 
 class Tuner:
@@ -25,6 +26,7 @@ class Tuner:
     model: Any
     tokenizer: PreTrainedTokenizerBase
     _trained: dict[str, Any] | None = None  # how what is held came to be; None while it is untrained
+    _unsaved: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +58,12 @@ class Tuner:
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
         )
         return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+    def _saved(self) -> None:
+        """What is held is on disk: its training's checkpoint has done its work."""
+        if self._unsaved is not None:
+            self._unsaved.remove()
+            self._unsaved = None
 
 
 def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
