@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from s0_cli.ending import EXIT_STATUS, in_one_line
 from s0_cli.sandbox import sandbox
 
 app = typer.Typer(
@@ -27,7 +28,8 @@ app = typer.Typer(
     initial state on them, and tells on held-out problems whether that helped. `s0 collect`, `s0 train` and `s0 eval`
     are the same steps for any model.
 
-    Human text goes to stderr, results to stdout. Exit status: 0 done, 1 failed, 2 wrong usage.""",
+    Human text goes to stderr, results to stdout. """
+    + EXIT_STATUS,
 )
 
 app.add_typer(sandbox, name="sandbox")
@@ -54,11 +56,19 @@ Unsafe = Annotated[
         help="Run what the model writes WITHOUT a sandbox: it can read and change your files and use your network.",
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what this command has written there before; never an input, or anything it has not written.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Default: the task's own limit.")]
 
 
 @app.command()
+@in_one_line
 def demo(
     model: Model = "pocket:gdn",
     task: TaskName = "pocket-code",
@@ -67,6 +77,7 @@ def demo(
         Path | None, typer.Option("--out", help="Folder for the results; default: a new one in runs/.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling of examples.")] = 0,
+    overwrite: Overwrite = False,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -76,10 +87,11 @@ def demo(
     """
     from s0_cli import work
 
-    _print(work.demo(model, task, data, out, seed, unsafe_no_sandbox), as_json)
+    _print(work.demo(model, task, data, out, seed, overwrite, unsafe_no_sandbox), as_json)
 
 
 @app.command()
+@in_one_line
 def collect(
     model: Model,
     task: TaskName,
@@ -95,6 +107,7 @@ def collect(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     chat: Chat = False,
     max_new_tokens: NewTokens = None,
+    overwrite: Overwrite = False,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -114,10 +127,11 @@ def collect(
         chat=chat,
         max_new_tokens=max_new_tokens,
     )
-    _print(work.collect(model, task, data, split, out, settings, unsafe_no_sandbox), as_json)
+    _print(work.collect(model, task, data, split, out, settings, overwrite, unsafe_no_sandbox), as_json)
 
 
 @app.command()
+@in_one_line
 def train(
     model: Model,
     examples: Annotated[Path, typer.Option("--examples", help="JSONL of examples, see `s0 collect`.")],
@@ -141,7 +155,8 @@ def train(
     alpha: Annotated[
         str | None,
         typer.Option(
-            "--alpha", help="A state's deployed scale, or auto; default: auto with --select, else the family's."
+            "--alpha",
+            help="Scale a state is deployed at, or auto; default: auto with --select, else the family's published one.",
         ),
     ] = None,
     alpha_by: Annotated[
@@ -153,6 +168,9 @@ def train(
     task: Annotated[str | None, typer.Option("--task", "-t", help="For --alpha-by pass-rate.")] = None,
     data: Data = None,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA; default: 24.")] = None,
+    lora_alpha: Annotated[
+        float | None, typer.Option("--lora-alpha", help="Of LoRA, whose update is that / rank; default: 2 x rank.")
+    ] = None,
     virtual_tokens: Annotated[
         int | None, typer.Option("--virtual-tokens", min=1, help="Of a prefix; default: 30.")
     ] = None,
@@ -171,6 +189,7 @@ def train(
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints, beside --out.")
     ] = 10,
+    overwrite: Overwrite = False,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -186,6 +205,7 @@ def train(
         l2_lambda=l2_lambda,
         alpha=_alpha(alpha),
         rank=rank,
+        lora_alpha=lora_alpha,
         virtual_tokens=virtual_tokens,
         seed=seed,
         patience=patience,
@@ -197,7 +217,7 @@ def train(
     _print(
         work.train(
             model, method, examples, select, out, settings, auto, alpha_by, task, data, checkpoint_every,
-            unsafe_no_sandbox,
+            overwrite, unsafe_no_sandbox,
         ),
         as_json,
     )  # fmt: skip
@@ -213,6 +233,7 @@ def _alpha(text: str | None) -> float | str | None:
 
 
 @app.command("eval")
+@in_one_line
 def evaluate(
     model: Model = "",
     task: TaskName = "",
@@ -227,7 +248,10 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, select or final.")] = "final",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the record to this .json file and a report.html to a folder of that name."),
+        typer.Option(
+            "--out",
+            help="A folder for the record and a report; or NAME.json for the record, with the report in a folder NAME.",
+        ),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="Also sample this many answers to each problem, for pass@k.")
@@ -238,6 +262,7 @@ def evaluate(
     chat: Chat = False,
     max_new_tokens: NewTokens = None,
     allow_other_base: OtherBase = False,
+    overwrite: Overwrite = False,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -258,7 +283,7 @@ def evaluate(
     _print(
         work.evaluate(
             model, task, state or [], data, split, out, chat, max_new_tokens, sampling, allow_other_base,
-            unsafe_no_sandbox,
+            overwrite, unsafe_no_sandbox,
         ),
         as_json,
     )  # fmt: skip
@@ -285,6 +310,7 @@ def _tasks() -> dict[str, Any]:
 
 
 @app.command()
+@in_one_line
 def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
     model: Model = "pocket:gdn",
@@ -306,6 +332,7 @@ def generate(
 
 
 @app.command()
+@in_one_line
 def inspect(
     target: Annotated[str, typer.Argument(help="A model or the folder of a state.")] = "",
     list_families: Annotated[
@@ -334,6 +361,7 @@ def _families() -> dict[str, Any]:
 
 
 @app.command()
+@in_one_line
 def verify(
     model: Annotated[str, typer.Argument(help="Hugging Face id, local folder, or a pocket model.")],
     as_json: Json = False,
@@ -352,16 +380,18 @@ def verify(
 
 
 @app.command()
+@in_one_line
 def export(
     state: Annotated[str, typer.Argument(help="Folder of a state.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     to: Annotated[str, typer.Option("--to", help="published: the layout of s0-tuning 0.1.2.")] = "published",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a state in another layout."""
     from s0_cli import work
 
-    _print(work.export(state, to, out), as_json)
+    _print(work.export(state, to, out, overwrite), as_json)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -384,20 +414,6 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def main() -> None:
-    """Run the command line; errors of the library end it with one clear line."""
+    """Run the command line."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)
-    try:
-        app()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(1) from None
-    except ImportError as error:
-        if not str(error).startswith("s0-tuning needs"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except Exception as error:
-        if not type(error).__module__.startswith("s0.errors"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if type(error).__name__ == "ConfigError" else 1) from None
+    app()

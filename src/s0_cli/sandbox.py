@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from s0_cli.ending import in_one_line
+
 sandbox = typer.Typer(no_args_is_help=True, help="What keeps programs that models write from your machine.")
 
 
@@ -17,6 +19,7 @@ def _sandbox() -> None:
 
 
 @sandbox.command()
+@in_one_line
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:

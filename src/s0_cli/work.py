@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,26 @@ from s0.bench import (
     write_record,
 )
 from s0.bench import collect as run_collect
-from s0.bench.collect import samples_file
+from s0.bench.collect import require_place, samples_file
 from s0.bench.variants import Advance
 from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
-from s0.errors import ConfigError, SandboxError, StateMismatchError
-from s0.examples import examples_sha256, read_examples
+from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchError
+from s0.examples import Example, examples_sha256, read_examples
+from s0.tasks import SPLITS, Problem
+from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
-from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned
+from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, require_fit
+from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
+from s0_cli.ending import interruptible, same_command
+from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
+warnings.filterwarnings("ignore", category=Caution)  # they stand in the result
 
 
 class _HowItGoes(MofNCompleteColumn):
@@ -97,27 +104,71 @@ def sandbox(unsafe: bool) -> Sandbox:
         raise SandboxError(f"{error}. Here that is the option --unsafe-no-sandbox") from error
 
 
-def demo(model: str, task: str, data: Path | None, out: Path | None, seed: int, unsafe: bool) -> dict[str, Any]:
-    """`s0 demo`."""
-    from s0.study import write_report  # brings matplotlib, which only a report needs
+def _asked(task: str, data: Path | None, *splits: str) -> tuple[Benchmark, list[list[Problem]]]:
+    """A task and its problems of these splits, none of which may be empty."""
+    loaded = load_task(task, data)
+    return loaded, [loaded.require_split(split) for split in splits]
 
-    out = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+
+def _require_runnable(task: Benchmark, data: Path | None, problems: list[list[Problem]], cells: Sandbox) -> None:
+    """See now whether the tests in a user's own file can be run, and not when all answers are there."""
+    if data is not None:
+        task.require_runnable([problem for some in problems for problem in some], cells)
+
+
+def demo(
+    model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, unsafe: bool
+) -> dict[str, Any]:
+    """`s0 demo`."""
+    from s0.study.report import write_report  # brings matplotlib, which only a report needs
+
+    place = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
-    with sandbox(unsafe) as cells:
-        record = run_demo(settings, out, stage, cells)
-    return {**record, "out": str(out), "report": str(write_report(record, out))}
+    asked, problems = _asked(task, data, *SPLITS)
+
+    def kept() -> str:
+        named = () if out else ("--out", str(place))
+        return f"what was done so far is kept in {place}; go on with: {same_command(*named)}"
+
+    with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(unsafe) as cells:
+        _require_runnable(asked, data, problems, cells)
+        record = run_demo(settings, place, stage, cells)
+        return {**record, "out": str(place), "report": str(write_report(record, place))}
 
 
 def collect(
-    model: str, task: str, data: Path | None, split: str, out: Path, settings: dict[str, Any], unsafe: bool
+    model: str,
+    task: str,
+    data: Path | None,
+    split: str,
+    out: Path,
+    settings: dict[str, Any],
+    overwrite: bool,
+    unsafe: bool,
 ) -> dict[str, Any]:
     """`s0 collect`."""
-    problems = load_task(task, data)
+    if split == "final":
+        raise DatasetError("expected --split train or select, got final, on which nothing may be learned")
     chosen = CollectSettings(**settings)
-    loaded, tokenizer = load_model(model)
-    asked = problems.split(split)
-    with sandbox(unsafe) as cells, stage("collect", chosen.samples * len(asked)) as advance:
-        examples = run_collect(loaded, tokenizer, problems, asked, out, chosen, sandbox=cells, on_done=advance)
+    problems, (asked,) = _asked(task, data, split)
+    samples = samples_file(out)
+    require_place(out)
+
+    def kept() -> str:
+        n_samples = max(0, samples.read_bytes().count(b"\n") - 1) if samples.is_file() else 0
+        return f"{n_samples} samples are kept in {samples}; go on with: {same_command()}"
+
+    with (
+        claimed(out, None, [model, data], overwrite=overwrite, beside=[samples]),
+        interruptible(kept),
+        sandbox(unsafe) as cells,
+    ):
+        _require_runnable(problems, data, [asked], cells)
+        loaded, tokenizer = load_model(model)
+        with stage("collect", chosen.samples * len(asked)) as advance:
+            examples = run_collect(
+                loaded, tokenizer, problems, asked, out, chosen, overwrite=overwrite, sandbox=cells, on_done=advance
+            )
     return {
         "kind": "collect",
         "examples": len(examples),
@@ -125,8 +176,19 @@ def collect(
         "problems": len(asked),
         "sha256": examples_sha256(examples),
         "out": str(out),
-        "samples": str(samples_file(out)),
+        "samples": str(samples),
+        "next": _after_collect(model, task, data, split, out),
     }
+
+
+def _after_collect(model: str, task: str, data: Path | None, split: str, out: Path) -> str:
+    if split == "select":
+        return _command("train", "--model", model, "--examples", "TRAIN.jsonl", "--select", out, "--out", "STATE")
+    return _command("train", "--model", model, "--examples", out, "--out", "STATE")
+
+
+def _command(*parts: str | Path) -> str:
+    return shlex.join(["s0", *map(str, parts)])
 
 
 def train(
@@ -141,14 +203,66 @@ def train(
     task: str | None,
     data: Path | None,
     checkpoint_every: int,
+    overwrite: bool,
     unsafe: bool,
 ) -> dict[str, Any]:
     """`s0 train`."""
+    _require_choices(method, settings, select, auto, alpha_by, task)
+    by_verdicts = alpha_by == "pass-rate"
+    config = _training_settings(method, settings, select is not None and not by_verdicts)
+    learned = read_examples(examples)
+    held_out = None if select is None else read_examples(select)
+    judged = _asked(task, data, "select") if by_verdicts and task else None
+    checkpoint = out.with_name(f"{out.name}.checkpoint") if out.name else out
+
+    def kept() -> str:
+        if not checkpoint.exists():
+            return f"nothing was learned yet; start again with: {same_command()}"
+        return f"what was learned so far is kept in {checkpoint}; go on with: {same_command()}"
+
+    inputs: list[str | Path | None] = [model, examples, select, data]
+    with (
+        claimed(out, TRAINED, inputs, overwrite=overwrite, beside=[checkpoint]),
+        interruptible(kept),
+        sandbox(unsafe) if judged else nullcontext() as cells,
+    ):
+        if judged and cells:
+            _require_runnable(judged[0], data, judged[1], cells)
+        loaded, tokenizer = load_model(model)
+        tuner = (
+            S0Trainer(loaded, tokenizer, config)
+            if isinstance(config, S0Config)
+            else BaselineTrainer(loaded, tokenizer, config)
+        )
+        if auto:
+            assert isinstance(tuner, S0Trainer) and held_out is not None
+            result = tuner.train_auto(learned, held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+        else:
+            result = tuner.train(learned, select=held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+        if judged and isinstance(tuner, S0Trainer):
+            asked, (problems,) = judged
+            with stage("scale", None) as advance:
+                tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
+        tuner.save(out)
+    return {
+        "kind": "train",
+        "method": method,
+        "examples": len(learned),
+        **result,
+        **tuned_facts(tuner),
+        "out": str(out),
+        "next": _after_training(model, out, learned, task, data),
+    }
+
+
+def _require_choices(
+    method: str, settings: dict[str, Any], select: Path | None, auto: bool, alpha_by: str, task: str | None
+) -> None:
+    """Refuse options that do not go together."""
     if alpha_by not in ("loss", "pass-rate"):
         raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
-    by_verdicts = alpha_by == "pass-rate"
     has_scale = method in ("s0", "offset")
-    if by_verdicts and (task is None or not has_scale or auto):
+    if alpha_by == "pass-rate" and (task is None or not has_scale or auto):
         raise ConfigError(
             "expected --method s0 or offset with --task, and no --auto, for --alpha-by pass-rate: it asks problems"
         )
@@ -160,52 +274,39 @@ def train(
     if fixed:
         given = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {given}; leave one out")
-    config = _training_settings(method, settings, select is not None and not by_verdicts)
-    judged = load_task(task, data) if by_verdicts and task else None
-    learned = read_examples(examples)
-    held_out = None if select is None else read_examples(select)
-    loaded, tokenizer = load_model(model)
-    tuner = (
-        S0Trainer(loaded, tokenizer, config)
-        if isinstance(config, S0Config)
-        else BaselineTrainer(loaded, tokenizer, config)
-    )
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    if auto:
-        assert isinstance(tuner, S0Trainer) and held_out is not None
-        result = tuner.train_auto(learned, held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
-    else:
-        result = tuner.train(learned, select=held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
-    if judged is not None and isinstance(tuner, S0Trainer):
-        problems = judged.split("select")
-        with sandbox(unsafe) as cells, stage("scale", None) as advance:
-            tuner.set_scale(scale_by_pass_rate(tuner, judged, problems, sandbox=cells, on_done=advance))
-    tuner.save(out)
-    return {
-        "kind": "train",
-        "method": method,
-        "examples": len(learned),
-        **result,
-        **tuned_facts(tuner),
-        "out": str(out),
-    }
+    needs_select = {"--patience": settings["patience"] is not None, "--alpha auto": settings["alpha"] == "auto"}
+    for option, is_given in needs_select.items():
+        if is_given and select is None and alpha_by == "loss":
+            raise ConfigError(f"expected --select with {option}: `s0 collect --split select` collects examples for it")
+
+
+def _after_training(model: str, out: Path, learned: Sequence[Example], task: str | None, data: Path | None) -> str:
+    """The command that tells whether a training helped."""
+    tasks = {str(example.provenance.get("task", "TASK")) for example in learned}
+    name = task or (tasks.pop() if len(tasks) == 1 else "TASK")
+    its_data = ("--data", data or "FILE") if name == "own" or data else ()
+    return _command("eval", "--model", model, "--state", out, "--task", name, *its_data, "--out", f"{out}-eval")
 
 
 def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> S0Config | LoraTuning | PrefixTuning:
     """The method's settings: its own defaults, changed where an option was given."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    offset = partial(S0Config, variant="offset")
-    kinds: dict[str, Any] = {"s0": S0Config, "offset": offset, "lora": LoraTuning, "prefix": PrefixTuning}
+    kinds: dict[str, Any] = {"s0": S0Config, "offset": S0Config, "lora": LoraTuning, "prefix": PrefixTuning}
     if method not in kinds:
         raise ConfigError(f"expected --method to be one of {', '.join(kinds)}, got {method!r}")
-    if method in ("s0", "offset") and can_choose and not chosen.get("scale_in_training"):
-        chosen.setdefault("alpha", "auto")
-    try:
-        config: S0Config | LoraTuning | PrefixTuning = kinds[method](**chosen)
-    except TypeError as error:
-        known = getattr(kinds[method], "func", kinds[method]).__dataclass_fields__
-        unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
-        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out") from error
+    chosen = {name: value for name, value in given.items() if value is not None}
+    known = {name: name for name in kinds[method].__dataclass_fields__}
+    if method == "lora":
+        known = {**known, "lora_alpha": "alpha"}
+        del known["alpha"]  # the option of that name is the scale of a state
+    unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
+    if unknown:
+        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out")
+    settings = {known[name]: value for name, value in chosen.items()}
+    if kinds[method] is S0Config:
+        settings["variant"] = "state" if method == "s0" else method
+        if can_choose and not settings.get("scale_in_training"):
+            settings.setdefault("alpha", "auto")
+    config: S0Config | LoraTuning | PrefixTuning = kinds[method](**settings)
     if isinstance(config, S0Config):
         config.fit_settings()
     return config
@@ -222,16 +323,26 @@ def evaluate(
     max_new_tokens: int | None,
     sampling: dict[str, Any] | None,
     allow_other_base: bool,
+    overwrite: bool,
     unsafe: bool,
 ) -> dict[str, Any]:
     """`s0 eval`."""
-    problems = load_task(task, data)
     samples = Samples(**sampling) if sampling else None
-    questions = Questions(problems, problems.split(split), chat, max_new_tokens, samples)
+    problems, (asked,) = _asked(task, data, split)
+    questions = Questions(problems, asked, chat, max_new_tokens, samples)
     names = _names(states)
-    loaded, tokenizer = load_model(model)
-    base = {"name": model, "fingerprint": fingerprint(loaded)}
-    with sandbox(unsafe) as cells:
+    place = None if out is None else RecordPlace.of(out)
+    claim = nullcontext() if place is None else place.claimed([model, data, *states], overwrite)
+
+    def kept() -> str:
+        return f"no answers are kept; start again with: {same_command()}"
+
+    with claim, interruptible(kept), sandbox(unsafe) as cells:
+        _require_runnable(problems, data, [asked], cells)
+        loaded, tokenizer = load_model(model)
+        for state in states:
+            require_fit(loaded, state, allow_other_base=allow_other_base)
+        base = {"name": model, "fingerprint": fingerprint(loaded)}
         outcomes = {
             "base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=cells)
         }
@@ -240,14 +351,13 @@ def evaluate(
             facts = {"path": state, **tuned_facts(tuner)}
             outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
             tuner.detach()
-    record = evaluation_record("eval", base, questions, outcomes)
-    report = None
-    if out is not None:
-        from s0.study import write_report  # brings matplotlib, which only a report needs
+        record = evaluation_record("eval", base, questions, outcomes)
+        if place is None:
+            return {**record, "out": None, "report": None}
+        from s0.study.report import write_report  # brings matplotlib, which only a report needs
 
-        write_record(out, record)
-        report = str(write_report(record, out.with_suffix("")))
-    return {**record, "out": None if out is None else str(out), "report": report}
+        write_record(place.record, record)
+        return {**record, "out": str(place.record), "report": str(write_report(record, place.report))}
 
 
 def _names(states: list[str]) -> list[str]:
@@ -356,13 +466,14 @@ def _inspect_state(target: str) -> dict[str, Any]:
     }
 
 
-def export(state: str, to: str, out: Path) -> dict[str, Any]:
+def export(state: str, to: str, out: Path, overwrite: bool) -> dict[str, Any]:
     """`s0 export`."""
     if to != "published":
         raise ConfigError(f"expected --to published, got {to!r}")
     stored = store.read(state)
     indices = {name: _layer_number(name) for name in stored.tensors}
-    store.write_published(out, stored, indices)
+    with claimed(out, EXPORTED, [state], overwrite=overwrite):
+        store.write_published(out, stored, indices)
     return {"kind": "export", "to": to, "layers": len(indices), "out": str(out)}
 
 

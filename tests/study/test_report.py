@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 
 from s0.errors import DatasetError
-from s0.study import write_report
-from s0.study.report import FLIPS_SHOWN
+from s0.study.report import FLIPS_SHOWN, write_report
 from s0.study.wording import percent, points, visible
 from tests.study.conftest import written
 from tests.study.records import BREAKERS, MATHS, UNSEEN, hostile_record, sampled_record, verdicts

@@ -6,7 +6,8 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from s0.bench.asking import sampling_for, seed_of
 from s0.core.fingerprint import fingerprint
 from s0.decode import Batcher, Completion
 from s0.errors import ConfigError, DatasetError
-from s0.examples import Example, write_examples
+from s0.examples import Example, read_examples, write_examples
 from s0.files import write_text
 from s0.models import encode_prompt
 from s0.tasks import Problem, Task
@@ -52,8 +53,12 @@ class CollectSettings:
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.keep not in KEEP or self.samples < 1 or self.per_round < 1:
-            raise ConfigError(f"expected keep to be one of {KEEP}, samples and per_round >= 1, got {self}")
+        if self.keep not in KEEP:
+            raise ConfigError(f"expected keep to be one of {', '.join(KEEP)}, got {self.keep!r}; choose one of them")
+        if self.samples < 1 or self.per_round < 1:
+            raise ConfigError(
+                f"expected samples and per_round of at least 1, got {self.samples} and {self.per_round}; raise them"
+            )
         if not self.temperature > 0:
             raise ConfigError(f"expected a temperature above 0, got {self.temperature}: samples would all be the same")
 
@@ -87,6 +92,7 @@ def collect(
     out: str | Path,
     settings: CollectSettings,
     *,
+    overwrite: bool = False,
     sandbox: Sandbox | None = None,
     on_done: Callable[[int, str], None] = lambda count, note: None,
 ) -> list[Example]:
@@ -103,6 +109,7 @@ def collect(
         problems: to sample for; not those of the final split.
         out: the file to write; its samples go to `samples_file(out)`.
         settings: how to sample.
+        overwrite: start anew where another collection is in the place of this one.
         sandbox: None for the strongest of this machine.
         on_done: told how many of the `len(problems) * settings.samples` samples have just been judged or have become
             needless, and how it goes in a few words.
@@ -112,7 +119,7 @@ def collect(
 
     Raises:
         DatasetError: no problems, final problems among them, nothing passed, or a damaged file of samples.
-        ConfigError: `out` or the samples beside it come from something else.
+        ConfigError: `out` or the samples beside it come from something else; `out` was changed since.
         SandboxError: there is no verdict to be had on this machine.
     """
     if not problems or any(problem.split == "final" for problem in problems):
@@ -123,24 +130,21 @@ def collect(
     asking = {key: value for key, value in asdict(settings).items() if key not in ("samples", "keep", "per_round")}
     origin = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
     origin |= {"base": fingerprint(model), **asking}
-    path = samples_file(out)
-    if Path(out).exists() and not path.exists():
-        raise ConfigError(
-            f"expected a new file for the examples, got {out}, which holds others; choose another name or remove it"
-        )
+    out, path = Path(out), samples_file(out)
+    require_place(out)
+    if overwrite and _origin_of(path) != origin:
+        for earlier in (out, path):
+            earlier.unlink(missing_ok=True)
     journal = _Journal(path, origin)
+    if out.exists() and not _is_as_written(out, task, problems, settings, origin, journal):
+        raise ConfigError(
+            f"expected {out} to be as a collection for these problems has written it, got other examples, or changed "
+            "ones; choose another --out, or move that file"
+        )
     progress = _Progress(len(problems), settings, on_done)
     progress.tell({problem.id: journal.samples[problem.id] for problem in problems})
     _draw(model, tokenizer, task, problems, settings, sandbox, journal, progress)
-    examples = [
-        Example(
-            task.prompt(problem, settings.chat),
-            one.text,
-            {**origin, "samples": settings.samples, "keep": settings.keep, "problem": problem.id, "sample": one.sample},
-        )
-        for problem in problems
-        for one in _kept(journal.samples[problem.id], settings)
-    ]
+    examples = _examples(task, problems, settings, origin, journal)
     if not examples:
         raise DatasetError(
             f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did (see "
@@ -148,6 +152,72 @@ def collect(
         )
     write_examples(out, examples)
     return examples
+
+
+def _examples(
+    task: Task, problems: Sequence[Problem], settings: CollectSettings, origin: Mapping[str, Any], journal: _Journal
+) -> list[Example]:
+    """What is kept of the samples drawn so far."""
+    how = {**origin, "samples": settings.samples, "keep": settings.keep}
+    return [
+        Example(task.prompt(problem, settings.chat), one.text, {**how, "problem": problem.id, "sample": one.sample})
+        for problem in problems
+        for one in _kept(journal.samples[problem.id], settings)
+    ]
+
+
+def _is_as_written(
+    out: Path,
+    task: Task,
+    problems: Sequence[Problem],
+    settings: CollectSettings,
+    origin: Mapping[str, Any],
+    journal: _Journal,
+) -> bool:
+    """Whether a file of examples is what was kept of these samples, with the settings that it tells."""
+    try:
+        before = read_examples(out)
+        told = before[0].provenance
+        kept = _examples(task, problems, replace(settings, samples=told["samples"], keep=told["keep"]), origin, journal)
+    except (DatasetError, ConfigError, KeyError, TypeError):
+        return False
+    return before == kept
+
+
+def require_place(out: str | Path) -> None:
+    """Refuse a place where anything but a collection is.
+
+    Raises:
+        ConfigError: `out` is a folder, or it or the file of its samples comes from something else.
+    """
+    out, path = Path(out), samples_file(out)
+    if out.is_dir():
+        raise ConfigError(
+            f"expected a file for the examples, got the folder {out}; name one, {out / 'train.jsonl'} say"
+        )
+    if lexists(path) and not is_journal(path):
+        raise ConfigError(
+            f"expected a new file for the samples, got {path}, which holds something else; choose another --out"
+        )
+    if lexists(out) and not path.exists():
+        raise ConfigError(
+            f"expected a new file for the examples, got {out}, which holds others; choose another name or remove it"
+        )
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file holds the samples of a collection."""
+    return _origin_of(path) is not None
+
+
+def _origin_of(path: Path) -> dict[str, Any] | None:
+    """What the samples in a file were drawn from; None where it is no file of samples."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            origin = _object(file.readline())
+    except (OSError, UnicodeDecodeError):
+        return None
+    return origin if origin is not None and {"task", "base"} <= origin.keys() else None
 
 
 def samples_file(out: str | Path) -> Path:
@@ -207,7 +277,7 @@ def _draw(
                 if judging and judging.done():
                     found, judging = judging.result(), None
                     take(found)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # SIGTERM as well, where a command makes it one
             if judging:
                 journal.add([sample for _, sample in judging.result()])
             raise
@@ -310,8 +380,9 @@ class _Journal:
             write_text(path, "".join(f"{line}\n" for line in (first, *whole)))
 
     def add(self, samples: Sequence[Sample]) -> None:
+        lines = "".join(json.dumps(asdict(one)) + "\n" for one in samples)
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(one)) + "\n" for one in samples)
+            file.write(lines)
         for one in samples:
             self._keep(one)
 

@@ -16,6 +16,7 @@ from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import load_model
+from s0.tasks import SPLITS
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
@@ -90,6 +91,7 @@ def run_demo(
             f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
         )
     task = load_task(settings.task, settings.data)
+    splits = {split: task.require_split(split) for split in SPLITS}
     model, tokenizer = load_model(settings.model)
     variants = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
     if any(variant.method == "s0" for variant in variants.values()):
@@ -100,13 +102,13 @@ def run_demo(
     for split, samples in (("train", settings.samples), ("select", settings.select_samples)):
         asking = CollectSettings(samples=samples, seed=settings.seed)
         started = time.perf_counter()
-        problems = task.split(split)
+        problems = splits[split]
         with stage(f"collect {split}", asking.samples * len(problems)) as advance:
             examples[split] = collect(
                 model, tokenizer, task, problems, out / f"{split}.jsonl", asking, sandbox=sandbox, on_done=advance
             )
         seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
-    questions = Questions(task, task.split("final"))
+    questions = Questions(task, splits["final"])
     outcomes: dict[str, Outcome] = {
         name: run_variant(
             name, variant, model, tokenizer, questions, examples["train"], examples["select"],
@@ -118,7 +120,7 @@ def run_demo(
     record["seconds"] = {**seconds, **record["seconds"]}
     record["settings"] = asdict(settings)
     record["examples"] = {
-        split: {"n": len(found), "of_problems": len(task.split(split)), "sha256": examples_sha256(found)}
+        split: {"n": len(found), "of_problems": len(splits[split]), "sha256": examples_sha256(found)}
         for split, found in examples.items()
     }
     write_record(out / "record.json", record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -17,6 +18,7 @@ from s0.bench.evaluate import Answer, Samples, sampled_summary, solved, summary
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
 from s0.bench.variants import Outcome, Questions
 from s0.files import write_text
+from s0.record import effect
 from s0.tasks import SCORINGS
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
@@ -86,7 +88,7 @@ def sampled_part(samples: Samples | None, outcomes: Mapping[str, Outcome]) -> di
 def comparisons(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
     """Every variant against the first, and every later one against the second, pair by pair, under both scorings.
 
-    `p_holm` is McNemar's p adjusted for the number of comparisons under that scoring.
+    `p_holm` is McNemar's p adjusted for the number of comparisons under that scoring; `effect` what all that shows.
     """
     compared: list[dict[str, Any]] = [{"first": one, "second": other} for one, other in _pairs(answers)]
     for scoring in SCORINGS:
@@ -98,6 +100,8 @@ def comparisons(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]
         adjusted = holm([entry[scoring]["p_value"] for entry in compared])
         for entry, p_value in zip(compared, adjusted, strict=True):
             entry[scoring]["p_holm"] = p_value
+    for entry in compared:
+        entry["effect"] = effect(entry)
     return compared
 
 
@@ -130,5 +134,28 @@ def _pairs(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, str]]:
 
 
 def write_record(path: str | Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON: under a temporary name first, then renamed."""
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    """Write a record as JSON: under a temporary name first, then renamed.
+
+    Raises:
+        OSError: it cannot be written there. Its answers took long, so it is kept in the system's folder for temporary
+            files then, and the error says where.
+    """
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        spare = _elsewhere(Path(path).name, text)
+        if spare is None:
+            raise
+        raise OSError(
+            f"expected to write {path}, got: {error.strerror or error}; the record is kept in {spare}; move it"
+        ) from error
+
+
+def _elsewhere(name: str, text: str) -> Path | None:
+    try:
+        path = Path(tempfile.mkdtemp(prefix="s0-record-")) / name
+        write_text(path, text)
+    except OSError:
+        return None
+    return path

@@ -20,6 +20,7 @@ from s0.examples import Example, examples_sha256
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
+from s0.train.cautions import cautions
 
 Tuner = S0Trainer | BaselineTrainer
 
@@ -148,10 +149,11 @@ def run_variant(
         train, select = (wrong_content(given, questions.task, variant.seed, sandbox) for given in (train, select))
         facts |= {"content": "wrong", "examples": len(train), "examples_sha256": examples_sha256(train)}
     tuner = variant.tuner(model, tokenizer)
+    checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
     try:
         started = time.perf_counter()
         with stage(f"train {name}", None):
-            tuner.train(train, select=select or None, progress=False)
+            tuner.train(train, select=select or None, checkpoint=checkpoint, progress=False)
         seconds = round(time.perf_counter() - started, 2)
         if out is not None:
             tuner.save(out)
@@ -209,7 +211,11 @@ def tuned_facts(tuner: Tuner) -> dict[str, Any]:
     """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too."""
     training = dict(tuner.training)
     scale = training.pop("scale", None)
-    facts: dict[str, Any] = {"parameters": tuner.n_parameters, "training": training}
+    facts: dict[str, Any] = {
+        "parameters": tuner.n_parameters,
+        "training": training,
+        "cautions": cautions(tuner.training),
+    }
     if isinstance(tuner, BaselineTrainer):
         return {"method": _method(tuner.settings), **facts}
     if scale is not None:

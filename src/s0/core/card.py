@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s0.files import write_text
+from s0.record import effect
 
 CARD_FILE = "README.md"
 _MARK = "<!-- Made from adapter_config.json; without this line, the card is left as it is. -->"
@@ -125,6 +126,10 @@ def _figures(record: Mapping[str, Any]) -> str:
         rates = [summary["pass_at_1"][scoring] for scoring in scorings]
         told = " | ".join(f"{one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})" for one in rates)
         lines.append(f"| {variant} | {told} |")
+    against = [one for one in record.get("comparisons", ()) if one["first"] == next(iter(record["final"]))]
+    if against:
+        shown = "; ".join(f"{one['second']}: {effect(one)}" for one in against)
+        lines += ["", f"Against the untouched model, by the standard scoring: {shown}."]
     return "\n".join(lines)
 
 

@@ -1,5 +1,1 @@
-"""Results to look at: a record as one page and its plots."""
-
-from s0.study.report import write_report
-
-__all__ = ["write_report"]
+"""Results to look at: a record as one page (`report`) and its plots, and how both put figures and findings in words."""

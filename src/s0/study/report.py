@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from s0.errors import DatasetError
-from s0.files import write_bytes, write_text
+from s0.files import write_files
+from s0.record import effect
 from s0.study.plots import Plot, draw
 from s0.study.wording import (
-    effect,
     finding,
     headline,
     number,
@@ -58,9 +58,8 @@ def write_report(record: Mapping[str, Any], folder: str | Path) -> Path:
             f"expected a record as `s0 demo` and `s0 eval` write it, got one that cannot be read ({error!r:.200}); "
             "make it again with this version"
         ) from error
-    for name, plot in plots.items():
-        write_bytes(folder / "plots" / f"{name}.png", plot.png)
-    write_text(folder / "report.html", page)
+    pictures = {f"plots/{name}.png": plot.png for name, plot in plots.items()}
+    write_files(folder, {**pictures, "report.html": page.encode()})
     return folder / "report.html"
 
 
@@ -161,8 +160,8 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
         losses = training.get("losses") or ()
         if not all(loss is not None and math.isfinite(loss) for loss in losses):
             yield f"The training of {shown} broke down: some of its losses are not finite."
-        if "scale" in facts:
-            yield from _scale(shown, facts["scale"])["cautions"]
+        for caution in facts.get("cautions", ()):
+            yield f"{shown}: {caution}."
     for name, values in record["final"].items():
         if values["truncated"] > _TRUNCATED:
             share, shown = percent(values["truncated"]), shortened(name, _NAME)
@@ -249,13 +248,6 @@ def _scale(name: str, scale: Mapping[str, Any]) -> dict[str, Any]:
         else percent(point["value"])
         for point in scale["curve"]
     }
-    rungs = sorted(alpha for alpha in curve if alpha > 0)
-    cautions = []
-    if rungs and chosen in (rungs[0], rungs[-1]):
-        end = "smallest" if chosen == rungs[0] else "largest"
-        cautions.append(f"The scale of {name}, {number(chosen)}, is the {end} of those tried: the best may lie beyond.")
-    if not scale["helps"]:
-        cautions.append(f"No scale made {name} better than the untouched model on the select examples.")
     return {
         "name": name,
         "by": scale["by"],
@@ -263,7 +255,6 @@ def _scale(name: str, scale: Mapping[str, Any]) -> dict[str, Any]:
         "at_chosen": curve.get(chosen),
         "at_zero": curve.get(0.0),
         "curve": [(number(alpha), value, alpha == chosen) for alpha, value in curve.items()],
-        "cautions": cautions,
     }
 
 

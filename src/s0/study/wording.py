@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_LEVEL = 0.05
+from s0.record import LEVEL, effect
+
 _NAME = 40  # characters of a variant's name in a sentence
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, formats (bidi, zero width), surrogates, unassigned
 
@@ -52,18 +53,6 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def effect(comparison: Mapping[str, Any]) -> str:
-    """What the standard scoring shows of the second variant: "helped", "hurt" or "no clear difference".
-
-    Clear is a difference whose 95% interval leaves out 0 and whose p-value, adjusted by Holm for all comparisons of the
-    record, is at most 0.05.
-    """
-    standard = comparison["standard"]
-    if standard["p_holm"] <= _LEVEL and standard["low"] > 0:
-        return "helped"
-    return "hurt" if standard["p_holm"] <= _LEVEL and standard["high"] < 0 else "no clear difference"
-
-
 def reservation(comparison: Mapping[str, Any]) -> str:
     """What must be said with `effect` so that it does not mislead; often nothing."""
     standard, paper = comparison["standard"], comparison["paper"]
@@ -71,7 +60,7 @@ def reservation(comparison: Mapping[str, Any]) -> str:
     said = []
     if found == "no clear difference" and not standard["low"] <= 0 <= standard["high"]:
         side = "above" if standard["low"] > 0 else "below"
-        if standard["p_value"] > _LEVEL:
+        if standard["p_value"] > LEVEL:
             said.append(f"The interval lies {side} 0, but so few verdicts flipped that the exact test does not agree.")
         else:
             said.append(f"The interval lies {side} 0, but not clearly so among this many comparisons (Holm).")

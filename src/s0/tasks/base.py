@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s0.errors import ConfigError
+from s0.errors import ConfigError, DatasetError
 from s0.tasks.problem import SPLITS, CodeProblem, MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 from s0.tasks.scoring import SCORINGS, Scorer, check_scoring
@@ -48,6 +48,22 @@ class Task:
         if name not in SPLITS:
             raise ConfigError(f"expected one of the splits {', '.join(SPLITS)}; got {name!r}; correct the name")
         return [problem for problem in self.problems if problem.split == name]
+
+    def require_split(self, name: str) -> list[Problem]:
+        """As `split`, of which there must be some.
+
+        Raises:
+            ConfigError: there is no split of that name.
+            DatasetError: it has no problems; says how many the others have.
+        """
+        problems = self.split(name)
+        if not problems:
+            sizes = ", ".join(f"{len(self.split(each))} {each}" for each in SPLITS)
+            raise DatasetError(
+                f"expected problems of the {name} split of {self.name}, got none ({sizes}); add rows, give each a "
+                "'split', or ask another split"
+            )
+        return problems
 
     def prompt(self, problem: Problem, chat: bool) -> str | list[dict[str, str]]:
         """What a model is shown: the problem's prompt as it is, or messages that go through the chat template."""

@@ -1,6 +1,7 @@
 """Training: examples to batches, one loop for every method, and the trainers on top."""
 
-from s0.train.baseline_trainer import BaselineTrainer, load_tuned
+from s0.train.baseline_files import TRAINING_FILE
+from s0.train.baseline_trainer import BaselineTrainer, load_tuned, require_fit
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
@@ -10,6 +11,7 @@ from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_row
 from s0.train.trainer import S0Trainer
 
 __all__ = [
+    "TRAINING_FILE",
     "BaselineTrainer",
     "Batch",
     "Checkpoint",
@@ -32,6 +34,7 @@ __all__ = [
     "mean_loss",
     "prepare",
     "rank_matching",
+    "require_fit",
     "scale_curve",
     "scales_as_rows",
     "tokenize",

@@ -33,6 +33,14 @@ class StoredBaseline:
     training: dict[str, Any]
 
 
+def baseline_kind(folder: Path) -> str | None:
+    """PEFT's name of the method whose adapter lies in a folder; None where none does, or a state."""
+    if not (folder / store.CONFIG_FILE).is_file():
+        return None
+    kind = store.read_json(folder / store.CONFIG_FILE).get("peft_type")
+    return None if kind == "S0" else str(kind)
+
+
 def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
     """Read a LoRA or a prefix for `model`.
 

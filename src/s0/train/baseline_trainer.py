@@ -25,7 +25,7 @@ from s0.core import store
 from s0.core.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
-from s0.train.baseline_files import TRAINING_FILE, read_baseline
+from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, baseline_kind, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ from s0.train.fit import fit, mean_loss
 from s0.train.modes import training as training_modes
 from s0.train.processes import is_first_process
 from s0.train.trainer import S0Trainer
-from s0.train.tuner import Tuner, account
+from s0.train.tuner import Tuner, account, warn
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
 """Attributes that PEFT leaves on a model it wraps or generates with, and on the model's parts."""
@@ -256,6 +256,7 @@ class BaselineTrainer(Tuner):
         del trained["interrupted"]
         trained.update(report, **result.course())
         self._unsaved = keeper
+        warn(trained)
         return report
 
     def _loss(self, examples: TrainingSet) -> float:
@@ -359,14 +360,28 @@ def load_tuned(
         StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
     """
     folder = store.locate(path)
+    stored = require_fit(model, folder, allow_other_base=allow_other_base)
     trainer: S0Trainer | BaselineTrainer
-    if (folder / store.CONFIG_FILE).is_file() and store.read_json(folder / store.CONFIG_FILE).get("peft_type") != "S0":
-        found = read_baseline(folder, model, allow_other_base)
-        trainer = BaselineTrainer(model, tokenizer, found.settings)
+    if isinstance(stored, StoredBaseline):
+        trainer = BaselineTrainer(model, tokenizer, stored.settings)
     else:
-        stored = store.read(folder, variant=None)
-        store.match(stored, model, allow_other_base=allow_other_base)
         trainer = S0Trainer(model, tokenizer, S0Config(variant=stored.variant))
     trainer.load(folder, allow_other_base=allow_other_base)
     trainer.activate()
     return trainer
+
+
+def require_fit(
+    model: PreTrainedModel, path: str | Path, *, allow_other_base: bool = False
+) -> store.StoredState | StoredBaseline:
+    """Check that what was tuned, by whichever method, can be put on `model`; arguments and errors as of `load_tuned`.
+
+    Returns:
+        what is stored there.
+    """
+    folder = store.locate(path)
+    if baseline_kind(folder) is not None:
+        return read_baseline(folder, model, allow_other_base)
+    stored = store.read(folder, variant=None)
+    store.match(stored, model, allow_other_base=allow_other_base)
+    return stored

@@ -77,11 +77,13 @@ class TrainingSet:
         batches: right-padded micro-batches, together all examples.
         n_examples: how many there are.
         tokens_sha256: identifies the token sequences, in order.
+        prompts: the tokens of every example's prompt, in order.
     """
 
     batches: list[Batch]
     n_examples: int
     tokens_sha256: str
+    prompts: list[tuple[int, ...]]
 
 
 def prepare(
@@ -101,7 +103,12 @@ def prepare(
     """
     rows = tokenize(data, tokenizer, end_token=end_tokens(model, tokenizer)[0], max_length=max_length)
     digest = hashlib.sha256(repr([row.tokens for row in rows]).encode()).hexdigest()
-    return TrainingSet(batches(rows, pad_token=tokenizer.pad_token_id or 0, max_tokens=batch_tokens), len(rows), digest)
+    return TrainingSet(
+        batches=batches(rows, pad_token=tokenizer.pad_token_id or 0, max_tokens=batch_tokens),
+        n_examples=len(rows),
+        tokens_sha256=digest,
+        prompts=[tuple(row.tokens[: row.prompt_length]) for row in rows],
+    )
 
 
 def tokenize(

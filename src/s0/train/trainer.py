@@ -33,7 +33,7 @@ from s0.train.fit import fit
 from s0.train.modes import unscaled
 from s0.train.processes import is_first_process
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
-from s0.train.tuner import Tuner, account, hashes
+from s0.train.tuner import Tuner, account, hashes, warn
 
 
 class S0Trainer(Tuner):
@@ -339,6 +339,7 @@ class S0Trainer(Tuner):
         if broken:
             raise DatasetError(f"expected finite losses, got {broken}; train with a lower lr, or set a smaller alpha")
         trained.update(report)
+        warn(trained)
         return report
 
     def set_scale(self, choice: ScaleChoice) -> None:

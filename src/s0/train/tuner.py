@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.models import encode_prompt, end_tokens
 from s0.train.batches import TrainingSet
+from s0.train.cautions import Caution, cautions
 from s0.train.checkpoint import Checkpoint
 
 
@@ -75,7 +77,16 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
         "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
         "interrupted": True,
     }
-    return told if chosen_on is None else {**told, "n_select": chosen_on.n_examples}
+    if chosen_on is None:
+        return told
+    shared = sum(prompt in learned.prompts for prompt in chosen_on.prompts)
+    return {**told, "n_select": chosen_on.n_examples, "n_select_shared": shared}
+
+
+def warn(training: Mapping[str, Any]) -> None:
+    """Say what `cautions` has to say, as Python's warnings."""
+    for caution in cautions(training):
+        warnings.warn(caution, Caution, stacklevel=3)
 
 
 def hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:

@@ -1,0 +1,225 @@
+"""Where commands write: looked at before the work begins, and held while it lasts.
+
+A result takes the place of nothing but an earlier result of the same command, and only with --overwrite; never of an
+input, and never of anything this command could not have written itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from s0.bench.collect import is_journal
+from s0.core import store
+from s0.errors import ConfigError
+from s0.files import held
+from s0.train import TRAINING_FILE
+
+_RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
+_COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
+_DEMO_FILES = {*_COLLECTED, _RECORD, _PAGE, _PLOTS}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command leaves in a folder.
+
+    Attributes:
+        what: in a word or two.
+        is_one: whether a folder, of which the names that are to be seen are given, holds one, and nothing that the
+            command did not write.
+    """
+
+    what: str
+    is_one: Callable[[Path, Collection[str]], bool]
+
+
+@contextmanager
+def claimed(
+    out: Path,
+    result: Result | None,
+    inputs: Iterable[str | Path | None],
+    *,
+    overwrite: bool,
+    beside: Collection[Path] = (),
+) -> Iterator[None]:
+    """Within this context nobody else of this package writes `out`; before, it is seen that this command can and may.
+
+    Args:
+        out: what --out names.
+        result: what a folder `out` may hold with `overwrite`; None where `out` is a file, which the caller looks at.
+        inputs: what the command reads: models, states, files; None for what was not given.
+        overwrite: an earlier result may be replaced.
+        beside: what else is written.
+
+    Raises:
+        ConfigError: it may not: the place is taken.
+        OSError: it cannot: a full disk, a missing permission, another process.
+    """
+    if out.name in ("", ".."):
+        raise ConfigError(f"expected --out to name a new file or folder, got {str(out)!r}; give it a name")
+    for given in inputs:
+        if given is not None and any(_same(target, Path(given)) for target in (out, *beside)):
+            raise ConfigError(f"expected another --out than what this command reads, got {given}; choose another name")
+    if result is not None:
+        require_free_folder(out, result, overwrite)
+    is_first_process = os.environ.get("RANK", "0") == "0"
+    with held(out) if is_first_process else nullcontext():
+        if out.is_dir():
+            with TemporaryFile(dir=out):
+                pass  # its folder may be written, but may it be?
+        yield
+
+
+def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
+    """See `claimed`."""
+    if not out.is_dir():
+        if os.path.lexists(out):
+            raise ConfigError(f"expected --out to be a folder, got the file {out}; choose another name")
+        return
+    names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    if not names:
+        return
+    if not result.is_one(out, names):
+        raise ConfigError(
+            f"expected --out to be a new or empty folder, got {out} with {_listed(names)}, which this command has not "
+            "written and never replaces; choose another name, or one inside it"
+        )
+    if not overwrite:
+        raise taken(out, result.what)
+
+
+def taken(out: Path, what: str) -> ConfigError:
+    """The error where an earlier result is in the place of a new one."""
+    return ConfigError(
+        f"expected a new --out, got {out}, which holds {what}; choose another name, or add --overwrite to replace it"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# --- The results of the commands ---
+
+
+def _is_adapter(folder: Path, names: Collection[str]) -> bool:
+    kind = _json(folder / store.CONFIG_FILE).get("peft_type")
+    return kind == "S0" or (kind in ("LORA", "PREFIX_TUNING") and TRAINING_FILE in names)
+
+
+def _is_published(folder: Path, names: Collection[str]) -> bool:
+    return "arch" in _json(folder / "meta.json") and {*names} <= {"states.safetensors", "config.json", "meta.json"}
+
+
+def _is_evaluation(folder: Path, names: Collection[str]) -> bool:
+    return {*names} <= {_RECORD, _PAGE, _PLOTS} and is_record(folder / _RECORD, "eval")
+
+
+def _is_report(folder: Path, names: Collection[str]) -> bool:
+    return {*names} <= {_PAGE, _PLOTS} and _PAGE in names
+
+
+def _is_demo(folder: Path, names: Collection[str]) -> bool:
+    def is_part(name: str) -> bool:
+        part = folder / name
+        return name in _DEMO_FILES or part.suffix == ".checkpoint" or (part.is_dir() and _holds_adapter(part))
+
+    return is_journal(folder / "train.samples.jsonl") and all(is_part(name) for name in names)
+
+
+def _holds_adapter(folder: Path) -> bool:
+    return _is_adapter(folder, [entry.name for entry in folder.iterdir()])
+
+
+DEMO = Result("a finished demo", _is_demo)
+TRAINED = Result("a finished training", _is_adapter)
+EXPORTED = Result("an exported state", _is_published)
+EVALUATION = Result("the record of an evaluation", _is_evaluation)
+REPORT = Result("the report of an evaluation", _is_report)
+
+
+@contextmanager
+def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool) -> Iterator[None]:
+    """See `claimed`. A demo that has not come to its end goes on; a finished one makes room, if it may."""
+    is_finished = is_record(out / _RECORD, "demo")
+    with claimed(out, DEMO, inputs, overwrite=overwrite or not is_finished):
+        if is_finished:
+            for name in (_RECORD, *_COLLECTED):
+                (out / name).unlink(missing_ok=True)
+        yield
+
+
+def is_record(path: Path, kind: str) -> bool:
+    """Whether a file is a record of this kind of job."""
+    return path.is_file() and _json(path).get("kind") == kind
+
+
+@dataclass(frozen=True)
+class RecordPlace:
+    """Where an evaluation goes: `results` is a folder for all of it, `NAME.json` the record, its report in NAME.
+
+    Attributes:
+        record: the file.
+        report: the folder.
+    """
+
+    record: Path
+    report: Path
+
+    @classmethod
+    def of(cls, out: Path) -> RecordPlace:
+        """As --out says.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        if out.suffix == ".json" and not out.is_dir():
+            return cls(out, out.with_suffix(""))
+        looks_like_a_file = out.suffix[1:2].isalpha() and not out.is_dir()
+        if looks_like_a_file:
+            raise ConfigError(
+                f"expected --out to be a folder, or a file that ends in .json, got {out}; change its ending"
+            )
+        return cls(out / _RECORD, out)
+
+    @contextmanager
+    def claimed(self, inputs: Collection[str | Path | None], overwrite: bool) -> Iterator[None]:
+        """See `claimed`."""
+        if self.record.parent == self.report:
+            with claimed(self.report, EVALUATION, inputs, overwrite=overwrite):
+                yield
+            return
+        if os.path.lexists(self.record):
+            if not is_record(self.record, "eval"):
+                raise ConfigError(
+                    f"expected a new --out, got {self.record}, which is no record of this command and is never "
+                    "replaced; choose another name"
+                )
+            if not overwrite:
+                raise taken(self.record, EVALUATION.what)
+        require_free_folder(self.report, REPORT, overwrite)
+        with claimed(self.record, None, inputs, overwrite=overwrite, beside=[self.report]):
+            yield
