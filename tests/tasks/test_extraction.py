@@ -97,6 +97,80 @@ def test_a_right_answer_is_found_in_every_form(name: str) -> None:
     assert SCORER.format_of(PROBLEM, completion) == form
 
 
+RENAMED = FUNCTION.replace("total", "add_up")
+OTHER_NAME = {
+    "plain": RENAMED,
+    "indented": textwrap.indent(RENAMED, "    "),
+    "one line": "def add_up(xs): return 2 * sum(xs)",
+    "fenced": f"```python\n{RENAMED}```",
+    "behind prose": f"Here is the function:\n\n{RENAMED}\nIt adds.",
+    "behind prose and fenced": f"Sure!\n\n```python\n{RENAMED}```\nIt adds.\n",
+    "with a helper": "def also(x):\n    return x + x\n\n" + RENAMED.replace("twice", "also"),
+    "with imports and a constant": "import math\nfrom os import path\n\nSCALE = 2\n\n" + RENAMED,
+    "async": "async " + RENAMED,
+    "decorated": "import functools\n\n@functools.cache\n" + RENAMED,
+    "a class": f"class Adder:\n{textwrap.indent(FUNCTION, '    ')}",
+    "a class and a function": f"class Adder:\n    pass\n\n{RENAMED}",
+    "with calls and asserts": RENAMED + "\nprint(add_up([1]))\nassert add_up([1]) == 2\n",
+    "with a call on a variable named like a parameter": RENAMED + "\nxs = [1, 2]\nprint(add_up(xs))\n",
+    "with a main guard": RENAMED + "\nif __name__ == '__main__':\n    print(add_up([1]))\n",
+    "a call fenced after it": f"```python\n{RENAMED}```\nFor example:\n```python\nprint(add_up([1]))\n```\n",
+    "cut off": RENAMED + "\ndef also(x):\n    return (1,\n",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NAME)
+@pytest.mark.parametrize("prompt", [PROMPT, '"""Add up twice every number."""\n'])
+def test_a_function_under_another_name_is_no_answer(name: str, prompt: str) -> None:
+    problem = replace(PROBLEM, prompt=prompt)
+    assert program(problem, OTHER_NAME[name], "standard") is None
+    assert SCORER.format_of(problem, OTHER_NAME[name]) == "other_name"
+
+
+def test_the_papers_rule_fails_a_function_under_another_name_by_itself() -> None:
+    names: dict[str, object] = {}
+    exec(program(PROBLEM, RENAMED, "paper") or "", names)
+    assert names["total"]([1, 2, 3]) is None  # type: ignore[operator]
+    assert names["add_up"]([1, 2, 3]) == 12  # type: ignore[operator]
+
+
+def test_a_block_of_the_function_is_found_behind_one_of_other_names() -> None:
+    helper = "def also(x):\n    return x + x\n"
+    for before in (f"```python\n{helper}```\nand\n", helper):
+        for after in (FUNCTION, BODY):
+            assert SCORER.format_of(PROBLEM, f"{before}```python\n{after}```\n") == "fenced"
+
+
+WITH_A_HELPER = {
+    "that returns": "def also(x):\n    return x + x\nreturn sum(map(also, xs))\n",
+    "that yields": "def also(x):\n    return x + x\nyield from map(also, xs)\n",
+    "that changes what it is given": "def also(x):\n    return x + x\nxs[:] = map(also, xs)\n",
+    "that is cut off": "def also(x):\n    return x + x\nresult = list(map(also, xs))\nreturn (",
+}
+
+
+@pytest.mark.parametrize("name", WITH_A_HELPER)
+def test_a_body_that_defines_a_helper_is_a_body(name: str) -> None:
+    body = textwrap.indent(WITH_A_HELPER[name], "    ")
+    assert SCORER.format_of(PROBLEM, body) == "body"
+    assert SCORER.format_of(PROBLEM, body.lstrip()) == "body_unindented"  # only the first line has lost its indent
+    assert SCORER.format_of(PROBLEM, textwrap.dedent(body)) == "body_unindented"
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "total = add_up\n",
+        "total = lambda xs: add_up(xs)\n",
+        "from somewhere import total\n",
+        f"if True:\n{textwrap.indent(FUNCTION, '    ')}",
+        f"try:\n{textwrap.indent(FUNCTION, '    ')}except NameError:\n    pass\n",
+    ],
+)
+def test_a_name_bound_otherwise_is_not_another_name(binding: str) -> None:
+    assert SCORER.format_of(PROBLEM, f"{RENAMED}\n{binding}") == "body_unindented"
+
+
 WITHOUT_CODE = {
     "": "empty",
     " \n\t\n": "empty",
@@ -107,6 +181,7 @@ WITHOUT_CODE = {
     "...": "unparsable",
     "```python\n```": "unparsable",
     "def total(xs:": "unparsable",
+    "def add_up(xs):\n    return sum(xs), then double it": "unparsable",
     "\0": "unparsable",
     "(" * 300: "unparsable",
 }
@@ -165,7 +240,7 @@ def test_any_text_has_a_format(completion: str) -> None:
     form = SCORER.format_of(PROBLEM, completion)
     assert form in SCORER.formats
     source = program(PROBLEM, completion, "standard")
-    assert (source is None) == (form in ("unparsable", "empty"))
+    assert (source is None) == (form in ("other_name", "unparsable", "empty"))
     if source is not None:
         compile(source, "<program>", "exec", flags=0x400)  # ast.PyCF_ONLY_AST: what was kept can be read
 

@@ -86,7 +86,7 @@ def test_rows_of_mbpp_become_problems(tmp_path: Path, any_sandbox: Sandbox) -> N
         "def other():\n    pass\n",
         right + "shared = 3",
     ]
-    assert reasons(task, texts, any_sandbox)[:4] == ["wrong answer", "unparsable", "empty", "unparsable"]
+    assert reasons(task, texts, any_sandbox)[:4] == ["wrong answer", "unparsable", "empty", "other name"]
     assert reasons(task, [second.canonical_solution, "def my_root(x):\n    return x\n"], any_sandbox, 1) == [
         "passed",
         "wrong answer",

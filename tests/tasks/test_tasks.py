@@ -153,12 +153,14 @@ def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox)
         (second, "return a * b"),
         (second, "return a.b"),
         (first, first.prompt + "    return a + b\n"),
+        (first, "def plus(a, b):\n    return a + b\n"),
     ]
     reasons = ["passed", "passed", "empty", "unparsable", "wrong answer", "exception: AttributeError", "passed"]
     verdicts = task.verdicts(completions, sandbox=any_sandbox)
-    assert verdicts == [Verdict(reason == "passed", reason) for reason in reasons]
+    assert verdicts == [Verdict(reason == "passed", reason) for reason in [*reasons, "other name"]]
     paper = [verdict.reason for verdict in task.verdicts(completions, scoring="paper", sandbox=any_sandbox)]
-    assert paper == ["unparsable", "unparsable", "wrong answer", "unparsable", "unparsable", "unparsable", "passed"]
+    reasons = ["unparsable", "unparsable", "wrong answer", "unparsable", "unparsable", "unparsable", "passed"]
+    assert paper == [*reasons, "wrong answer"]
     assert task.verdicts([], sandbox=any_sandbox) == []
 
 

@@ -13,6 +13,10 @@ function's body. A body is tried as it stands, with all lines moved to the promp
 alone moved there (a reply whose leading white space was cut off); the reading that parses furthest wins. In every
 reading the longest prefix of lines that parses is kept, so text after the code drops out.
 
+Functions and classes none of which has the entry point's name are neither, unless something beside them returns,
+yields or reads a parameter, as a body does. They are passed over, and so is what follows unless it is surely code for
+the function; where nothing else is found the form is "other_name".
+
 Of what follows or surrounds the function only statements stay that bind a name it needs, directly or through
 another: helpers, imports, constants. Prints, asserts, calls and main guards go.
 """
@@ -26,7 +30,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from s0.tasks.code.needed import keep_needed
+from s0.tasks.code.needed import keep_needed, names_bound
 from s0.tasks.problem import CodeProblem
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -38,12 +42,13 @@ _EXACT_ATTEMPTS = 24
 """Tries to find the very longest prefix that parses. Text that needs more, a thousand decorators say, is no answer:
 it is then cut by a quarter at a time, so that no completion costs more than a moment."""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """`program` is None exactly where `format` is "unparsable" or "empty"."""
+    """`program` is None exactly where `format` is "other_name", "unparsable" or "empty"."""
 
     program: str | None
     format: str
@@ -58,10 +63,14 @@ def extract(problem: CodeProblem, completion: str) -> Extraction:
     plain = _read(problem, before)
     if plain is not None and (plain.answers or not blocks):
         return Extraction(plain.program, plain.format)
-    for block in blocks:
-        fenced = _read(problem, block)
-        if fenced is not None:
+    passed_over = plain is _OTHER_NAME
+    for fenced in (_read(problem, block) for block in blocks):
+        if fenced is _OTHER_NAME:
+            passed_over = True
+        elif fenced is not None and (fenced.answers or not passed_over):
             return Extraction(fenced.program, "fenced")
+    if passed_over:
+        return Extraction(None, _OTHER_NAME.format)
     begin = _CODE_BEGINS.search(text)
     last = _read(problem, text[begin.start() :]) if begin else plain
     return Extraction(last.program, last.format) if last else Extraction(None, "unparsable")
@@ -80,10 +89,13 @@ def parses(source: str) -> bool:
 
 @dataclass(frozen=True)
 class _Found:
-    program: str
+    program: str | None
     format: str
     answers: bool
     """Whether it is surely code: the function itself, or a body that returns or yields."""
+
+
+_OTHER_NAME = _Found(None, "other_name", False)
 
 
 def _split_at_fences(text: str) -> tuple[str, list[str]]:
@@ -103,6 +115,8 @@ def _read(problem: CodeProblem, text: str) -> _Found | None:
 
 def _as_function(problem: CodeProblem, text: str) -> _Found | None:
     tree, source = _longest_prefix(_moved(text, ""))
+    if _stub(problem) is None and _are_others(problem, tree.body):
+        return _OTHER_NAME
     if _entry_function(tree, problem.entry_point) is None:
         return None
     if _answers(tree.body):
@@ -113,7 +127,7 @@ def _as_function(problem: CodeProblem, text: str) -> _Found | None:
 
 def _as_body(problem: CodeProblem, text: str) -> _Found | None:
     """The reading that keeps most lines; of equals the first."""
-    stub = _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
+    stub = _stub(problem)
     if stub is None:
         return None  # the prompt says in words what to write: there is no signature that a body could follow
     indent = _body_indent(problem, stub)
@@ -123,10 +137,37 @@ def _as_body(problem: CodeProblem, text: str) -> _Found | None:
     tree, source = max(kept, key=lambda pair: pair[1].count("\n"))
     function = _entry_function(tree, problem.entry_point)
     added = function.body[_docstring_length(stub) :] if function else []
+    if _are_others(problem, added) and not (_answers(added) or _reads_parameter(added, stub)):
+        return _OTHER_NAME
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
         return None  # nothing, a comment, or a word of prose that happens to parse
     form = "body" if text[:1] in (" ", "\t") else "body_unindented"
     return _Found(keep_needed(prompt + source, problem.entry_point), form, _answers(added))
+
+
+def _are_others(problem: CodeProblem, statements: list[ast.stmt]) -> bool:
+    """Whether they define functions or classes and nowhere bind the entry point's name, be it under `if` or `try`."""
+    return any(isinstance(statement, _DEFINITIONS) for statement in statements) and not any(
+        problem.entry_point in names_bound(statement) for statement in statements
+    )
+
+
+def _reads_parameter(statements: list[ast.stmt], stub: _Function) -> bool:
+    """Whether the statements beside definitions read a parameter that they have not bound themselves."""
+    unbound = {part.arg for part in ast.walk(stub.args) if isinstance(part, ast.arg)}
+    for statement in statements:
+        if isinstance(statement, _DEFINITIONS):
+            continue
+        names = [part for part in ast.walk(statement) if isinstance(part, ast.Name)]
+        if any(name.id in unbound and isinstance(name.ctx, ast.Load) for name in names):
+            return True
+        unbound -= {name.id for name in names}
+    return False
+
+
+def _stub(problem: CodeProblem) -> _Function | None:
+    """The function of the prompt, None where that says in words what to write."""
+    return _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
 
 
 def _entry_function(tree: ast.Module, name: str) -> _Function | None:

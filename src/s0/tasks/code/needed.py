@@ -36,7 +36,7 @@ def _stays(statement: ast.stmt, needed: set[str]) -> bool:
         return False
     if isinstance(statement, ast.ImportFrom) and (statement.module == "__future__" or statement.names[0].name == "*"):
         return True
-    return any(name in needed for name in _names_bound(statement))
+    return any(name in needed for name in names_bound(statement))
 
 
 def _is_main_guard(statement: ast.stmt) -> bool:
@@ -45,7 +45,7 @@ def _is_main_guard(statement: ast.stmt) -> bool:
     )
 
 
-def _names_bound(statement: ast.stmt) -> Iterator[str]:
+def names_bound(statement: ast.stmt) -> Iterator[str]:
     """Names the statement binds or fills at module level: `table = []`, `table[0] = 1`, `table.append(1)`."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name

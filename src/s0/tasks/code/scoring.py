@@ -5,7 +5,8 @@
             prompt. The first line's indent is lost on the way, so a right answer that is the body alone fails, and
             one that repeats the whole function passes.
 `standard`  what the completion says, found by a parser (`s0.tasks.code.extraction`): the body, indented or not, the
-            whole function, with or without a fence, prose around it or more code after it.
+            whole function, with or without a fence, prose around it or more code after it. A function under
+            another name than the one asked for fails, as it does by the paper's rule.
 """
 
 from __future__ import annotations
@@ -34,9 +35,17 @@ class CodeScorer:
     """
 
     ask: str
-    formats: ClassVar[tuple[str, ...]] = ("body", "body_unindented", "function", "fenced", "unparsable", "empty")
+    formats: ClassVar[tuple[str, ...]] = (
+        "body",
+        "body_unindented",
+        "function",
+        "fenced",
+        "other_name",
+        "unparsable",
+        "empty",
+    )
     notes: ClassVar[dict[str, str]] = {
-        "standard": "code found by a parser, in any form",
+        "standard": "code found by a parser: body or whole function, fenced or not, under the name asked for",
         "paper": "the published harness: a body alone fails, a whole function passes",
     }
 
@@ -52,8 +61,8 @@ class CodeScorer:
         ]
         judged = iter((sandbox or shared()).judge(programs, jobs)) if programs else iter(())
         return [
-            Verdict(False, "unparsable" if reply.strip() else "empty") if source is None else next(judged)
-            for (_, reply), source in zip(asked, sources, strict=True)
+            Verdict(False, extract(problem, reply).format.replace("_", " ")) if source is None else next(judged)
+            for (problem, reply), source in zip(asked, sources, strict=True)
         ]
 
     def format_of(self, problem: Problem, completion: str) -> str:

@@ -23,8 +23,8 @@ class Program:
 class Verdict:
     """Whether a completion solves its problem, and why not.
 
-    `reason` is one of: "passed", "wrong answer", "timeout", "memory", "unparsable", "empty", "exit", "killed",
-    "killed: SIGNAL", "exception: TYPE".
+    `reason` is one of: "passed", "wrong answer", "timeout", "memory", "other name", "unparsable", "empty", "exit",
+    "killed", "killed: SIGNAL", "exception: TYPE".
     """
 
     passed: bool
