@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -232,11 +233,44 @@ def test_own_problems_with_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written_as", "answer"),
+    [("4", "4"), ("4.0", "4.0"), ("0.5", "0.5"), ("-3", "-3"), ("1e3", "1000.0"), ("1e-7", "0.0000001"), ("0", "0")],
+)
+def test_an_answer_may_be_a_json_number(tmp_path: Path, written_as: str, answer: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"prompt": "How many?", "answer": {written_as}}}\n')
+    task = load("own", path)
+    (problem,) = task.problems
+    assert isinstance(problem, MathProblem) and problem.answer == answer
+    verdicts = task.verdicts([(problem, f"\\boxed{{{reply}}}") for reply in (answer, "7")], jobs=1)
+    assert [verdict.passed for verdict in verdicts] == [True, False]
+
+
+def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
+    nulls = dict.fromkeys(("id", "split", "question", "canonical_solution"))
+    for number, row in enumerate((TESTED, ANSWERED)):
+        other = {**row, "prompt": row["prompt"].replace("T", "Now, t").replace("What", "Now, what")}
+        bare = load("own", written(tmp_path / f"{number}.jsonl", row, other))
+        missing = "test" if "answer" in row else "answer"
+        filled = written(tmp_path / f"{number}n.jsonl", *[{**nulls, missing: None, **one} for one in (row, other)])
+        assert load("own", filled).problems == bare.problems
+        assert [problem.id for problem in bare.problems] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([ANSWERED, TESTED], r"line 2: expected the key 'answer'; got prompt, entry_point, test"),
         ([TESTED, ANSWERED], r"line 2: expected the key 'entry_point'; got prompt, answer"),
-        ([{**ANSWERED, "answer": 4}], r"line 1: expected 'answer' to be a string; got int"),
+        ([{**ANSWERED, "answer": True}], r"line 1: expected 'answer' to be a string; got bool"),
+        ([{**ANSWERED, "answer": [4]}], r"line 1: expected 'answer' to be a string; got list"),
+        ([{**ANSWERED, "answer": math.nan}], r"line 1: expected 'answer' to be a finite number; got nan; correct"),
+        ([{**ANSWERED, "answer": -math.inf}], r"line 1: expected 'answer' to be a finite number; got -inf"),
+        ([ANSWERED, {**ANSWERED, "answer": None}], r"line 2: expected the key 'answer'; got prompt; convert"),
+        (
+            [ANSWERED, {**ANSWERED, "prompt": "A third of 15?", "id": 0}],
+            r"every 'id' once; got the same in .*line 1 and .*line 2",
+        ),
         ([{**ANSWERED, "answer": " "}], r"line 1: expected an 'answer'; got an empty one"),
         (
             [ANSWERED, {**ANSWERED, "prompt": "What is a third  of 12?\nAnswer: "}],

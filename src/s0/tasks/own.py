@@ -6,7 +6,7 @@ r"""A user's own problems: a JSONL file, one problem per line, all with tests or
 
     {"prompt": "What is a third of 12?\nAnswer:", "answer": "4"}
 
-(one line each in the file). Further keys, all optional:
+(one line each in the file). Further keys, all optional; null is as good as no key:
 
     id                    else the number of the row, from 0
     split                 "train", "select" or "final", in all rows or in none; else cut as HumanEval is
@@ -14,13 +14,15 @@ r"""A user's own problems: a JSONL file, one problem per line, all with tests or
     question              what a chat user asks; else the prompt
 
 With tests, the prompt ends with the signature and docstring of the function, and `s0.tasks.code` judges; with
-answers (numbers or LaTeX), `s0.tasks.math` judges. Then:
+answers (LaTeX, or numbers with or without quotes), `s0.tasks.math` judges. Then:
 
     s0 eval --model MODEL --task own --data problems.jsonl
 """
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def load_own(data: Path | None) -> Task:
     if data is None:
         raise DatasetError("expected data=PATH to a .jsonl file of your own problems; got none; see s0.tasks.own")
     table = read_file(data)
-    rows = [(place, mapping(place, row)) for place, row in table.rows]
+    rows = [(place, _without_nulls(mapping(place, row))) for place, row in table.rows]
     with_answers = "answer" in rows[0][1]
     make = _math if with_answers else _code
     problems = [
@@ -66,6 +68,10 @@ def load_own(data: Path | None) -> Task:
     )
 
 
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if value is not None}
+
+
 def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
     prompt, name, test = (field(place, row, key, str, "own") for key in ("prompt", "entry_point", "test"))
     problem = CodeProblem(identifier, prompt, split, name, test, str(row.get("canonical_solution", "")))
@@ -74,7 +80,18 @@ def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Probl
 
 
 def _math(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
-    prompt, answer = (field(place, row, key, str, "own") for key in ("prompt", "answer"))
-    if not answer.strip():
-        raise DatasetError(f"{place}: expected an 'answer'; got an empty one; correct the row")
+    prompt, answer = field(place, row, "prompt", str, "own"), _answer(place, row)
     return MathProblem(identifier, prompt, split, str(row.get("question", prompt)), answer)
+
+
+def _answer(place: str, row: dict[str, Any]) -> str:
+    """The text that is compared; a JSON number in digits, 4.0 as "4.0"."""
+    answer = row.get("answer")
+    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        if not math.isfinite(answer):
+            raise DatasetError(f"{place}: expected 'answer' to be a finite number; got {answer}; correct the row")
+        return f"{Decimal(repr(answer)):f}"  # without an exponent, which no reply would be compared with
+    text = field(place, row, "answer", str, "own")
+    if not text.strip():
+        raise DatasetError(f"{place}: expected an 'answer'; got an empty one; correct the row")
+    return text
