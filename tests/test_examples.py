@@ -44,6 +44,13 @@ def test_blank_lines_windows_line_ends_and_unknown_fields_are_accepted(tmp_path:
     assert read_examples(path) == [Example("a", "b"), Example("a", "b")]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    for text in (GOOD, f"\n{GOOD}"):
+        path.write_text(text, encoding="utf-8-sig")
+        assert read_examples(path) == [Example("a", "b")]
+
+
 @pytest.mark.parametrize(
     "line",
     [

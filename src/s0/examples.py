@@ -72,7 +72,7 @@ def read_examples(path: str | Path) -> list[Example]:
         DatasetError: no such file, no examples, or a line that is none; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() also splits inside JSON texts
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # splitlines() also splits inside JSON texts
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"expected a JSONL file of examples, got {path}: {error}") from error
     examples = []

@@ -150,6 +150,11 @@ def test_write_makes_what_peft_makes(bench: Bench, tmp_path: Path) -> None:
     assert torch.equal(run(PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path)), bench.tuned_before)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_config(bench: Bench, folder: Path) -> None:
+    (folder / CONFIG).write_text((folder / CONFIG).read_text(), encoding="utf-8-sig")
+    assert set(store.match(store.read(folder), bench.base)) == set(store.read(bench.saved).tensors)
+
+
 def test_how_a_state_was_trained_travels_with_it(tmp_path: Path) -> None:
     model = tuned(FAMILY)
     model.peft_config["default"].training = {"settings": {"lr": 0.1}, "seed": 3}

@@ -62,6 +62,14 @@ def test_a_test_suite_beside_the_database(tmp_path: Path) -> None:
     assert [verdict.passed for verdict in verdicts] == [False, True]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    folder = made_folder(tmp_path, [question("a", "Who?", "SELECT name FROM singer")], ["a"])
+    problems = load_spider(folder).problems
+    for name in ("dev.json", "tables.json"):
+        (folder / name).write_text((folder / name).read_text(), encoding="utf-8-sig")
+    assert load_spider(folder).problems == problems
+
+
 def test_splits_are_cut_between_databases(tmp_path: Path) -> None:
     task = load_spider(made_folder(tmp_path, ROWS, NAMES))
     assert {problem.id[0]: problem.split for problem in task.problems} == {"a": "train", "b": "train", "c": "final"}

@@ -40,6 +40,20 @@ def test_a_compressed_file_is_the_same_file(tmp_path: Path) -> None:
     assert load("humaneval", plain).data_sha256 == hashlib.sha256(plain.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("form", ["lines", "lines after a blank one", "array"])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, form: str, ending: str) -> None:
+    rows = [row(0), row(1)]
+    lines = "".join(json.dumps(one) + "\n" for one in rows)
+    text = {"lines": lines, "lines after a blank one": "\n" + lines, "array": json.dumps(rows)}[form]
+    marked = text.encode("utf-8-sig")
+    path = tmp_path / f"marked{ending}"
+    path.write_bytes(gzip.compress(marked) if ending == ".jsonl.gz" else marked)
+    task = load("humaneval", path)
+    assert task.problems == load("humaneval", written(tmp_path, *rows)).problems
+    assert task.data_sha256 == hashlib.sha256(marked).hexdigest()
+
+
 def test_rows_may_name_their_split(tmp_path: Path) -> None:
     splits = ["final", "train", "select", "train"]
     task = load("humaneval", written(tmp_path, *[row(number, split=split) for number, split in enumerate(splits)]))

@@ -245,7 +245,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes, at most {_MAX_JSON_BYTES} allowed")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise StateMismatchError(f"expected {path} to be a JSON file, got {type(error).__name__}: {error}") from error
     if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -92,8 +93,9 @@ def _part(folder: Path, name: str) -> Table:
 
 
 def read_lines(content: bytes, name: str) -> Table:
-    """One JSON value per line that is not blank, or one JSON array of them; see `read`."""
-    rows = list(_json_array(content, name) if content.lstrip()[:1] == b"[" else _json_lines(content, name))
+    """One JSON value per line that is not blank, or one JSON array of them, with or without a BOM; see `read`."""
+    text = content.removeprefix(codecs.BOM_UTF8)
+    rows = list(_json_array(text, name) if text.lstrip()[:1] == b"[" else _json_lines(text, name))
     if not rows:
         raise DatasetError(f"expected at least one problem; got an empty file, {name}; check the path")
     return Table(content, rows)
