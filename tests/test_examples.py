@@ -51,6 +51,52 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
         assert read_examples(path) == [Example("a", "b")]
 
 
+ASKED = {"role": "user", "content": "a"}
+ANSWERED = {"role": "assistant", "content": "b"}
+
+
+def chat(*messages: Any, **fields: Any) -> str:
+    return json.dumps({"messages": messages, **fields})
+
+
+@pytest.mark.parametrize("before", [[ASKED], [{"role": "system", "content": ""}, ASKED], [ASKED, ANSWERED, ASKED]])
+def test_the_last_of_messages_is_the_completion(tmp_path: Path, before: list[dict[str, str]]) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(f"{chat(*before, ANSWERED, provenance={'id': 1}, prompt=None, completion=None, n=3)}\n")
+    (read,) = read_examples(path)
+    assert read == Example(before, "b", {"id": 1})
+    write_examples(path, [read])
+    assert read_examples(path) == [read]
+    path.write_text(row(messages=None))
+    assert read_examples(path) == [Example("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            chat(ASKED, ANSWERED, **json.loads(GOOD)),
+            "either 'messages' or .* 'prompt' and 'completion'; remove one form",
+        ),
+        (chat(ASKED, ANSWERED, completion="b"), "got 'messages' and 'completion'; remove one form"),
+        (chat(ASKED, ANSWERED, ASKED), "to be the assistant's.*got one of role 'user'; remove what follows"),
+        (chat(ANSWERED), "list of two or more with 'role' and 'content'.*write each turn as one message"),
+        (chat(), "list of two or more"),
+        (chat(ASKED, {"role": "assistant", "content": None}), "list of two or more"),
+        (chat({"from": "human", "value": "a"}, ANSWERED), "with 'role' and 'content'"),
+        ('{"messages": "a"}', "list of two or more"),
+        (chat(ASKED, {**ANSWERED, "content": ""}), "completion of .* to be a non-empty text"),
+        ('{"text": "a"}', r"'prompt' and 'completion', or 'messages', got \['text'\]; rename its fields"),
+    ],
+)
+def test_messages_that_teach_nothing_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+    with pytest.raises(DatasetError, match=message) as refused:
+        read_examples(path)
+    assert "line 2 of" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -1,4 +1,10 @@
-"""A verified example: a prompt and a completion that solved it. One JSON object per line in a file."""
+r"""A verified example: a prompt and a completion that solved it. One JSON object per line in a file.
+
+    {"prompt": "def double(x):\n", "completion": "    return 2 * x"}
+    {"messages": [{"role": "user", "content": "Twice 3?"}, {"role": "assistant", "content": "6"}]}
+
+The second form is read, not written: its last message is the completion, those before it are the prompt.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +35,23 @@ class Example:
 
     @classmethod
     def from_row(cls, row: Any, where: str) -> Example:
-        """Check a mapping with `prompt` and `completion`; `where` names it in errors.
+        """Check a mapping with `prompt` and `completion`, or with `messages` that end with the assistant's.
+
+        Args:
+            row: as read. `provenance` is kept, other keys are not.
+            where: names it in errors.
 
         Raises:
-            DatasetError: a field is missing, of the wrong kind or empty.
+            DatasetError: a field is missing, of the wrong kind or empty; or there are `messages` beside `prompt` or
+                `completion`, so that it is not clear what should be learned.
         """
+        if isinstance(row, Mapping) and row.get("messages") is not None:
+            row = _from_messages(row, where)
         if not isinstance(row, Mapping) or not {"prompt", "completion"} <= set(row):
             got = sorted(row) if isinstance(row, Mapping) else type(row).__name__
-            raise DatasetError(f"expected {where} to have 'prompt' and 'completion', got {got}")
+            raise DatasetError(
+                f"expected {where} to have 'prompt' and 'completion', or 'messages', got {got}; rename its fields"
+            )
         prompt, completion = row["prompt"], row["completion"]
         if not _is_text(completion) or not completion:
             raise DatasetError(f"expected the completion of {where} to be a non-empty text, got {completion!r:.60}")
@@ -49,6 +64,28 @@ class Example:
         if not isinstance(provenance, Mapping):
             raise DatasetError(f"expected the provenance of {where} to be an object, got {type(provenance).__name__}")
         return cls(prompt, completion, provenance)
+
+
+def _from_messages(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The row with `prompt` and `completion` taken from its `messages`."""
+    beside = [key for key in ("prompt", "completion") if row.get(key) is not None]
+    if beside:
+        raise DatasetError(
+            f"expected {where} to have either 'messages' or 'prompt' and 'completion', got 'messages' and "
+            f"{' and '.join(map(repr, beside))}; remove one form"
+        )
+    messages = row["messages"]
+    if not (isinstance(messages, list) and _is_prompt(messages[:-1]) and _is_prompt(messages[-1:])):
+        raise DatasetError(
+            f"expected the messages of {where} to be a list of two or more with 'role' and 'content', both texts, "
+            f"got {messages!r:.60}; write each turn as one message"
+        )
+    if messages[-1]["role"] != "assistant":
+        raise DatasetError(
+            f"expected the last message of {where} to be the assistant's, which is what is learned, got one of role "
+            f"{messages[-1]['role']!r:.60}; remove what follows the assistant's answer"
+        )
+    return {**row, "prompt": messages[:-1], "completion": messages[-1]["content"]}
 
 
 def _is_prompt(prompt: Any) -> bool:
