@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_without_network_the_hub_is_a_clear_error() -> None:
     with pytest.raises(DatasetError, match=r"pass data=PATH to a .jsonl file of openai/openai_humaneval"):
         load("humaneval")
+
+
+def test_without_the_package_the_hub_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DatasetError, match=r"package `datasets` .*pip install '\.\[data\]' .*pass data=PATH"):
+        load("humaneval")
+    assert '\ndata = ["datasets' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
 
 def test_unknown_names_are_refused() -> None:

@@ -103,11 +103,14 @@ def read_lines(content: bytes, name: str) -> Table:
 
 def read_hub(hub: Hub) -> Table:
     """See `read`."""
-    advice = f"install `datasets` and go online once, or pass data=PATH to a .jsonl file of {hub.id}"
+    advice = f"go online once, or pass data=PATH to a .jsonl file of {hub.id}"
     try:
         import datasets
     except ImportError:
-        raise DatasetError(f"expected the package `datasets`; got none; {advice}") from None
+        raise DatasetError(
+            f"expected the package `datasets` to fetch {hub.id}; got none; install it (pip install '.[data]' in the "
+            f"checkout) and {advice}"
+        ) from None
     try:
         rows = [dict(row) for row in datasets.load_dataset(hub.id, hub.config, split=hub.split)]
     except Exception as error:  # offline, hub errors, changed layout: `datasets` has no common base class
