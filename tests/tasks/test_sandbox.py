@@ -74,6 +74,48 @@ def test_a_test_that_cannot_run_is_the_data_sets_fault(any_sandbox: Sandbox, tes
         any_sandbox.judge([adding("def add(a, b):\n    return 1\n", test)])
 
 
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ("def check(add):\n    assert ad(1, 2) == 3\n", "test: NameError"),
+        ("def check(add):\n    assert add(1, 2) == 3\n    assert add(1, 2) == three\n", "test: NameError"),
+        ("def check(add):\n    import no_such_module\n", "test: ModuleNotFoundError"),
+        ("def check(add):\n    from math import no_such_name\n", "test: ImportError"),
+        ("def check(add):\n    assert helper(3) == 3\n", "test: NameError"),
+        ("def check(add):\n    for last in range(add(1, -1)):\n        pass\n    assert last\n", "wrong answer"),
+        ("def check(add):\n    eval(f'x{add(1, 2)}')\n", "wrong answer"),  # a name that the candidate has given
+    ],
+)
+def test_a_name_that_the_test_itself_lacks_is_said_so_and_ends_no_run(
+    any_sandbox: Sandbox, test: str, reason: str
+) -> None:
+    prompt = "def helper(x):\n    return missing(x)\n\ndef add(a, b):\n    pass\n"
+    program = Program(HONEST.source, prompt, test, "add")
+    assert any_sandbox.judge([program, HONEST]) == [Verdict(False, reason), Verdict(True, "passed")]
+
+
+KEPT_AND_RAISED_AGAIN = """\
+def check(candidate):
+    errors = []
+    for _ in range(2):
+        try:
+            candidate(1, 2)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
+"""
+
+
+@pytest.mark.parametrize("name", ["NameError", "ImportError", "ModuleNotFoundError"])
+def test_a_candidate_cannot_blame_the_test(any_sandbox: Sandbox, name: str) -> None:
+    builtin = f"def add(a, b):\n    raise {name}('name x is not defined')\n"
+    forged = f"def add(a, b):\n    raise type({name!r}, (Exception,), {{}})\n"
+    exact = f"exception: {name}"
+    assert [one.reason for one in any_sandbox.judge([adding(builtin), adding(forged)])] == [exact, exact]
+    again = [adding(source, KEPT_AND_RAISED_AGAIN) for source in (builtin, forged)]
+    assert [one.reason for one in any_sandbox.judge(again)] == ["wrong answer"] * 2
+
+
 def test_helpers_of_the_prompt_run_on_both_sides(any_sandbox: Sandbox) -> None:
     helper = "def twice(x):\n    return 2 * x\n"
     test = "def check(candidate):\n    assert candidate(3) == twice(3)\n"

@@ -24,7 +24,8 @@ class Verdict:
     """Whether a completion solves its problem, and why not.
 
     `reason` is one of: "passed", "wrong answer", "timeout", "memory", "other name", "unparsable", "empty", "exit",
-    "killed", "killed: SIGNAL", "exception: TYPE".
+    "killed", "killed: SIGNAL", "exception: TYPE"; or "test: TYPE" where the test's own code raised a NameError or an
+    ImportError: no program can pass it then.
     """
 
     passed: bool

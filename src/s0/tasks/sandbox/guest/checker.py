@@ -18,6 +18,11 @@ _TAMPERED = "killed"
 """Reason where the candidate sends what its side of this code never sends; it is ended for that."""
 
 
+_FAULTS_OF_A_TEST = (NameError, ImportError, ModuleNotFoundError)
+"""UnboundLocalError is not among them: a loop over a wrong answer that is empty leaves a variable without a value."""
+_PROMPT_FILE, _TEST_FILE = "<prompt>", "<test>"
+
+
 class TestUnusable(Exception):
     """The test itself cannot be run, so there is no verdict."""
 
@@ -44,9 +49,9 @@ def _check(candidate: _Candidate, prompt: str, test: str, entry_point: str) -> s
     seed_chance(test)  # some tests draw their inputs: the same ones for every program
     names: dict[str, object] = {"__name__": "__test__"}
     try:
-        exec(compile(prompt, "<prompt>", "exec"), names)
+        exec(compile(prompt, _PROMPT_FILE, "exec"), names)
         names[entry_point] = candidate.call
-        exec(compile(test, "<test>", "exec"), names)
+        exec(compile(test, _TEST_FILE, "exec"), names)
         check = names["check"]
     except Exception as error:
         raise TestUnusable(f"{type(error).__name__}: {error}") from None
@@ -65,7 +70,20 @@ def _reason(error: BaseException, candidate: _Candidate) -> str:
         return "memory"
     if error is candidate.last_raised:
         return f"exception: {candidate.last_name}"
+    if type(error) in _FAULTS_OF_A_TEST and _raised_by_test(error):
+        return f"test: {type(error).__name__}"
     return "wrong answer"  # also where the test stumbles over the answer, as in len(None)
+
+
+def _raised_by_test(error: BaseException) -> bool:
+    """Whether a line of the test or the prompt raised it.
+
+    What a candidate raises comes out of `_Candidate.call`, also where the test keeps it and raises it again later.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename in (_PROMPT_FILE, _TEST_FILE)
 
 
 class _Candidate:
