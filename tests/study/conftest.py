@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from s0.study.report import write_report
 from s0.study.plots import Plot, draw
+from s0.study.report import write_report
 from tests.study.records import demo_record, hostile_record, sampled_record
 
 

@@ -284,6 +284,58 @@ def test_own_rows_that_cannot_be_used_are_refused(tmp_path: Path, rows: list[Any
         load("own", written(tmp_path / "rows.jsonl", *rows))
 
 
+MISSPELT = "def check(candidate):\n    assert candidat(2, 3) == 6\n"
+FURTHER_ON = TESTED["test"] + "    assert candidate(1, 1) == one\n"
+RIGHT, WRONG = "    return w * h\n", "    return w + h\n"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        TESTED,
+        {**TESTED, "canonical_solution": RIGHT},
+        {**TESTED, "canonical_solution": RIGHT.strip()},
+        {**TESTED, "canonical_solution": TESTED["prompt"] + RIGHT},
+        {**TESTED, "canonical_solution": " \n"},
+        {**TESTED, "test": "def check(candidate):\n    assert len(str(candidate(2, 3))) == 1\n"},
+        ANSWERED,
+    ],
+)
+def test_problems_that_can_be_judged_are_runnable(tmp_path: Path, any_sandbox: Sandbox, row: dict[str, str]) -> None:
+    task = load("own", written(tmp_path / "rows.jsonl", row))
+    task.require_runnable(task.problems, any_sandbox)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"test": MISSPELT}, "a test that can run; got NameError from its own code; correct the test"),
+        ({"test": "def check(candidate):\n    import numpy\n"}, "got ModuleNotFoundError from its own code"),
+        ({"test": "import numpy\ndef check(candidate):\n    pass\n"}, "ModuleNotFoundError: No module named 'numpy'"),
+        ({"test": "def chek(candidate):\n    pass\n"}, "a test of 'area' .* got KeyError: 'check'; correct the test"),
+        ({"test": "def check(candidate):\n    candidate(check, 2)\n"}, "a test of 'area' that runs on plain data"),
+        ({"test": FURTHER_ON, "canonical_solution": RIGHT}, "got NameError from its own code"),
+        ({"canonical_solution": WRONG}, "a canonical_solution that passes its own test; got 'wrong answer'; correct"),
+        ({"canonical_solution": "    return v\n"}, "passes its own test; got 'exception: NameError'"),
+        ({"canonical_solution": "It is easy."}, "a canonical_solution that is 'area' or its body; got neither"),
+        ({"canonical_solution": "def size(w, h):\n    return w * h\n"}, "that is 'area' or its body; got neither"),
+    ],
+)
+def test_a_problem_that_cannot_be_judged_is_refused_by_its_id(
+    tmp_path: Path, any_sandbox: Sandbox, row: dict[str, str], message: str
+) -> None:
+    good = {**TESTED, "prompt": TESTED["prompt"].replace("The", "Tell the")}
+    task = load("own", written(tmp_path / "rows.jsonl", good, {**TESTED, "id": "bad", **row}))
+    task.require_runnable(task.problems[:1], any_sandbox)
+    with pytest.raises(DatasetError, match=f"^problem 'bad': expected .*{message}"):
+        task.require_runnable(task.problems, any_sandbox)
+
+
+def test_a_misspelt_test_fails_every_answer_and_ends_no_judging(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    task = load("own", written(tmp_path / "rows.jsonl", {**TESTED, "test": MISSPELT}))
+    assert reasons(task, [RIGHT, WRONG], any_sandbox) == ["test: NameError"] * 2
+
+
 def test_own_problems_must_be_named() -> None:
     with pytest.raises(DatasetError, match=r"expected data=PATH to a .jsonl file of your own problems"):
         load("own")

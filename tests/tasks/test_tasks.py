@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s0.errors import ConfigError, DatasetError
+from s0.errors import ConfigError, DatasetError, SandboxError
 from s0.tasks import SCORINGS, TASKS, Verdict, load, names
 from s0.tasks.sandbox import Sandbox
 
@@ -193,3 +193,27 @@ def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
     assert {verdict.reason for verdict in verdicts} == {"passed"}
     idle = task.verdicts([(problem, "    return None\n") for problem in task.problems], sandbox=any_sandbox)
     assert not any(verdict.passed for verdict in idle)
+    task.require_runnable(task.problems, any_sandbox)
+
+
+def test_only_problems_with_tests_need_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_works() -> Sandbox:
+        raise SandboxError("none works")
+
+    monkeypatch.setattr("s0.tasks.base.shared", none_works)
+    for name in ("pocket-math", "pocket-sql"):
+        load(name).require_runnable(load(name).problems)
+    task = load("humaneval", written(tmp_path, row(0)))
+    task.require_runnable([])
+    with pytest.raises(SandboxError, match="none works"):
+        task.require_runnable(task.problems)
+
+
+def test_of_a_published_task_only_what_ends_a_judging_is_refused(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    spoilt = row(0, canonical_solution="    return 0\n")
+    misspelt = row(1, test="def check(candidate):\n    assert candidat(2, 3) == 5\n")
+    unplain = row(2, test="def check(candidate):\n    candidate(int, 3)\n")
+    task = load("humaneval", written(tmp_path, spoilt, misspelt, unplain))
+    task.require_runnable(task.problems[:2], any_sandbox)
+    with pytest.raises(DatasetError, match="problem 'made/2': expected a test of 'add2' that runs on plain data"):
+        task.require_runnable(task.problems, any_sandbox)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s0.errors import ConfigError, DatasetError
+from s0.tasks.code import require_runnable
 from s0.tasks.problem import SPLITS, CodeProblem, MathProblem, Problem
-from s0.tasks.sandbox import Sandbox, Verdict
+from s0.tasks.sandbox import Sandbox, Verdict, shared
 from s0.tasks.scoring import SCORINGS, Scorer, check_scoring
 
 __all__ = ["SCORINGS", "SPLITS", "CodeProblem", "MathProblem", "Problem", "Scorer", "Task", "Verdict"]
@@ -98,3 +99,22 @@ class Task:
         """
         check_scoring(scoring)
         return self.scorer.verdicts(completions, scoring, jobs, sandbox)
+
+    def require_runnable(self, problems: Sequence[Problem], sandbox: Sandbox | None = None) -> None:
+        """Run the test of each problem once, before any answer to it is generated; problems without tests are fine.
+
+        Of a user's own rows the canonical solutions must pass, and tests must not lack a name. Of a published benchmark
+        only what would end `verdicts` is refused. Where no solution is run, a function that does nothing stands in,
+        so a test is tried up to its first failing assert.
+
+        Args:
+            problems: those that will be asked.
+            sandbox: see `verdicts`.
+
+        Raises:
+            DatasetError: a test cannot run, or a solution does not pass; names the problem and says what was raised.
+            SandboxError: there is no sandbox on this machine or it broke.
+        """
+        tested = [problem for problem in problems if isinstance(problem, CodeProblem)]
+        if tested:
+            require_runnable(tested, sandbox or shared(), own=self.name == "own")

@@ -10,7 +10,7 @@ r"""A user's own problems: a JSONL file, one problem per line, all with tests or
 
     id                    else the number of the row, from 0
     split                 "train", "select" or "final", in all rows or in none; else cut as HumanEval is
-    canonical_solution    a body that passes, for your own checks
+    canonical_solution    a body that passes the test: `Task.require_runnable` makes sure
     question              what a chat user asks; else the prompt
 
 With tests, the prompt ends with the signature and docstring of the function, and `s0.tasks.code` judges; with

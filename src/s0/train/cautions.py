@@ -60,7 +60,7 @@ def _of_losses(training: Mapping[str, Any]) -> Iterator[str]:
         scale = f"at scale 1 it is {learned:.4g}: choose the scale on select examples, which training did not see"
     learned_something = in_training > _MOVED * before
     if alpha == 0:
-        yield "the scale (alpha) is 0, so the model answers as if untouched; choose it on select examples, or set another"
+        yield "the scale (alpha) is 0, so the model answers as if untouched; choose it on select examples"
     elif after >= before and not math.isclose(after, before, rel_tol=_MOVED):
         remedy = scale if learned_something else "take a lower learning rate"
         yield f"the loss did not fall: {before:.4g} untouched, {after:.4g} as deployed; {remedy}"
@@ -83,7 +83,7 @@ def _of_scale(training: Mapping[str, Any]) -> Iterator[str]:
     rungs = sorted(alpha for alpha in scale["alphas"] if alpha > 0)
     if scale["alpha"] == rungs[-1]:
         yield (
-            f"the scale {scale['alpha']:g} is the largest that was tried, and the best may lie beyond; train more steps, "
+            f"the scale {scale['alpha']:g} is the largest that was tried, and the best may lie beyond; train longer, "
             "or at a higher learning rate"
         )
     elif scale["alpha"] == rungs[0]:

@@ -1,5 +1,9 @@
-"""Functions to be written: from a completion to a program (`extraction`, `needed`), and judging it (`scoring`)."""
+"""Functions to be written: from a completion to a program (`extraction`, `needed`), and judging it (`scoring`).
 
+Whether tests can run at all is tried in `runnable`.
+"""
+
+from s0.tasks.code.runnable import require_runnable
 from s0.tasks.code.scoring import CodeScorer
 
-__all__ = ["CodeScorer"]
+__all__ = ["CodeScorer", "require_runnable"]

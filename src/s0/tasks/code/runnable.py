@@ -1,0 +1,55 @@
+"""Trying tests before any answer is generated: one that cannot run would end a judging, or fail every answer, later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s0.errors import DatasetError
+from s0.tasks.code.extraction import prompt_with_stub
+from s0.tasks.code.scoring import program
+from s0.tasks.problem import CodeProblem
+from s0.tasks.sandbox import Program, Sandbox
+from s0.tasks.workers import each_once
+
+_IDLE = "def {}(*arguments, **keywords):\n    pass\n"
+
+
+def require_runnable(problems: Sequence[CodeProblem], sandbox: Sandbox, *, own: bool) -> None:
+    """Run the test of every problem once.
+
+    Args:
+        problems: those that will be asked.
+        sandbox: to run them in.
+        own: whether the problems are a user's own, who can correct them: then a canonical solution must pass where
+            there is one, and a test whose own code lacks a name is refused (MBPP has one of these). Where no solution
+            is run, a function that does nothing is: it gets a test as far as its first failing assert.
+
+    Raises:
+        DatasetError: a test cannot run, or a solution does not pass; names the problem.
+        SandboxError: the sandbox broke.
+    """
+    each_once(problems, lambda problem: _require_runnable(problem, sandbox, own), None)
+
+
+def _require_runnable(problem: CodeProblem, sandbox: Sandbox, own: bool) -> None:
+    place = f"problem {problem.id!r}"
+    solved = own and bool(problem.canonical_solution.strip())
+    source = program(problem, problem.canonical_solution, "standard") if solved else _IDLE.format(problem.entry_point)
+    if source is None:
+        raise DatasetError(
+            f"{place}: expected a canonical_solution that is {problem.entry_point!r} or its body; got neither; "
+            "correct the solution"
+        )
+    tried = Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)
+    try:
+        (verdict,) = sandbox.judge([tried], jobs=1)
+    except DatasetError as error:
+        raise DatasetError(f"{place}: {error}") from None
+    if own and verdict.reason.startswith("test: "):
+        raised = verdict.reason.removeprefix("test: ")
+        raise DatasetError(f"{place}: expected a test that can run; got {raised} from its own code; correct the test")
+    if solved and not verdict.passed:
+        raise DatasetError(
+            f"{place}: expected a canonical_solution that passes its own test; got {verdict.reason!r}; correct the "
+            "solution or the test"
+        )
