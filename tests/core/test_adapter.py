@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from peft import PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
@@ -801,3 +809,53 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
     with pytest.raises(StateMismatchError):
         S0AdapterConfig.from_pretrained("someone/state", subfolder="best", revision="v3")
     assert asked["name"] == "someone/state" and asked["revision"] == "v3"
+
+
+# --- Without a wrapper: PEFT's functions for a bare model ---
+
+
+def injected(config: PeftConfig, name: str = "default", **kwargs: Any) -> nn.Module:
+    model: nn.Module = inject_adapter_in_model(config, zoo.make(FAMILY), name, **kwargs)
+    return model
+
+
+def adapted(config: PeftConfig, name: str = "default") -> PeftModel:
+    return get_peft_model(zoo.make(FAMILY), config, name)
+
+
+@pytest.mark.parametrize("source", [injected, adapted])
+@pytest.mark.parametrize("target", [injected, adapted])
+@pytest.mark.parametrize("name", ["default", "other"])
+@pytest.mark.parametrize("config", [S0AdapterConfig(alpha=0.5), LoraConfig(target_modules=["o_proj"])], ids=["s0", "lora"])
+def test_tensors_go_from_model_to_model_with_and_without_a_wrapper(
+    source: Any, target: Any, name: str, config: PeftConfig
+) -> None:
+    one, two = source(config), target(config, name)
+    for weight in one.parameters():
+        if weight.requires_grad:
+            weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    before = run(two)
+    result = set_peft_model_state_dict(two, get_peft_model_state_dict(one), adapter_name=name)
+    assert not result.unexpected_keys
+    assert torch.equal(run(two), run(one))
+    assert not torch.allclose(run(two), before, atol=1e-3)
+
+
+def test_tensors_enter_a_bare_model_whose_own_are_not_there_yet() -> None:
+    one, two = injected(S0AdapterConfig()), injected(S0AdapterConfig(), low_cpu_mem_usage=True)
+    fill(one)
+    set_peft_model_state_dict(two, get_peft_model_state_dict(one), low_cpu_mem_usage=True)
+    assert torch.equal(run(two), run(one))
+
+
+@pytest.mark.parametrize("damage", ["a layer fewer", "another shape", "NaN", "float16"])
+def test_wrong_tensors_are_refused_on_a_bare_model(damage: str) -> None:
+    model = injected(S0AdapterConfig())
+    fill(model)
+    before, tensors = run(model), {key: 2 * tensor for key, tensor in get_peft_model_state_dict(model).items()}
+    key, tensor = tensors.popitem()
+    changed = {"another shape": tensor[1:], "NaN": tensor * torch.nan, "float16": tensor.half()}
+    tensors |= {key: changed[damage]} if damage in changed else {}
+    with pytest.raises(StateMismatchError, match="the tensors for adapter 'default'"):
+        set_peft_model_state_dict(model, tensors)
+    assert torch.equal(run(model), before)

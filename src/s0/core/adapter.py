@@ -371,6 +371,7 @@ class S0Model(BaseTuner):
         cls, model: nn.Module, config: S0AdapterConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         # PEFT only warns about missing layers and accepts extra ones and NaN.
+        state_dict = {store.file_key(key): tensor for key, tensor in state_dict.items()}
         tensors = {store.layer_name(key): tensor for key, tensor in state_dict.items()}
         store.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
         remapped: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(

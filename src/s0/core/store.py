@@ -303,6 +303,11 @@ def layer_name(key: str) -> str:
     return key.removeprefix(_PREFIX).removesuffix(_SUFFIX)
 
 
+def file_key(key: str) -> str:
+    """How a file names a tensor that PEFT calls `key`: of a model without PEFT's wrapper, it leaves the prefix out."""
+    return _PREFIX + key.removeprefix(_PREFIX)
+
+
 def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], where: str) -> None:
     """Refuse tensors that are not what `shapes` (layer name -> [H, K, V]) announces, or not finite.
 
