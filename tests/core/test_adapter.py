@@ -811,6 +811,42 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
     assert asked["name"] == "someone/state" and asked["revision"] == "v3"
 
 
+# --- A config by itself ---
+
+SETTINGS = S0AdapterConfig(alpha=0.5, normalize=True, layers=[2], variant="offset", revision="main")
+
+
+@pytest.mark.parametrize("read", [S0AdapterConfig, PeftConfig])
+@pytest.mark.parametrize("subfolder", [None, "inside"])
+def test_a_config_by_itself_is_saved_and_read(read: Any, subfolder: str | None, tmp_path: Path) -> None:
+    SETTINGS.save_pretrained(tmp_path / (subfolder or ""))
+    again = read.from_pretrained(str(tmp_path), subfolder=subfolder)
+    assert type(again) is S0AdapterConfig
+    assert again == SETTINGS
+    assert S0AdapterConfig.from_peft_type(**again.to_dict()) == SETTINGS
+    model = get_peft_model(zoo.make(FAMILY), again)
+    assert [layer.layer_idx for layer in state_layers(model) if layer.s0_state] == [2]
+
+
+@pytest.mark.parametrize("config", [None, S0AdapterConfig()])
+def test_a_config_by_itself_is_no_state_to_load(config: S0AdapterConfig | None, tmp_path: Path) -> None:
+    S0AdapterConfig().save_pretrained(tmp_path)
+    base, model = zoo.make(FAMILY), shared(FAMILY)
+    with pytest.raises(StateMismatchError, match=r"expected the state in .*adapter_model\.safetensors, found no such"):
+        PeftModel.from_pretrained(base, tmp_path, config=config)
+    assert config is not None or (holds_no_state(base) and not hasattr(base, "peft_config"))
+    with pytest.raises(StateMismatchError, match="found no such file"):
+        model.load_adapter(tmp_path, "another")
+    assert list(model.peft_config) == ["default"]
+
+
+def test_the_config_of_a_state_whose_tensors_are_gone_is_refused(tmp_path: Path) -> None:
+    shared(FAMILY).save_pretrained(tmp_path)
+    (tmp_path / store.STATE_FILE).unlink()
+    with pytest.raises(StateMismatchError, match="found no such file"):
+        S0AdapterConfig.from_pretrained(tmp_path)
+
+
 # --- Without a wrapper: PEFT's functions for a bare model ---
 
 
@@ -826,7 +862,9 @@ def adapted(config: PeftConfig, name: str = "default") -> PeftModel:
 @pytest.mark.parametrize("source", [injected, adapted])
 @pytest.mark.parametrize("target", [injected, adapted])
 @pytest.mark.parametrize("name", ["default", "other"])
-@pytest.mark.parametrize("config", [S0AdapterConfig(alpha=0.5), LoraConfig(target_modules=["o_proj"])], ids=["s0", "lora"])
+@pytest.mark.parametrize(
+    "config", [S0AdapterConfig(alpha=0.5), LoraConfig(target_modules=["o_proj"])], ids=["s0", "lora"]
+)
 def test_tensors_go_from_model_to_model_with_and_without_a_wrapper(
     source: Any, target: Any, name: str, config: PeftConfig
 ) -> None:

@@ -17,6 +17,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def _register_peft_type(name: str) -> PeftType:
 
 
 _S0 = _register_peft_type("S0")
+# Whether PEFT is loading a state, so that a config alone will not do.
+_loads_a_state: ContextVar[bool] = ContextVar("loads_a_state", default=False)
 # TRL holds a trained adapter to what it was: under this name it adds a second one of the same config, and copies the
 # weights by a part of their names that those of states lack.
 _TRL_REFERENCE = "ref"
@@ -151,13 +154,15 @@ class S0AdapterConfig(PeftConfig):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any
     ) -> S0AdapterConfig:
-        """Read a config, after checking the whole state beside it.
+        """Read a config, after checking the whole state beside it; one that was saved by itself has none.
 
         Raises:
             StateMismatchError: as `s0.core.store.read`.
         """
         hub = {name: kwargs[name] for name in store.HUB_SETTINGS if kwargs.get(name) is not None}
-        store.read(pretrained_model_name_or_path, subfolder, variant=None, **hub)
+        folder = store.locate(pretrained_model_name_or_path, subfolder, **hub)
+        if _loads_a_state.get() or not store.is_config_alone(folder):
+            store.read(folder, variant=None)
         config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
         config.checksum = None  # it speaks of the file, which is checked now, not of what training may make of it
         return config
@@ -518,6 +523,20 @@ def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _refusing_a_config_alone(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`PeftModel.from_pretrained` or `load_adapter` that asks for a state beside an S0 config, before all else."""
+
+    @functools.wraps(load)
+    def refusing(*args: Any, **kwargs: Any) -> Any:
+        before = _loads_a_state.set(True)
+        try:
+            return load(*args, **kwargs)
+        finally:
+            _loads_a_state.reset(before)
+
+    return refusing
+
+
 def _refusing_pads(generate: Callable[..., Any]) -> Callable[..., Any]:
     """`generate` of a PeftModel that looks at its prompts' pads first, while a state is on the model."""
 
@@ -591,7 +610,8 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
 # PEFT offers no call for these; a model without states passes through them as before.
 BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
 PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
-PeftModel.load_adapter = _checking_states(PeftModel.load_adapter)
+PeftModel.load_adapter = _refusing_a_config_alone(_checking_states(PeftModel.load_adapter))
+PeftModel.from_pretrained = classmethod(_refusing_a_config_alone(PeftModel.from_pretrained.__func__))
 PeftModel.generate = _refusing_pads(PeftModel.generate)
 PeftModelForCausalLM.generate = _refusing_pads(PeftModelForCausalLM.generate)
 PeftModel._upload_modified_files = _uploading_the_card(PeftModel._upload_modified_files)

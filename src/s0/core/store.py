@@ -110,6 +110,14 @@ def read(path: str | Path, subfolder: str | None = None, *, variant: str | None 
     return stored
 
 
+def is_config_alone(folder: Path) -> bool:
+    """Whether a local folder holds the config of an adapter that has no state yet, as PEFT configs save themselves."""
+    if not (folder / CONFIG_FILE).is_file() or (folder / STATE_FILE).exists():
+        return False
+    config = read_json(folder / CONFIG_FILE)
+    return config.get("peft_type") == "S0" and config.get("checksum") is None
+
+
 def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
     """The local folder of a state; a name that is no local folder is fetched from the Hugging Face Hub."""
     if Path(path).is_dir():
