@@ -811,6 +811,58 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
     assert asked["name"] == "someone/state" and asked["revision"] == "v3"
 
 
+# --- States are float32, whatever PEFT is told of their dtype ---
+
+AS_THE_MODEL = {"autocast_adapter_dtype": False}
+PUTS = {
+    "get_peft_model": lambda base, folder: get_peft_model(base, S0AdapterConfig(), **AS_THE_MODEL),
+    "for a task": lambda base, folder: get_peft_model(base, S0AdapterConfig(task_type="CAUSAL_LM"), **AS_THE_MODEL),
+    "from_pretrained": lambda base, folder: PeftModel.from_pretrained(base, folder, **AS_THE_MODEL),
+}
+ADDS = {
+    "add_adapter": lambda model, folder: model.add_adapter("new", S0AdapterConfig(), **AS_THE_MODEL),
+    "load_adapter": lambda model, folder: model.load_adapter(folder, "new", **AS_THE_MODEL),
+    "into an adapter that exists": lambda model, folder: model.load_adapter(folder, "default", **AS_THE_MODEL),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    shared(FAMILY).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("put", PUTS.values(), ids=PUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_new_state_in_the_models_dtype_is_refused_before_the_model_is_touched(
+    put: Any, dtype: torch.dtype, saved: Path
+) -> None:
+    base = zoo.make(FAMILY, dtype)
+    with pytest.raises(ConfigError, match=f"autocast_adapter_dtype=True.*{dtype}.*leave the argument out"):
+        put(base, saved)
+    assert holds_no_state(base) and not hasattr(base, "peft_config")
+    assert all(weight.requires_grad for weight in base.parameters())
+
+
+@pytest.mark.parametrize("add", ADDS.values(), ids=ADDS)
+def test_another_state_in_the_models_dtype_is_refused_too(add: Any, saved: Path) -> None:
+    model = tuned(FAMILY, dtype=torch.bfloat16, seed=5)
+    before = run(model)
+    with pytest.raises(ConfigError, match="autocast_adapter_dtype=True"):
+        add(model, saved)
+    assert list(model.peft_config) == ["default"]
+    assert torch.equal(run(model), before)
+
+
+@pytest.mark.parametrize("put", PUTS.values(), ids=PUTS)
+@pytest.mark.parametrize("add", list(ADDS.values())[:2], ids=list(ADDS)[:2])
+def test_in_a_float32_model_a_state_has_the_models_dtype(put: Any, add: Any, saved: Path) -> None:
+    model = put(zoo.make(FAMILY), saved)
+    add(model, saved)
+    assert {"default", "new"} == set(model.peft_config)
+
+
 # --- A config by itself ---
 
 SETTINGS = S0AdapterConfig(alpha=0.5, normalize=True, layers=[2], variant="offset", revision="main")

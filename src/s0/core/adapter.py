@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -537,6 +538,31 @@ def _refusing_a_config_alone(load: Callable[..., Any]) -> Callable[..., Any]:
     return refusing
 
 
+def _keeping_float32(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of `PeftModel` that refuses to give states the dtype of a model whose dtype is not theirs."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def keeping(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
+        told = signature.bind(self, *args, **kwargs).arguments
+        if not told.get("autocast_adapter_dtype", True):
+            config = told["peft_config"] if "peft_config" in told else self.peft_config.get(told["adapter_name"])
+            if isinstance(config, S0AdapterConfig):
+                _require_float32(told.get("model", self))
+        return method(self, *args, **kwargs)
+
+    return keeping
+
+
+def _require_float32(model: nn.Module) -> None:
+    others = {str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()} - {"torch.float32"}
+    if others:
+        raise ConfigError(
+            f"expected autocast_adapter_dtype=True on a model with weights in {', '.join(sorted(others))}, got False: "
+            "states are float32 in models of every dtype; leave the argument out"
+        )
+
+
 def _refusing_pads(generate: Callable[..., Any]) -> Callable[..., Any]:
     """`generate` of a PeftModel that looks at its prompts' pads first, while a state is on the model."""
 
@@ -610,7 +636,9 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
 # PEFT offers no call for these; a model without states passes through them as before.
 BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
 PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
-PeftModel.load_adapter = _refusing_a_config_alone(_checking_states(PeftModel.load_adapter))
+PeftModel.__init__ = _keeping_float32(PeftModel.__init__)
+PeftModel.add_adapter = _keeping_float32(PeftModel.add_adapter)
+PeftModel.load_adapter = _refusing_a_config_alone(_keeping_float32(_checking_states(PeftModel.load_adapter)))
 PeftModel.from_pretrained = classmethod(_refusing_a_config_alone(PeftModel.from_pretrained.__func__))
 PeftModel.generate = _refusing_pads(PeftModel.generate)
 PeftModelForCausalLM.generate = _refusing_pads(PeftModelForCausalLM.generate)
