@@ -99,9 +99,10 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def logits(model: nn.Module, text: str = "def add(a, b", **kwargs: Any) -> Tensor:
-    """(1, T, vocabulary) logits of a text."""
-    return model(input_ids=torch.tensor([words.characters()(text)["input_ids"]]), use_cache=False, **kwargs).logits
+def logits(model: nn.Module, *texts: str, **kwargs: Any) -> Tensor:
+    """(B, T, vocabulary) logits of texts of one length, or of one text."""
+    ids = words.characters()(list(texts or ["def add(a, b"]))["input_ids"]
+    return model(input_ids=torch.tensor(ids), use_cache=False, **kwargs).logits
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModel, AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from s0 import S0Config, S0Trainer
 from s0.errors import ConfigError, StateMismatchError
-from tests import zoo
+from tests import words, zoo
 from tests.train.helpers import FAMILIES, PAIRS, logits, shared, snapshot, states, trained, trainer
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -77,6 +77,57 @@ def test_peft_loads_a_saved_state_without_the_trainer(family: str, tmp_path: Pat
     made = shared(family)
     made.save(tmp_path)
     assert torch.equal(logits(PeftModel.from_pretrained(zoo.make(family), str(tmp_path))), of_shared(family))
+
+
+@pytest.fixture(scope="module", params=["qwen3_5", "falcon_h1", "qwen3_5+vision"])
+def on_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, S0Trainer]:
+    """A folder that holds a model's own folder and its state, and the trainer that saved it."""
+    folder = tmp_path_factory.mktemp("disk")
+    zoo.make(request.param).save_pretrained(folder / "model")
+    words.characters().save_pretrained(folder / "model")
+    made = S0Trainer.from_pretrained(str(folder / "model"), S0Config(n_steps=2, lr=0.5, alpha=1.0))
+    made.train(PAIRS, progress=False)
+    made.save(folder / "state")
+    made.activate()
+    return folder, made
+
+
+@pytest.mark.parametrize("auto", [AutoPeftModelForCausalLM, AutoPeftModel])
+def test_peft_finds_the_base_model_by_itself(auto: Any, on_disk: tuple[Path, S0Trainer], tmp_path: Path) -> None:
+    folder, made = on_disk
+    model = auto.from_pretrained(folder / "state")
+    assert type(model.get_base_model()) is type(made.model.get_base_model())
+    tuned = logits(made.model)
+    assert torch.equal(logits(model), tuned)
+    made.deactivate()
+    stock = logits(made.model)
+    made.activate()
+    assert (tuned - stock).abs().max() > 0.01
+    rows = logits(model, *2 * ["def add(a, b"], adapter_names=["default", "__base__"])
+    torch.testing.assert_close(rows, torch.cat([tuned, stock]), atol=1e-5, rtol=0)
+    ids = torch.tensor([words.characters()("def add(a, b")["input_ids"]])
+    settings = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(model.generate(input_ids=ids, **settings), made.model.generate(input_ids=ids, **settings))
+    with pytest.raises(ConfigError, match="pad"):
+        mask = torch.cat([torch.ones_like(ids[:, 1:]), torch.zeros_like(ids[:, :1])], dim=1)
+        model.generate(input_ids=ids, attention_mask=mask, **settings)
+    model.add_weighted_adapter(["default"], [2.0], "twice")
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(auto.from_pretrained(tmp_path)), tuned)
+    model.set_adapter("twice")
+    assert torch.equal(logits(auto.from_pretrained(tmp_path / "twice")), logits(model))
+    assert (logits(model) - tuned).abs().max() > 0.01
+
+
+def test_a_second_trainers_state_names_its_base_model_too(on_disk: tuple[Path, S0Trainer], tmp_path: Path) -> None:
+    folder, made = on_disk
+    second = trainer(model=made.model, n_steps=1)
+    second.train(PAIRS, progress=False)
+    second.save(tmp_path)
+    second.detach()
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        folder / "model"
+    )
 
 
 def test_a_saved_state_says_how_it_was_trained(tmp_path: Path) -> None:

@@ -391,7 +391,14 @@ class S0Trainer(Tuner):
             self._saved()
 
     def _write(self, path: str | Path, record: Mapping[str, Any] | None = None) -> None:
-        config = {**self._apply_scale().to_dict(), "target_modules": sorted(self._states())}
+        base, adapter = self.model.get_base_model(), self._apply_scale()
+        config = {
+            **adapter.to_dict(),
+            "target_modules": sorted(self._states()),
+            # By these PEFT's auto classes find the base model. A second trainer's adapter has no name of it.
+            "base_model_name_or_path": adapter.base_model_name_or_path or vars(base).get("name_or_path") or None,
+            "auto_mapping": {"base_model_class": type(base).__name__, "parent_library": type(base).__module__},
+        }
         card = card_for(path, config, record)
         store.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
 
