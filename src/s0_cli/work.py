@@ -52,6 +52,7 @@ from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchError
 from s0.examples import Example, examples_sha256, read_examples
+from s0.models import load_base_model
 from s0.tasks import SPLITS, Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
@@ -394,7 +395,7 @@ def inspect(target: str) -> dict[str, Any]:
     folder = Path(target)
     if (folder / store.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
         return _inspect_state(target)
-    loaded, _ = load_model(target)
+    loaded = load_base_model(target)
     mixers = find_mixers(loaded)
     recurrence = recurrence_of(next(iter(mixers.values())))
     shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}

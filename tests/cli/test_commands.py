@@ -265,6 +265,13 @@ def test_inspect_shows_model_and_state(steps):
     assert state["base_model"] == "pocket:gdn"
 
 
+def test_inspect_needs_no_tokenizer(tmp_path):
+    zoo.make("falcon_h1").save_pretrained(tmp_path)
+    assert result("inspect", tmp_path)["family"] == "falcon_h1"
+    done = s0("generate", "def f(x):", "--model", tmp_path)
+    assert done.returncode != 0 and "no tokenizer in" in " ".join(done.stderr.split())
+
+
 def test_export_writes_the_published_layout(steps):
     folder, *_ = steps
     result("export", folder / "state", "--to", "published", "--out", folder / "published")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from s0.errors import ConfigError
-from s0.models import POCKET_MODELS, load_model
+from s0.models import POCKET_MODELS, load_base_model, load_model, load_tokenizer
 from s0.models import load as module
 from s0.train import S0Trainer
 from tests import words, zoo
@@ -121,3 +121,33 @@ def test_each_launched_process_loads_the_whole_model_on_a_device_of_its_own(
     with pytest.raises(ConfigError, match="no such card"):
         load_model("pocket:gdn")
     assert asked["device_map"] == device_map
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "mamba2"])  # some get an empty tokenizer, others none
+def test_a_folder_without_a_tokenizer_says_so_and_its_model_loads_alone(family: str, tmp_path: Path) -> None:
+    zoo.make(family).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"no tokenizer in .*copy tokenizer\.json.*S0Trainer\(model, tokenizer\)"):
+        load_model(str(tmp_path))
+    assert type(load_base_model(tmp_path)) is type(zoo.make(family))
+    words.characters().save_pretrained(tmp_path)
+    assert len(load_tokenizer(tmp_path)) == len(load_model(tmp_path)[1]) == len(words.characters())
+
+
+def test_code_of_a_models_own_is_run_only_with_the_argument_that_the_error_names(tmp_path: Path) -> None:
+    zoo.make("falcon_h1").save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    a_changed_config(model_type="no_such", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"})(
+        tmp_path
+    )
+    (tmp_path / "own.py").write_text("raise ValueError('this code has run')")
+    for load in (load_model, load_base_model):
+        with pytest.raises(ConfigError, match="trust_remote_code=True"):
+            load(str(tmp_path))
+        with pytest.raises(ConfigError, match="this code has run"):
+            load(str(tmp_path), trust_remote_code=True)
+
+
+@pytest.mark.parametrize("load", [load_model, load_base_model, load_tokenizer, S0Trainer.from_pretrained])
+def test_a_model_that_is_loaded_already_is_no_name(load: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigError, match=r"Qwen3_5ForCausalLM.*pass the model and tokenizer to S0Trainer\(model, tok"):
+        load(zoo.make("qwen3_5"))

@@ -1,6 +1,6 @@
 """Loading models and tokenizers, and turning prompts into the tokens that generation sees."""
 
-from s0.models.load import POCKET_MODELS, load_model
+from s0.models.load import POCKET_MODELS, load_base_model, load_model, load_tokenizer
 from s0.models.prompts import encode_prompt, end_tokens
 
-__all__ = ["POCKET_MODELS", "encode_prompt", "end_tokens", "load_model"]
+__all__ = ["POCKET_MODELS", "encode_prompt", "end_tokens", "load_base_model", "load_model", "load_tokenizer"]

@@ -26,6 +26,8 @@ POCKET_MODELS = {
 }
 """Models of about 1M parameters, trained by this project, for trying everything on a laptop."""
 
+_TOKENIZER_FILES = ("tokenizer*", "*vocab*", "*.model")
+
 
 def _launched() -> bool:
     """Whether accelerate launch or torchrun has started several processes like this one."""
@@ -38,11 +40,26 @@ def _auto_class(config: PreTrainedConfig) -> Any:
     return AutoModelForImageTextToText if only_with_vision else AutoModelForCausalLM
 
 
-def load_model(name: str, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(name: str | Path, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, in eval mode.
 
     Args:
         name: a Hugging Face id, a local folder, or one of `POCKET_MODELS`.
+        model_kwargs: as for `load_base_model`.
+
+    Raises:
+        ConfigError: nothing can be loaded under that name, or not all of its weights, or no tokenizer; says what was
+            tried.
+    """
+    tokenizer = load_tokenizer(name, **_of_the_repository(model_kwargs))
+    return load_base_model(name, **model_kwargs), tokenizer
+
+
+def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
+    """Load a causal language model without its tokenizer, in eval mode.
+
+    Args:
+        name: as for `load_model`.
         model_kwargs: passed to `from_pretrained` of `AutoModelForCausalLM`, or of `AutoModelForImageTextToText` where
             transformers has a family with its vision part only. By default the dtype is the checkpoint's
             (float32 for pocket models, which is the fast one on a CPU) and the model goes to the GPU if there is one;
@@ -51,32 +68,80 @@ def load_model(name: str, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrai
     Raises:
         ConfigError: nothing can be loaded under that name, or not all of its weights; says what was tried.
     """
-    if name.startswith("pocket:") and name not in POCKET_MODELS:
-        raise ConfigError(f"expected one of the pocket models {sorted(POCKET_MODELS)}, got {name!r}")
-    pocket = POCKET_MODELS.get(name)
-    model_kwargs.setdefault("dtype", torch.float32 if pocket else "auto")
+    source = _source(name)
+    is_pocket = name in POCKET_MODELS
+    model_kwargs.setdefault("dtype", torch.float32 if is_pocket else "auto")
     if torch.cuda.is_available():
         model_kwargs.setdefault("device_map", {"": int(os.environ.get("LOCAL_RANK", 0))} if _launched() else "auto")
-    source = str(pocket or name)
-    where = {name: model_kwargs[name] for name in ("revision", "trust_remote_code", "token") if name in model_kwargs}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
-        kind = _auto_class(AutoConfig.from_pretrained(source, **where))
+        kind = _auto_class(AutoConfig.from_pretrained(source, **_of_the_repository(model_kwargs)))
         loaded: Any = kind.from_pretrained(source, output_loading_info=True, **model_kwargs)
     except Exception as error:  # damaged files end in whatever error the code had that reads them
-        reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-        raise ConfigError(
-            f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got {name!r}: "
-            f"{reason}"
-        ) from error
+        raise _not_loaded(name, error) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ConfigError(
-            f"expected all weights of {name!r} in its files, got none for {missing[0]} and {len(missing) - 1} more, "
-            "which would stay random; download the model again, or load what its config describes"
+            f"expected all weights of {str(name)!r} in its files, got none for {missing[0]} and {len(missing) - 1} "
+            "more, which would stay random; download the model again, or load what its config describes"
         )
-    if pocket:
+    if is_pocket:
         model.name_or_path = name  # not the folder: states record where they come from
     model.train(False)
-    return model, tokenizer
+    return model  # type: ignore[no-any-return]
+
+
+def load_tokenizer(name: str | Path, **repository: Any) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer.
+
+    Args:
+        name: as for `load_model`.
+        repository: `revision`, `trust_remote_code` and `token`, as for `from_pretrained`.
+
+    Raises:
+        ConfigError: there is none under that name, or it is damaged; says what was tried.
+    """
+    source = _source(name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **repository)
+    except Exception as error:  # as above
+        folder = Path(source)
+        if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+            raise _no_tokenizer(name) from error
+        raise _not_loaded(name, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where it finds no files
+        raise _no_tokenizer(name)
+    return tokenizer
+
+
+def _source(name: str | Path) -> str:
+    if not isinstance(name, (str, Path)):
+        raise ConfigError(
+            f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got an object of "
+            f"{type(name).__name__}; if it is a model that is loaded, pass the model and tokenizer to "
+            "S0Trainer(model, tokenizer)"
+        )
+    if str(name).startswith("pocket:") and name not in POCKET_MODELS:
+        raise ConfigError(f"expected one of the pocket models {sorted(POCKET_MODELS)}, got {name!r}")
+    return str(POCKET_MODELS.get(str(name), name))
+
+
+def _of_the_repository(model_kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: model_kwargs[name] for name in ("revision", "trust_remote_code", "token") if name in model_kwargs}
+
+
+def _not_loaded(name: str | Path, error: Exception) -> ConfigError:
+    lines = str(error).split("\n")
+    told = lines[:2] + [line for line in lines[2:] if "trust_remote_code" in line]
+    return ConfigError(
+        f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got {str(name)!r}: "
+        f"{' '.join(told).strip() or type(error).__name__}"
+    )
+
+
+def _no_tokenizer(name: str | Path) -> ConfigError:
+    return ConfigError(
+        f"expected a model with its tokenizer, but there is no tokenizer in {str(name)!r}; copy tokenizer.json and "
+        "tokenizer_config.json of the model it was made from there, or load s0.models.load_base_model(...) without one "
+        "and pass it with a tokenizer to S0Trainer(model, tokenizer)"
+    )

@@ -70,8 +70,13 @@ class S0Trainer(Tuner):
         self.model, self.adapter_name = attach(model, self.config.layers, scale)
 
     @classmethod
-    def from_pretrained(cls, name: str, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
-        """Load a model and its tokenizer (see `s0.load_model`) and make a trainer for them."""
+    def from_pretrained(cls, name: str | Path, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
+        """Load a model and its tokenizer (see `s0.load_model`) and make a trainer for them.
+
+        Raises:
+            ConfigError: as `s0.load_model`, or as a trainer that is made of a model.
+            UnsupportedModelError: the model has no recurrent state to tune.
+        """
         model, tokenizer = load_model(name, **model_kwargs)
         return cls(model, tokenizer, config)
 
