@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from s0 import Example, S0Config, S0Trainer
+from s0.decode import Sampling, complete
 from s0.errors import ConfigError, DatasetError
-from s0.models import encode_prompt, end_tokens
-from s0.train import tokenize
+from s0.models import check_tokens, encode_prompt, end_tokens
+from s0.train import BaselineTrainer, LoraTuning, tokenize
 from tests import words, zoo
 from tests.train.helpers import CHAT, END, tokenizer, trainer
 
@@ -53,6 +55,57 @@ def test_text_gets_the_special_tokens_of_the_tokenizer() -> None:
 def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) -> None:
     with pytest.raises(DatasetError, match=says):
         encode_prompt(words.characters(), prompt)
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], None, 7, [], ("a",)], ids=str)
+def test_what_is_no_prompt_is_refused_with_what_one_is(prompt: Any) -> None:
+    with pytest.raises(ConfigError, match=r"a text, or a list of messages.*for several prompts, call it once for each"):
+        trainer().generate(prompt)
+
+
+# --- Tokens that the model has no embedding for ---
+
+
+def beyond() -> Any:
+    """A tokenizer with two tokens more than the tiny models: the pad token, and one that texts make."""
+    made = tokenizer()
+    made.add_tokens(["<spare>", "<filler>", "λ"])
+    made.pad_token = "<filler>"
+    return made
+
+
+BEYOND = (
+    r"below 64, the rows of Qwen3_5ForCausalLM's embedding, in {}, got 65 \('λ'\): the tokenizer is not this model's"
+)
+
+
+def test_a_prompt_beyond_the_embedding_is_refused() -> None:
+    made = S0Trainer(zoo.make("qwen3_5"), beyond(), S0Config())
+    with pytest.raises(DatasetError, match=BEYOND.format("the prompt")):
+        made.generate("a λ b")
+    lora = BaselineTrainer(zoo.make("qwen3_5"), beyond(), LoraTuning())
+    with pytest.raises(DatasetError, match=BEYOND.format("the prompt")):
+        lora.generate("a λ b")
+    with pytest.raises(DatasetError, match=BEYOND.format("the prompt")):
+        complete(zoo.make("qwen3_5"), beyond(), ["a", "a λ b"], Sampling(1))
+
+
+@pytest.mark.parametrize("row", [("a λ b", 2), Example("a", "λ"), Example("λ", "b")])
+def test_a_row_beyond_the_embedding_is_refused_by_name(row: Any) -> None:
+    made = S0Trainer(zoo.make("qwen3_5"), beyond(), S0Config())
+    with pytest.raises(DatasetError, match=BEYOND.format("example 1")):
+        made.train([("a b", 1), row], progress=False)
+
+
+def test_tokens_that_no_text_makes_hinder_nothing() -> None:
+    made = S0Trainer(zoo.make("qwen3_5"), beyond(), S0Config(n_steps=1))
+    made.train([("a b", 1), ("a longer b", 1)], progress=False)  # padded
+    made.activate()
+    assert made.generate("a b", max_new_tokens=3) == complete(made.model, beyond(), ["a b"], Sampling(3))[0].text
+
+
+def test_a_model_without_input_embeddings_is_not_checked() -> None:
+    check_tokens(nn.Linear(2, 2), beyond(), [10**6], "the prompt")
 
 
 def test_messages_that_the_chat_template_refuses_are_refused_by_name() -> None:

@@ -38,7 +38,7 @@ from s0.decode.caches import OneRow, Rows, side_by_side
 from s0.decode.sampling import choose
 from s0.decode.text import Text
 from s0.errors import ConfigError, UnsupportedModelError
-from s0.models import end_tokens
+from s0.models import check_tokens, end_tokens
 
 _PREFILL_ROWS = 8  # on a CPU larger prefills are no faster per row, and the rows already running wait for them
 
@@ -181,7 +181,9 @@ class Batcher:
 
         Raises:
             ConfigError: it is longer than the model allows, or names a state that is not there.
+            DatasetError: its prompt has tokens that the model does not know.
         """
+        check_tokens(self.model, self.tokenizer, request.tokens, "the prompt")
         length = len(request.tokens) + request.max_new_tokens
         if self._longest is not None and length > self._longest:
             raise ConfigError(

@@ -71,7 +71,8 @@ def complete(
 
     Raises:
         ConfigError: a prompt leaves no room for max_new_tokens, or a state is not there.
-        DatasetError: a prompt without tokens, or messages for a tokenizer without a chat template.
+        DatasetError: a prompt without tokens, or with tokens that the model does not know; messages for a tokenizer
+            without a chat template.
         UnsupportedModelError: the model keeps what it has read in a form that cannot be followed.
     """
     for what, given in (("state", states), ("seed", seeds)):

@@ -1,6 +1,14 @@
 """Loading models and tokenizers, and turning prompts into the tokens that generation sees."""
 
 from s0.models.load import POCKET_MODELS, load_base_model, load_model, load_tokenizer
-from s0.models.prompts import encode_prompt, end_tokens
+from s0.models.prompts import check_tokens, encode_prompt, end_tokens
 
-__all__ = ["POCKET_MODELS", "encode_prompt", "end_tokens", "load_base_model", "load_model", "load_tokenizer"]
+__all__ = [
+    "POCKET_MODELS",
+    "check_tokens",
+    "encode_prompt",
+    "end_tokens",
+    "load_base_model",
+    "load_model",
+    "load_tokenizer",
+]

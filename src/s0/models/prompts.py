@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -19,10 +20,16 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
         prompt: text as it is, or messages for the chat template, with thinking off where the template knows it.
 
     Raises:
+        ConfigError: it is neither text nor messages.
         DatasetError: the prompt has no tokens, or it is a list of messages and there is no chat template for them.
     """
     if isinstance(prompt, str):
         ids = list(tokenizer(prompt)["input_ids"])
+    elif not isinstance(prompt, list) or not prompt or not all(isinstance(message, Mapping) for message in prompt):
+        raise ConfigError(
+            "expected a prompt: a text, or a list of messages with 'role' and 'content', got "
+            f"{prompt!r:.60}; for several prompts, call it once for each"
+        )
     elif tokenizer.chat_template is None:
         raise DatasetError("expected a text prompt, got messages, but this tokenizer has no chat template; pass text")
     else:
@@ -36,6 +43,33 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
     if not ids:
         raise DatasetError(f"expected a prompt with at least one token, got {prompt!r:.60}")
     return ids
+
+
+def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], what: str) -> None:
+    """Refuse tokens for which the model has no embedding.
+
+    Checked at each use: some published tokenizers have a few tokens more than their models, which no text makes.
+
+    Args:
+        model: with or without adapters; one without input embeddings is not checked.
+        tokenizer: says what text the token stands for.
+        ids: at least one.
+        what: how the error calls them.
+
+    Raises:
+        DatasetError: an id is not below the number of rows of the embedding.
+    """
+    base: Any = getattr(model, "get_base_model", lambda: model)()
+    try:
+        n_rows = base.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        return
+    largest = max(ids)
+    if largest >= n_rows:
+        raise DatasetError(
+            f"expected token ids below {n_rows}, the rows of {type(base).__name__}'s embedding, in {what}, got "
+            f"{largest} ({tokenizer.decode([largest])!r}): the tokenizer is not this model's; load the two together"
+        )
 
 
 def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:

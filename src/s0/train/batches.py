@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.errors import DatasetError, UnsupportedModelError
 from s0.examples import Example
-from s0.models import encode_prompt, end_tokens
+from s0.models import check_tokens, encode_prompt, end_tokens
 
 TrainingData = Iterable[tuple[str, int] | Example | Mapping[str, Any]]
 """(text, prompt length in tokens) pairs, Examples, or rows with `prompt` and `completion` (a `datasets.Dataset`)."""
@@ -99,12 +99,15 @@ def prepare(
         batch_tokens: rows x longest row of a micro-batch.
 
     Raises:
-        DatasetError: see `tokenize`.
+        DatasetError: see `tokenize`; or a row has tokens that the model does not know.
     """
     rows = tokenize(data, tokenizer, end_token=end_tokens(model, tokenizer)[0], max_length=max_length)
+    for row in rows:
+        check_tokens(model, tokenizer, row.tokens, row.name)
     digest = hashlib.sha256(repr([row.tokens for row in rows]).encode()).hexdigest()
     return TrainingSet(
-        batches=batches(rows, pad_token=tokenizer.pad_token_id or 0, max_tokens=batch_tokens),
+        # Padded with 0, which every model knows: the tokenizer's own pad token may be one that it does not.
+        batches=batches(rows, pad_token=0, max_tokens=batch_tokens),
         n_examples=len(rows),
         tokens_sha256=digest,
         prompts=[tuple(row.tokens[: row.prompt_length]) for row in rows],

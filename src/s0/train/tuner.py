@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from s0.models import encode_prompt, end_tokens
+from s0.models import check_tokens, encode_prompt, end_tokens
 from s0.train.batches import TrainingSet
 from s0.train.cautions import Caution, cautions
 from s0.train.checkpoint import Checkpoint
@@ -52,8 +52,14 @@ class Tuner:
             prompt: text, or chat messages. It is never cut.
             max_new_tokens: upper bound; generation ends earlier at an end token.
             kwargs: passed to the model's `generate`.
+
+        Raises:
+            ConfigError: what is no prompt.
+            DatasetError: a prompt without tokens, or with tokens that the model does not know.
         """
-        ids = torch.tensor([encode_prompt(self.tokenizer, prompt)], device=self.device)
+        tokens = encode_prompt(self.tokenizer, prompt)
+        check_tokens(self.model, self.tokenizer, tokens, "the prompt")
+        ids = torch.tensor([tokens], device=self.device)
         ends = end_tokens(self.model, self.tokenizer)
         kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
         output = self.model.generate(
