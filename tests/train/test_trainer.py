@@ -19,7 +19,7 @@ from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
 from s0.core.rows import RowsUnderCheckpointing
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
-from s0.train import ScaleChoice
+from s0.train import LoraTuning, ScaleChoice
 from s0.train.scale import LADDER
 from tests import zoo
 from tests.core.helpers import cache_of, name_of_cache, pad
@@ -311,6 +311,12 @@ def test_a_scale_chosen_by_other_means_can_be_set(tmp_path: Path) -> None:
     assert not {"final_loss", "select_final_loss"} & set(saved["training"])
 
 
+def test_a_bare_number_is_no_choice_of_a_scale() -> None:
+    made = trained(n_steps=1)
+    with pytest.raises(ConfigError, match=r"a ScaleChoice.*got 1\.0; .*set trainer\.config\.alpha"):
+        made.set_scale(1.0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [({"alpha": "auto"}, "select"), ({"patience": 2}, "select"), ({"alpha": "auto", "patience": 2}, "select")],
@@ -583,11 +589,44 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_touched(setti
     assert snapshot(model) == before
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"n_steps": "many"},
+        {"lr": "a"},
+        {"l2_lambda": -1.0},
+        {"alpha": float("nan")},
+        {"alpha": [1.0]},
+        {"alpha": "a"},
+        {"normalize": "x"},
+        {"grad_clip": None},
+        {"max_length": "long"},
+        {"layers": [1, 1]},
+        {"layers": 1},
+        {"batch_tokens": 0.5},
+        {"gradient_checkpointing": "yes"},
+        {"scale_in_training": 1},
+        {"patience": 0},
+        {"variant": "x"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_when_they_are_made(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"expected {next(iter(setting))} to be"):
+        S0Config(**setting)
+
+
+@pytest.mark.parametrize("setting", [{"max_length": None}, {"batch_tokens": "a"}], ids=str)
+def test_settings_of_a_baseline_are_refused_alike(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"expected {next(iter(setting))} to be"):
+        LoraTuning(**setting)
+
+
 @pytest.mark.parametrize("setting", [{"n_steps": 0}, {"alpha": float("inf")}], ids=str)
 def test_settings_broken_later_are_refused_before_the_state_is_touched(setting: dict[str, Any]) -> None:
     made = trained(n_steps=1)
     before = states(made)
-    made.config = S0Config(**setting)
+    vars(made.config).update(setting)
     with pytest.raises(ConfigError):
         made.train(PAIRS, progress=False)
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())

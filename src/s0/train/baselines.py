@@ -23,7 +23,7 @@ from s0.core import store
 from s0.core.families import plain_name
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
-from s0.train.fit import FitSettings
+from s0.train.fit import FitSettings, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,9 @@ class _Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_length < 2 or self.batch_tokens < 1:
-            raise ConfigError(
-                f"expected max_length >= 2 and batch_tokens >= 1, got {self.max_length} and {self.batch_tokens}"
-            )
-        _require_whole("seed", self.seed, 0)
+        require_whole("max_length", self.max_length, 2)
+        require_whole("batch_tokens", self.batch_tokens, 1)
+        require_whole("seed", self.seed, 0)
         self.fit_settings()
 
     def fit_settings(self) -> FitSettings:
@@ -88,7 +86,7 @@ class LoraTuning(_Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_whole("rank", self.rank, 1)
+        require_whole("rank", self.rank, 1)
         if self.alpha is not None and (not store.is_finite_number(self.alpha) or self.alpha <= 0):
             raise ConfigError(f"expected alpha to be a finite number above 0, or None, got {self.alpha!r}")
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -119,7 +117,7 @@ class PrefixTuning(_Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_whole("virtual_tokens", self.virtual_tokens, 1)
+        require_whole("virtual_tokens", self.virtual_tokens, 1)
         if self.gradient_checkpointing:
             raise ConfigError(
                 "expected gradient_checkpointing=False for prefix tuning: transformers gives a layer whose activations "
@@ -141,11 +139,6 @@ class PrefixTuning(_Tuning):
 Tuning = LoraTuning | PrefixTuning
 SHARED = frozenset(_Tuning.__dataclass_fields__)
 """Settings that say how to train, not what the adapter is."""
-
-
-def _require_whole(name: str, value: object, lowest: int) -> None:
-    if type(value) is not int or value < lowest:
-        raise ConfigError(f"expected {name} to be a whole number of at least {lowest}, got {value!r}")
 
 
 def _linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
@@ -221,6 +214,6 @@ def rank_matching(model: nn.Module, n_parameters: int, targets: Sequence[str] = 
     Raises:
         UnsupportedModelError: the model lacks a target.
     """
-    _require_whole("n_parameters", n_parameters, 1)
+    require_whole("n_parameters", n_parameters, 1)
     each = sum(layer.in_features + layer.out_features for layer in _linear_layers(model, targets).values())
     return max(1, round(n_parameters / each))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s0.core.adapter import S0AdapterConfig
 from s0.errors import ConfigError
-from s0.train.fit import FitSettings
+from s0.train.fit import FitSettings, require_whole
 
 
 @dataclass
 class S0Config:
     """Settings of S0 tuning; the first seven are the published ones.
+
+    What cannot work is refused (ConfigError) when it is made, and where it is used if it was set later.
 
     Attributes:
         n_steps: optimiser steps, each over all examples.
@@ -45,16 +48,17 @@ class S0Config:
     patience: int | None = None
     variant: str = "state"
 
+    def __post_init__(self) -> None:
+        self.fit_settings()
+
     def fit_settings(self) -> FitSettings:
-        """The part of the settings that `fit` takes.
+        """The part of the settings that `fit` takes, after checking all of them: they may have been set since.
 
         Raises:
             ConfigError: a setting that cannot work; says which.
         """
-        if self.max_length < 2 or self.batch_tokens < 1:
-            raise ConfigError(
-                f"expected max_length >= 2 and batch_tokens >= 1, got {self.max_length} and {self.batch_tokens}"
-            )
+        require_whole("max_length", self.max_length, 2)
+        require_whole("batch_tokens", self.batch_tokens, 1)
         if isinstance(self.alpha, str) and self.alpha != "auto":
             raise ConfigError(f"expected alpha to be a number, None or 'auto', got {self.alpha!r}")
         if self.alpha == "auto" and self.scale_in_training:
@@ -62,5 +66,7 @@ class S0Config:
                 "expected alpha to be a number or None with scale_in_training=True, got 'auto': training at the "
                 "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
             )
+        alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha
+        S0AdapterConfig(variant=self.variant, alpha=alpha, normalize=self.normalize, layers=self.layers)  # checks them
         names = FitSettings.__dataclass_fields__
         return FitSettings(**{name: getattr(self, name) for name in names})

@@ -353,8 +353,13 @@ class S0Trainer(Tuner):
         The final losses in `training` go, being those of another scale.
 
         Raises:
-            ConfigError: there is no state yet; or the scale is not finite.
+            ConfigError: there is no state yet; or the choice is none, or not finite.
         """
+        if not isinstance(choice, ScaleChoice):
+            raise ConfigError(
+                f"expected a ScaleChoice, which says what it was chosen from, got {choice!r:.60}; to deploy the state "
+                "at a scale of your own, set trainer.config.alpha"
+            )
         trained = self._require_state()
         S0AdapterConfig(alpha=choice.alpha)  # checks it
         self.config = replace(self.config, alpha=choice.alpha)
