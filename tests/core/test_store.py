@@ -319,6 +319,45 @@ def test_a_state_of_another_base_is_refused(bench: Bench, tmp_path: Path, family
     bench.refuses(tmp_path)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_of_another_recurrence_names_both_recurrences_and_models(wrapped: bool, tmp_path: Path) -> None:
+    source, target = zoo.make("mamba2"), zoo.make("qwen3_5")
+    source.name_or_path, target.name_or_path = "some/mamba", "some/qwen"
+    get_peft_model(source, S0AdapterConfig()).save_pretrained(tmp_path)
+    says = (
+        r"^expected a state for the gated_delta_net layers of Qwen3_5ForCausalLM \('some/qwen'\), got one for mamba2 "
+        r"layers: it was tuned on another model \('some/mamba'\); load it on that one, or train a state for this one$"
+    )
+    model = get_peft_model(target, S0AdapterConfig()) if wrapped else target
+    with pytest.raises(StateMismatchError, match=says):
+        store.match(store.read(tmp_path), model)
+    with pytest.raises(StateMismatchError, match=says):
+        model.load_adapter(tmp_path, "other") if wrapped else PeftModel.from_pretrained(target, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_hidden_layers": 4, "layer_types": 4 * ["linear_attention"]}, {"linear_value_head_dim": 8}]
+)
+def test_a_state_of_other_layers_of_the_same_recurrence_names_the_first_one(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    get_peft_model(zoo.make("qwen3_5", **change), S0AdapterConfig()).save_pretrained(tmp_path)
+    with pytest.raises(StateMismatchError, match=r"layers of Qwen3_5ForCausalLM, got one for \d; at model\.layers\.\d"):
+        PeftModel.from_pretrained(zoo.make("qwen3_5"), tmp_path)
+
+
+@pytest.mark.parametrize("layers", [[1], [9]])
+def test_errors_name_the_model_within_the_wrapper(bench: Bench, folder: Path, layers: list[int]) -> None:
+    edit_config(folder, layers=layers)
+    with pytest.raises(StateMismatchError, match=f"layers .*of {type(zoo.make(FAMILY)).__name__}, got one"):
+        store.match(store.read(folder), bench.tuned)
+
+
+def test_a_stored_state_tells_what_it_is_in_a_line(bench: Bench) -> None:
+    shown = repr(store.read(bench.saved))
+    assert shown.startswith("StoredState(state, ") and "3 layers, alpha=0.5, normalize=False, None)" in shown
+
+
 def test_a_model_without_recurrent_layers_refuses_every_state(bench: Bench) -> None:
     with pytest.raises(S0Error):
         store.match(store.read(bench.saved), zoo.make("llama"))

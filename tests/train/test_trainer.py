@@ -19,7 +19,7 @@ from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
 from s0.core.rows import RowsUnderCheckpointing
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
-from s0.train import LoraTuning, ScaleChoice
+from s0.train import BaselineTrainer, LoraTuning, ScaleChoice
 from s0.train.scale import LADDER
 from tests import zoo
 from tests.core.helpers import cache_of, name_of_cache, pad
@@ -374,6 +374,18 @@ def test_patience_keeps_the_best_state() -> None:
         assert report["avg_state_norm"] == 0
     else:
         assert all(torch.equal(state, states(shorter)[layer]) for layer, state in states(made).items())
+
+
+def test_a_trainer_tells_what_it_is_in_a_line() -> None:
+    made = trainer(variant="offset", n_steps=1)
+    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, untrained, inactive)"
+    made.train(PAIRS, progress=False)
+    made.activate()
+    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, active)"
+    made.detach()
+    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, inactive)"
+    lora = BaselineTrainer(zoo.make("qwen3_5"), tokenizer(), LoraTuning())
+    assert repr(lora) == "BaselineTrainer(LoraTuning, Qwen3_5ForCausalLM, untrained, inactive)"
 
 
 def test_the_number_of_parameters_is_that_of_the_state() -> None:

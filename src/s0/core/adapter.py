@@ -254,11 +254,9 @@ class S0Model(BaseTuner):
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
         family = recurrence_of(next(iter(mixers.values()))).name
         if peft_config._is_from_file:
-            if (peft_config.family, peft_config.state_shapes) != (family, shapes):
-                raise StateMismatchError(
-                    f"expected a {family} state for the layers {shapes} of {type(self.model).__name__}, got a "
-                    f"{peft_config.family} state for {peft_config.state_shapes}; it was tuned on another model"
-                )
+            store.check_recurrence(peft_config.family, peft_config.base_model_name_or_path, self.model)
+            if peft_config.state_shapes != shapes:
+                raise StateMismatchError(_of_other_layers(peft_config.state_shapes or {}, shapes, self.model))
             if not peft_config.allow_other_base:
                 check_base(str(peft_config.fingerprint), self.model)
         peft_config.state_shapes = shapes
@@ -621,6 +619,15 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     if left_out:
         raise ConfigError(f"expected layers to include all those of {config.init}, but they leave out {left_out}")
     return {name: effective_state(raw, scale) / config.alpha for name, raw in matched.items()}
+
+
+def _of_other_layers(stored: Mapping[str, Sequence[int]], shapes: Mapping[str, Sequence[int]], model: nn.Module) -> str:
+    """What to say of a state whose layers are not those of the model: the first one that differs."""
+    first = next(name for name in sorted({*stored, *shapes}) if stored.get(name) != shapes.get(name))
+    return (
+        f"expected a state for {len(shapes)} layers of {type(model).__name__}, got one for {len(stored)}; at {first}, "
+        f"expected {shapes.get(first, 'none')}, got {stored.get(first, 'none')}: it was tuned on another model"
+    )
 
 
 def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dict[str, nn.Module]:

@@ -232,6 +232,11 @@ def plain_name(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
+def unwrapped(model: Any) -> Any:
+    """The model within a wrapper of PEFT's, or the model itself."""
+    return getattr(model, "get_base_model", lambda: model)()
+
+
 def layer_index(mixer: nn.Module) -> int:
     """The index of the mixer's layer: its key in the model's cache."""
     return int(getattr(mixer, "layer_idx"))  # noqa: B009  (nn.Module attributes are untyped)

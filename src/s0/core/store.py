@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of
+from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of, unwrapped
 from s0.core.fingerprint import UNKNOWN, check_base
 from s0.core.split import refuse_shards
 from s0.errors import ConfigError, StateMismatchError
@@ -73,6 +73,10 @@ class StoredState:
     training: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "peft"
     variant: str = "state"
+
+    def __repr__(self) -> str:
+        scale = f"alpha={self.alpha}, normalize={self.normalize}"
+        return f"StoredState({self.variant}, {self.family}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
 
 
 # --- Reading ---
@@ -354,25 +358,24 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
         StateMismatchError: missing or extra layers, wrong shapes, another recurrence, another base model.
     """
     mixers = find_mixers(model)
+    check_recurrence(stored.family, stored.base_model, model)
+    kind = type(unwrapped(model)).__name__
     if stored.layers is not None:
         mixers = {name: mixer for name, mixer in mixers.items() if layer_index(mixer) in stored.layers}
         if len(mixers) != len(stored.layers):
             raise StateMismatchError(
-                f"expected a state for recurrent layers of {type(model).__name__}, got one for the layers "
-                f"{list(stored.layers)}, of which it has {list(map(layer_index, mixers.values()))}"
+                f"expected a state for recurrent layers of {kind}, got one for the layers {list(stored.layers)}, of "
+                f"which it has {list(map(layer_index, mixers.values()))}"
             )
     names = {str(layer_index(mixer)) if stored.layout == "published" else name: name for name, mixer in mixers.items()}
     if set(names) != set(stored.tensors):
         missing, extra = sorted(set(names) - set(stored.tensors)), sorted(set(stored.tensors) - set(names))
         raise StateMismatchError(
-            f"expected a state for the layers {sorted(names)} of {type(model).__name__}, got one with missing layers "
-            f"{missing} and extra layers {extra}; it was tuned on another model or saved incompletely"
+            f"expected a state for the layers {sorted(names)} of {kind}, got one with missing layers {missing} and "
+            f"extra layers {extra}; it was tuned on another model or saved incompletely"
         )
     for key, name in names.items():
-        kind = recurrence_of(mixers[name])
-        if kind.name != stored.family:
-            raise StateMismatchError(f"expected a state for {kind.name} layers, got one for {stored.family} layers")
-        expected = kind.state_shape(mixers[name])
+        expected = recurrence_of(mixers[name]).state_shape(mixers[name])
         if tuple(stored.tensors[key].shape) != expected:
             raise StateMismatchError(
                 f"expected layer {key} to have shape {expected}, got {tuple(stored.tensors[key].shape)}; "
@@ -381,6 +384,31 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
     if not allow_other_base:
         check_base(stored.fingerprint, model)
     return {name: stored.tensors[key] for key, name in names.items()}
+
+
+def check_recurrence(family: str | None, base: str | None, model: nn.Module) -> None:
+    """Refuse a model whose layers are not of the recurrence that a state was tuned for.
+
+    Args:
+        family: the state's recurrence.
+        base: the name of the model it was tuned on, or None.
+        model: the model, with or without adapters on it.
+
+    Raises:
+        StateMismatchError: naming both recurrences and both models.
+    """
+    expected = sorted({recurrence_of(mixer).name for mixer in find_mixers(model).values()})
+    if [family] != expected:
+        own = unwrapped(model)
+        raise StateMismatchError(
+            f"expected a state for the {' and '.join(expected)} layers of {type(own).__name__} "
+            f"({_shown(vars(own).get('name_or_path'))}), got one for {family} layers: it was tuned on another model "
+            f"({_shown(base)}); load it on that one, or train a state for this one"
+        )
+
+
+def _shown(name: str | None) -> str:
+    return repr(name) if name else "name not recorded"
 
 
 # --- Writing ---

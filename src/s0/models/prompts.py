@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.core.families import unwrapped
 from s0.errors import ConfigError, DatasetError
 
 
@@ -60,6 +61,7 @@ def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequ
         DatasetError: an id is not below the number of rows of the embedding.
     """
     base: Any = getattr(model, "get_base_model", lambda: model)()
+    base = unwrapped(model)
     try:
         n_rows = base.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):

@@ -161,6 +161,10 @@ class BaselineTrainer(Tuner):
         self.model._adapters_disabled = not on
 
     @property
+    def _method(self) -> str:
+        return type(self.settings).__name__
+
+    @property
     def is_active(self) -> bool:
         """Whether generation and forward passes of `model` use the adapter."""
         return self._name is not None and not self.model._adapters_disabled

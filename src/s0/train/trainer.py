@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.core import store
 from s0.core.adapter import S0AdapterConfig
 from s0.core.card import CARD_FILE, card_for
-from s0.core.families import find_mixers, plain_name, recurrence_of
+from s0.core.families import find_mixers, plain_name, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
@@ -114,6 +114,10 @@ class S0Trainer(Tuner):
 
     def _states(self) -> dict[str, nn.Parameter]:
         return {name: layer.s0_state[self.adapter_name] for name, layer in self._layers().items()}
+
+    @property
+    def _method(self) -> str:
+        return self.config.variant
 
     @property
     def is_active(self) -> bool:
@@ -401,7 +405,7 @@ class S0Trainer(Tuner):
             self._saved()
 
     def _write(self, path: str | Path, record: Mapping[str, Any] | None = None) -> None:
-        base, adapter = self.model.get_base_model(), self._apply_scale()
+        base, adapter = unwrapped(self.model), self._apply_scale()
         config = {
             **adapter.to_dict(),
             "target_modules": sorted(self._states()),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from s0.core.families import unwrapped
 from s0.models import check_tokens, encode_prompt, end_tokens
 from s0.train.batches import TrainingSet
 from s0.train.cautions import Caution, cautions
@@ -29,6 +30,21 @@ class Tuner:
     tokenizer: PreTrainedTokenizerBase
     _trained: dict[str, Any] | None = None  # how what is held came to be; None while it is untrained
     _unsaved: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
+
+    def __repr__(self) -> str:
+        trained = "untrained" if self._trained is None else "trained"
+        active = "active" if self.is_active else "inactive"
+        return f"{type(self).__name__}({self._method}, {type(unwrapped(self.model)).__name__}, {trained}, {active})"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the model uses what was tuned."""
+        raise NotImplementedError
+
+    @property
+    def _method(self) -> str:
+        """What is tuned, in a word or two."""
+        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
