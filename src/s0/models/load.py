@@ -106,7 +106,8 @@ def load_tokenizer(name: str | Path, **repository: Any) -> PreTrainedTokenizerBa
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **repository)
     except Exception as error:  # as above
         folder = Path(source)
-        if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        is_model = (folder / "config.json").is_file()
+        if is_model and not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
             raise _no_tokenizer(name) from error
         raise _not_loaded(name, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where it finds no files
