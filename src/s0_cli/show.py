@@ -9,8 +9,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from s0.study.wording import finding, reservation
+
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
+_FORMS = "unparsable: no answer can be read from it; truncated: cut off at the limit of length"
+_SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -26,7 +30,7 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     n = variants[first_name]["pass_at_1"]["standard"]["n"]
     table = Table(
         title=f"{record['model']['name']} on {record['task']['name']}: greedy pass@1 in %, {n} problems",
-        caption="[ , ] 95%, Wilson",
+        caption="[ , ] 95% interval, Wilson's",
         box=SIMPLE,
     )
     table.add_column("scoring")
@@ -46,7 +50,9 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     _CONSOLE.print(_formats(variants))
     for compared in record["comparisons"]:
         if compared["first"] == first_name:
-            _CONSOLE.print(_in_words(compared))
+            _CONSOLE.print(_in_words(compared, first_name), soft_wrap=True)
+    for name, facts in record["variants"].items():
+        _cautions(facts, f"{name}: ")
     for left_out in record["task"]["left_out"]:
         _CONSOLE.print(f"not judged: {left_out}", soft_wrap=True)
     if record["out"]:
@@ -55,13 +61,16 @@ def _evaluation(record: Mapping[str, Any]) -> None:
 
 def _demo_header(record: Mapping[str, Any]) -> None:
     for split, examples in record["examples"].items():
-        _CONSOLE.print(f"examples: {examples['n']} verified, from {examples['of_problems']} {split} problems")
+        _CONSOLE.print(
+            f"{split} examples: {examples['n']} verified, from {examples['of_problems']} problems {_SPLITS[split]}"
+        )
     for name, facts in record["variants"].items():
         if "training" in facts:
             training, scale = facts["training"], facts.get("scale")
             _CONSOLE.print(
-                f"{name}: {facts['parameters']} numbers trained; completion loss {training['initial_loss']:.3f} -> "
-                f"{training['final_loss']:.3f} nats per token" + (f" at alpha {scale['chosen']:g}" if scale else ""),
+                f"{name}: {facts['parameters']} numbers trained; loss in nats per token (lower is better) "
+                f"{training['initial_loss']:.3f} -> {training['final_loss']:.3f}"
+                + (f" at the scale (alpha) {scale['chosen']:g}" if scale else ""),
                 soft_wrap=True,
             )
     _CONSOLE.print(
@@ -76,7 +85,8 @@ def _rate(rate: Mapping[str, float]) -> str:
 def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(
         title="differences in points, pair by pair",
-        caption="[ , ] 95%; p: McNemar's exact test, Holm-adjusted; problems gained / lost",
+        caption="[ , ] 95% interval, Tango's for pairs; p: chance of such flips without any effect, McNemar's exact "
+        "test, raised for the number of comparisons (Holm); + / -: problems gained / lost",
         box=SIMPLE,
     )
     for name in ("", "scoring", "difference", "p", "+ / -"):
@@ -134,24 +144,20 @@ def _points(compared: Mapping[str, float]) -> str:
 def _formats(variants: Mapping[str, Any]) -> Table:
     failures = ("unparsable", "empty")
     found = {form for values in variants.values() for form in values["formats"]}
-    table = Table(title="form of the answers, in %", box=SIMPLE)
+    table = Table(title="form of the answers, in %", caption=_FORMS, box=SIMPLE)
     table.add_column("")
     for name in variants:
         table.add_column(name, justify="right")
     for form in [*sorted(found - {*failures}), *failures]:
         rates = (values["formats"].get(form, 0.0) for values in variants.values())
-        table.add_row(form.replace("_", ", "), *(f"{100 * rate:.1f}" for rate in rates))
+        table.add_row(form.replace("_", " "), *(f"{100 * rate:.1f}" for rate in rates))
     table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
     return table
 
 
-def _in_words(comparison: Mapping[str, Any]) -> str:
-    standard, paper = comparison["standard"], comparison["paper"]
-    helped = "helped" if standard["low"] > 0 else "hurt" if standard["high"] < 0 else "made no clear difference"
-    text = f"Under the standard scoring {comparison['second']} {helped}"
-    if standard["low"] <= 0 < paper["low"]:
-        text += "; its gain under the paper's scoring is a gain in format, not in skill"
-    return text + "."
+def _in_words(comparison: Mapping[str, Any], untouched: str) -> str:
+    told = f"Under the standard scoring {finding(comparison, untouched)}."
+    return f"{told} {reservation(comparison)}".rstrip()
 
 
 def _tasks(result: Mapping[str, Any]) -> None:
@@ -194,13 +200,48 @@ def _fields(result: Mapping[str, Any]) -> None:
             _CONSOLE.print(f"{name}: {value}")
 
 
+def _collection(result: Mapping[str, Any]) -> None:
+    _CONSOLE.print(
+        f"{result['examples']} examples from {result['solved']} of {result['problems']} problems, written to "
+        f"{result['out']}; every sample with its verdict is in {result['samples']}",
+        soft_wrap=True,
+    )
+    _next(result)
+
+
 def _training(result: Mapping[str, Any]) -> None:
-    for name in ("method", "examples", "parameters", "initial_loss", "training_loss", "final_loss", "out"):
-        if name in result:
-            _CONSOLE.print(f"{name}: {result[name]}")
+    _CONSOLE.print(f"{result['method']}: {result['parameters']} numbers learned from {result['examples']} examples")
+    for name, before, after in (
+        ("training examples", "initial_loss", "final_loss"),
+        ("select examples", "select_initial_loss", "select_final_loss"),
+    ):
+        if after in result:
+            _CONSOLE.print(
+                f"loss on the {name}, in nats per token (lower is better): {result[before]:.4g} untouched -> "
+                f"{result[after]:.4g} as deployed",
+                soft_wrap=True,
+            )
     if scale := result.get("scale"):
         curve = ", ".join(f"{point['alpha']:g}: {_measured(point)}" for point in scale["curve"])
-        _CONSOLE.print(f"alpha: {scale['chosen']:g}, by {scale['by']} ({curve})")
+        _CONSOLE.print(
+            f"scale (alpha): {scale['chosen']:g}, the best by {scale['by']} on the select split of those tried "
+            f"({curve})",
+            soft_wrap=True,
+        )
+    elif "alpha" in result:
+        _CONSOLE.print(f"scale (alpha): {result['alpha']:g}, not chosen on select examples")
+    _cautions(result)
+    _CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
+    _next(result)
+
+
+def _cautions(facts: Mapping[str, Any], whose: str = "") -> None:
+    for caution in facts.get("cautions", ()):
+        _CONSOLE.print(f"note: {whose}{caution}", soft_wrap=True)
+
+
+def _next(result: Mapping[str, Any]) -> None:
+    _CONSOLE.print(f"next: {result['next']}", soft_wrap=True)
 
 
 def _measured(point: Mapping[str, Any]) -> str:
@@ -243,7 +284,7 @@ def _layers(result: Mapping[str, Any]) -> None:
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "demo": _evaluation,
     "eval": _evaluation,
-    "collect": _fields,
+    "collect": _collection,
     "train": _training,
     "export": _fields,
     "tasks": _tasks,
@@ -251,4 +292,5 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "verification": _verification,
     "model": _layers,
     "state": _layers,
+    "adapter": _layers,
 }

@@ -7,7 +7,7 @@ import os
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
@@ -28,6 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from s0 import S0Config, S0Trainer, load_model
@@ -52,12 +53,14 @@ from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchError
 from s0.examples import Example, examples_sha256, read_examples
+from s0.models import generate as continued
 from s0.models import load_base_model
 from s0.tasks import SPLITS, Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, require_fit
+from s0.train.baseline_files import baseline_kind, read_files
 from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
@@ -244,6 +247,7 @@ def train(
             asked, (problems,) = judged
             with stage("scale", None) as advance:
                 tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
+            result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out)
     return {
         "kind": "train",
@@ -380,19 +384,20 @@ def generate(
     if not prompt:
         raise ConfigError("expected a prompt, got an empty one")
     loaded, tokenizer = load_model(model)
-    trainer = (
-        S0Trainer(loaded, tokenizer)
-        if state is None
-        else load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
-    )
     asked = [{"role": "user", "content": prompt}] if chat else prompt
-    text = trainer.generate(asked, max_new_tokens=max_new_tokens, do_sample=False)
+    how = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    if state is None:
+        text = continued(loaded, tokenizer, asked, **how)
+    else:
+        text = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base).generate(asked, **how)
     return {"kind": "generate", "text": text, "state": state}
 
 
 def inspect(target: str) -> dict[str, Any]:
-    """`s0 inspect`: a state where `target` is the folder of one, else a model."""
+    """`s0 inspect`: a state or another adapter where `target` is the folder of one, else a model."""
     folder = Path(target)
+    if baseline_kind(folder) is not None:
+        return _inspect_baseline(folder)
     if (folder / store.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
         return _inspect_state(target)
     loaded = load_base_model(target)
@@ -455,22 +460,45 @@ def _inspect_state(target: str) -> dict[str, Any]:
         "state_parameters": sum(sizes.values()),
         "state_bytes": 4 * sum(sizes.values()),
         "training": dict(stored.training),
-        "layers": [
-            {
-                "name": name,
-                "shape": list(tensor.shape),
-                "norm": tensor.norm().item(),
-                "largest": tensor.abs().max().item(),
-            }
-            for name, tensor in stored.tensors.items()
-        ],
+        "layers": _tensor_facts(stored.tensors),
     }
+
+
+def _inspect_baseline(folder: Path) -> dict[str, Any]:
+    files = read_files(folder)
+    config = files.config
+    is_lora = files.kind == "LORA"
+    lora = {"rank": config.get("r"), "lora_alpha": config.get("lora_alpha"), "targets": config.get("target_modules")}
+    return {
+        "kind": "adapter",
+        "path": str(folder),
+        "method": "lora" if is_lora else "prefix",
+        **(lora if is_lora else {"virtual_tokens": config.get("num_virtual_tokens")}),
+        "base_model": config.get("base_model_name_or_path"),
+        "fingerprint": files.fingerprint,
+        "parameters": sum(tensor.numel() for tensor in files.tensors.values()),
+        "training": dict(files.training),
+        "layers": _tensor_facts(files.tensors),
+    }
+
+
+def _tensor_facts(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": list(tensor.shape), "norm": tensor.norm().item(), "largest": tensor.abs().max().item()}
+        for name, tensor in tensors.items()
+    ]
 
 
 def export(state: str, to: str, out: Path, overwrite: bool) -> dict[str, Any]:
     """`s0 export`."""
     if to != "published":
         raise ConfigError(f"expected --to published, got {to!r}")
+    kind = baseline_kind(Path(state))
+    if kind is not None:
+        raise ConfigError(
+            f"expected the folder of a state, got {state} with a {kind} adapter, which the layout {to!r} cannot hold; "
+            "it is a plain PEFT adapter already: load it with peft"
+        )
     stored = store.read(state)
     indices = {name: _layer_number(name) for name in stored.tensors}
     with claimed(out, EXPORTED, [state], overwrite=overwrite):

@@ -1,5 +1,6 @@
 """Loading models and tokenizers, and turning prompts into the tokens that generation sees."""
 
+from s0.models.generation import generate
 from s0.models.load import POCKET_MODELS, load_base_model, load_model, load_tokenizer
 from s0.models.prompts import check_tokens, encode_prompt, end_tokens
 
@@ -8,6 +9,7 @@ __all__ = [
     "check_tokens",
     "encode_prompt",
     "end_tokens",
+    "generate",
     "load_base_model",
     "load_model",
     "load_tokenizer",

@@ -60,8 +60,7 @@ def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequ
     Raises:
         DatasetError: an id is not below the number of rows of the embedding.
     """
-    base: Any = getattr(model, "get_base_model", lambda: model)()
-    base = unwrapped(model)
+    base: Any = unwrapped(model)
     try:
         n_rows = base.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):

@@ -276,7 +276,7 @@ def _training(name: str, training: Mapping[str, Any]) -> dict[str, Any]:
 def _forms(final: Mapping[str, Any]) -> dict[str, Any]:
     forms = dict.fromkeys(form for values in final.values() for form in values["formats"])
     rows = [
-        (form.replace("_", ", "), [percent(values["formats"].get(form, 0.0)) for values in final.values()])
+        (form.replace("_", " "), [percent(values["formats"].get(form, 0.0)) for values in final.values()])
         for form in forms
     ]
     rows.append(("cut off at the limit", [percent(values["truncated"]) for values in final.values()]))
@@ -346,7 +346,7 @@ def _flip(
                 "name": name,
                 "text": one["completion"],
                 "verdicts": verdicts,
-                "form": one["format"].replace("_", ", "),
+                "form": one["format"].replace("_", " "),
                 "tokens": one["n_tokens"],
                 "truncated": bool(one["truncated"]),
             }

@@ -17,14 +17,17 @@ from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
-from s0.tasks.code import CodeScorer
+from s0.tasks.code import NAMED, CodeScorer
 from s0.tasks.code.rows import problems_from_rows
 from s0.tasks.code.tables import table_test, without_numpy
 from s0.tasks.sources import Hub, Table, field, mapping, read, read_file, read_lines, sha256_of
 
 HUB = Hub("openai/openai_humaneval", "test", 164)
 PLUS = Hub("evalplus/humanevalplus", "test", 164)
-CHANGES = ("body, function, fence and prose are all read; the checker has a process of its own",)
+CHANGES = (
+    "body, function, fence and prose are all read; the checker has a process of its own",
+    NAMED,
+)
 SCORER = CodeScorer(
     "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
 )

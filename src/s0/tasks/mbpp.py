@@ -24,7 +24,7 @@ from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
-from s0.tasks.code import CodeScorer
+from s0.tasks.code import NAMED, CodeScorer
 from s0.tasks.code.extraction import parses
 from s0.tasks.code.tables import without_numpy
 from s0.tasks.humaneval import STOP
@@ -45,7 +45,10 @@ from s0.tasks.sources import (
 PARTS = {"prompt": 10, "test": 500, "validation": 90, "train": 374}
 HUBS = [Hub("google-research-datasets/mbpp", part, n_rows, "full") for part, n_rows in PARTS.items()]
 PLUS = Hub("evalplus/mbppplus", "test", 378)
-CHANGES = ("whole functions, with or without fence and prose; the asserts run beside a proxy of the function",)
+CHANGES = (
+    "whole functions, with or without fence and prose; the asserts run beside a proxy of the function",
+    NAMED,
+)
 SCORER = CodeScorer(
     "Write this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
 )

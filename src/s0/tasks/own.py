@@ -28,6 +28,7 @@ from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
+from s0.tasks.code import NAMED
 from s0.tasks.code.rows import check_sources
 from s0.tasks.humaneval import SCORER as CODE
 from s0.tasks.humaneval import STOP
@@ -35,7 +36,7 @@ from s0.tasks.math.scoring import MathScorer
 from s0.tasks.problem import CodeProblem, MathProblem, Problem
 from s0.tasks.sources import field, mapping, read_file, refuse_duplicates, sha256_of, splits_of
 
-CHANGES = ("programs are judged as HumanEval's, answers as MATH-500's",)
+CHANGES = ("programs are judged as HumanEval's, answers as MATH-500's", NAMED)
 MATH = MathScorer("{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.")
 
 

@@ -25,6 +25,25 @@ TRAINING_FILE = "training.json"
 
 
 @dataclass(frozen=True)
+class BaselineFiles:
+    """An adapter read from disk and checked against itself, not yet against a model.
+
+    Attributes:
+        kind: PEFT's name of the method, "LORA" or "PREFIX_TUNING".
+        config: as PEFT writes it.
+        tensors: by their names in the file, floating ones in float32.
+        training: how it was trained; empty where PEFT wrote the adapter.
+        fingerprint: of the model it was trained on, or "unknown".
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    training: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class StoredBaseline:
     """An adapter read from disk, checked against itself and the model."""
 
@@ -41,31 +60,20 @@ def baseline_kind(folder: Path) -> str | None:
     return None if kind == "S0" else str(kind)
 
 
-def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
-    """Read a LoRA or a prefix for `model`.
+def read_files(folder: Path) -> BaselineFiles:
+    """Read a LoRA or a prefix without its model.
 
     Raises:
-        StateMismatchError: damaged, of another method, not plain, or trained on another model.
+        StateMismatchError: damaged, or of another method.
     """
     config = store.read_json(folder / store.CONFIG_FILE)
-    kinds: dict[Any, Callable[[dict[str, Any], nn.Module], tuple[Tuning, dict[str, list[int]]]]] = {
-        "LORA": _lora_of,
-        "PREFIX_TUNING": _prefix_of,
-    }
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in kinds:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise StateMismatchError(
-            f"expected {folder / store.CONFIG_FILE} to hold one of the peft_types {sorted(kinds)}, got {kind!r:.40}"
+            f"expected {folder / store.CONFIG_FILE} to hold one of the peft_types {sorted(_KINDS)}, got {kind!r:.40}"
         )
-    try:
-        settings, shapes = kinds[kind](config, model)
-    except (ConfigError, TypeError, ValueError, re.error) as error:
-        raise StateMismatchError(
-            f"expected {folder / store.CONFIG_FILE} to describe a plain {kind} for {type(model).__name__}, but: {error}"
-        ) from error
     stored = store.read_tensors(folder / store.STATE_FILE)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
-    store.check_tensors(tensors, shapes, str(folder))
     training = store.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
     checksum = training.pop("checksum", None)
     if checksum is not None and checksum != store.checksum(tensors, {}):
@@ -73,13 +81,30 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
             f"expected the tensors in {folder} to have checksum {checksum!r:.70}, got {store.checksum(tensors, {})!r}; "
             "a file is damaged or of another adapter: copy the folder again"
         )
-    known = str(training.pop("fingerprint", UNKNOWN))
+    return BaselineFiles(kind, config, tensors, training, str(training.pop("fingerprint", UNKNOWN)))
+
+
+def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
+    """Read a LoRA or a prefix for `model`.
+
+    Raises:
+        StateMismatchError: damaged, of another method, not plain, or trained on another model.
+    """
+    found = read_files(folder)
+    try:
+        settings, shapes = _KINDS[found.kind](found.config, model)
+    except (ConfigError, TypeError, ValueError, re.error) as error:
+        raise StateMismatchError(
+            f"expected {folder / store.CONFIG_FILE} to describe a plain {found.kind} for {type(model).__name__}, but: "
+            f"{error}"
+        ) from error
+    store.check_tensors(found.tensors, shapes, str(folder))
     if not allow_other_base:
-        check_base(known, model)
-    return StoredBaseline(settings, tensors, training)
+        check_base(found.fingerprint, model)
+    return StoredBaseline(settings, found.tensors, dict(found.training))
 
 
-def _lora_of(config: dict[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
+def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
     """The settings of an adapter, and the shapes that its tensors have to have on `model`."""
     _require_plain(LoraConfig, config)
     if config.get("init_lora_weights", True) not in (True, False, "gaussian", "orthogonal"):
@@ -100,7 +125,7 @@ def _lora_of(config: dict[str, Any], model: nn.Module) -> tuple[LoraTuning, dict
     return LoraTuning(rank=rank, alpha=alpha, targets=tuple(layers)), shapes
 
 
-def _prefix_of(config: dict[str, Any], model: nn.Module) -> tuple[PrefixTuning, dict[str, list[int]]]:
+def _prefix_of(config: Mapping[str, Any], model: nn.Module) -> tuple[PrefixTuning, dict[str, list[int]]]:
     """The same for a prefix."""
     _require_plain(PrefixTuningConfig, config)
     virtual_tokens: Any = config.get("num_virtual_tokens")
@@ -111,6 +136,11 @@ def _prefix_of(config: dict[str, Any], model: nn.Module) -> tuple[PrefixTuning, 
             raise ValueError(f"{name} is {config.get(name)!r:.40}, and {getattr(fitting, name)} for this model")
     return settings, {"prompt_embeddings": [settings.virtual_tokens, fitting.num_layers * 2 * fitting.token_dim]}
 
+
+_KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[Tuning, dict[str, list[int]]]]] = {
+    "LORA": _lora_of,
+    "PREFIX_TUNING": _prefix_of,
+}
 
 _FREE = {
     *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
-from s0.models import check_tokens, encode_prompt, end_tokens
+from s0.models import generate
 from s0.train.batches import TrainingSet
 from s0.train.cautions import Caution, cautions
 from s0.train.checkpoint import Checkpoint
@@ -60,7 +60,6 @@ class Tuner:
         """
         return dict(self._trained or {})
 
-    @torch.no_grad()
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
         """Continue a prompt, with what was tuned if it is active.
 
@@ -73,15 +72,7 @@ class Tuner:
             ConfigError: what is no prompt.
             DatasetError: a prompt without tokens, or with tokens that the model does not know.
         """
-        tokens = encode_prompt(self.tokenizer, prompt)
-        check_tokens(self.model, self.tokenizer, tokens, "the prompt")
-        ids = torch.tensor([tokens], device=self.device)
-        ends = end_tokens(self.model, self.tokenizer)
-        kwargs = {"eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
-        output = self.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **kwargs
-        )
-        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+        return generate(self.model, self.tokenizer, prompt, max_new_tokens, **kwargs)
 
     def _saved(self) -> None:
         """What is held is on disk: its training's checkpoint has done its work."""

@@ -4,6 +4,6 @@ Whether tests can run at all is tried in `runnable`.
 """
 
 from s0.tasks.code.runnable import require_runnable
-from s0.tasks.code.scoring import CodeScorer
+from s0.tasks.code.scoring import NAMED, CodeScorer
 
-__all__ = ["CodeScorer", "require_runnable"]
+__all__ = ["NAMED", "CodeScorer", "require_runnable"]

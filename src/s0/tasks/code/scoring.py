@@ -25,6 +25,9 @@ _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LEADING_FENCE = re.compile(r"\A```python\s*\n?")
 _TRAILING_FENCE = re.compile(r"\n?```\s*\Z")
 
+NAMED = "a function under another name than the one asked for fails, and is called that"
+"""A change that the tasks with programs share."""
+
 
 @dataclass(frozen=True)
 class CodeScorer:
