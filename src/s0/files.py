@@ -130,12 +130,12 @@ def held(path: Path) -> Iterator[None]:
         OSError: nothing can be written beside `path`.
     """
     lock = path.with_name(f".{path.name}.lock")
-    made = _make_folders({lock.parent})
+    made: list[Path] = []
     try:
-        file = _locked(lock, path)
+        with _blamed_on(path):
+            made = _make_folders({lock.parent})
+            file = _locked(lock, path)
         try:
-            file.write(str(os.getpid()))
-            file.flush()
             yield
         finally:
             lock.unlink(missing_ok=True)  # before it is freed: nobody else can have taken it
@@ -144,6 +144,17 @@ def held(path: Path) -> Iterator[None]:
         for new in reversed(made):
             with suppress(OSError):  # no longer empty
                 new.rmdir()
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Errors name `path`, which the user knows, and not a file that stands for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _locked(lock: Path, path: Path) -> TextIO:
@@ -164,6 +175,9 @@ def _locked(lock: Path, path: Path) -> TextIO:
         except OSError:  # some network file systems
             pass
         if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            file.truncate(0)
-            return file
+            break
         file.close()  # its last holder removed it in the meantime
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -22,6 +22,6 @@ def effect(comparison: Mapping[str, Any]) -> str:
     if "effect" in comparison:
         return str(comparison["effect"])
     standard = comparison["standard"]
-    if standard["p_holm"] > LEVEL:
+    if not standard["p_holm"] <= LEVEL:  # nor NaN
         return UNCLEAR
     return HELPED if standard["low"] > 0 else HURT if standard["high"] < 0 else UNCLEAR

@@ -79,10 +79,9 @@ def in_one_line(command: Command) -> Command:
 
     @functools.wraps(command)
     def ended(*args: Any, **kwargs: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
         try:
-            command(*args, **kwargs)
+            with _sigterm_raises():
+                command(*args, **kwargs)
         except Interrupted as stop:
             _end(stop.status, f"interrupted: {stop.kept}")
         except (KeyboardInterrupt, SystemExit) as error:
@@ -101,6 +100,18 @@ def in_one_line(command: Command) -> Command:
             _end(WRONG_USAGE if type(error).__name__ == "ConfigError" else FAILED, f"error: {line}")
 
     return ended  # type: ignore[return-value]
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

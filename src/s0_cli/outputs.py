@@ -17,6 +17,7 @@ from typing import Any
 
 from s0.bench.collect import is_journal
 from s0.core import store
+from s0.core.card import CARD_FILE, is_made_here
 from s0.errors import ConfigError
 from s0.files import held
 from s0.train import TRAINING_FILE
@@ -73,7 +74,7 @@ def claimed(
     with held(out) if is_first_process else nullcontext():
         if out.is_dir():
             with TemporaryFile(dir=out):
-                pass  # its folder may be written, but may it be?
+                pass  # the folder around it can be written, but can it?
         yield
 
 
@@ -159,6 +160,15 @@ TRAINED = Result("a finished training", _is_adapter)
 EXPORTED = Result("an exported state", _is_published)
 EVALUATION = Result("the record of an evaluation", _is_evaluation)
 REPORT = Result("the report of an evaluation", _is_report)
+
+
+def remove_stale(out: Path, is_state: bool) -> None:
+    """Remove what an earlier training, of another method, has left in `out`: a state has a card, others an account."""
+    card = out / CARD_FILE
+    if is_state:
+        (out / TRAINING_FILE).unlink(missing_ok=True)
+    elif card.is_file() and is_made_here(card.read_text(encoding="utf-8")):
+        card.unlink()
 
 
 @contextmanager

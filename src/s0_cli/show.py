@@ -13,7 +13,10 @@ from s0.study.wording import finding, reservation
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
-_FORMS = "unparsable: no answer can be read from it; truncated: cut off at the limit of length"
+_FORMS = (
+    "other name: of a function that was not asked for; unparsable: no answer can be read from it; truncated: cut off "
+    "at the limit of length"
+)
 _SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 

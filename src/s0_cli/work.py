@@ -65,7 +65,7 @@ from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 from s0_cli.ending import interruptible, same_command
-from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed
+from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed, remove_stale
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 warnings.filterwarnings("ignore", category=Caution)  # they stand in the result
@@ -249,6 +249,7 @@ def train(
                 tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out)
+        remove_stale(out, isinstance(tuner, S0Trainer))
     return {
         "kind": "train",
         "method": method,

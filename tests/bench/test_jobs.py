@@ -198,9 +198,36 @@ def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
     with pytest.raises(DatasetError, match="line 2 of"):
         collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
     samples_file(out).write_text("hello\n")
-    with pytest.raises(ConfigError, match="got other task"):
-        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="holds something else"):
+            collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox, overwrite=overwrite)
     assert samples_file(out).read_text() == "hello\n"
+
+
+def test_a_collection_is_replaced_only_where_that_is_asked_for(pocket, sandbox, task, tmp_path):
+    problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
+    first = collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    other = replace(SETTINGS, seed=1)
+    with pytest.raises(ConfigError, match="other seed"):
+        collect(*pocket, task, problems, out, other, sandbox=sandbox)
+    assert read_examples(out) == first
+    anew = collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)
+    assert read_examples(out) == anew != first
+    before = samples_file(out).read_text()
+    collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)  # the same one goes on
+    assert samples_file(out).read_text() == before
+
+
+def test_examples_of_other_problems_or_changed_ones_are_not_replaced(pocket, sandbox, task, tmp_path):
+    out = tmp_path / "e.jsonl"
+    collect(*pocket, task, task.split("train")[:2], out, SETTINGS, sandbox=sandbox)
+    with pytest.raises(ConfigError, match="other examples, or changed"):
+        collect(*pocket, task, task.split("select")[:2], out, SETTINGS, sandbox=sandbox)
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join([*lines, '{"prompt": "mine", "completion": "too"}\n']))
+    with pytest.raises(ConfigError, match="other examples, or changed"):
+        collect(*pocket, task, task.split("train")[:2], out, SETTINGS, sandbox=sandbox)
+    assert "mine" in out.read_text()
 
 
 @pytest.mark.parametrize("wrong", [{"keep": "best"}, {"samples": 0}, {"per_round": 0}, {"temperature": 0.0}])

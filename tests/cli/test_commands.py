@@ -1,14 +1,10 @@
 """The command line as a user meets it, on the real pocket model."""
 
-import contextlib
-import io
 import json
 import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from unittest import mock
 
 import pytest
 import torch
@@ -17,39 +13,10 @@ from s0.core import store
 from s0.core.families import family_facts
 from s0.verify import CHECKS, Check
 from s0.verify.subject import Comparison
-from s0_cli import main, work
+from s0_cli import work
 from tests import words, zoo
+from tests.cli.calls import result, s0
 from tests.pocket_rows import write_rows
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def s0(*arguments, stdin=""):
-    """The console script's own `main`, in this process: importing torch anew for every case would take minutes."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["s0", *map(str, arguments)]),
-        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return Done(status, stdout.getvalue(), stderr.getvalue())
-
-
-def result(*arguments, stdin=""):
-    done = s0(*arguments, "--json", stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_help_names_every_command_without_loading_torch():

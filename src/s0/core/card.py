@@ -54,7 +54,12 @@ def card_for(folder: str | Path, config: Mapping[str, Any], record: Mapping[str,
     """
     path = Path(folder) / CARD_FILE
     present = path.read_text(encoding="utf-8") if path.is_file() else _MARK
-    return card(config, record) if _MARK in present or _TEMPLATE in present else None
+    return card(config, record) if is_made_here(present) or _TEMPLATE in present else None
+
+
+def is_made_here(text: str) -> bool:
+    """Whether a card is one that this module has made, and nobody has taken over."""
+    return _MARK in text
 
 
 def card(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str:

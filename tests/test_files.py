@@ -1,0 +1,230 @@
+"""Writing: all or nothing whatever fails, by every writer of the package; and holding a place."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from s0 import Example
+from s0.bench.collect import Sample, _Journal
+from s0.bench.record import write_record
+from s0.core import card, store
+from s0.examples import write_examples
+from s0.files import held, write_bytes, write_files, write_text
+from s0.study.report import write_report
+from s0.train.checkpoint import Checkpoint
+from s0_cli.ending import _told
+from tests.study.records import demo_record
+
+STATE = {"model.layers.0.linear_attn": torch.ones(1, 2, 2)}
+STORED = store.StoredState({"0": torch.ones(1, 2, 2)}, 1.0, False, None, "gated_delta_net")
+
+WRITERS: dict[str, Callable[[Path, int], object]] = {
+    "text": lambda folder, n: write_text(folder / "a.txt", f"text {n}"),
+    "bytes": lambda folder, n: write_bytes(folder / "a.bin", b"%d" % n),
+    "several files": lambda folder, n: write_files(folder, {"a": b"%d" % n, "sub/b": b"%d" % n}),
+    "examples": lambda folder, n: write_examples(folder / "a.jsonl", [Example("a", f"b{n}")]),
+    "state": lambda folder, n: store.write(folder / "state", STATE, {"alpha": n}, {card.CARD_FILE: "card"}),
+    "published state": lambda folder, n: store.write_published(folder / "state", STORED, {"0": n}),
+    "adapter": lambda folder, n: store.write_contents(folder / "lora", {"a.safetensors": STATE, "b.json": {"n": n}}),
+    "card": lambda folder, n: card.write_card(folder / "state", {"alpha": n}),
+    "checkpoint": lambda folder, n: Checkpoint(folder / "run").write({}, {"n": n}, STATE),
+    "record": lambda folder, n: write_record(folder / "record.json", {"n": n}),
+    "report": lambda folder, n: write_report({**demo_record(), "seed": n}, folder / "report"),
+}
+"""Each writes one result, into the folder it is given; the number makes two of them differ."""
+
+FAILURES = [errno.ENOSPC, errno.EROFS, errno.ENOENT]
+
+
+@contextmanager
+def failing(moment: str, code: int, within: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """In `within`, one of the steps of writing a file fails; the list tells what has failed."""
+    failed: list[str] = []
+
+    def fail(path: object) -> None:
+        if str(path).startswith(str(within)):
+            failed.append(str(path))
+            raise OSError(code, os.strerror(code), str(path))
+
+    usual_open, usual_fsync, usual_replace = io.open, os.fsync, os.replace
+
+    def open_file(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if moment == "open" and "r" not in mode:
+            fail(path)
+        file = usual_open(path, mode, *args, **kwargs)
+        return Full(file, path, fail) if moment == "write" and "r" not in mode else file
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if moment == "fsync" and path.is_file():
+            fail(path)
+        usual_fsync(descriptor)
+
+    def replace(source: Any, target: Any) -> None:
+        if moment == "rename" and not str(source).endswith(f".old{os.getpid()}"):
+            fail(target)
+        usual_replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", open_file)
+        patch.setattr(os, "fsync", fsync)
+        patch.setattr(os, "replace", replace)
+        patch.setattr(os, "rename", replace)
+        yield failed
+
+
+class Full:
+    """A file that takes nothing."""
+
+    def __init__(self, file: Any, path: object, fail: Callable[[object], None]) -> None:
+        self.file, self.path, self.fail = file, path, fail
+
+    def __enter__(self) -> Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, data: Any) -> int:
+        self.fail(self.path)
+        return int(self.file.write(data))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("code", FAILURES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("moment", ["open", "write", "fsync", "rename"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_that_fails_says_so_in_a_line_and_leaves_what_was_there(
+    writer: str, moment: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, folder = WRITERS[writer], tmp_path / "folder"
+    monkeypatch.setattr("s0.study.report.draw", lambda record: {})  # plots take long and are written as the page is
+    monkeypatch.setattr("s0.study.report._template", Page)
+    with failing(moment, code, tmp_path, monkeypatch) as failed, pytest.raises(OSError) as first:
+        write(folder, 1)
+    assert failed and list(tmp_path.iterdir()) == []
+    write(folder, 2)
+    before = contents(folder)
+    assert before
+    with failing(moment, code, tmp_path, monkeypatch), pytest.raises(OSError) as second:
+        write(folder, 3)
+    assert contents(folder) == before
+    for error in (first.value, second.value):
+        line = _told(error)
+        assert os.strerror(code) in line and "\n" not in line
+
+
+class Page:
+    """A report's page without its words."""
+
+    def render(self, view: Any, plots: Any) -> str:
+        return repr(view["provenance"])
+
+
+@pytest.mark.parametrize("moment", ["open", "write"])
+def test_samples_that_cannot_be_kept_leave_those_before(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, origin = tmp_path / "a.samples.jsonl", {"task": "t", "base": "b"}
+    journal = _Journal(path, origin)
+    journal.add([Sample("p", 0, "text", 1, True, "passed")])
+    with failing(moment, errno.ENOSPC, tmp_path, monkeypatch), pytest.raises(OSError, match="No space"):
+        journal.add([Sample("p", 1, "text", 1, True, "passed")])
+    assert {*_Journal(path, origin).samples["p"]} == {0}
+
+
+def test_a_record_that_cannot_be_written_is_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spare").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spare"))
+    folder = tmp_path / "full"
+    with failing("open", errno.ENOSPC, folder, monkeypatch), pytest.raises(OSError, match="is kept in") as error:
+        write_record(folder / "record.json", {"answers": [1]})
+    (kept,) = (tmp_path / "spare").rglob("record.json")
+    assert str(kept) in str(error.value) and json.loads(kept.read_text()) == {"answers": [1]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
+def test_on_a_full_disk_the_old_files_stay(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system takes root")
+    try:
+        write_files(disk, {"a": b"old", "b": b"old"})
+        with pytest.raises(OSError, match="No space left"):
+            write_files(disk, {"a": b"new", "b": bytes(100_000)})
+        assert contents(disk) == {"a": b"old", "b": b"old"}
+        with pytest.raises(OSError, match="No space left"):
+            write_bytes(disk / "new" / "c", bytes(100_000))
+        assert sorted(path.name for path in disk.iterdir()) == ["a", "b"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_what_is_held_is_refused_to_others_by_the_holders_number(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out"
+    code = (
+        "import sys; from pathlib import Path; from s0.files import held\nwith held(Path(sys.argv[1])): print('mine')"
+    )
+    ask = [sys.executable, "-c", code, str(path)]
+    with held(path):
+        refused = subprocess.run(ask, capture_output=True, text=True)
+    assert refused.returncode == 1 and f"got process {os.getpid()} doing so" in refused.stderr
+    assert subprocess.run(ask, capture_output=True, text=True).stdout == "mine\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from s0.files import held\n"
+    code += "with held(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"mine\n"
+        holder.kill()
+    with held(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path: Path) -> None:
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def take_often() -> None:
+        nonlocal inside, most
+        for _ in range(200):
+            try:
+                with held(tmp_path / "out"):
+                    with lock:
+                        inside += 1
+                        most = max(most, inside)
+                    with lock:
+                        inside -= 1
+            except BlockingIOError:
+                pass
+
+    threads = [threading.Thread(target=take_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and list(tmp_path.iterdir()) == []
