@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,25 +207,20 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path: Path) -> None:
-    inside, most = 0, 0
-    lock = threading.Lock()
+    lock, inside = threading.Lock(), 0
 
-    def take_often() -> None:
-        nonlocal inside, most
+    def take_often(_: int) -> int:
+        nonlocal inside
+        most = 0
         for _ in range(200):
-            try:
-                with held(tmp_path / "out"):
-                    with lock:
-                        inside += 1
-                        most = max(most, inside)
-                    with lock:
-                        inside -= 1
-            except BlockingIOError:
-                pass
+            with suppress(BlockingIOError), held(tmp_path / "out"):
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                with lock:
+                    inside -= 1
+        return most
 
-    threads = [threading.Thread(target=take_often) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1 and list(tmp_path.iterdir()) == []
+    with ThreadPoolExecutor(4) as threads:
+        assert max(threads.map(take_often, range(4))) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -174,8 +174,9 @@ def _locked(lock: Path, path: Path) -> TextIO:
             ) from None
         except OSError:  # some network file systems
             pass
-        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
         file.close()  # its last holder removed it in the meantime
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -23,6 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 FAILED, WRONG_USAGE = 1, 2
 EXIT_STATUS = "Exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM."
 
+_QUOTES = "'"
 _REMEDIES = {
     errno.ENOSPC: "make room, or choose another place",
     errno.EDQUOT: "make room within your quota, or choose another place",
@@ -172,10 +173,10 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
         name, value = match.groups()
         if name not in options:
             return match[0]
-        return options[name] if value in ("True", "...") else f"{options[name]} {value}"
+        return options[name] if value in ("True", "...") else f"{options[name]} {value.strip(_QUOTES)}"
 
     text = re.sub(r"\b([a-z][a-z0-9_]*) ?= ?('[^']*'|[^\s,;:)]+)", with_value, text)
     unmistakable = [name for name in options if "_" in name or name == "lr"]
     for name in unmistakable:
-        text = re.sub(rf"(?<![-\w.]){name}\b", options[name], text)
+        text = re.sub(rf"(?<![-\w./]){name}\b(?!\.\w)", options[name], text)
     return text

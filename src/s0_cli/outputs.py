@@ -63,8 +63,7 @@ def claimed(
         ConfigError: it may not: the place is taken.
         OSError: it cannot: a full disk, a missing permission, another process.
     """
-    if out.name in ("", ".."):
-        raise ConfigError(f"expected --out to name a new file or folder, got {str(out)!r}; give it a name")
+    require_name(out)
     for given in inputs:
         if given is not None and any(_same(target, Path(given)) for target in (out, *beside)):
             raise ConfigError(f"expected another --out than what this command reads, got {given}; choose another name")
@@ -76,6 +75,12 @@ def claimed(
             with TemporaryFile(dir=out):
                 pass  # the folder around it can be written, but can it?
         yield
+
+
+def require_name(out: Path) -> None:
+    """Refuse a path that names nothing new."""
+    if out.name in ("", ".."):
+        raise ConfigError(f"expected --out to name a new file or folder, got {str(out)!r}; give it a name")
 
 
 def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:

@@ -65,7 +65,7 @@ from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 from s0_cli.ending import interruptible, same_command
-from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed, remove_stale
+from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed, remove_stale, require_name
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 warnings.filterwarnings("ignore", category=Caution)  # they stand in the result
@@ -155,8 +155,9 @@ def collect(
         raise DatasetError("expected --split train or select, got final, on which nothing may be learned")
     chosen = CollectSettings(**settings)
     problems, (asked,) = _asked(task, data, split)
-    samples = samples_file(out)
+    require_name(out)
     require_place(out)
+    samples = samples_file(out)
 
     def kept() -> str:
         n_samples = max(0, samples.read_bytes().count(b"\n") - 1) if samples.is_file() else 0
@@ -217,7 +218,8 @@ def train(
     learned = read_examples(examples)
     held_out = None if select is None else read_examples(select)
     judged = _asked(task, data, "select") if by_verdicts and task else None
-    checkpoint = out.with_name(f"{out.name}.checkpoint") if out.name else out
+    require_name(out)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
 
     def kept() -> str:
         if not checkpoint.exists():

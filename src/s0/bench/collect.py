@@ -193,7 +193,7 @@ def require_place(out: str | Path) -> None:
     out, path = Path(out), samples_file(out)
     if out.is_dir():
         raise ConfigError(
-            f"expected a file for the examples, got the folder {out}; name one, {out / 'train.jsonl'} say"
+            f"expected a file for the examples, got the folder {out}; name a file, {out / 'train.jsonl'} say"
         )
     if lexists(path) and not is_journal(path):
         raise ConfigError(

@@ -1,0 +1,206 @@
+"""How commands end: one line, the right status, nothing lost when they are interrupted."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import s0
+from s0 import errors
+from s0.errors import ConfigError, DatasetError, S0Error
+from s0_cli import work
+from s0_cli.ending import _told, in_options
+from tests.cli.calls import s0 as call
+from tests.pocket_rows import write_rows
+
+OPTIONS = {name: "--" + name.replace("_", "-") for name in ("data", "select", "alpha", "max_length", "lr", "normalize")}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("expected data=PATH to a file", "expected --data PATH to a file"),
+        ("pass select=..., set alpha='auto'", "pass --select, set --alpha auto"),
+        ("with normalize=True; see data", "with --normalize; see data"),
+        ("at most max_length = 2048 tokens; raise max_length", "at most --max-length 2048 tokens; raise --max-length"),
+        ("train with a lower lr", "train with a lower --lr"),
+        ("n=3, trust_remote_code=True", "n=3, trust_remote_code=True"),
+        ("in /a/max_length.json and x.lr", "in /a/max_length.json and x.lr"),
+    ],
+)
+def test_arguments_in_messages_become_options(said: str, shown: str) -> None:
+    assert in_options(said, OPTIONS) == shown
+
+
+def test_every_error_of_the_package_stands_in_the_tree() -> None:
+    """The command line, and whoever catches S0Error, finds all of them in one place."""
+    for module in pkgutil.walk_packages(s0.__path__, "s0."):
+        if ".guest." not in module.name:  # run by themselves, in the sandbox
+            importlib.import_module(module.name)
+    open_classes, found = [S0Error], set()
+    while open_classes:
+        found.add(kind := open_classes.pop())
+        open_classes += kind.__subclasses__()
+    assert {kind.__module__ for kind in found} == {"s0.errors"}
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in found)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EDQUOT])
+def test_what_the_machine_says_comes_with_a_remedy(code: int) -> None:
+    line = _told(OSError(code, os.strerror(code), "/a/file"))
+    assert line.startswith(f"{os.strerror(code)}: /a/file; ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("a\nb"), 2),
+        (DatasetError("a\nb"), 1),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 1),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(143), 143),
+    ],
+)
+def test_a_command_ends_with_a_line_and_a_status(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(work, "inspect", fail)
+    done = call("inspect", "pocket:gdn")
+    assert done.returncode == status and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("interrupted" if status > 2 else "error: ")
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "inspect", lambda target: [][0])
+    with pytest.raises(IndexError):
+        call("inspect", "pocket:gdn")
+
+
+def test_help_and_readme_tell_the_statuses() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for text in (" ".join(call("--help").stdout.split()), " ".join(readme.split())):
+        for status in ("0 done", "1 failed", "2 wrong usage or settings", "130 Ctrl-C", "143 SIGTERM"):
+            assert status in text
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    asked = f"{sys.executable} -m s0_cli eval --list --json | true"
+    done = subprocess.run(["bash", "-c", f"{asked}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and done.stdout.strip() in ("0", "1")
+
+
+# --- Interrupted ---
+
+
+def begun(*arguments: object, until: Path) -> subprocess.Popen[str]:
+    """The command as a process of its own, when it has begun to write `until`."""
+    asked = [sys.executable, "-m", "s0_cli", *map(str, arguments)]
+    process = subprocess.Popen(
+        asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_let_interrupts_through
+    )
+    deadline = time.monotonic() + 120
+    while not (until.exists() and until.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def _let_interrupts_through() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells switch off for what runs behind them
+
+
+def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr, stderr
+    return process.returncode, stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("interrupted")
+    write_rows(made / "rows.jsonl", train=6, select=4, final=4)
+    rows = [{"prompt": f"def f{i}(x):\n", "completion": f"    return x + {i}\n"} for i in range(6)]
+    (made / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_what_is_kept_and_goes_on(number: int, status: int, folder: Path) -> None:
+    out = folder / f"state-{status}"
+    asked = ["train", "--model", "pocket:gdn", "--examples", folder / "examples.jsonl", "--out", out, "--lr", "0.01"]
+    process = begun(*asked, "--n-steps", "4000", until=out.with_name(f"{out.name}.checkpoint"))
+    code, line = ended(process, number)
+    assert code == status
+    assert line.startswith(f"interrupted: what was learned so far is kept in {out}.checkpoint; go on with: s0 train ")
+    assert str(out) in line.partition("go on with: ")[2] and not out.exists()
+
+
+def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = folder / "by-verdicts"
+    asked = ["train", "--model", "pocket:gdn", "--examples", folder / "examples.jsonl", "--out", out, "--n-steps", 2]
+    asked += ["--alpha-by", "pass-rate", "--task", "humaneval", "--data", folder / "rows.jsonl"]
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "scale_by_pass_rate", interrupt)
+        done = call(*asked)
+    assert done.returncode == 130 and f"kept in {out}.checkpoint" in done.stderr.splitlines()[-1]
+    assert not out.exists() and out.with_name("by-verdicts.checkpoint").is_file()
+    again = call(*asked, "--json")
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    assert told["alpha"] == told["scale"]["chosen"] and "final_loss" not in told
+    assert not out.with_name("by-verdicts.checkpoint").exists()
+
+
+def test_an_interrupted_collection_says_how_many_samples_are_kept(folder: Path) -> None:
+    out = folder / "collected.jsonl"
+    asked = ["collect", "--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out]
+    process = begun(*asked, "--samples", "4000", "--keep", "all", until=out.with_suffix(".samples.jsonl"))
+    time.sleep(3)
+    code, line = ended(process, signal.SIGTERM)
+    kept = out.with_suffix(".samples.jsonl").read_text().count("\n") - 1
+    assert code == 143 and line.startswith(f"interrupted: {kept} samples are kept in {out.with_suffix('')}.samples")
+
+
+def test_an_interrupted_evaluation_says_that_nothing_is_kept(folder: Path) -> None:
+    asked = ["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--samples", "500", "--out", folder / "results"]
+    process = begun(*asked, until=folder / ".results.lock")
+    time.sleep(2)
+    code, line = ended(process, signal.SIGINT)
+    assert code == 130 and line.startswith("interrupted: no answers are kept; start again with: s0 eval ")
+    assert not (folder / "results").exists()
+
+
+def test_an_interrupted_demo_goes_on_in_its_folder(folder: Path) -> None:
+    out = folder / "demo"
+    code, line = ended(begun("demo", "--out", out, until=out / "train.samples.jsonl"), signal.SIGINT)
+    assert code == 130 and f"kept in {out}; go on with: s0 demo --out {out}" in line
+
+
+def test_a_second_process_is_told_of_the_first(folder: Path) -> None:
+    out = folder / "twice.jsonl"
+    asked = ["collect", "--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out]
+    first = begun(*asked, "--samples", "4000", "--keep", "all", until=out.with_suffix(".samples.jsonl"))
+    second = call(*asked)
+    assert second.returncode == 1 and f"got process {first.pid} doing so" in second.stderr
+    ended(first, signal.SIGTERM)
+    lines = out.with_suffix(".samples.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines))

@@ -1,0 +1,239 @@
+"""Where commands write: nothing that is not theirs is replaced, and all of it is seen before the work begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s0_cli import work
+from tests.cli.calls import Done, result, s0
+from tests.pocket_rows import write_rows
+
+MODEL = ("--model", "pocket:gdn")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished result of every command, and what they were made from."""
+    folder = tmp_path_factory.mktemp("made")
+    data = write_rows(folder / "rows.jsonl", train=6, select=4, final=4)
+    task = (*MODEL, "--task", "humaneval", "--data", data)
+    result("collect", *task, "--samples", 4, "--out", folder / "train.jsonl")
+    result("train", *MODEL, "--examples", folder / "train.jsonl", "--n-steps", 2, "--out", folder / "state")
+    lora = ("--method", "lora", "--rank", 2)
+    result("train", *MODEL, *lora, "--examples", folder / "train.jsonl", "--n-steps", 2, "--out", folder / "lora")
+    result("eval", *task, "--out", folder / "record.json")
+    result("eval", *task, "--out", folder / "results")
+    result("export", folder / "state", "--out", folder / "published")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "here")
+    return tmp_path / "here"
+
+
+def command(name: str, folder: Path, out: object) -> list[object]:
+    """A command that would take the results in `folder` as its inputs."""
+    task = [*MODEL, "--task", "humaneval", "--data", folder / "rows.jsonl"]
+    return {
+        "collect": ["collect", *task, "--samples", 4, "--out", out],
+        "train": ["train", *MODEL, "--examples", folder / "train.jsonl", "--n-steps", 2, "--out", out],
+        "eval": ["eval", *task, "--out", out],
+        "export": ["export", folder / "state", "--out", out],
+        "demo": ["demo", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out],
+    }[name]
+
+
+OUTPUTS = {"collect": "train.jsonl", "train": "state", "eval": "results", "export": "published", "demo": "demo"}
+COMMANDS = pytest.mark.parametrize("name", OUTPUTS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command refuses, it refuses before it loads a model."""
+
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(work, "load_model", load)
+    monkeypatch.setattr("s0.bench.demo.load_model", load)
+
+
+def refused(done: Done, *says: str, status: int = 2) -> None:
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and done.stdout == ""
+    for words in says:
+        assert words in line, line
+
+
+@COMMANDS
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_a_foreign_folder_is_never_written_into(name: str, overwrite: bool, here: Path, no_work: None) -> None:
+    foreign = here / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    before = contents(here)
+    done = s0(*command(name, here, foreign), *["--overwrite"] * overwrite)
+    refused(done, str(foreign), "name a file" if name == "collect" else "thesis.tex")
+    assert contents(here) == before
+
+
+@COMMANDS
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_a_foreign_file_is_never_replaced(name: str, overwrite: bool, here: Path, no_work: None) -> None:
+    foreign = here / ("notes.json" if name == "eval" else "notes")
+    foreign.write_text("mine")
+    before = contents(here)
+    refused(s0(*command(name, here, foreign), *["--overwrite"] * overwrite), str(foreign))
+    assert contents(here) == before
+
+
+@COMMANDS
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_an_input_is_never_replaced(name: str, overwrite: bool, here: Path, no_work: None) -> None:
+    taken = {"train": "train.jsonl", "export": "state"}.get(name, "rows.jsonl")
+    before = contents(here)
+    refused(s0(*command(name, here, here / taken), *["--overwrite"] * overwrite), taken)
+    link = here / "link.json"
+    os.link(here / "rows.jsonl", link)
+    refused(s0(*command("eval", here, link), *["--overwrite"] * overwrite), "link.json")
+    link.unlink()
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "export"])
+def test_an_earlier_result_is_replaced_only_where_that_is_asked_for(name: str, here: Path) -> None:
+    out = here / OUTPUTS[name]
+    before = contents(out)
+    done = s0(*command(name, here, out))
+    refused(done, str(out), "--overwrite")
+    assert contents(out) == before
+    assert s0(*command(name, here, out), "--overwrite").returncode == 0
+    assert {*contents(out)} == {*before}
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "export", "demo"])
+def test_the_result_of_another_command_is_never_replaced(name: str, here: Path, no_work: None) -> None:
+    before = contents(here)
+    for other in ("train.jsonl", "state", "results", "published"):
+        if other != OUTPUTS[name]:
+            refused(s0(*command(name, here, here / other), "--overwrite"), str(here / other))
+    assert contents(here) == before
+
+
+def test_a_record_beside_a_folder_of_another_kind_is_refused(here: Path, no_work: None) -> None:
+    before = contents(here)
+    refused(s0(*command("eval", here, here / "state.json")), "state", "adapter_config.json")
+    refused(s0(*command("eval", here, here / "results.txt")), ".json")
+    refused(s0(*command("eval", here, here / "record.json")), "record.json", "--overwrite")
+    assert contents(here) == before
+
+
+def test_a_training_of_another_method_leaves_nothing_of_the_first(here: Path) -> None:
+    files = {"adapter_config.json", "adapter_model.safetensors"}
+    assert s0(*command("train", here, here / "lora"), "--overwrite").returncode == 0
+    assert {*contents(here / "lora")} == {*files, "README.md"}
+    lora = ("--method", "lora", "--rank", 2, "--overwrite")
+    assert s0(*command("train", here, here / "state"), *lora).returncode == 0
+    assert {*contents(here / "state")} == {*files, "training.json"}
+    assert result("inspect", here / "state")["method"] == "lora"
+
+
+def test_an_adapter_that_peft_wrote_is_foreign(here: Path, no_work: None) -> None:
+    (here / "lora" / "training.json").unlink()
+    refused(s0(*command("train", here, here / "lora"), "--overwrite"), "never replaces")
+
+
+@COMMANDS
+def test_a_place_that_cannot_be_written_is_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
+    for out in (Path("/proc/nowhere/x"), here / "rows.jsonl" / "x"):
+        refused(s0(*command(name, here, out)), str(out), status=1)
+    refused(s0(*command(name, here, here / ("n" * 300))), "name", status=1)
+
+
+@COMMANDS
+@pytest.mark.parametrize("out", ["", ".", ".."])
+def test_a_name_that_is_none_is_refused(name: str, out: str, here: Path, no_work: None, monkeypatch: Any) -> None:
+    monkeypatch.chdir(here / "state")
+    refused(s0(*command(name, here, out)), "name")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_seen_before_the_work(here: Path, no_work: None) -> None:
+    (here / "results").chmod(0o500)
+    refused(s0(*command("eval", here, here / "results"), "--overwrite"), "ermission", status=1)
+
+
+@pytest.mark.parametrize("state", ["nosuch", "published", "state"])
+def test_a_state_that_cannot_be_used_is_seen_before_any_answer(
+    state: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was answered")
+
+    monkeypatch.setattr(work, "answer", never)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    task = ("--task", "humaneval", "--data", here / "rows.jsonl")
+    if state == "published":
+        (here / state / "states.safetensors").write_bytes(b"damaged")
+    model = "pocket:mamba2" if state == "state" else "pocket:gdn"
+    done = s0("eval", "--model", model, *task, "--state", here / "lora", "--state", here / state)
+    refused(done, "state", status=1)
+
+
+@pytest.mark.parametrize("name", ["collect", "eval", "demo"])
+def test_problems_that_cannot_be_asked_are_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
+    data = here / "rows.jsonl"
+    lines = data.read_text().splitlines()
+    rows = [{**json.loads(line), "split": "select" if name == "eval" else "final"} for line in lines]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused(s0(*command(name, here, here / "new")), "split", "got none", status=1)
+    assert not (here / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["collect", "eval", "demo"])
+def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
+    rows = [
+        {
+            "prompt": f'def f{i}(x):\n    """Return x."""\n',
+            "entry_point": f"f{i}",
+            "test": "def check(candidate):\n    assert helper(candidate(1)) == 1\n",
+        }
+        for i in range(10)
+    ]
+    data = here / "own.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = command(name, here, here / "new")
+    asked[asked.index("humaneval")], asked[asked.index(here / "rows.jsonl")] = "own", data
+    refused(s0(*asked), "expected a test that can run", "NameError", status=1)
+
+
+def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, calls = here / "demo", []
+
+    def run(settings: Any, out: Path, *_: Any) -> dict[str, Any]:
+        calls.append(sorted(path.name for path in out.iterdir() if not path.name.startswith(".")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "run_demo", run)
+    out.mkdir()
+    shutil.copy(here / "train.samples.jsonl", out)
+    shutil.copytree(here / "state", out / "s0")
+    (out / "lora.checkpoint").write_text("")
+    assert s0(*command("demo", here, out)).returncode == 130
+    (out / "record.json").write_text('{"kind": "demo"}')
+    refused(s0(*command("demo", here, out)), "--overwrite")
+    assert s0(*command("demo", here, out), "--overwrite").returncode == 130
+    assert calls == [["lora.checkpoint", "s0", "train.samples.jsonl"], ["lora.checkpoint", "s0"]]
