@@ -81,7 +81,7 @@ bench: .venv/runtime
 	$(BIN)/python benchmarks/candidates_speed.py --out benchmarks/results/candidates_speed.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json
-	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 60 | tee benchmarks/results/demo.txt
+	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 80 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py
 
 .venv/python:

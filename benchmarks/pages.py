@@ -111,7 +111,7 @@ def study() -> str:
     lines = [
         f"pass@1 in % on the {n} final problems, greedy: mean over seeds +- standard deviation. Gains in points over",
         "the untouched model, paired by seed, with 95% t-intervals: *skill* under the standard scoring, which takes",
-        "any form of a right answer; *format* is the gain under the paper's scoring minus the gain in skill: below 0",
+        "a right answer as body or whole function; *format* is the gain under the paper's scoring minus that: below 0",
         "where answers come in forms that it does not take, above 0 where skill is lost that it never saw.",
         "p: two-sided t-test of the gain in skill over seeds, Holm over the variants of a model; - where seeds agree.",
         "",

@@ -133,7 +133,7 @@ CALLS: list[tuple[str, int, str]] = [
     ("verify pocket:transformer", 1, "Supported families"),
     ("generate hello --model no/such-model", 2, "pocket:gdn"),
     ("generate hello --model no-tokenizer", 2, "no tokenizer"),
-    ("generate ~~~ --model small-vocabulary", 1, "the tokenizer is not this model's"),
+    ("generate (_) --model small-vocabulary", 1, "the tokenizer is not this model's"),
     ("train --model small-vocabulary --examples e.jsonl --out x", 1, "the tokenizer is not this model's"),
     ("train --model no-tokenizer --examples e.jsonl --out x", 2, "no tokenizer"),
     ("train --model pocket:transformer --examples e.jsonl --out x", 1, "Supported families"),
