@@ -98,7 +98,7 @@ def in_one_line(command: Command) -> Command:
             line = _line(error, options)
             if line is None:
                 raise
-            _end(WRONG_USAGE if type(error).__name__ == "ConfigError" else FAILED, f"error: {line}")
+            _end(WRONG_USAGE if isinstance(error, _known("ConfigError")) else FAILED, f"error: {line}")
 
     return ended  # type: ignore[return-value]
 
@@ -133,14 +133,18 @@ def _end(status: int, line: str) -> NoReturn:
 
 def _line(error: Exception, options: Mapping[str, str]) -> str | None:
     """What an error says, in the words of the command's options; None where it is a fault of ours."""
-    errors = sys.modules.get("s0.errors")  # not imported here: help is instant
-    if errors is not None and isinstance(error, errors.S0Error):
+    if isinstance(error, _known("S0Error")):
         return in_options(str(error), options)
     if isinstance(error, OSError):
         return _told(error)
     if isinstance(error, ImportError) and str(error).startswith("s0-tuning needs"):
         return str(error)
     return None
+
+
+def _known(name: str) -> Any:
+    """A class of errors of the library; nothing where it is not loaded, as it is not for help, which is instant."""
+    return getattr(sys.modules.get("s0.errors"), name, ())
 
 
 def _told(error: OSError) -> str:

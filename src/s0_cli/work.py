@@ -187,9 +187,12 @@ def collect(
 
 
 def _after_collect(model: str, task: str, data: Path | None, split: str, out: Path) -> str:
+    """The command that comes next: examples to choose settings on, then a training."""
     if split == "select":
         return _command("train", "--model", model, "--examples", "TRAIN.jsonl", "--select", out, "--out", "STATE")
-    return _command("train", "--model", model, "--examples", out, "--out", "STATE")
+    its_data = ("--data", data) if data else ()
+    chosen_on = out.with_name(f"{out.stem}-select.jsonl")
+    return _command("collect", "--model", model, "--task", task, *its_data, "--split", "select", "--out", chosen_on)
 
 
 def _command(*parts: str | Path) -> str:

@@ -5,6 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s0.bench.evaluate import Answer
+from s0.bench.record import comparisons
+from s0.core.card import card
+from s0.study.report import write_report
 from s0.study.wording import (
     effect,
     finding,
@@ -17,6 +21,7 @@ from s0.study.wording import (
     shortened,
     visible,
 )
+from s0_cli.show import show
 from tests.study.records import UNSEEN, verdicts
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
@@ -148,3 +153,38 @@ def test_findings_between_tuned_variants_name_both():
         "lora is worse than s0",
         "no clear difference between other and s0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "others", "expected"),
+    [
+        (5, 0, 0, "no clear difference"),  # Tango's interval lies above 0, and the exact test does not agree
+        (6, 0, 0, "helped"),
+        (6, 0, 1, "no clear difference"),  # not among three comparisons
+        (0, 6, 0, "hurt"),
+        (9, 0, 1, "helped"),
+    ],
+)
+def test_terminal_report_and_card_say_the_same_of_one_record(gained, lost, others, expected, tmp_path, capsys):
+    n = 240
+    base = [False] * gained + [True] * (n - gained)
+    tuned = [True] * (n - lost) + [False] * lost
+    record = verdicts(base=(base, base), s0=(tuned, tuned), **{f"other{i}": (base, base) for i in range(others)})
+    record["comparisons"] = comparisons(
+        {name: [Answer(**one) for one in answers] for name, answers in record["answers"].items()}
+    )
+    assert record["comparisons"][0]["effect"] == expected
+    said = f"s0 made {expected}" if expected == "no clear difference" else f"s0 {expected}"
+    record["task"] |= {"scorings": {}, "left_out": []}
+    show({**record, "out": None, "report": None})
+    terminal = " ".join(capsys.readouterr().err.split())
+    assert f"Under the standard scoring {said}." in terminal
+    page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
+    assert f"<b><bdi>{said}</bdi></b>" in page
+    assert f"s0: {expected}" in card({}, record)
+    if expected == "no clear difference":
+        assert "helped" not in terminal.partition("Under the standard scoring")[2].partition("Under")[0]
+    without = {**record, "comparisons": [{**one} for one in record["comparisons"]]}
+    for one in without["comparisons"]:
+        del one["effect"]  # as records were before they told it
+    assert [effect(one) for one in without["comparisons"]] == [effect(one) for one in record["comparisons"]]
