@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -40,9 +40,7 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
     try:
         _replace_all(targets)
     except BaseException:
-        for new in reversed(made):
-            with suppress(OSError):
-                new.rmdir()
+        _remove_empty(made)
         raise
     for parent in {target.parent for target in targets}:
         _sync_folder(parent)
@@ -50,12 +48,20 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
 
 def _make_folders(wanted: set[Path]) -> list[Path]:
     """Make what is missing of these folders; what was made, parents first."""
-    made: list[Path] = []
-    for folder in sorted(wanted):
-        missing = [one for one in (*reversed(folder.parents), folder) if not one.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        made += missing
-    return made
+    missing = sorted({part for folder in wanted for part in (folder, *folder.parents) if not part.exists()})
+    try:
+        for folder in sorted(wanted):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        _remove_empty(missing)
+        raise
+    return missing
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in reversed(folders):
+        with suppress(OSError):  # not empty, or not made
+            folder.rmdir()
 
 
 def _replace_all(targets: Mapping[Path, bytes]) -> None:
@@ -129,21 +135,24 @@ def held(path: Path) -> Iterator[None]:
         BlockingIOError: another process holds it; says which.
         OSError: nothing can be written beside `path`.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    real = Path(os.path.realpath(path))  # one place may have several names
+    lock = real.with_name(f".{real.name}.lock")
     made: list[Path] = []
     try:
         with _blamed_on(path):
             made = _make_folders({lock.parent})
             file = _locked(lock, path)
         try:
+            with _blamed_on(path):
+                file.write(str(os.getpid()))
+                file.flush()
             yield
         finally:
             lock.unlink(missing_ok=True)  # before it is freed: nobody else can have taken it
-            file.close()
+            with suppress(OSError):  # what a full disk has not taken before
+                file.close()
     finally:
-        for new in reversed(made):
-            with suppress(OSError):  # no longer empty
-                new.rmdir()
+        _remove_empty(made)
 
 
 @contextmanager
@@ -158,10 +167,13 @@ def _blamed_on(path: Path) -> Iterator[None]:
 
 
 def _locked(lock: Path, path: Path) -> TextIO:
-    import fcntl  # there is none on Windows, where the rest of this module works
-
+    """The file of a lock, locked and empty."""
     while True:
         file = lock.open("a+", encoding="utf-8")
+        if os.name != "posix":
+            break
+        import fcntl  # of POSIX alone
+
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -179,6 +191,4 @@ def _locked(lock: Path, path: Path) -> TextIO:
                 break
         file.close()  # its last holder removed it in the meantime
     file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
     return file

@@ -43,20 +43,14 @@ class Result:
 
 @contextmanager
 def claimed(
-    out: Path,
-    result: Result | None,
-    inputs: Iterable[str | Path | None],
-    *,
-    overwrite: bool,
-    beside: Collection[Path] = (),
+    out: Path, inputs: Iterable[str | Path | None], look: Callable[[], None], *, beside: Collection[Path] = ()
 ) -> Iterator[None]:
     """Within this context nobody else of this package writes `out`; before, it is seen that this command can and may.
 
     Args:
         out: what --out names.
-        result: what a folder `out` may hold with `overwrite`; None where `out` is a file, which the caller looks at.
         inputs: what the command reads: models, states, files; None for what was not given.
-        overwrite: an earlier result may be replaced.
+        look: raises where something is in the place that may not be replaced.
         beside: what else is written.
 
     Raises:
@@ -64,13 +58,15 @@ def claimed(
         OSError: it cannot: a full disk, a missing permission, another process.
     """
     require_name(out)
-    for given in inputs:
-        if given is not None and any(_same(target, Path(given)) for target in (out, *beside)):
-            raise ConfigError(f"expected another --out than what this command reads, got {given}; choose another name")
-    if result is not None:
-        require_free_folder(out, result, overwrite)
+    for source in inputs:
+        if source is not None and any(_same(target, Path(source)) for target in (out, *beside)):
+            raise ConfigError(
+                f"expected --out to be none of what this command reads, got {out} beside {source}; choose another name"
+            )
+    look()
     is_first_process = os.environ.get("RANK", "0") == "0"
     with held(out) if is_first_process else nullcontext():
+        look()  # once more: another process may have written it before this one held it
         if out.is_dir():
             with TemporaryFile(dir=out):
                 pass  # the folder around it can be written, but can it?
@@ -84,7 +80,7 @@ def require_name(out: Path) -> None:
 
 
 def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
-    """See `claimed`."""
+    """Refuse a folder that holds anything but, with `overwrite`, an earlier result."""
     if not out.is_dir():
         if os.path.lexists(out):
             raise ConfigError(f"expected --out to be a folder, got the file {out}; choose another name")
@@ -179,9 +175,12 @@ def remove_stale(out: Path, is_state: bool) -> None:
 @contextmanager
 def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool) -> Iterator[None]:
     """See `claimed`. A demo that has not come to its end goes on; a finished one makes room, if it may."""
-    is_finished = is_record(out / _RECORD, "demo")
-    with claimed(out, DEMO, inputs, overwrite=overwrite or not is_finished):
-        if is_finished:
+
+    def look() -> None:
+        require_free_folder(out, DEMO, overwrite or not is_record(out / _RECORD, "demo"))
+
+    with claimed(out, inputs, look):
+        if is_record(out / _RECORD, "demo"):
             for name in (_RECORD, *_COLLECTED):
                 (out / name).unlink(missing_ok=True)
         yield
@@ -223,18 +222,24 @@ class RecordPlace:
     @contextmanager
     def claimed(self, inputs: Collection[str | Path | None], overwrite: bool) -> Iterator[None]:
         """See `claimed`."""
-        if self.record.parent == self.report:
-            with claimed(self.report, EVALUATION, inputs, overwrite=overwrite):
-                yield
-            return
-        if os.path.lexists(self.record):
-            if not is_record(self.record, "eval"):
-                raise ConfigError(
-                    f"expected a new --out, got {self.record}, which is no record of this command and is never "
-                    "replaced; choose another name"
-                )
-            if not overwrite:
-                raise taken(self.record, EVALUATION.what)
-        require_free_folder(self.report, REPORT, overwrite)
-        with claimed(self.record, None, inputs, overwrite=overwrite, beside=[self.report]):
+        in_one_folder = self.record.parent == self.report
+
+        def look() -> None:
+            if not in_one_folder:
+                self._require_free_record(overwrite)
+            require_free_folder(self.report, EVALUATION if in_one_folder else REPORT, overwrite)
+
+        out, *beside = [self.report] if in_one_folder else [self.record, self.report]
+        with claimed(out, inputs, look, beside=beside):
             yield
+
+    def _require_free_record(self, overwrite: bool) -> None:
+        if not os.path.lexists(self.record):
+            return
+        if not is_record(self.record, "eval"):
+            raise ConfigError(
+                f"expected a new --out, got {self.record}, which is no record of this command and is never replaced; "
+                "choose another name"
+            )
+        if not overwrite:
+            raise taken(self.record, EVALUATION.what)

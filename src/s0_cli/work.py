@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,16 @@ from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 from s0_cli.ending import interruptible, same_command
-from s0_cli.outputs import EXPORTED, TRAINED, RecordPlace, claimed, demo_claimed, remove_stale, require_name
+from s0_cli.outputs import (
+    EXPORTED,
+    TRAINED,
+    RecordPlace,
+    claimed,
+    demo_claimed,
+    remove_stale,
+    require_free_folder,
+    require_name,
+)
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
 warnings.filterwarnings("ignore", category=Caution)  # they stand in the result
@@ -156,7 +166,6 @@ def collect(
     chosen = CollectSettings(**settings)
     problems, (asked,) = _asked(task, data, split)
     require_name(out)
-    require_place(out)
     samples = samples_file(out)
 
     def kept() -> str:
@@ -164,7 +173,7 @@ def collect(
         return f"{n_samples} samples are kept in {samples}; go on with: {same_command()}"
 
     with (
-        claimed(out, None, [model, data], overwrite=overwrite, beside=[samples]),
+        claimed(out, [model, data], partial(require_place, out), beside=[samples]),
         interruptible(kept),
         sandbox(unsafe) as cells,
     ):
@@ -231,7 +240,7 @@ def train(
 
     inputs: list[str | Path | None] = [model, examples, select, data]
     with (
-        claimed(out, TRAINED, inputs, overwrite=overwrite, beside=[checkpoint]),
+        claimed(out, inputs, partial(require_free_folder, out, TRAINED, overwrite), beside=[checkpoint]),
         interruptible(kept),
         sandbox(unsafe) if judged else nullcontext() as cells,
     ):
@@ -472,6 +481,7 @@ def _inspect_state(target: str) -> dict[str, Any]:
 
 def _inspect_baseline(folder: Path) -> dict[str, Any]:
     files = read_files(folder)
+    files.require_whole(folder)
     config = files.config
     is_lora = files.kind == "LORA"
     lora = {"rank": config.get("r"), "lora_alpha": config.get("lora_alpha"), "targets": config.get("target_modules")}
@@ -507,7 +517,7 @@ def export(state: str, to: str, out: Path, overwrite: bool) -> dict[str, Any]:
         )
     stored = store.read(state)
     indices = {name: _layer_number(name) for name in stored.tensors}
-    with claimed(out, EXPORTED, [state], overwrite=overwrite):
+    with claimed(out, [state], partial(require_free_folder, out, EXPORTED, overwrite)):
         store.write_published(out, stored, indices)
     return {"kind": "export", "to": to, "layers": len(indices), "out": str(out)}
 

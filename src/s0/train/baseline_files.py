@@ -26,7 +26,7 @@ TRAINING_FILE = "training.json"
 
 @dataclass(frozen=True)
 class BaselineFiles:
-    """An adapter read from disk and checked against itself, not yet against a model.
+    """An adapter as it lies on disk.
 
     Attributes:
         kind: PEFT's name of the method, "LORA" or "PREFIX_TUNING".
@@ -34,6 +34,7 @@ class BaselineFiles:
         tensors: by their names in the file, floating ones in float32.
         training: how it was trained; empty where PEFT wrote the adapter.
         fingerprint: of the model it was trained on, or "unknown".
+        checksum: that the tensors should have; None where PEFT wrote the adapter.
     """
 
     kind: str
@@ -41,6 +42,20 @@ class BaselineFiles:
     tensors: Mapping[str, Tensor]
     training: Mapping[str, Any]
     fingerprint: str
+    checksum: str | None
+
+    def require_whole(self, folder: Path) -> None:
+        """Check the tensors against their checksum.
+
+        Raises:
+            StateMismatchError: a file in `folder`, where they were read, is damaged or of another adapter.
+        """
+        checksum = store.checksum(self.tensors, {})
+        if self.checksum not in (None, checksum):
+            raise StateMismatchError(
+                f"expected the tensors in {folder} to have checksum {self.checksum!r:.70}, got {checksum!r}; a file is "
+                "damaged or of another adapter: copy the folder again"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,13 +90,8 @@ def read_files(folder: Path) -> BaselineFiles:
     stored = store.read_tensors(folder / store.STATE_FILE)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
     training = store.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
-    checksum = training.pop("checksum", None)
-    if checksum is not None and checksum != store.checksum(tensors, {}):
-        raise StateMismatchError(
-            f"expected the tensors in {folder} to have checksum {checksum!r:.70}, got {store.checksum(tensors, {})!r}; "
-            "a file is damaged or of another adapter: copy the folder again"
-        )
-    return BaselineFiles(kind, config, tensors, training, str(training.pop("fingerprint", UNKNOWN)))
+    checksum, fingerprint = training.pop("checksum", None), str(training.pop("fingerprint", UNKNOWN))
+    return BaselineFiles(kind, config, tensors, training, fingerprint, checksum)
 
 
 def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
@@ -90,18 +100,19 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
     Raises:
         StateMismatchError: damaged, of another method, not plain, or trained on another model.
     """
-    found = read_files(folder)
+    files = read_files(folder)
     try:
-        settings, shapes = _KINDS[found.kind](found.config, model)
+        settings, shapes = _KINDS[files.kind](files.config, model)
     except (ConfigError, TypeError, ValueError, re.error) as error:
         raise StateMismatchError(
-            f"expected {folder / store.CONFIG_FILE} to describe a plain {found.kind} for {type(model).__name__}, but: "
+            f"expected {folder / store.CONFIG_FILE} to describe a plain {files.kind} for {type(model).__name__}, but: "
             f"{error}"
         ) from error
-    store.check_tensors(found.tensors, shapes, str(folder))
+    store.check_tensors(files.tensors, shapes, str(folder))
+    files.require_whole(folder)
     if not allow_other_base:
-        check_base(found.fingerprint, model)
-    return StoredBaseline(settings, found.tensors, dict(found.training))
+        check_base(files.fingerprint, model)
+    return StoredBaseline(settings, files.tensors, dict(files.training))
 
 
 def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
