@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from s0.bench.collect import Sample, _Journal
 from s0.bench.record import write_record
 from s0.core import card, store
 from s0.examples import write_examples
-from s0.files import held, write_bytes, write_files, write_text
+from s0.files import _scratch, locked, write_bytes, write_files, write_text
 from s0.study.report import write_report
 from s0.train.checkpoint import Checkpoint
-from s0_cli.ending import _told
+from s0_cli.ending import os_error_line
 from tests.study.records import demo_record
 
 STATE = {"model.layers.0.linear_attn": torch.ones(1, 2, 2)}
@@ -54,11 +55,12 @@ FAILURES = [errno.ENOSPC, errno.EROFS, errno.ENOENT]
 def failing(moment: str, code: int, within: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """In `within`, one of the steps of writing a file fails; the list tells what has failed."""
     failed: list[str] = []
+    renamed: list[str] = []
 
     def fail(path: object) -> None:
         if str(path).startswith(str(within)):
             failed.append(str(path))
-            raise OSError(code, os.strerror(code), str(path))
+            raise OSError(code, os.strerror(code))  # a full disk does not say which file it has no room for
 
     usual_open, usual_fsync, usual_replace = io.open, os.fsync, os.replace
 
@@ -75,8 +77,13 @@ def failing(moment: str, code: int, within: Path, monkeypatch: pytest.MonkeyPatc
         usual_fsync(descriptor)
 
     def replace(source: Any, target: Any) -> None:
-        if moment == "rename" and not str(source).endswith(f".old{os.getpid()}"):
+        is_put_back = ".old" in str(source)
+        if moment == "rename" and not is_put_back:
             fail(target)
+        if moment == "second rename" and not is_put_back and str(target).startswith(str(within)):
+            renamed.append(str(target))
+            if len(renamed) == 2:
+                fail(target)
         usual_replace(source, target)
 
     with monkeypatch.context() as patch:
@@ -130,8 +137,49 @@ def test_a_write_that_fails_says_so_in_a_line_and_leaves_what_was_there(
         write(folder, 3)
     assert contents(folder) == before
     for error in (first.value, second.value):
-        line = _told(error)
-        assert os.strerror(code) in line and "\n" not in line
+        line = os_error_line(error)
+        assert os.strerror(code) in line and str(tmp_path) in line and "\n" not in line
+
+
+def test_what_was_replaced_before_a_failure_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("several files", "state", "published state", "adapter", "report"):
+        write, folder = WRITERS[name], tmp_path / name
+        monkeypatch.setattr("s0.study.report.draw", lambda record: {"a": Plot()})
+        monkeypatch.setattr("s0.study.report._template", Page)
+        with failing("second rename", errno.EIO, tmp_path, monkeypatch) as failed, pytest.raises(OSError):
+            write(folder, 1)
+        assert failed and not folder.exists()
+        write(folder, 2)
+        before = contents(folder)
+        with failing("second rename", errno.EIO, tmp_path, monkeypatch) as failed, pytest.raises(OSError):
+            write(folder, 3)
+        assert failed and contents(folder) == before
+
+
+class Plot:
+    """A picture without a picture."""
+
+    png = light = dark = b"picture"
+
+
+def test_what_a_killed_writer_of_this_number_has_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a": b"1", "b": b"1"})
+    for name in ("a", "b"):
+        for scratch in (_scratch(tmp_path / name), _scratch(tmp_path / name, "old")):
+            scratch.write_bytes(b"half")
+    write_files(tmp_path, {"a": b"2", "b": b"2"})
+    assert contents(tmp_path) == {"a": b"2", "b": b"2"}
+
+
+def test_threads_that_write_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
+    def write_often(n: int) -> None:
+        for _ in range(50):
+            write_bytes(tmp_path / "a", b"%d" % n * 1000)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write_often, range(4)))
+    assert contents(tmp_path)["a"] in [b"%d" % n * 1000 for n in range(4)]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 class Page:
@@ -184,11 +232,10 @@ def test_on_a_full_disk_the_old_files_stay(tmp_path: Path) -> None:
 
 def test_what_is_held_is_refused_to_others_by_the_holders_number(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out"
-    code = (
-        "import sys; from pathlib import Path; from s0.files import held\nwith held(Path(sys.argv[1])): print('mine')"
-    )
+    code = "import sys; from pathlib import Path; from s0.files import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('mine')"
     ask = [sys.executable, "-c", code, str(path)]
-    with held(path):
+    with locked(path):
         refused = subprocess.run(ask, capture_output=True, text=True)
     assert refused.returncode == 1 and f"got process {os.getpid()} doing so" in refused.stderr
     assert subprocess.run(ask, capture_output=True, text=True).stdout == "mine\n"
@@ -196,31 +243,36 @@ def test_what_is_held_is_refused_to_others_by_the_holders_number(tmp_path: Path)
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from s0.files import held\n"
-    code += "with held(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from s0.files import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"mine\n"
         holder.kill()
-    with held(tmp_path / "out"):
+    with locked(tmp_path / "out"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path: Path) -> None:
-    lock, inside = threading.Lock(), 0
+    counting, inside = threading.Lock(), 0
 
-    def take_often(_: int) -> int:
+    def take_often(_: int) -> tuple[int, int]:
         nonlocal inside
-        most = 0
-        for _ in range(200):
-            with suppress(BlockingIOError), held(tmp_path / "out"):
-                with lock:
-                    inside += 1
-                    most = max(most, inside)
-                with lock:
-                    inside -= 1
-        return most
+        most = refused = 0
+        for _ in range(50):
+            try:
+                with locked(tmp_path / "out"):
+                    with counting:
+                        inside += 1
+                        most = max(most, inside)
+                    time.sleep(0.001)
+                    with counting:
+                        inside -= 1
+            except BlockingIOError:
+                refused += 1
+        return most, refused
 
     with ThreadPoolExecutor(4) as threads:
-        assert max(threads.map(take_often, range(4))) == 1
+        most, refused = zip(*threads.map(take_often, range(4)), strict=True)
+    assert max(most) == 1 and sum(refused) > 0
     assert list(tmp_path.iterdir()) == []

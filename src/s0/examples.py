@@ -53,7 +53,7 @@ class Example:
                 f"expected {where} to have 'prompt' and 'completion', or 'messages', got {got}; rename its fields"
             )
         prompt, completion = row["prompt"], row["completion"]
-        if not _is_text(completion) or not completion:
+        if not is_text(completion) or not completion:
             raise DatasetError(f"expected the completion of {where} to be a non-empty text, got {completion!r:.60}")
         if not _is_prompt(prompt):
             raise DatasetError(
@@ -91,13 +91,14 @@ def _from_messages(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _is_prompt(prompt: Any) -> bool:
     if isinstance(prompt, list):
         return bool(prompt) and all(
-            isinstance(message, Mapping) and _is_text(message.get("role")) and _is_text(message.get("content"))
+            isinstance(message, Mapping) and is_text(message.get("role")) and is_text(message.get("content"))
             for message in prompt
         )
-    return _is_text(prompt) and bool(prompt)
+    return is_text(prompt) and bool(prompt)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether a value is text that can be written."""
     # JSON can spell half of a surrogate pair, which no tokenizer and no file takes.
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 

@@ -1,9 +1,10 @@
-"""Writing files so that they are either the old ones or the new ones, never half of them; and holding a place."""
+"""Writing files so that they are either the old ones or the new ones, never half of them; and locking a place."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -12,8 +13,8 @@ from typing import TextIO
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text; see `write_files`."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 text; see `write_files`. Halves of characters, which UTF-8 has none of, are written as JSON does."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -25,8 +26,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
     """Write files into a folder, all of them or none.
 
-    Each is written under a temporary name beside its own first and has reached the disk before any takes its name, in
-    the order given, so that not even a power cut leaves half a file.
+    All are written under temporary names first and have reached the disk before any takes its own name, so that not
+    even a power cut leaves half a file. Several files that go into a folder of their own appear with it, at one moment;
+    in a folder with other files they appear in the order given.
 
     Args:
         folder: made if need be. Other files in it are left alone.
@@ -35,15 +37,42 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         OSError: something cannot be written; the old files are there as before, and nothing else.
     """
-    targets = {Path(folder, name): data for name, data in contents.items()}
-    made = _make_folders({target.parent for target in targets})
+    folder = Path(folder)
+    made = _make_folders({folder.parent})
+    is_new = len(contents) > 1 and not (folder.exists() and any(folder.iterdir()))
     try:
-        _replace_all(targets)
+        if is_new:
+            _write_new_folder(folder, contents)
+        else:
+            made += _make_folders({Path(folder, name).parent for name in contents})
+            _replace_all({Path(folder, name): data for name, data in contents.items()})
     except BaseException:
         _remove_empty(made)
         raise
-    for parent in {target.parent for target in targets}:
-        _sync_folder(parent)
+
+
+def _write_new_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    scratch = _scratch(folder)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed writer with this process's number
+    try:
+        for name, data in contents.items():
+            target = scratch / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _blamed_on(folder / name):
+                _write_through(target, data)
+        with _blamed_on(folder):
+            scratch.replace(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    _sync_folder(folder.parent)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Write a file as far as the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_folders(wanted: set[Path]) -> list[Path]:
@@ -68,14 +97,13 @@ def _replace_all(targets: Mapping[Path, bytes]) -> None:
     replaced: list[Path] = []
     try:
         for target, data in targets.items():
-            with _scratch(target).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with _blamed_on(target):
+                _write_through(_scratch(target), data)
         for target in targets:
-            if len(targets) > 1:
-                _keep_old(target)
-            _scratch(target).replace(target)
+            with _blamed_on(target):
+                if len(targets) > 1:
+                    _keep_old(target)
+                _scratch(target).replace(target)
             replaced.append(target)
     except BaseException:
         for target in replaced:
@@ -88,12 +116,15 @@ def _replace_all(targets: Mapping[Path, bytes]) -> None:
             for scratch in (_scratch(target), _scratch(target, "old")):
                 with suppress(OSError):
                     scratch.unlink(missing_ok=True)
+    for parent in {target.parent for target in targets}:
+        _sync_folder(parent)
 
 
 def _keep_old(target: Path) -> None:
     """A second name for the file that is about to be replaced, to put it back by."""
     if target.exists():
         old = _scratch(target, "old")
+        old.unlink(missing_ok=True)  # of a killed writer with this process's number
         try:
             os.link(target, old)
         except OSError:  # some file systems know no second names
@@ -101,55 +132,56 @@ def _keep_old(target: Path) -> None:
 
 
 def _scratch(target: Path, kind: str = "") -> Path:
-    return target.with_name(f".{target.name}.{kind}{os.getpid()}")
+    return target.with_name(f".{target.name}.{kind}{os.getpid()}{threading.get_ident()}")
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove the temporary files of writers of `path` that were killed; nobody else may be writing it."""
+    """Remove what writers of `path` that were killed have left; nobody else may be writing it."""
     path = Path(path)
     for scratch in path.parent.glob(f".{escape(path.name)}.*"):
         if scratch.suffix[1:].removeprefix("old").isdigit():
             with suppress(OSError):
-                scratch.unlink()
+                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot; the files themselves are safe by now
+    with suppress(OSError):  # some network file systems cannot; the files themselves are safe by now
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Within this context no other process holds `path`, which need not exist.
+def locked(path: Path) -> Iterator[None]:
+    """Within this context no other process has `path` locked, which need not exist.
 
     An advisory lock on a file beside it, which the system frees when this process ends, however it ends. Where the file
-    system knows no locks, nothing is held.
+    system knows no locks, nothing is locked.
 
     Raises:
-        BlockingIOError: another process holds it; says which.
+        BlockingIOError: another process has it; says which.
         OSError: nothing can be written beside `path`.
     """
     real = Path(os.path.realpath(path))  # one place may have several names
-    lock = real.with_name(f".{real.name}.lock")
+    lock = real.with_name(f".{real.name}.s0-lock")
     made: list[Path] = []
     try:
         with _blamed_on(path):
             made = _make_folders({lock.parent})
-            file = _locked(lock, path)
+            file = _lock_file(lock, path)
         try:
             with _blamed_on(path):
                 file.write(str(os.getpid()))
                 file.flush()
             yield
         finally:
-            lock.unlink(missing_ok=True)  # before it is freed: nobody else can have taken it
-            with suppress(OSError):  # what a full disk has not taken before
+            with suppress(OSError):  # the work is done, whatever becomes of the lock
+                lock.unlink(missing_ok=True)  # before it is freed: nobody else can have taken it
+            with suppress(OSError):
                 file.close()
     finally:
         _remove_empty(made)
@@ -166,10 +198,12 @@ def _blamed_on(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _locked(lock: Path, path: Path) -> TextIO:
+def _lock_file(lock: Path, path: Path) -> TextIO:
     """The file of a lock, locked and empty."""
     while True:
-        file = lock.open("a+", encoding="utf-8")
+        # Not through a link: what that leads to is not ours to write.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        file = os.fdopen(os.open(lock, flags, 0o666), "r+", encoding="utf-8", errors="replace")
         if os.name != "posix":
             break
         import fcntl  # of POSIX alone
@@ -177,7 +211,6 @@ def _locked(lock: Path, path: Path) -> TextIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             holder = file.read() or "another one"
             file.close()
             raise BlockingIOError(

@@ -7,13 +7,14 @@ import logging
 import os
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
-from s0_cli.ending import EXIT_STATUS, in_one_line
+from s0_cli.ending import EXIT_STATUS, in_one_line, put
 from s0_cli.sandbox import sandbox
 
 app = typer.Typer(
@@ -323,12 +324,12 @@ def generate(
     """Continue a prompt greedily, with or without a tuned state; the text goes to stdout."""
     from s0_cli import work
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt
     result = work.generate(model, text, state, max_new_tokens, chat, allow_other_base)
     if as_json:
         _print(result, as_json)
     else:
-        print(result["text"])
+        put(result["text"])
 
 
 @app.command()
@@ -398,7 +399,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # of several launched processes, the first one speaks
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        put(json.dumps(result, ensure_ascii=False))
         return
     from s0_cli.show import show
 
@@ -416,4 +417,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def main() -> None:
     """Run the command line."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for what a terminal has no letter for
     app()

@@ -23,7 +23,6 @@ Command = TypeVar("Command", bound=Callable[..., None])
 FAILED, WRONG_USAGE = 1, 2
 EXIT_STATUS = "Exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM."
 
-_QUOTES = "'"
 _REMEDIES = {
     errno.ENOSPC: "make room, or choose another place",
     errno.EDQUOT: "make room within your quota, or choose another place",
@@ -90,10 +89,6 @@ def in_one_line(command: Command) -> Command:
             if status is None:
                 raise
             _end(status, "interrupted")
-        except BrokenPipeError:
-            # Whoever read our output has had enough. Python would complain once more when it flushes it at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(FAILED) from None
         except Exception as error:
             line = _line(error, options)
             if line is None:
@@ -127,8 +122,20 @@ def _status(error: BaseException) -> int | None:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    print(" ".join(line.split()), file=sys.stderr)
+    is_first_process = os.environ.get("RANK", "0") == "0"
+    if status <= WRONG_USAGE or is_first_process:  # all are interrupted together
+        print(re.sub(r"\s*\n\s*", " ", line), file=sys.stderr)
     raise typer.Exit(status)
+
+
+def put(text: str) -> None:
+    """Print a result."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read it has had enough. Python would complain once more when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILED) from None
 
 
 def _line(error: Exception, options: Mapping[str, str]) -> str | None:
@@ -136,7 +143,7 @@ def _line(error: Exception, options: Mapping[str, str]) -> str | None:
     if isinstance(error, _known("S0Error")):
         return in_options(str(error), options)
     if isinstance(error, OSError):
-        return _told(error)
+        return os_error_line(error)
     if isinstance(error, ImportError) and str(error).startswith("s0-tuning needs"):
         return str(error)
     return None
@@ -147,7 +154,8 @@ def _known(name: str) -> Any:
     return getattr(sys.modules.get("s0.errors"), name, ())
 
 
-def _told(error: OSError) -> str:
+def os_error_line(error: OSError) -> str:
+    """What the machine says, with what to do about it."""
     if error.errno is None or not error.strerror:
         return str(error)
     where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
@@ -164,23 +172,22 @@ def _options(command: Callable[..., None]) -> dict[str, str]:
 
 
 def in_options(text: str, options: Mapping[str, str]) -> str:
-    """A message of the library's with its arguments as options, where there are such.
+    """A message of the library's with the arguments that it marks (`data=PATH`) as options, where there are such.
 
-    `data=PATH` becomes `--data PATH`, `normalize=True` becomes `--normalize`, `max_length` becomes `--max-length`.
+    `data=PATH` becomes --data PATH, `normalize=True` --normalize, `patience=None` no --patience, `lr` --lr. What stands
+    in no such marks, paths for example, is left alone.
 
     Args:
         text: the message.
         options: by the name of the argument.
     """
 
-    def with_value(match: re.Match[str]) -> str:
+    def option(match: re.Match[str]) -> str:
         name, value = match.groups()
         if name not in options:
             return match[0]
-        return options[name] if value in ("True", "...") else f"{options[name]} {value.strip(_QUOTES)}"
+        if value in ("None", "False"):
+            return f"no {options[name]}"
+        return options[name] if value in (None, "True", "...") else f"{options[name]} {value}"
 
-    text = re.sub(r"\b([a-z][a-z0-9_]*) ?= ?('[^']*'|[^\s,;:)]+)", with_value, text)
-    unmistakable = [name for name in options if "_" in name or name == "lr"]
-    for name in unmistakable:
-        text = re.sub(rf"(?<![-\w./]){name}\b(?!\.\w)", options[name], text)
-    return text
+    return re.sub(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`", option, text)

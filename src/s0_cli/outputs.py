@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,13 +17,15 @@ from typing import Any
 
 from s0.bench.collect import is_journal
 from s0.core import store
-from s0.core.card import CARD_FILE, is_made_here
+from s0.core.card import CARD_FILE
 from s0.errors import ConfigError
-from s0.files import held
+from s0.files import locked, remove_leftovers
+from s0.study.marks import is_report
 from s0.train import TRAINING_FILE
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
 _COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
+_ADAPTER_FILES = {store.CONFIG_FILE, store.STATE_FILE, CARD_FILE, TRAINING_FILE}
 _DEMO_FILES = {*_COLLECTED, _RECORD, _PAGE, _PLOTS}
 
 
@@ -33,12 +35,12 @@ class Result:
 
     Attributes:
         what: in a word or two.
-        is_one: whether a folder, of which the names that are to be seen are given, holds one, and nothing that the
+        matches: whether a folder, of which the names that are to be seen are given, holds one, and nothing that the
             command did not write.
     """
 
     what: str
-    is_one: Callable[[Path, Collection[str]], bool]
+    matches: Callable[[Path, Collection[str]], bool]
 
 
 @contextmanager
@@ -65,8 +67,12 @@ def claimed(
             )
     look()
     is_first_process = os.environ.get("RANK", "0") == "0"
-    with held(out) if is_first_process else nullcontext():
-        look()  # once more: another process may have written it before this one held it
+    with ExitStack() as locks:
+        for place in (out, *beside) if is_first_process else ():
+            locks.enter_context(locked(place))
+        look()  # once more: another process may have written it before it was locked
+        if is_first_process:
+            remove_leftovers(out)
         if out.is_dir():
             with TemporaryFile(dir=out):
                 pass  # the folder around it can be written, but can it?
@@ -88,7 +94,7 @@ def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
     names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
     if not names:
         return
-    if not result.is_one(out, names):
+    if not result.matches(out, names):
         raise ConfigError(
             f"expected --out to be a new or empty folder, got {out} with {_listed(names)}, which this command has not "
             "written and never replaces; choose another name, or one inside it"
@@ -128,12 +134,15 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _is_adapter(folder: Path, names: Collection[str]) -> bool:
-    kind = _json(folder / store.CONFIG_FILE).get("peft_type")
-    return kind == "S0" or (kind in ("LORA", "PREFIX_TUNING") and TRAINING_FILE in names)
+    config = _json(folder / store.CONFIG_FILE)
+    tells_its_training = config.get("training") if config.get("peft_type") == "S0" else TRAINING_FILE in names
+    return bool(tells_its_training) and {*names} <= _ADAPTER_FILES
 
 
 def _is_published(folder: Path, names: Collection[str]) -> bool:
-    return "arch" in _json(folder / "meta.json") and {*names} <= {"states.safetensors", "config.json", "meta.json"}
+    meta = _json(folder / "meta.json")
+    is_ours = meta.keys() == {"arch", "recurrent_layers", "state_shape"}
+    return is_ours and {*names} <= {"states.safetensors", "config.json", "meta.json"}
 
 
 def _is_evaluation(folder: Path, names: Collection[str]) -> bool:
@@ -141,7 +150,7 @@ def _is_evaluation(folder: Path, names: Collection[str]) -> bool:
 
 
 def _is_report(folder: Path, names: Collection[str]) -> bool:
-    return {*names} <= {_PAGE, _PLOTS} and _PAGE in names
+    return {*names} <= {_PAGE, _PLOTS} and _PAGE in names and is_report(folder / _PAGE)
 
 
 def _is_demo(folder: Path, names: Collection[str]) -> bool:
@@ -163,26 +172,14 @@ EVALUATION = Result("the record of an evaluation", _is_evaluation)
 REPORT = Result("the report of an evaluation", _is_report)
 
 
-def remove_stale(out: Path, is_state: bool) -> None:
-    """Remove what an earlier training, of another method, has left in `out`: a state has a card, others an account."""
-    card = out / CARD_FILE
-    if is_state:
-        (out / TRAINING_FILE).unlink(missing_ok=True)
-    elif card.is_file() and is_made_here(card.read_text(encoding="utf-8")):
-        card.unlink()
-
-
 @contextmanager
 def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool) -> Iterator[None]:
-    """See `claimed`. A demo that has not come to its end goes on; a finished one makes room, if it may."""
+    """See `claimed`. A demo that has not come to its end goes on."""
 
     def look() -> None:
         require_free_folder(out, DEMO, overwrite or not is_record(out / _RECORD, "demo"))
 
     with claimed(out, inputs, look):
-        if is_record(out / _RECORD, "demo"):
-            for name in (_RECORD, *_COLLECTED):
-                (out / name).unlink(missing_ok=True)
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from s0_cli.ending import in_one_line
+from s0_cli.ending import in_one_line, put
 
 sandbox = typer.Typer(no_args_is_help=True, help="What keeps programs that models write from your machine.")
 
@@ -31,7 +31,7 @@ def check(
 
     found = try_all()
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        put(json.dumps(found, ensure_ascii=False))
     else:
         _show(found)
     if found["strongest"] is None:

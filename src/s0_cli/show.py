@@ -9,14 +9,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from s0.study.wording import finding, reservation
+from s0.study.wording import FEW_PROBLEMS, few_problems, finding, form_words, reservation
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
-_FORMS = (
-    "other name: of a function that was not asked for; unparsable: no answer can be read from it; truncated: cut off "
-    "at the limit of length"
-)
 _SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 
@@ -54,6 +50,8 @@ def _evaluation(record: Mapping[str, Any]) -> None:
     for compared in record["comparisons"]:
         if compared["first"] == first_name:
             _CONSOLE.print(_in_words(compared, first_name), soft_wrap=True)
+    if record["comparisons"] and n < FEW_PROBLEMS:
+        _CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
     for name, facts in record["variants"].items():
         _cautions(facts, f"{name}: ")
     for left_out in record["task"]["left_out"]:
@@ -147,7 +145,7 @@ def _points(compared: Mapping[str, float]) -> str:
 def _formats(variants: Mapping[str, Any]) -> Table:
     failures = ("unparsable", "empty")
     found = {form for values in variants.values() for form in values["formats"]}
-    table = Table(title="form of the answers, in %", caption=_FORMS, box=SIMPLE)
+    table = Table(title="form of the answers, in %", box=SIMPLE)
     table.add_column("")
     for name in variants:
         table.add_column(name, justify="right")
@@ -155,6 +153,7 @@ def _formats(variants: Mapping[str, Any]) -> Table:
         rates = (values["formats"].get(form, 0.0) for values in variants.values())
         table.add_row(form.replace("_", " "), *(f"{100 * rate:.1f}" for rate in rates))
     table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
+    table.caption = f"{form_words([*found, *failures])}; truncated: cut off at the limit of length"
     return table
 
 

@@ -41,6 +41,7 @@ from s0.bench import (
     answer,
     environment,
     evaluation_record,
+    learned_from,
     run_demo,
     scale_by_pass_rate,
     tuned_facts,
@@ -65,14 +66,13 @@ from s0.train.baseline_files import baseline_kind, read_files
 from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
-from s0_cli.ending import interruptible, same_command
+from s0_cli.ending import interruptible, os_error_line, same_command
 from s0_cli.outputs import (
     EXPORTED,
     TRAINED,
     RecordPlace,
     claimed,
     demo_claimed,
-    remove_stale,
     require_free_folder,
     require_name,
 )
@@ -134,8 +134,6 @@ def demo(
     model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, unsafe: bool
 ) -> dict[str, Any]:
     """`s0 demo`."""
-    from s0.study.report import write_report  # brings matplotlib, which only a report needs
-
     place = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
     asked, problems = _asked(task, data, *SPLITS)
@@ -146,8 +144,8 @@ def demo(
 
     with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(unsafe) as cells:
         _require_runnable(asked, data, problems, cells)
-        record = run_demo(settings, place, stage, cells)
-        return {**record, "out": str(place), "report": str(write_report(record, place))}
+        record = run_demo(settings, place, stage, cells, overwrite=overwrite)
+        return {**record, "out": str(place), "report": _reported(record, place / "record.json", place)}
 
 
 def collect(
@@ -263,7 +261,6 @@ def train(
                 tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out)
-        remove_stale(out, isinstance(tuner, S0Trainer))
     return {
         "kind": "train",
         "method": method,
@@ -294,16 +291,20 @@ def _require_choices(
     if fixed:
         given = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {given}; leave one out")
+    if alpha_by == "pass-rate" and settings["alpha"] is not None:
+        raise ConfigError("expected no --alpha with --alpha-by pass-rate, which chooses it; leave one out")
+    if auto and settings["patience"] is not None:
+        raise ConfigError("expected no --patience with --auto, which chooses the number of steps; leave one out")
     needs_select = {"--patience": settings["patience"] is not None, "--alpha auto": settings["alpha"] == "auto"}
     for option, is_given in needs_select.items():
-        if is_given and select is None and alpha_by == "loss":
-            raise ConfigError(f"expected --select with {option}: `s0 collect --split select` collects examples for it")
+        if is_given and select is None:
+            raise ConfigError(f"expected --select with {option}; collect examples for it: s0 collect --split select")
 
 
 def _after_training(model: str, out: Path, learned: Sequence[Example], task: str | None, data: Path | None) -> str:
     """The command that tells whether a training helped."""
-    tasks = {str(example.provenance.get("task", "TASK")) for example in learned}
-    name = task or (tasks.pop() if len(tasks) == 1 else "TASK")
+    tasks = {str(example.provenance.get("task", "own")) for example in learned}
+    name = task or (tasks.pop() if len(tasks) == 1 else "own")
     its_data = ("--data", data or "FILE") if name == "own" or data else ()
     return _command("eval", "--model", model, "--state", out, "--task", name, *its_data, "--out", f"{out}-eval")
 
@@ -320,15 +321,17 @@ def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> 
         del known["alpha"]  # the option of that name is the scale of a state
     unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
     if unknown:
-        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out")
+        hint = ", or take --lora-alpha" if method == "lora" and "alpha" in chosen else ""
+        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out{hint}")
     settings = {known[name]: value for name, value in chosen.items()}
     if kinds[method] is S0Config:
         settings["variant"] = "state" if method == "s0" else method
         if can_choose and not settings.get("scale_in_training"):
             settings.setdefault("alpha", "auto")
-    config: S0Config | LoraTuning | PrefixTuning = kinds[method](**settings)
-    if isinstance(config, S0Config):
-        config.fit_settings()
+    try:
+        config: S0Config | LoraTuning | PrefixTuning = kinds[method](**settings)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("`alpha`", "`lora_alpha`") if method == "lora" else str(error)) from error
     return config
 
 
@@ -369,15 +372,26 @@ def evaluate(
         for name, state in zip(names, states, strict=True):
             tuner = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
             facts = {"path": state, **tuned_facts(tuner)}
+            facts["cautions"] = [*facts["cautions"], *learned_from(tuner, questions)]
             outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
             tuner.detach()
         record = evaluation_record("eval", base, questions, outcomes)
         if place is None:
             return {**record, "out": None, "report": None}
-        from s0.study.report import write_report  # brings matplotlib, which only a report needs
-
         write_record(place.record, record)
-        return {**record, "out": str(place.record), "report": str(write_report(record, place.report))}
+        return {**record, "out": str(place.record), "report": _reported(record, place.record, place.report)}
+
+
+def _reported(record: Mapping[str, Any], path: Path, folder: Path) -> str:
+    """Write the report of a record that lies in `path`; where it is."""
+    from s0.study.report import write_report  # brings matplotlib, which only a report needs
+
+    try:
+        return str(write_report(record, folder))
+    except OSError as error:
+        raise OSError(
+            f"{os_error_line(error)}. The record is complete, in {path}; only its report is missing"
+        ) from error
 
 
 def _names(states: list[str]) -> list[str]:

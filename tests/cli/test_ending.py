@@ -20,27 +20,36 @@ import s0
 from s0 import errors
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0_cli import work
-from s0_cli.ending import _told, in_options
+from s0_cli.ending import in_options, os_error_line
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
 
-OPTIONS = {name: "--" + name.replace("_", "-") for name in ("data", "select", "alpha", "max_length", "lr", "normalize")}
+OPTIONS = {name: "--" + name.replace("_", "-") for name in ("data", "select", "alpha", "max_length", "lr", "patience")}
 
 
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("expected data=PATH to a file", "expected --data PATH to a file"),
-        ("pass select=..., set alpha='auto'", "pass --select, set --alpha auto"),
-        ("with normalize=True; see data", "with --normalize; see data"),
-        ("at most max_length = 2048 tokens; raise max_length", "at most --max-length 2048 tokens; raise --max-length"),
-        ("train with a lower lr", "train with a lower --lr"),
-        ("n=3, trust_remote_code=True", "n=3, trust_remote_code=True"),
-        ("in /a/max_length.json and x.lr", "in /a/max_length.json and x.lr"),
+        ("expected `data=PATH` to a file", "expected --data PATH to a file"),
+        ("pass `select=...`, or `alpha=auto`", "pass --select, or --alpha auto"),
+        ("expected `patience=None`: it chooses", "expected no --patience: it chooses"),
+        (
+            "at most `max_length=2048` tokens; raise `max_length`",
+            "at most --max-length 2048 tokens; raise --max-length",
+        ),
+        ("train with a lower `lr`", "train with a lower --lr"),
+        ("pass `trust_remote_code=True`", "pass `trust_remote_code=True`"),
+        ("in runs/lr=0.01/max_length/x, alpha=3", "in runs/lr=0.01/max_length/x, alpha=3"),
     ],
 )
-def test_arguments_in_messages_become_options(said: str, shown: str) -> None:
+def test_arguments_that_messages_mark_become_options(said: str, shown: str) -> None:
     assert in_options(said, OPTIONS) == shown
+
+
+def test_paths_in_messages_stay_as_they_were_typed(tmp_path: Path) -> None:
+    path = tmp_path / "lr=0.01,  max_length" / "alpha=3.jsonl"
+    done = call("train", "--model", "pocket:gdn", "--examples", path, "--out", "x")
+    assert done.returncode == 1 and str(path) in done.stderr
 
 
 def test_every_error_of_the_package_stands_in_the_tree() -> None:
@@ -58,7 +67,7 @@ def test_every_error_of_the_package_stands_in_the_tree() -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EDQUOT])
 def test_what_the_machine_says_comes_with_a_remedy(code: int) -> None:
-    line = _told(OSError(code, os.strerror(code), "/a/file"))
+    line = os_error_line(OSError(code, os.strerror(code), "/a/file"))
     assert line.startswith(f"{os.strerror(code)}: /a/file; ")
 
 
@@ -182,7 +191,7 @@ def test_an_interrupted_collection_says_how_many_samples_are_kept(folder: Path) 
 
 def test_an_interrupted_evaluation_says_that_nothing_is_kept(folder: Path) -> None:
     asked = ["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--samples", "500", "--out", folder / "results"]
-    process = begun(*asked, until=folder / ".results.lock")
+    process = begun(*asked, until=folder / ".results.s0-lock")
     time.sleep(2)
     code, line = ended(process, signal.SIGINT)
     assert code == 130 and line.startswith("interrupted: no answers are kept; start again with: s0 eval ")

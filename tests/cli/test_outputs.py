@@ -223,8 +223,8 @@ def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, n
 def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, calls = here / "demo", []
 
-    def run(settings: Any, out: Path, *_: Any) -> dict[str, Any]:
-        calls.append(sorted(path.name for path in out.iterdir() if not path.name.startswith(".")))
+    def run(*_: Any, overwrite: bool) -> dict[str, Any]:
+        calls.append(overwrite)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(work, "run_demo", run)
@@ -236,4 +236,27 @@ def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch:
     (out / "record.json").write_text('{"kind": "demo"}')
     refused(s0(*command("demo", here, out)), "--overwrite")
     assert s0(*command("demo", here, out), "--overwrite").returncode == 130
-    assert calls == [["lora.checkpoint", "s0", "train.samples.jsonl"], ["lora.checkpoint", "s0"]]
+    assert calls == [False, True]
+
+
+def test_a_demo_that_cannot_begin_leaves_the_one_that_is_there(here: Path) -> None:
+    out = here / "demo"
+    out.mkdir()
+    shutil.copy(here / "train.samples.jsonl", out)
+    (out / "record.json").write_text('{"kind": "demo"}')
+    before = contents(here)
+    done = s0(*command("demo", here, out), "--model", "no/such-model", "--overwrite")
+    assert done.returncode == 2 and contents(here) == before
+
+
+def test_notes_in_a_folder_with_a_state_keep_it_from_being_replaced(here: Path, no_work: None) -> None:
+    (here / "state" / "notes.txt").write_text("mine")
+    before = contents(here)
+    refused(s0(*command("train", here, here / "state"), "--overwrite"), "notes.txt")
+    assert contents(here) == before
+
+
+def test_a_state_that_peft_wrote_is_foreign(here: Path, no_work: None) -> None:
+    config = json.loads((here / "state" / "adapter_config.json").read_text())
+    (here / "state" / "adapter_config.json").write_text(json.dumps({**config, "training": None}))
+    refused(s0(*command("train", here, here / "state"), "--overwrite"), "never replaces")

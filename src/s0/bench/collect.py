@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,13 @@ class CollectSettings:
 
     def __post_init__(self) -> None:
         if self.keep not in KEEP:
-            raise ConfigError(f"expected keep to be one of {', '.join(KEEP)}, got {self.keep!r}; choose one of them")
+            raise ConfigError(f"expected `keep` to be one of {', '.join(KEEP)}, got {self.keep!r}; choose one of them")
         if self.samples < 1 or self.per_round < 1:
             raise ConfigError(
                 f"expected samples and per_round of at least 1, got {self.samples} and {self.per_round}; raise them"
             )
-        if not self.temperature > 0:
-            raise ConfigError(f"expected a temperature above 0, got {self.temperature}: samples would all be the same")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"expected a finite `temperature` above 0, got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def collect(
     origin |= {"base": fingerprint(model), **asking}
     out, path = Path(out), samples_file(out)
     require_place(out)
-    if overwrite and _origin_of(path) != origin:
+    if overwrite and path.exists() and _origin_of(path) != origin:
+        _require_kept_from(out, path)
         for earlier in (out, path):
             earlier.unlink(missing_ok=True)
     journal = _Journal(path, origin)
@@ -147,8 +149,8 @@ def collect(
     examples = _examples(task, problems, settings, origin, journal)
     if not examples:
         raise DatasetError(
-            f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did (see "
-            f"{path}); try more samples, a chat prompt (--chat), or a stronger model"
+            f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
+            f"{_most_frequent(journal)}(all are in {path}); try more samples, other problems, or a stronger model"
         )
     write_examples(out, examples)
     return examples
@@ -184,13 +186,32 @@ def _is_as_written(
     return before == kept
 
 
+def _require_kept_from(out: Path, path: Path) -> None:
+    """Refuse a file of examples that holds others than what was kept of the samples beside it."""
+    if not out.exists():
+        return
+    origin = _origin_of(path) or {}
+    samples = _Journal(path, origin).samples
+    for example in read_examples(out):
+        problem, number = (example.provenance.get(key) for key in ("problem", "sample"))
+        sample = samples[str(problem)].get(number) if isinstance(number, int) else None
+        if sample is None or sample.text != example.completion:
+            raise ConfigError(
+                f"expected {out} to hold what was kept of the samples in {path}, got an example of other origin; "
+                "choose another --out, or move that file"
+            )
+
+
 def require_place(out: str | Path) -> None:
     """Refuse a place where anything but a collection is.
 
     Raises:
         ConfigError: `out` is a folder, or it or the file of its samples comes from something else.
     """
-    out, path = Path(out), samples_file(out)
+    out = Path(out)
+    if out.suffix != ".jsonl" and not out.is_dir():
+        raise ConfigError(f"expected --out to end in .jsonl, got {out}; add that")
+    path = samples_file(out)
     if out.is_dir():
         raise ConfigError(
             f"expected a file for the examples, got the folder {out}; name a file, {out / 'train.jsonl'} say"
@@ -218,6 +239,15 @@ def _origin_of(path: Path) -> dict[str, Any] | None:
     except (OSError, UnicodeDecodeError):
         return None
     return origin if origin is not None and {"task", "base"} <= origin.keys() else None
+
+
+def _most_frequent(journal: _Journal) -> str:
+    """What a model writes most often, to see why nothing passes."""
+    texts = Counter((one.text, one.reason) for drawn in journal.samples.values() for one in drawn.values())
+    if not texts:
+        return ""
+    (text, reason), count = texts.most_common(1)[0]
+    return f"{count} of them are {text.strip()[:60]!r} ({reason}) "
 
 
 def samples_file(out: str | Path) -> Path:
@@ -359,7 +389,10 @@ class _Journal:
         if not path.exists():
             write_text(path, json.dumps(origin) + "\n")
             return
-        first, *lines = path.read_text(encoding="utf-8").split("\n")
+        try:
+            first, *lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"expected UTF-8 text in {path}, got {error}; choose another --out") from error
         known = _object(first)
         if known != origin:
             other = [key for key in origin if known is None or known.get(key) != origin[key]]
@@ -370,7 +403,7 @@ class _Journal:
         *whole, rest = lines or [""]  # a line without its end was being written when the run was killed
         for number, line in enumerate(whole, start=2):
             row = _object(line)
-            if row is None or set(row) != {field.name for field in fields(Sample)}:
+            if row is None or not _is_sample(row):
                 raise DatasetError(
                     f"expected a sample in line {number} of {path}, got {line[:60]!r}; remove the line, and the sample "
                     "is drawn again"
@@ -388,6 +421,11 @@ class _Journal:
 
     def _keep(self, one: Sample) -> None:
         self.samples[one.problem][one.sample] = one
+
+
+def _is_sample(row: Mapping[str, Any]) -> bool:
+    kinds = {"problem": str, "sample": int, "text": str, "n_tokens": int, "passed": bool, "reason": str}
+    return row.keys() == kinds.keys() and all(type(row[name]) is kind for name, kind in kinds.items())
 
 
 def _object(line: str) -> dict[str, Any] | None:

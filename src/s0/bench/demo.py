@@ -67,6 +67,7 @@ def run_demo(
     stage: Stage,
     sandbox: Sandbox | None = None,
     variants: Mapping[str, Variant] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Collect examples, tune a state and LoRA on them, answer the final split untouched and tuned.
 
@@ -74,10 +75,11 @@ def run_demo(
 
     Args:
         settings: what to run.
-        out: a folder without a record in it.
+        out: a folder without a record in it, or with `overwrite`.
         stage: shows progress.
         sandbox: None for the strongest of this machine.
         variants: what to train, by name; None for the model's usual ones.
+        overwrite: replace a finished demo, and examples that were collected with other settings.
 
     Returns:
         the record, see `s0.bench.record.evaluation_record`; with settings and the counts of examples.
@@ -86,7 +88,7 @@ def run_demo(
         S0Error: as the single steps.
     """
     out = Path(out)
-    if (out / "record.json").exists():
+    if (out / "record.json").exists() and not overwrite:
         raise ConfigError(
             f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
         )
@@ -97,6 +99,7 @@ def run_demo(
     if any(variant.method == "s0" for variant in variants.values()):
         find_mixers(model)  # refuses before the long work
     base = {"name": settings.model, "fingerprint": fingerprint(model)}
+    (out / "record.json").unlink(missing_ok=True)  # of a demo that makes room; interrupted, this one goes on
     examples: dict[str, list[Example]] = {}
     seconds: dict[str, float] = {}
     for split, samples in (("train", settings.samples), ("select", settings.select_samples)):
@@ -105,7 +108,15 @@ def run_demo(
         problems = splits[split]
         with stage(f"collect {split}", asking.samples * len(problems)) as advance:
             examples[split] = collect(
-                model, tokenizer, task, problems, out / f"{split}.jsonl", asking, sandbox=sandbox, on_done=advance
+                model,
+                tokenizer,
+                task,
+                problems,
+                out / f"{split}.jsonl",
+                asking,
+                overwrite=overwrite,
+                sandbox=sandbox,
+                on_done=advance,
             )
         seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
     questions = Questions(task, splits["final"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,8 +36,10 @@ class Samples:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n < 1 or not self.temperature > 0:
-            raise ConfigError(f"expected at least one sample and a temperature above 0, got {self}")
+        if self.n < 1 or not 0 < self.temperature < math.inf:
+            raise ConfigError(
+                f"expected at least one sample and a finite `temperature` above 0, got {self.n} and {self.temperature}"
+            )
 
     @property
     def ks(self) -> list[int]:

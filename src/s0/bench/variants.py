@@ -17,10 +17,12 @@ from s0.bench.evaluate import Answer, Samples, evaluate
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
+from s0.models import encode_prompt
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
 from s0.train.cautions import cautions
+from s0.train.tuner import prompt_digest
 
 Tuner = S0Trainer | BaselineTrainer
 
@@ -159,6 +161,7 @@ def run_variant(
             tuner.save(out)
         tuner.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner)}
+        facts["cautions"] = [*facts["cautions"], *learned_from(tuner, questions)]
         outcome = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
         return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:
@@ -201,6 +204,19 @@ def answer(
     return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)}, sampled)
 
 
+def learned_from(tuner: Tuner, questions: Questions) -> list[str]:
+    """A caution where problems that are asked were learned from, which the account of the training tells."""
+    prompts = set(tuner.training.get("prompts") or ())
+    asked = [questions.task.prompt(problem, questions.chat) for problem in questions.problems]
+    n_learned = sum(prompt_digest(encode_prompt(tuner.tokenizer, prompt)) in prompts for prompt in asked if prompts)
+    if not n_learned:
+        return []
+    return [
+        f"{n_learned} of the {len(asked)} problems asked are among those learned from, so the gain is not one on new "
+        "problems; learn from others"
+    ]
+
+
 def _method(settings: S0Config | LoraTuning | PrefixTuning) -> str:
     if isinstance(settings, S0Config):
         return "s0" if settings.variant == "state" else settings.variant
@@ -209,7 +225,7 @@ def _method(settings: S0Config | LoraTuning | PrefixTuning) -> str:
 
 def tuned_facts(tuner: Tuner) -> dict[str, Any]:
     """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too."""
-    training = dict(tuner.training)
+    training = {name: value for name, value in tuner.training.items() if name not in ("prompts", "cautions")}
     scale = training.pop("scale", None)
     facts: dict[str, Any] = {
         "parameters": tuner.n_parameters,

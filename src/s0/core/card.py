@@ -53,13 +53,15 @@ def card_for(folder: str | Path, config: Mapping[str, Any], record: Mapping[str,
         record: of an evaluation with this state (see `s0.bench.record`); without one, the card tells no figures.
     """
     path = Path(folder) / CARD_FILE
-    present = path.read_text(encoding="utf-8") if path.is_file() else _MARK
-    return card(config, record) if is_made_here(present) or _TEMPLATE in present else None
+    present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else _MARK
+    return card(config, record) if _MARK in present or _TEMPLATE in present else None
 
 
-def is_made_here(text: str) -> bool:
-    """Whether a card is one that this module has made, and nobody has taken over."""
-    return _MARK in text
+def remove_card(folder: str | Path) -> None:
+    """Remove a card that this module has made, and nobody has taken over."""
+    path = Path(folder) / CARD_FILE
+    if path.is_file() and _MARK in path.read_text(encoding="utf-8", errors="replace"):
+        path.unlink(missing_ok=True)
 
 
 def card(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str:
@@ -110,11 +112,17 @@ def _training(training: Mapping[str, Any]) -> str:
         **{name: settings.get(name) for name in _SETTINGS},
         "loss before, nats per token": training.get("initial_loss"),
         "loss after, as deployed": training.get("final_loss"),
+        "loss on select examples before": training.get("select_initial_loss"),
+        "loss on select examples after": training.get("select_final_loss"),
+        "scale chosen by": (training.get("scale") or {}).get("by", "nothing: it was given, or is the published one"),
         "adapters it combines": training.get("combined"),
         "versions": ", ".join(f"{name} {number}" for name, number in (training.get("versions") or {}).items()) or None,
     }
     interrupted = ["**The training was interrupted before its end.**"] if training.get("interrupted") else []
-    return "\n\n".join([*interrupted, _table(facts)])
+    notes = [f"- {caution}" for caution in training.get("cautions") or ()]
+    return "\n\n".join(
+        [*interrupted, _table(facts), *(["To be read with care:\n\n" + "\n".join(notes)] if notes else [])]
+    )
 
 
 def _figures(record: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def check_base(expected: str, model: nn.Module) -> None:
     if UNKNOWN not in (expected, got) and expected != got:
         raise StateMismatchError(
             f"expected the base model with fingerprint {expected}, got {got}: the state was tuned on other weights; "
-            "load that base model, or pass allow_other_base=True if you know the state fits this one"
+            "load that base model, or pass `allow_other_base=True` if you know the state fits this one"
         )
 
 

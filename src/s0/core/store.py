@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of, unwrapped
@@ -167,6 +167,7 @@ def _read_peft(folder: Path) -> StoredState:
             f"expected layers in {folder / CONFIG_FILE} to be distinct layer indices, got {layers!r:.80}"
         )
     alpha, normalize = _finite(config, "alpha", folder), _field(config, "normalize", bool, folder)
+    check_account(_field(config, "training", (dict, NoneType), folder) or {}, str(folder))
     variant = config.get("variant", "state")
     if variant not in VARIANTS:
         raise StateMismatchError(
@@ -241,7 +242,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise StateMismatchError(f"expected the state in {path}, found no such file; pickled weights are never loaded")
     try:
-        return load_file(path)
+        return load(path.read_bytes())  # by its bytes: a path need not be UTF-8
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise StateMismatchError(
             f"expected {path} to be a safetensors file, got {type(error).__name__}: {error}; copy the file again"
@@ -257,12 +258,51 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes, at most {_MAX_JSON_BYTES} allowed")
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise StateMismatchError(f"expected {path} to be a JSON file, got {type(error).__name__}: {error}") from error
     if not isinstance(value, dict):
         raise StateMismatchError(f"expected {path} to hold a JSON object, got {type(value).__name__}")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is no JSON")
+
+
+def check_account(training: Mapping[str, Any], where: str) -> None:
+    """Refuse an account of a training whose figures are none: no checksum covers it, and much is computed from it.
+
+    Raises:
+        StateMismatchError: naming the figure.
+    """
+    figures = ("initial_loss", "training_loss", "final_loss", "select_initial_loss", "select_final_loss", "alpha")
+    counts = ("n_examples", "n_select", "n_select_shared")
+    sound = {name: training.get(name) is None or is_finite_number(training[name]) for name in (*figures, *counts)}
+    sound |= {name: _is_list_of_numbers(training.get(name) or []) for name in ("losses", "norms", "select_losses")}
+    sound["settings"] = isinstance(training.get("settings") or {}, dict)
+    sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
+    for name in ("prompts", "cautions"):
+        texts = training.get(name) or []
+        sound[name] = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise StateMismatchError(
+                f"expected the account of the training in {where} to be as it was written, got {name} = "
+                f"{training.get(name)!r:.60}; the file was edited: copy it again"
+            )
+
+
+def _is_list_of_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(value is None or isinstance(value, (int, float)) for value in values)
+
+
+def _is_scale(scale: object) -> bool:
+    if not isinstance(scale, dict) or not {"alpha", "helps", "by", "alphas", "values"} <= scale.keys():
+        return False
+    alphas, values = scale["alphas"], scale["values"]
+    has_curve = _is_list_of_numbers(alphas) and _is_list_of_numbers(values) and len(alphas) == len(values)
+    return has_curve and scale["alpha"] in alphas and any(alpha for alpha in alphas)
 
 
 def _field(config: Mapping[str, Any], name: str, kind: type | tuple[type, ...], folder: Path) -> Any:
@@ -288,9 +328,9 @@ def check_scale(alpha: object, normalize: object) -> None:
         ConfigError: naming the one that cannot.
     """
     if not is_finite_number(alpha):
-        raise ConfigError(f"expected alpha to be a finite float32 number, got {alpha!r}")
+        raise ConfigError(f"expected `alpha` to be a finite float32 number, got {alpha!r}")
     if not isinstance(normalize, bool):
-        raise ConfigError(f"expected normalize to be True or False, got {normalize!r}")
+        raise ConfigError(f"expected `normalize` to be True or False, got {normalize!r}")
 
 
 def is_finite_number(value: object) -> bool:
@@ -337,6 +377,16 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], wher
                 f"expected layer {name} in {where} to be float32 {shapes[name]}, "
                 f"got {tensor.dtype} {list(tensor.shape)}"
             )
+    require_finite(tensors, where)
+
+
+def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse tensors with NaN or inf in them.
+
+    Raises:
+        StateMismatchError: names `where`.
+    """
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise StateMismatchError(
                 f"expected finite values in layer {name} of {where}, got NaN or inf; train it again"

@@ -134,15 +134,16 @@ def _of_the_repository(model_kwargs: dict[str, Any]) -> dict[str, Any]:
 def _not_loaded(name: str | Path, error: Exception) -> ConfigError:
     lines = str(error).split("\n")
     told = lines[:2] + [line for line in lines[2:] if "trust_remote_code" in line]
+    reason = " ".join(told).strip() or type(error).__name__
+    where = "" if Path(str(name)).exists() else "no folder of that name, and: "
     return ConfigError(
         f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got {str(name)!r}: "
-        f"{' '.join(told).strip() or type(error).__name__}"
+        f"{where}{reason}"
     )
 
 
 def _no_tokenizer(name: str | Path) -> ConfigError:
     return ConfigError(
         f"expected a model with its tokenizer, but there is no tokenizer in {str(name)!r}; copy tokenizer.json and "
-        "tokenizer_config.json of the model it was made from there, or load s0.models.load_base_model(...) without one "
-        "and pass it with a tokenizer to S0Trainer(model, tokenizer)"
+        "tokenizer_config.json there from the model that it was made from"
     )

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
 from s0.errors import ConfigError, DatasetError
+from s0.examples import is_text
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[str, str]]) -> list[int]:
@@ -24,6 +25,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
         ConfigError: it is neither text nor messages.
         DatasetError: the prompt has no tokens, or it is a list of messages and there is no chat template for them.
     """
+    if isinstance(prompt, str) and not is_text(prompt):
+        raise DatasetError(f"expected a prompt of whole characters, got {prompt!r:.60}; is it UTF-8?")
     if isinstance(prompt, str):
         ids = list(tokenizer(prompt)["input_ids"])
     elif not isinstance(prompt, list) or not prompt or not all(isinstance(message, Mapping) for message in prompt):

@@ -17,7 +17,10 @@ from s0.files import write_files
 from s0.record import effect
 from s0.study.plots import Plot, draw
 from s0.study.wording import (
+    FEW_PROBLEMS,
+    few_problems,
     finding,
+    form_words,
     headline,
     number,
     p_words,
@@ -145,6 +148,10 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
             "The pocket models and their task were made so that tuning can help. This page shows how the method works; "
             "it is no evidence for its effect on other models."
         )
+    n_problems = next(iter(record["final"].values()))["pass_at_1"]["standard"]["n"]
+    if record["comparisons"] and n_problems < FEW_PROBLEMS:
+        said = few_problems(n_problems)
+        yield f"{said[0].upper()}{said[1:]}."
     if record["split"] != "final":
         split = shortened(record["split"], _NAME)
         yield f"These are problems of the {split} split, on which settings may have been chosen."
@@ -282,6 +289,7 @@ def _forms(final: Mapping[str, Any]) -> dict[str, Any]:
     rows.append(("cut off at the limit", [percent(values["truncated"]) for values in final.values()]))
     return {
         "names": list(final),
+        "words": form_words(forms),
         "rows": rows,
         "tokens": [f"{values['mean_tokens']:.1f}" for values in final.values()],
     }

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from s0.record import LEVEL, effect
 
 _NAME = 40  # characters of a variant's name in a sentence
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, formats (bidi, zero width), surrogates, unassigned
+
+
+FORMS = {
+    "body_unindented": "a body without its leading white space",
+    "other_name": "a function that was not asked for",
+    "unparsable": "nothing that can be read as an answer",
+}
+"""What the forms of answers are that do not speak for themselves."""
+
+
+FEW_PROBLEMS = 50
+
+
+def few_problems(n: int) -> str:
+    """What so few problems cannot show: with fewer than six flips, all one way, McNemar's exact p is above 0.05."""
+    if n < 6:
+        return f"{n} problems cannot show any difference: it takes at least six gained and none lost"
+    return f"{n} problems show only a large difference: six gained and none lost, {points(6 / n)} points, is the least"
+
+
+def form_words(forms: Iterable[str]) -> str:
+    """What those of these forms are that need it, as one sentence."""
+    told = [f"{form.replace('_', ' ')}: {FORMS[form]}" for form in FORMS if form in forms]
+    return "; ".join(told)
 
 
 def visible(text: str) -> str:

@@ -11,7 +11,7 @@ r"""A user's own problems: a JSONL file, one problem per line, all with tests or
     id                    else the number of the row, from 0
     split                 "train", "select" or "final", in all rows or in none; else cut as HumanEval is
     canonical_solution    a body that passes the test: `Task.require_runnable` makes sure
-    question              what a chat user asks; else the prompt
+    question              of rows with answers: what a chat user asks; else the prompt
 
 With tests, the prompt ends with the signature and docstring of the function, and `s0.tasks.code` judges; with
 answers (LaTeX, or numbers with or without quotes), `s0.tasks.math` judges. Then:
@@ -47,7 +47,10 @@ def load_own(data: Path | None) -> Task:
         DatasetError: see `s0.tasks.load`; or rows with tests and rows with answers in one file.
     """
     if data is None:
-        raise DatasetError("expected data=PATH to a .jsonl file of your own problems; got none; see s0.tasks.own")
+        raise DatasetError(
+            "expected `data=PATH` to a .jsonl file of your own problems, got none: one JSON object per line, with a "
+            "prompt and either entry_point and test, or an answer"
+        )
     table = read_file(data)
     rows = [(place, _without_nulls(mapping(place, row))) for place, row in table.rows]
     with_answers = "answer" in rows[0][1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from s0.errors import DatasetError
+from s0.examples import is_text
 from s0.tasks.problem import SPLITS, Problem
 
 _TRAIN_SHARE, _SELECT_SHARE = 64 / 164, 16 / 164
@@ -103,7 +104,7 @@ def read_lines(content: bytes, name: str) -> Table:
 
 def read_hub(hub: Hub) -> Table:
     """See `read`."""
-    advice = f"go online once, or pass data=PATH to a .jsonl file of {hub.id}"
+    advice = f"go online once, or pass `data=PATH` to a .jsonl file of {hub.id}"
     try:
         import datasets
     except ImportError:
@@ -135,6 +136,8 @@ def mapping(place: str, row: object) -> dict[str, Any]:
     """
     if not isinstance(row, dict):
         raise DatasetError(f"{place}: expected a JSON object; got {type(row).__name__}; one problem per line")
+    if not is_text(json.dumps(row, ensure_ascii=False, default=str)):
+        raise DatasetError(f"{place}: expected whole characters; got half of one, \\ud800 or the like; correct the row")
     return row
 
 

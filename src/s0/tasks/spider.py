@@ -45,7 +45,7 @@ def load_spider(data: Path | None) -> Task:
     """
     if data is None:
         raise DatasetError(
-            "expected data=FOLDER with dev.json, tables.json and database/; got none; Spider has its databases in an "
+            "expected `data=FOLDER` with dev.json, tables.json and database/; got none; Spider has its databases in an "
             "archive of its own: fetch it from https://yale-lily.github.io/spider and unpack it"
         )
     rows, tables = _read(data / "dev.json"), _read(data / "tables.json")

@@ -50,6 +50,7 @@ class BaselineFiles:
         Raises:
             StateMismatchError: a file in `folder`, where they were read, is damaged or of another adapter.
         """
+        store.require_finite(self.tensors, str(folder))
         checksum = store.checksum(self.tensors, {})
         if self.checksum not in (None, checksum):
             raise StateMismatchError(
@@ -75,6 +76,14 @@ def baseline_kind(folder: Path) -> str | None:
     return None if kind == "S0" else str(kind)
 
 
+def holds_baseline(folder: Path) -> bool:
+    """Whether the adapter of a baseline lies in a folder, as far as its config can be read."""
+    try:
+        return baseline_kind(folder) is not None
+    except StateMismatchError:
+        return False
+
+
 def read_files(folder: Path) -> BaselineFiles:
     """Read a LoRA or a prefix without its model.
 
@@ -90,6 +99,7 @@ def read_files(folder: Path) -> BaselineFiles:
     stored = store.read_tensors(folder / store.STATE_FILE)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
     training = store.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
+    store.check_account(training, str(folder))
     checksum, fingerprint = training.pop("checksum", None), str(training.pop("fingerprint", UNKNOWN))
     return BaselineFiles(kind, config, tensors, training, fingerprint, checksum)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.core import store
+from s0.core.card import remove_card
 from s0.core.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
@@ -315,6 +316,7 @@ class BaselineTrainer(Tuner):
         files = {store.STATE_FILE: tensors, store.CONFIG_FILE: described, TRAINING_FILE: {**self.training, **sealed}}
         if is_first_process():
             store.write_contents(Path(path), files)
+            remove_card(path)  # of a state that lay there before
             self._saved()
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
@@ -337,7 +339,7 @@ class BaselineTrainer(Tuner):
         own = {name: value for name, value in vars(found.settings).items() if name not in SHARED}
         self.settings = replace(self.settings, **own)
         self._put(self.settings.adapter(self._base), found.tensors)
-        self._trained = found.training
+        self._trained, self._unsaved = found.training, None
 
     def _require_attached(self) -> None:
         if self._name is None:

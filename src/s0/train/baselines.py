@@ -57,6 +57,8 @@ class _Tuning:
         require_whole("max_length", self.max_length, 2)
         require_whole("batch_tokens", self.batch_tokens, 1)
         require_whole("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise ConfigError(f"expected `seed` below 2**63, got {self.seed}; take a smaller one")
         self.fit_settings()
 
     def fit_settings(self) -> FitSettings:
@@ -88,7 +90,7 @@ class LoraTuning(_Tuning):
         super().__post_init__()
         require_whole("rank", self.rank, 1)
         if self.alpha is not None and (not store.is_finite_number(self.alpha) or self.alpha <= 0):
-            raise ConfigError(f"expected alpha to be a finite number above 0, or None, got {self.alpha!r}")
+            raise ConfigError(f"expected `alpha` to be a finite number above 0, or None, got {self.alpha!r}")
         object.__setattr__(self, "targets", tuple(self.targets))
 
     def adapter(self, model: nn.Module) -> PeftConfig:
@@ -97,7 +99,11 @@ class LoraTuning(_Tuning):
         Raises:
             UnsupportedModelError: the model lacks a target.
         """
-        names = list(_linear_layers(model, self.targets))
+        layers = _linear_layers(model, self.targets)
+        widest = max(max(layer.in_features, layer.out_features) for layer in layers.values())
+        if self.rank > widest:
+            raise ConfigError(f"expected `rank` of at most {widest}, the widest layer's, got {self.rank}; lower it")
+        names = list(layers)
         alpha = 2 * self.rank if self.alpha is None else self.alpha
         return LoraConfig(task_type="CAUSAL_LM", r=self.rank, lora_alpha=alpha, target_modules=names)
 
@@ -120,8 +126,8 @@ class PrefixTuning(_Tuning):
         require_whole("virtual_tokens", self.virtual_tokens, 1)
         if self.gradient_checkpointing:
             raise ConfigError(
-                "expected gradient_checkpointing=False for prefix tuning: transformers gives a layer whose activations "
-                "are recomputed no cache, and a prefix is one; lower batch_tokens to save memory"
+                "expected `gradient_checkpointing=False` for prefix tuning: transformers gives layers that recompute "
+                "their activations no cache, and a prefix is one; lower `batch_tokens` to save memory"
             )
 
     def adapter(self, model: nn.Module) -> PeftConfig:

@@ -135,8 +135,8 @@ def tokenize(
     for row in tokenized:
         if len(row.tokens) > max_length:
             raise DatasetError(
-                f"expected at most max_length = {max_length} tokens in {row.name}, got {len(row.tokens)}; raise "
-                "max_length or leave the example out (it is never cut)"
+                f"expected at most `max_length={max_length}` tokens in {row.name}, got {len(row.tokens)}; raise "
+                "`max_length` or leave the example out (it is never cut)"
             )
     return tokenized
 

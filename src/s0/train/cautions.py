@@ -14,6 +14,7 @@ from typing import Any
 FEWEST_SELECT = 10
 """So many select examples it takes for a choice that is more than luck."""
 
+_CHOOSE = "choose the scale on select examples (s0 collect --split select, s0 train --select)"
 _MOVED = 1e-3  # a share of the loss: less is no effect
 _SHOWS = 1 / 4  # of what the loss fell by in training, at the deployed scale
 
@@ -51,16 +52,18 @@ def _of_losses(training: Mapping[str, Any]) -> Iterator[str]:
         return  # the deployed scale was chosen by other means than a loss
     alpha = training.get("alpha")
     in_training = before - learned
-    rate = "take a higher learning rate or more steps; `s0 verify` tells whether the model's states can be learned"
+    rate = "take a higher learning rate or more steps"
+    if alpha is not None:
+        rate += "; `s0 verify` tells whether states of this model can be learned"
     if "scale" in training:
         scale = (
             "the scale was chosen on select examples; learn from more examples, and look whether they resemble those"
         )
     else:
-        scale = f"at scale 1 it is {learned:.4g}: choose the scale on select examples, which training did not see"
+        scale = f"as trained it is {learned:.4g}: {_CHOOSE}"
     learned_something = in_training > _MOVED * before
     if alpha == 0:
-        yield "the scale (alpha) is 0, so the model answers as if untouched; choose it on select examples"
+        yield f"the scale (alpha) is 0, so the model answers as if untouched; {_CHOOSE}"
     elif after >= before and not math.isclose(after, before, rel_tol=_MOVED):
         remedy = scale if learned_something else "take a lower learning rate"
         yield f"the loss did not fall: {before:.4g} untouched, {after:.4g} as deployed; {remedy}"

@@ -97,7 +97,7 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"expected to read the checkpoint {self.path}, but: {error}") from error
         told, tensors = self._opened(data)
-        differing = _differences(told["identity"], self._all(identity))
+        differing = dict.fromkeys(_differences(told["identity"], self._all(identity)))
         if differing:
             raise ConfigError(
                 f"expected {self.path} to be a checkpoint of this training, but it is of another: "
@@ -157,7 +157,8 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         found = [_differences(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(before, now, strict=True))]
         return [one for some in found for one in some]
-    return [] if before == now else [f"{name} was {before!r:.60}, is {now!r:.60}"]
+    setting = name.rpartition(".")[2]  # several learners may share it
+    return [] if before == now else [f"`{setting}` was {before!r:.60}, is {now!r:.60}"]
 
 
 class Stopped(Exception):

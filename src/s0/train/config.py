@@ -60,10 +60,10 @@ class S0Config:
         require_whole("max_length", self.max_length, 2)
         require_whole("batch_tokens", self.batch_tokens, 1)
         if isinstance(self.alpha, str) and self.alpha != "auto":
-            raise ConfigError(f"expected alpha to be a number, None or 'auto', got {self.alpha!r}")
+            raise ConfigError(f"expected `alpha` to be a number, None or 'auto', got {self.alpha!r}")
         if self.alpha == "auto" and self.scale_in_training:
             raise ConfigError(
-                "expected alpha to be a number or None with scale_in_training=True, got 'auto': training at the "
+                "expected a number or nothing for `alpha` with `scale_in_training=True`, got 'auto': training at the "
                 "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
             )
         alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha

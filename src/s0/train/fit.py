@@ -53,14 +53,14 @@ class FitSettings:
         for name, lowest in (("lr", 0.0), ("l2_lambda", 0.0), ("grad_clip", 0.0)):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < lowest:
-                raise ConfigError(f"expected {name} to be a finite number of at least {lowest}, got {value!r}")
+                raise ConfigError(f"expected `{name}` to be a finite number of at least {lowest}, got {value!r}")
         if self.lr == 0 or self.grad_clip == 0:
-            raise ConfigError("expected lr and grad_clip above 0: nothing would be learned")
+            raise ConfigError("expected `lr` and `grad_clip` above 0: nothing would be learned")
         if self.patience is not None:
             require_whole("patience", self.patience, 1, "None or ")
         for name in ("gradient_checkpointing", "scale_in_training"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
+                raise ConfigError(f"expected `{name}` to be True or False, got {getattr(self, name)!r}")
 
 
 def require_whole(name: str, value: object, lowest: int, otherwise: str = "") -> None:
@@ -70,7 +70,7 @@ def require_whole(name: str, value: object, lowest: int, otherwise: str = "") ->
         ConfigError: it is no whole number, or below `lowest`.
     """
     if type(value) is not int or value < lowest:
-        raise ConfigError(f"expected {name} to be {otherwise}a whole number of at least {lowest}, got {value!r}")
+        raise ConfigError(f"expected `{name}` to be {otherwise}a whole number of at least {lowest}, got {value!r}")
 
 
 @dataclass(frozen=True)

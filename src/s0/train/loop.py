@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from s0.core.fingerprint import fingerprint
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import state_layers
-from s0.errors import DatasetError, StateMismatchError
+from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back
 from s0.train.learning import Learning
 from s0.train.modes import training
 from s0.train.processes import Processes
 
-_ADVICE = "; the last values with a finite loss are kept: lower lr, or leave the example out"
+_ADVICE = "; lower `lr`, or leave the example out"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Run:
             if self.select and step > len(going[0].select_losses):
                 going[0].judge(self.mean_loss(self.select))
             if step == n_steps or going[0].is_out_of_patience:
-                self.save()
+                self._save_end()
                 return
             for one in going:
                 one.optimizer.zero_grad()
@@ -158,6 +159,13 @@ class Run:
         with self.processes.together():
             if self.processes.is_main:
                 self.checkpoint.write(self.identity, self._progress(), tensors)
+
+    def _save_end(self) -> None:
+        """Write what all steps have left. Where there is no room for it, the result itself may still be saved."""
+        try:
+            self.save()
+        except CheckpointError as error:
+            warnings.warn(f"the training goes on to its end without its last checkpoint: {error}", stacklevel=2)
 
     def _progress(self) -> dict[str, Any]:
         return {"learners": [one.progress() for one in self.learners]}

@@ -56,7 +56,7 @@ def _checkpointed(model: nn.Module) -> Iterator[None]:
     if not layers:
         raise ConfigError(
             f"expected {type(model).__name__} to support gradient checkpointing, but no layer of it does; "
-            "set gradient_checkpointing=False"
+            "set `gradient_checkpointing=False`"
         )
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")
     before = [(layer, {name: vars(layer)[name] for name in names if name in vars(layer)}) for layer in layers]

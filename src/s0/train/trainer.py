@@ -25,6 +25,7 @@ from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
 from s0.train.attachment import alone, attach, detach, is_on, switch_to
+from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.candidates import tune
 from s0.train.checkpoint import Checkpoint
@@ -171,10 +172,10 @@ class S0Trainer(Tuner):
         settings = self.config.fit_settings()
         auto = self.config.alpha == "auto"
         if select is None and (auto or settings.patience is not None):
+            asking = "alpha=auto" if auto else f"patience={settings.patience}"
             raise ConfigError(
-                f"expected select examples with alpha={self.config.alpha!r} and patience={settings.patience}, got "
-                "none; collect some (s0 collect --split select) and pass select=..., or set alpha to a number and "
-                "patience to None"
+                f"expected select examples with `{asking}`, got none; collect some (s0 collect --split select) and "
+                "pass `select=...`, or leave that out"
             )
         self._require_attached()
         learned = self._prepare(data)
@@ -230,7 +231,9 @@ class S0Trainer(Tuner):
                 is not finite loses and stops nothing, unless none is left.
         """
         if self.config.patience is not None:
-            raise ConfigError("expected patience=None: train_auto chooses the number of steps among those it is given")
+            raise ConfigError(
+                "expected `patience=None`: train_auto chooses among the numbers of steps that it is given"
+            )
         config = replace(self.config, alpha="auto")
         settings = config.fit_settings()
         self._require_attached()
@@ -414,7 +417,10 @@ class S0Trainer(Tuner):
             "auto_mapping": {"base_model_class": type(base).__name__, "parent_library": type(base).__module__},
         }
         card = card_for(path, config, record)
+        replaces_baseline = holds_baseline(Path(path))
         store.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
+        if replaces_baseline:
+            (Path(path) / TRAINING_FILE).unlink(missing_ok=True)
 
     def push_to_hub(
         self,
@@ -469,7 +475,7 @@ class S0Trainer(Tuner):
             self.model.delete_adapter(self.adapter_name)
             self.config = config
             self.model, self.adapter_name = attach(self.model, config.layers, self._scale(self.model))
-        self.config, self._trained = config, dict(stored.training)
+        self.config, self._trained, self._unsaved = config, dict(stored.training), None
         for name, state in self._states().items():
             state.data.copy_(tensors[name])
         adapter = self._apply_scale()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -86,20 +87,28 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
     told = {
         "settings": asdict(settings),
         "n_examples": learned.n_examples,
+        "prompts": sorted({prompt_digest(prompt) for prompt in learned.prompts}),
         **hashes(learned, chosen_on),
         "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
         "interrupted": True,
     }
     if chosen_on is None:
         return told
-    shared = sum(prompt in learned.prompts for prompt in chosen_on.prompts)
+    prompts = set(learned.prompts)
+    shared = sum(prompt in prompts for prompt in chosen_on.prompts)
     return {**told, "n_select": chosen_on.n_examples, "n_select_shared": shared}
 
 
-def warn(training: Mapping[str, Any]) -> None:
-    """Say what `cautions` has to say, as Python's warnings."""
-    for caution in cautions(training):
+def warn(training: dict[str, Any]) -> None:
+    """Say what `cautions` has to say, as Python's warnings, and enter it in the account."""
+    training["cautions"] = cautions(training)
+    for caution in training["cautions"]:
         warnings.warn(caution, Caution, stacklevel=3)
+
+
+def prompt_digest(tokens: Sequence[int]) -> str:
+    """A short name for a prompt, by which it is known whether it was learned from."""
+    return hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]
 
 
 def hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:

@@ -1,0 +1,17 @@
+"""How a report is known to be one of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GENERATOR = '<meta name="generator" content="s0-tuning">'
+_HEAD_BYTES = 4096
+
+
+def is_report(path: str | Path) -> bool:
+    """Whether a page was written by `s0.study.report`."""
+    try:
+        with Path(path).open("rb") as file:
+            return GENERATOR.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
