@@ -27,8 +27,8 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
     """Write files into a folder, all of them or none.
 
     All are written under temporary names first and have reached the disk before any takes its own name, so that not
-    even a power cut leaves half a file. Several files that go into a folder of their own appear with it, at one moment;
-    in a folder with other files they appear in the order given.
+    even a power cut leaves half a file. Several files of a new folder appear with it, at one moment; in a folder that
+    is there they appear in the order given.
 
     Args:
         folder: made if need be. Other files in it are left alone.
@@ -39,7 +39,7 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> None:
     """
     folder = Path(folder)
     made = _make_folders({folder.parent})
-    is_new = len(contents) > 1 and not (folder.exists() and any(folder.iterdir()))
+    is_new = len(contents) > 1 and not folder.exists()
     try:
         if is_new:
             _write_new_folder(folder, contents)

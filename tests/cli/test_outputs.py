@@ -158,9 +158,10 @@ def test_an_adapter_that_peft_wrote_is_foreign(here: Path, no_work: None) -> Non
 
 @COMMANDS
 def test_a_place_that_cannot_be_written_is_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
-    for out in (Path("/proc/nowhere/x"), here / "rows.jsonl" / "x"):
+    for out in (Path("/proc/nowhere/x.jsonl"), here / "rows.jsonl" / "x.jsonl"):
+        out = out if name == "collect" else out.with_suffix("")
         refused(s0(*command(name, here, out)), str(out), status=1)
-    refused(s0(*command(name, here, here / ("n" * 300))), "name", status=1)
+    refused(s0(*command(name, here, here / ("n" * 300 + ".jsonl" * (name == "collect")))), "name", status=1)
 
 
 @COMMANDS
@@ -215,7 +216,7 @@ def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, n
     ]
     data = here / "own.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = command(name, here, here / "new")
+    asked = command(name, here, here / ("new.jsonl" if name == "collect" else "new"))
     asked[asked.index("humaneval")], asked[asked.index(here / "rows.jsonl")] = "own", data
     refused(s0(*asked), "expected a test that can run", "NameError", status=1)
 

@@ -502,7 +502,7 @@ def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatc
     assert path.is_file()
     with pytest.raises(ConfigError, match="trained adapter"):  # it is as before: untrained
         made.activate()
-    with pytest.raises(ConfigError, match="seed was 0, is 1"):
+    with pytest.raises(ConfigError, match="`seed` was 0, is 1"):
         trainer(method, seed=1).train(PAIRS, checkpoint=path, progress=False)
     again = trainer(method)
     again.train(PAIRS, checkpoint=path, progress=False)

@@ -352,13 +352,13 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"settings": replace(SETTINGS, lr=0.2)}, r"learners\[0\].settings.lr was 0.1, is 0.2"),
-        ({"settings": replace(SETTINGS, n_steps=5)}, r"settings.n_steps was 4, is 5"),
-        ({"settings": replace(SETTINGS, scale_in_training=True)}, "settings.scale_in_training was False, is True"),
-        ({"data": [PAIRS[0], PAIRS[3]]}, "examples was"),
-        ({"settings": replace(SETTINGS, patience=3)}, "selection examples was"),
-        ({"identity": {"seed": 2}}, "identity.seed was 1, is 2"),
-        ({"identity": {}}, "identity.seed was 1, is None"),
+        ({"settings": replace(SETTINGS, lr=0.2)}, "`lr` was 0.1, is 0.2"),
+        ({"settings": replace(SETTINGS, n_steps=5)}, "`n_steps` was 4, is 5"),
+        ({"settings": replace(SETTINGS, scale_in_training=True)}, "`scale_in_training` was False, is True"),
+        ({"data": [PAIRS[0], PAIRS[3]]}, "`examples` was"),
+        ({"settings": replace(SETTINGS, patience=3)}, "`selection examples` was"),
+        ({"identity": {"seed": 2}}, "`seed` was 1, is 2"),
+        ({"identity": {}}, "`seed` was 1, is None"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_by_what_differs(
@@ -377,14 +377,14 @@ def test_a_checkpoint_of_another_model_or_scale_is_refused(tmp_path: Path) -> No
     other = tuned()
     with torch.no_grad():
         other.get_base_model().model.layers[0].mlp.up_proj.weight[0, 0] += 0.5
-    for model, name in [(other, "model was"), (tuned("falcon_h1"), r"tensors\[0\] was")]:
+    for model, name in [(other, "`model` was"), (tuned("falcon_h1"), r"`tensors\[0\]` was")]:
         with pytest.raises(ConfigError, match=name):
             train(model, tmp_path / "run")
     assert (tmp_path / "run").read_bytes() == data
     (tmp_path / "run").unlink()
     deployed = replace(SETTINGS, scale_in_training=True)
     interrupted(tmp_path / "run", settings=deployed)
-    with pytest.raises(ConfigError, match=r"scales\[0\]\[0\] was 1.0, is 0.5"):
+    with pytest.raises(ConfigError, match=r"`scales\[0\]\[0\]` was 1.0, is 0.5"):
         train(tuned(alpha=0.5), tmp_path / "run", deployed)
 
 

@@ -242,7 +242,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise StateMismatchError(f"expected the state in {path}, found no such file; pickled weights are never loaded")
     try:
-        return load(path.read_bytes())  # by its bytes: a path need not be UTF-8
+        return dict(sorted(load(path.read_bytes()).items()))  # by its bytes: a path need not be UTF-8
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise StateMismatchError(
             f"expected {path} to be a safetensors file, got {type(error).__name__}: {error}; copy the file again"

@@ -21,7 +21,7 @@ FORMS = {
 """What the forms of answers are that do not speak for themselves."""
 
 
-FEW_PROBLEMS = 50
+FEW_PROBLEMS = 40
 
 
 def few_problems(n: int) -> str:
