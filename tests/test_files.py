@@ -24,7 +24,7 @@ from s0.bench.collect import Sample, _Journal
 from s0.bench.record import write_record
 from s0.core import card, store
 from s0.examples import write_examples
-from s0.files import _scratch, locked, write_bytes, write_files, write_text
+from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text
 from s0.study.report import write_report
 from s0.train.checkpoint import Checkpoint
 from s0_cli.ending import os_error_line
@@ -273,3 +273,49 @@ def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path: Path) -> None:
         most, refused = zip(*threads.map(take_often, range(4)), strict=True)
     assert max(most) == 1 and sum(refused) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".out.s0-lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="out"), locked(tmp_path / "out"):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_place_is_locked_under_all_its_names(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    code = "import sys; from pathlib import Path; from s0.files import locked\n"
+    code += "with locked(Path(sys.argv[1])): pass"
+    with locked(tmp_path / "link"):
+        refused = subprocess.run([sys.executable, "-c", code, str(tmp_path / "real")], capture_output=True, text=True)
+    assert refused.returncode == 1 and str(os.getpid()) in refused.stderr
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_folder_or_none(tmp_path: Path) -> None:
+    """Killed before its first, second ... system call of a kind that changes a name or reaches the disk."""
+    code = (
+        "import os, signal, sys; from s0.files import write_files\n"
+        "left = int(sys.argv[2])\n"
+        "def dying(usual):\n"
+        "    def call(*args, **kwargs):\n"
+        "        global left\n"
+        "        left -= 1\n"
+        "        if left < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return usual(*args, **kwargs)\n"
+        "    return call\n"
+        "os.fsync, os.rename, os.replace, os.mkdir = map(dying, (os.fsync, os.rename, os.replace, os.mkdir))\n"
+        "write_files(sys.argv[1], {'a': b'1', 'sub/b': b'2', 'c': b'3'})\n"
+    )
+    found = []
+    for moment in range(12):
+        out = tmp_path / f"out{moment}"
+        done = subprocess.run([sys.executable, "-c", code, str(out), str(moment)], capture_output=True)
+        found.append(contents(out) if out.exists() else None)
+        remove_leftovers(out)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        if done.returncode == 0:
+            break
+    whole = {"a": b"1", "sub/b": b"2", "c": b"3"}
+    assert found[0] is None and found[-1] == whole and all(one in (None, whole) for one in found)

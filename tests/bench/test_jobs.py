@@ -26,6 +26,7 @@ from s0.bench import (
     collect,
     evaluate,
     evaluation_record,
+    learned_from,
     run_demo,
     run_variant,
     sampled_summary,
@@ -420,3 +421,46 @@ def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task)
         trainer.activate()
         answers = evaluate(trainer.model, trainer.tokenizer, task, problems, sandbox=sandbox)
         assert sum(one.passed["standard"] for one in answers) / len(problems) == rate
+
+
+def test_overwriting_a_collection_spares_examples_of_other_origin(pocket, sandbox, task, tmp_path):
+    problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
+    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    mine = out.read_text() + '{"prompt": "mine", "completion": "too"}\n'
+    out.write_text(mine)
+    samples = samples_file(out).read_text()
+    with pytest.raises(ConfigError, match="other origin"):
+        collect(*pocket, task, problems, out, replace(SETTINGS, seed=1), sandbox=sandbox, overwrite=True)
+    assert out.read_text() == mine and samples_file(out).read_text() == samples
+
+
+def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp_path):
+    test = "def check(candidate):\n    assert False\n"
+    rows = [{"prompt": "def f(x):\n", "entry_point": "f", "test": test, "split": "train"}]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = tasks.load("own", tmp_path / "own.jsonl")
+    with pytest.raises(DatasetError, match=r"none did; \d+ of them are '.*' \("):
+        collect(*pocket, own, own.problems, tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox)
+
+
+@pytest.mark.parametrize("spoiled", [{"sample": "0"}, {"problem": [1]}, {"passed": "yes"}, {"text": None}])
+def test_a_sample_with_a_field_of_another_kind_is_refused(pocket, sandbox, task, tmp_path, spoiled):
+    problems, out = task.split("train")[:1], tmp_path / "e.jsonl"
+    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    first, line, *rest = samples_file(out).read_text().splitlines()
+    samples_file(out).write_text("\n".join([first, json.dumps({**json.loads(line), **spoiled}), *rest, ""]))
+    with pytest.raises(DatasetError, match="line 2 of"):
+        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+
+
+def test_problems_that_were_learned_from_are_told(pocket, task):
+    model, tokenizer = pocket
+    problems = task.split("final")[:3]
+    trainer = S0Trainer(model, tokenizer, S0Config(n_steps=1))
+    try:
+        trainer.train([Example(problems[1].prompt, problems[1].canonical_solution)], progress=False)
+        (told,) = learned_from(trainer, Questions(task, problems))
+        assert told.startswith("1 of the 3 problems asked are among those learned from")
+        assert learned_from(trainer, Questions(task, problems[2:])) == []
+    finally:
+        trainer.detach()

@@ -261,3 +261,27 @@ def test_a_state_that_peft_wrote_is_foreign(here: Path, no_work: None) -> None:
     config = json.loads((here / "state" / "adapter_config.json").read_text())
     (here / "state" / "adapter_config.json").write_text(json.dumps({**config, "training": None}))
     refused(s0(*command("train", here, here / "state"), "--overwrite"), "never replaces")
+
+
+def test_a_report_that_is_not_ours_is_not_replaced(here: Path, no_work: None) -> None:
+    (here / "coverage").mkdir()
+    (here / "coverage" / "report.html").write_text("<html>of somebody else</html>")
+    before = contents(here)
+    refused(s0(*command("eval", here, here / "coverage.json"), "--overwrite"), "report.html", "never replaces")
+    assert contents(here) == before
+
+
+def test_a_report_that_cannot_be_written_leaves_the_record(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "report.html")
+
+    monkeypatch.setattr("s0.study.report.write_report", full)
+    done = s0(*command("eval", here, here / "new"))
+    assert done.returncode == 1 and "The record is complete, in" in done.stderr
+    assert json.loads((here / "new" / "record.json").read_text())["kind"] == "eval"
+
+
+def test_few_problems_are_told_to_show_little(here: Path) -> None:
+    task = (*MODEL, "--task", "humaneval", "--data", here / "rows.jsonl")
+    done = s0("eval", *task, "--state", here / "state")
+    assert "note: 4 problems cannot show any difference" in done.stderr

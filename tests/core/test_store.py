@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from s0 import S0AdapterConfig
-from s0.core import store
+from s0.core import card, store
 from s0.core.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error, StateMismatchError
@@ -826,3 +826,47 @@ def test_a_state_loads_into_every_dtype_of_its_base(saved: torch.dtype, loaded: 
     for layer, old in zip(state_layers(again), state_layers(model), strict=True):
         assert layer.s0_state["default"].dtype == torch.float32
         assert torch.equal(layer.s0_state["default"], old.s0_state["default"])
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"initial_loss": "x"},
+        {"n_select": [1]},
+        {"losses": "abc"},
+        {"settings": [1, 2]},
+        {"scale": 5},
+        {"scale": {}},
+        {"scale": {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [1.0], "values": []}},
+        {"scale": {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [0.5], "values": [1.0]}},
+        {"cautions": "a"},
+        {"prompts": [1]},
+    ],
+)
+def test_an_account_of_a_training_that_was_edited_is_refused(folder: Path, edited: dict[str, Any]) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, "training": {**(config["training"] or {}), **edited}}))
+    with pytest.raises(StateMismatchError, match=next(iter(edited))):
+        store.read(folder)
+
+
+def test_figures_that_json_does_not_know_are_refused(folder: Path) -> None:
+    (folder / CONFIG).write_text((folder / CONFIG).read_text().replace('"alpha": ', '"other": NaN, "alpha": ', 1))
+    with pytest.raises(StateMismatchError, match="NaN"):
+        store.read(folder)
+
+
+def test_the_card_tells_what_to_beware_of_and_how_the_scale_came(tmp_path: Path) -> None:
+    curve = {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [0.0, 1.0], "values": [2.0, 1.0]}
+    training = {"n_select": 3, "select_initial_loss": 2.0, "select_final_loss": 1.0, "scale": curve}
+    text = card.card({"training": {**training, "cautions": ["a choice on only 3 is luck"]}})
+    assert "| scale chosen by | loss |" in text and "| loss on select examples after | 1 |" in text
+    assert "To be read with care:\n\n- a choice on only 3 is luck" in text
+    assert "scale chosen by | nothing: it was given" in card.card({"training": {"n_examples": 1}})
+
+
+def test_a_card_that_is_no_text_is_left_alone(folder: Path) -> None:
+    (folder / card.CARD_FILE).write_bytes(b"\xff\xfe mine")
+    card.write_card(folder, {})
+    card.remove_card(folder)
+    assert (folder / card.CARD_FILE).read_bytes() == b"\xff\xfe mine"

@@ -107,13 +107,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_network_the_hub_is_a_clear_error() -> None:
-    with pytest.raises(DatasetError, match=r"pass data=PATH to a .jsonl file of openai/openai_humaneval"):
+    with pytest.raises(DatasetError, match=r"pass `data=PATH to a .jsonl file of openai/openai_humaneval"):
         load("humaneval")
 
 
 def test_without_the_package_the_hub_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DatasetError, match=r"package `datasets` .*pip install '\.\[data\]' .*pass data=PATH"):
+    with pytest.raises(DatasetError, match=r"package `datasets` .*pip install '\.\[data\]' .*pass `data=PATH"):
         load("humaneval")
     assert '\ndata = ["datasets' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
@@ -217,3 +217,9 @@ def test_of_a_published_task_only_what_ends_a_judging_is_refused(tmp_path: Path,
     task.require_runnable(task.problems[:2], any_sandbox)
     with pytest.raises(DatasetError, match="problem 'made/2': expected a test of 'add2' that runs on plain data"):
         task.require_runnable(task.problems, any_sandbox)
+
+
+def test_half_a_character_in_a_row_is_refused_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"id": "\\ud800x", "prompt": "a", "answer": "4"}\n')
+    with pytest.raises(DatasetError, match="line 1: expected whole characters"):
+        load("own", tmp_path / "own.jsonl")

@@ -481,3 +481,18 @@ def test_a_finished_training_is_not_lost_for_a_file_that_stays(tmp_path: Path, m
     train(tuned(), tmp_path / "run")
     with pytest.warns(UserWarning, match="could not be removed"):
         Checkpoint(tmp_path / "run").remove()
+
+
+def test_a_training_whose_last_checkpoint_finds_no_room_comes_to_its_end(tmp_path: Path, monkeypatch: Any) -> None:
+    write, written = module.write_bytes, []
+
+    def fill_up(path: Path, data: bytes) -> None:
+        written.append(path)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(module, "write_bytes", fill_up)
+    with pytest.warns(UserWarning, match="without its last checkpoint"):
+        assert train(tuned(), tmp_path / "run", every=100) == uninterrupted()[0]
+    assert files(tmp_path) == ["run"]
