@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_network_the_hub_is_a_clear_error() -> None:
-    with pytest.raises(DatasetError, match=r"pass `data=PATH to a .jsonl file of openai/openai_humaneval"):
+    with pytest.raises(DatasetError, match=r"pass `data=PATH` to a .jsonl file of openai/openai_humaneval"):
         load("humaneval")
 
 
