@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from s0 import Example
+from s0 import Example, files
 from s0.bench.collect import Sample, _Journal
 from s0.bench.record import write_record
 from s0.core import card, store
@@ -48,7 +48,12 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
 }
 """Each writes one result, into the folder it is given; the number makes two of them differ."""
 
-FAILURES = [errno.ENOSPC, errno.EROFS, errno.ENOENT]
+MOMENTS = ("open", "write", "fsync", "rename")
+FAILURES = [(moment, errno.ENOSPC) for moment in MOMENTS]
+FAILURES += [(moment, code) for code in (errno.EROFS, errno.ENOENT) for moment in ("open", "rename")]
+
+ALONE = f"import os, signal, sys, runpy, time; from pathlib import Path; files = runpy.run_path({files.__file__!r})\n"
+"""How a process of its own begins that needs nothing else of the package, whose import takes seconds."""
 
 
 @contextmanager
@@ -118,8 +123,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("code", FAILURES, ids=errno.errorcode.get)
-@pytest.mark.parametrize("moment", ["open", "write", "fsync", "rename"])
+@pytest.mark.parametrize(("moment", "code"), FAILURES, ids=lambda value: errno.errorcode.get(value, value))
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_write_that_fails_says_so_in_a_line_and_leaves_what_was_there(
     writer: str, moment: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -229,8 +233,7 @@ def test_on_a_full_disk_the_old_files_stay(tmp_path: Path) -> None:
 
 def test_what_is_held_is_refused_to_others_by_the_holders_number(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out"
-    code = "import sys; from pathlib import Path; from s0.files import locked\n"
-    code += "with locked(Path(sys.argv[1])): print('mine')"
+    code = ALONE + "with files['locked'](Path(sys.argv[1])): print('mine')"
     ask = [sys.executable, "-c", code, str(path)]
     with locked(path):
         refused = subprocess.run(ask, capture_output=True, text=True)
@@ -240,8 +243,7 @@ def test_what_is_held_is_refused_to_others_by_the_holders_number(tmp_path: Path)
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from s0.files import locked\n"
-    code += "with locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    code = ALONE + "with files['locked'](Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"mine\n"
         holder.kill()
@@ -286,8 +288,7 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
 def test_a_place_is_locked_under_all_its_names(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    code = "import sys; from pathlib import Path; from s0.files import locked\n"
-    code += "with locked(Path(sys.argv[1])): pass"
+    code = ALONE + "with files['locked'](Path(sys.argv[1])): pass"
     with locked(tmp_path / "link"):
         refused = subprocess.run([sys.executable, "-c", code, str(tmp_path / "real")], capture_output=True, text=True)
     assert refused.returncode == 1 and str(os.getpid()) in refused.stderr
@@ -296,8 +297,7 @@ def test_a_place_is_locked_under_all_its_names(tmp_path: Path) -> None:
 def test_a_writer_killed_at_any_moment_leaves_a_whole_folder_or_none(tmp_path: Path) -> None:
     """Killed before its first, second ... system call of a kind that changes a name or reaches the disk."""
     code = (
-        "import os, signal, sys; from s0.files import write_files\n"
-        "left = int(sys.argv[2])\n"
+        ALONE + "left = int(sys.argv[2])\n"
         "def dying(usual):\n"
         "    def call(*args, **kwargs):\n"
         "        global left\n"
@@ -306,7 +306,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_folder_or_none(tmp_path: P
         "        return usual(*args, **kwargs)\n"
         "    return call\n"
         "os.fsync, os.rename, os.replace, os.mkdir = map(dying, (os.fsync, os.rename, os.replace, os.mkdir))\n"
-        "write_files(sys.argv[1], {'a': b'1', 'sub/b': b'2', 'c': b'3'})\n"
+        "files['write_files'](sys.argv[1], {'a': b'1', 'sub/b': b'2', 'c': b'3'})\n"
     )
     found = []
     for moment in range(12):

@@ -46,7 +46,7 @@ def learn_by_heart(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, t
     rows = tokenizer([text + "<end>" for text in texts], padding=True, padding_side="right", return_tensors="pt")
     labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(100):
         loss = model(**rows, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

@@ -148,7 +148,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_an_interrupted_training_says_what_is_kept_and_goes_on(number: int, status: int, folder: Path) -> None:
     out = folder / f"state-{status}"
     asked = ["train", "--model", "pocket:gdn", "--examples", folder / "examples.jsonl", "--out", out, "--lr", "0.01"]
@@ -189,6 +191,7 @@ def test_an_interrupted_collection_says_how_many_samples_are_kept(folder: Path) 
     assert code == 143 and line.startswith(f"interrupted: {kept} samples are kept in {out.with_suffix('')}.samples")
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_says_that_nothing_is_kept(folder: Path) -> None:
     asked = ["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--samples", "500", "--out", folder / "results"]
     process = begun(*asked, until=folder / ".results.s0-lock")
@@ -198,6 +201,7 @@ def test_an_interrupted_evaluation_says_that_nothing_is_kept(folder: Path) -> No
     assert not (folder / "results").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_goes_on_in_its_folder(folder: Path) -> None:
     out = folder / "demo"
     code, line = ended(begun("demo", "--out", out, until=out / "train.samples.jsonl"), signal.SIGINT)

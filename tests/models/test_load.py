@@ -126,7 +126,7 @@ def test_each_launched_process_loads_the_whole_model_on_a_device_of_its_own(
 @pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "mamba2"])  # some get an empty tokenizer, others none
 def test_a_folder_without_a_tokenizer_says_so_and_its_model_loads_alone(family: str, tmp_path: Path) -> None:
     zoo.make(family).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"no tokenizer in .*copy tokenizer\.json.*S0Trainer\(model, tokenizer\)"):
+    with pytest.raises(ConfigError, match=r"no tokenizer in .*copy tokenizer\.json"):
         load_model(str(tmp_path))
     assert type(load_base_model(tmp_path)) is type(zoo.make(family))
     words.characters().save_pretrained(tmp_path)

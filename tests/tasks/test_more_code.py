@@ -337,7 +337,7 @@ def test_a_misspelt_test_fails_every_answer_and_ends_no_judging(tmp_path: Path, 
 
 
 def test_own_problems_must_be_named() -> None:
-    with pytest.raises(DatasetError, match=r"expected data=PATH to a .jsonl file of your own problems"):
+    with pytest.raises(DatasetError, match=r"expected `data=PATH` to a .jsonl file of your own problems"):
         load("own")
 
 

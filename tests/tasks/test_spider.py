@@ -142,7 +142,7 @@ def test_refused(tmp_path: Path, rows: list[Any], tables: list[Any] | None, mess
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"expected data=FOLDER with dev.json"):
+    with pytest.raises(DatasetError, match=r"expected `data=FOLDER` with dev.json"):
         load_spider(None)
     with pytest.raises(DatasetError, match=r"expected .*dev.json; got No such file"):
         load_spider(tmp_path)

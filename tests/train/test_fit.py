@@ -340,7 +340,7 @@ def test_a_gradient_that_explodes_keeps_the_values_that_gave_it() -> None:
 
 def test_an_absurd_learning_rate_ends_in_an_error_and_finite_values() -> None:
     model = tuned()
-    with pytest.raises(DatasetError, match="lower lr"):
+    with pytest.raises(DatasetError, match="lower `lr`"):
         run(model, FitSettings(n_steps=5, lr=1e30))
     assert all(torch.isfinite(state).all() for state in values(model))
 
@@ -454,7 +454,7 @@ def test_a_gradient_that_explodes_takes_only_its_learner_with_it() -> None:
 
 def test_when_no_learner_is_left_the_last_failure_is_raised() -> None:
     model = with_states()
-    with pytest.raises(DatasetError, match=r"no learner is left.*'slow'.*lower lr"):
+    with pytest.raises(DatasetError, match=r"no learner is left.*'slow'.*lower `lr`"):
         fit_together(model, in_batches(), learners(model, **{name: {"lr": 1e30} for name in RATES}), progress=False)
     assert all(torch.isfinite(state).all() for name in RATES for state in of(model, name))
 

@@ -624,13 +624,13 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_touched(setti
     ids=str,
 )
 def test_settings_that_cannot_work_are_refused_when_they_are_made(setting: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"expected {next(iter(setting))} to be"):
+    with pytest.raises(ConfigError, match=rf"expected `?{next(iter(setting))}`? to be"):
         S0Config(**setting)
 
 
 @pytest.mark.parametrize("setting", [{"max_length": None}, {"batch_tokens": "a"}], ids=str)
 def test_settings_of_a_baseline_are_refused_alike(setting: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"expected {next(iter(setting))} to be"):
+    with pytest.raises(ConfigError, match=rf"expected `?{next(iter(setting))}`? to be"):
         LoraTuning(**setting)
 
 

@@ -18,6 +18,8 @@ from s0.train.batches import TrainingSet
 from s0.train.cautions import Caution, cautions
 from s0.train.checkpoint import Checkpoint
 
+_MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
+
 
 class Tuner:
     """Holds and applies what one method has tuned of one model.
@@ -87,7 +89,7 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
     told = {
         "settings": asdict(settings),
         "n_examples": learned.n_examples,
-        "prompts": sorted({prompt_digest(prompt) for prompt in learned.prompts}),
+        "prompts": sorted({prompt_digest(prompt) for prompt in learned.prompts[:_MOST_PROMPTS]}),
         **hashes(learned, chosen_on),
         "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
         "interrupted": True,
