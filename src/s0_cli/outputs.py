@@ -1,4 +1,4 @@
-"""Where commands write: looked at before the work begins, and held while it lasts.
+"""Where commands write: looked at before the work begins, and locked while it lasts.
 
 A result takes the place of nothing but an earlier result of the same command, and only with --overwrite; never of an
 input, and never of anything this command could not have written itself.

@@ -434,6 +434,18 @@ def test_overwriting_a_collection_spares_examples_of_other_origin(pocket, sandbo
     assert out.read_text() == mine and samples_file(out).read_text() == samples
 
 
+def test_a_collection_that_comes_to_nothing_has_not_destroyed_the_one_before(pocket, sandbox, task, tmp_path):
+    problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
+    before = collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    other = replace(SETTINGS, max_new_tokens=1)
+    with pytest.raises(DatasetError, match=r"What was there before is in .*\.e\.jsonl\.before"):
+        collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)
+    assert read_examples(tmp_path / ".e.jsonl.before") == before and not out.exists()
+    anew = collect(*pocket, task, problems, out, replace(SETTINGS, seed=1), sandbox=sandbox, overwrite=True)
+    assert read_examples(out) == anew
+    assert not list(tmp_path.glob("*.before"))
+
+
 def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp_path):
     test = "def check(candidate):\n    assert False\n"
     rows = [{"prompt": "def f(x):\n", "entry_point": "f", "test": test, "split": "train"}]

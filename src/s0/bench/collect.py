@@ -135,8 +135,9 @@ def collect(
     require_place(out)
     if overwrite and path.exists() and _origin_of(path) != origin:
         _require_kept_from(out, path)
-        for earlier in (out, path):
-            earlier.unlink(missing_ok=True)
+        for earlier in (path, out):
+            if earlier.exists():
+                earlier.replace(_set_aside(earlier))
     journal = _Journal(path, origin)
     if out.exists() and not _is_as_written(out, task, problems, settings, origin, journal):
         raise ConfigError(
@@ -151,9 +152,17 @@ def collect(
         raise DatasetError(
             f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
             f"{_most_frequent(journal)}(all are in {path}); try more samples, other problems, or a stronger model"
+            + (f". What was there before is in {_set_aside(out)}" if _set_aside(out).exists() else "")
         )
     write_examples(out, examples)
+    for earlier in (path, out):
+        _set_aside(earlier).unlink(missing_ok=True)
     return examples
+
+
+def _set_aside(path: Path) -> Path:
+    """Where an earlier collection's file waits until this one has come to its end."""
+    return path.with_name(f".{path.name}.before")
 
 
 def _examples(
