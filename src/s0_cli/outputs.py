@@ -91,7 +91,7 @@ def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
         if os.path.lexists(out):
             raise ConfigError(f"expected --out to be a folder, got the file {out}; choose another name")
         return
-    names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    names = _seen(out)
     if not names:
         return
     if not result.matches(out, names):
@@ -101,6 +101,11 @@ def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
         )
     if not overwrite:
         raise taken(out, result.what)
+
+
+def _seen(folder: Path) -> list[str]:
+    """The names in a folder, without those that are hidden."""
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def taken(out: Path, what: str) -> ConfigError:
@@ -162,7 +167,7 @@ def _is_demo(folder: Path, names: Collection[str]) -> bool:
 
 
 def _holds_adapter(folder: Path) -> bool:
-    return _is_adapter(folder, [entry.name for entry in folder.iterdir()])
+    return _is_adapter(folder, _seen(folder))
 
 
 DEMO = Result("a finished demo", _is_demo)

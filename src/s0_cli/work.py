@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -78,6 +79,7 @@ from s0_cli.outputs import (
 )
 
 disable_progress_bar()  # type: ignore[no-untyped-call]  # of weight loading: the stages show their own
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its caches concerns nobody here
 warnings.filterwarnings("ignore", category=Caution)  # they stand in the result
 
 
