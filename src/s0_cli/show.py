@@ -158,8 +158,7 @@ def _formats(variants: Mapping[str, Any]) -> Table:
 
 
 def _in_words(comparison: Mapping[str, Any], untouched: str) -> str:
-    told = f"Under the standard scoring {finding(comparison, untouched)}."
-    return f"{told} {reservation(comparison)}".rstrip()
+    return f"Under the standard scoring {finding(comparison, untouched)}. {reservation(comparison)}".rstrip()
 
 
 def _tasks(result: Mapping[str, Any]) -> None:

@@ -284,6 +284,15 @@ def test_generate_puts_only_the_text_on_stdout(steps):
     assert result("generate", prompt, "--state", folder / "state", "--max-new-tokens", 16)["state"]
 
 
+@pytest.mark.parametrize("family", ["llama", "lfm2", "falcon_h1"])
+def test_generate_takes_any_causal_model_without_a_state(family, tmp_path):
+    zoo.make(family, vocab_size=64).save_pretrained(tmp_path)
+    words.characters().save_pretrained(tmp_path)
+    for model in (tmp_path, "pocket:transformer"):
+        done = result("generate", "def f(x):", "--model", model, "--max-new-tokens", 4)
+        assert done["text"] and done["state"] is None
+
+
 def test_human_output_goes_to_stderr(steps):
     done = s0("inspect", "pocket:gdn")
     assert done.returncode == 0 and done.stdout == "" and "gated_delta_net" in done.stderr

@@ -171,9 +171,11 @@ def _examples(
     """What is kept of the samples drawn so far."""
     how = {**origin, "samples": settings.samples, "keep": settings.keep}
     return [
-        Example(task.prompt(problem, settings.chat), one.text, {**how, "problem": problem.id, "sample": one.sample})
+        Example(
+            task.prompt(problem, settings.chat), sample.text, {**how, "problem": problem.id, "sample": sample.sample}
+        )
         for problem in problems
-        for one in _kept(journal.samples[problem.id], settings)
+        for sample in _kept(journal.samples[problem.id], settings)
     ]
 
 
@@ -188,8 +190,8 @@ def _is_as_written(
     """Whether a file of examples is what was kept of these samples, with the settings that it tells."""
     try:
         before = read_examples(out)
-        told = before[0].provenance
-        kept = _examples(task, problems, replace(settings, samples=told["samples"], keep=told["keep"]), origin, journal)
+        how = before[0].provenance
+        kept = _examples(task, problems, replace(settings, samples=how["samples"], keep=how["keep"]), origin, journal)
     except (DatasetError, ConfigError, KeyError, TypeError):
         return False
     return before == kept
@@ -252,7 +254,7 @@ def _origin_of(path: Path) -> dict[str, Any] | None:
 
 def _most_frequent(journal: _Journal) -> str:
     """What a model writes most often, to see why nothing passes."""
-    texts = Counter((one.text, one.reason) for drawn in journal.samples.values() for one in drawn.values())
+    texts = Counter((sample.text, sample.reason) for drawn in journal.samples.values() for sample in drawn.values())
     if not texts:
         return ""
     (text, reason), count = texts.most_common(1)[0]
@@ -422,7 +424,7 @@ class _Journal:
             write_text(path, "".join(f"{line}\n" for line in (first, *whole)))
 
     def add(self, samples: Sequence[Sample]) -> None:
-        lines = "".join(json.dumps(asdict(one)) + "\n" for one in samples)
+        lines = "".join(json.dumps(asdict(sample)) + "\n" for sample in samples)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(lines)
         for one in samples:

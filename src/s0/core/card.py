@@ -139,9 +139,10 @@ def _figures(record: Mapping[str, Any]) -> str:
         rates = [summary["pass_at_1"][scoring] for scoring in scorings]
         told = " | ".join(f"{one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})" for one in rates)
         lines.append(f"| {variant} | {told} |")
-    against = [one for one in record.get("comparisons", ()) if one["first"] == next(iter(record["final"]))]
+    untouched = next(iter(record["final"]))
+    against = [compared for compared in record.get("comparisons", ()) if compared["first"] == untouched]
     if against:
-        shown = "; ".join(f"{one['second']}: {effect(one)}" for one in against)
+        shown = "; ".join(f"{compared['second']}: {effect(compared)}" for compared in against)
         lines += ["", f"Against the untouched model, by the standard scoring: {shown}."]
     return "\n".join(lines)
 

@@ -133,8 +133,8 @@ def _of_the_repository(model_kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def _not_loaded(name: str | Path, error: Exception) -> ConfigError:
     lines = str(error).split("\n")
-    told = lines[:2] + [line for line in lines[2:] if "trust_remote_code" in line]
-    reason = " ".join(told).strip() or type(error).__name__
+    reasons = lines[:2] + [line for line in lines[2:] if "trust_remote_code" in line]
+    reason = " ".join(reasons).strip() or type(error).__name__
     where = "" if Path(str(name)).exists() else "no folder of that name, and: "
     return ConfigError(
         f"expected a Hugging Face id, a local model folder, or one of {sorted(POCKET_MODELS)}, got {str(name)!r}: "

@@ -33,8 +33,7 @@ def few_problems(n: int) -> str:
 
 def form_words(forms: Iterable[str]) -> str:
     """What those of these forms are that need it, as one sentence."""
-    told = [f"{form.replace('_', ' ')}: {FORMS[form]}" for form in FORMS if form in forms]
-    return "; ".join(told)
+    return "; ".join(f"{form.replace('_', ' ')}: {FORMS[form]}" for form in FORMS if form in forms)
 
 
 def visible(text: str) -> str:
