@@ -49,7 +49,13 @@ State = Annotated[str | None, typer.Option("--state", help="Folder (or Hugging F
 OtherBase = Annotated[
     bool, typer.Option("--allow-other-base", help="Accept a state tuned on other weights of the same shape.")
 ]
-Chat = Annotated[bool, typer.Option("--chat", help="Ask through the chat template; default: continue the raw prompt.")]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="Ask through the chat template, as instruction-tuned models expect; default: continue the raw prompt.",
+    ),
+]
 Unsafe = Annotated[
     bool,
     typer.Option(
@@ -98,7 +104,9 @@ def collect(
     task: TaskName,
     out: Annotated[Path, typer.Option("--out", help="JSONL file of examples to write.")],
     data: Data = None,
-    split: Annotated[str, typer.Option("--split", help="train or select; never final.")] = "train",
+    split: Annotated[
+        str, typer.Option("--split", help="train, to learn from, or select, to choose settings on; never final.")
+    ] = "train",
     samples: Annotated[int, typer.Option("--samples", min=1, help="At most this many per problem.")] = 16,
     keep: Annotated[
         str, typer.Option("--keep", help="Of those that pass: first (no more are drawn then), shortest, or all.")
@@ -144,12 +152,14 @@ def train(
         ),
     ] = "s0",
     select: Annotated[
-        Path | None, typer.Option("--select", help="JSONL of held-out examples (`s0 collect --split select`).")
+        Path | None,
+        typer.Option("--select", help="JSONL of examples to choose settings on (`s0 collect --split select`)."),
     ] = None,
     n_steps: Annotated[
-        int | None, typer.Option("--n-steps", min=1, help="Optimiser steps over all examples; default: the paper's.")
+        int | None,
+        typer.Option("--n-steps", min=1, help="Optimiser steps over all examples; default: 20, LoRA and prefix 50."),
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate; default: the paper's.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Adam's learning rate; default: 1e-3, LoRA 5e-4.")] = None,
     l2_lambda: Annotated[
         float | None, typer.Option("--l2-lambda", help="Weight of the trained tensors' summed squares.")
     ] = None,
@@ -166,7 +176,7 @@ def train(
     auto: Annotated[
         bool, typer.Option("--auto", help="Choose learning rate, steps and scale of a state on --select.")
     ] = False,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="For --alpha-by pass-rate.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Only for --alpha-by pass-rate.")] = None,
     data: Data = None,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA; default: 24.")] = None,
     lora_alpha: Annotated[
