@@ -181,6 +181,7 @@ def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monke
     assert not out.with_name("by-verdicts.checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_collection_says_how_many_samples_are_kept(folder: Path) -> None:
     out = folder / "collected.jsonl"
     asked = ["collect", "--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out]
