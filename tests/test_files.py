@@ -277,12 +277,31 @@ def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    (tmp_path / ".out.s0-lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match="out"), locked(tmp_path / "out"):
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder", "pipe", "notes"])
+def test_what_is_no_lock_of_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
+    lock, mine = tmp_path / ".out.s0-lock", tmp_path / "mine"
+    mine.write_text("mine")
+    make = {
+        "link": lambda: lock.symlink_to(mine),
+        "hard link": lambda: os.link(mine, lock),
+        "folder": lock.mkdir,
+        "pipe": lambda: os.mkfifo(lock),
+        "notes": lambda: lock.write_text("notes"),
+    }
+    make[kind]()
+    with (
+        pytest.raises(FileExistsError, match="to be a lock of this program, got something else"),
+        locked(tmp_path / "out"),
+    ):
         pass
-    assert (tmp_path / "mine").read_text() == "mine"
+    assert mine.read_text() == "mine" and os.path.lexists(lock)
+
+
+def test_hidden_files_of_others_are_no_leftovers(tmp_path: Path) -> None:
+    (tmp_path / ".out.2024").mkdir()
+    (tmp_path / ".out.7").write_text("mine")
+    remove_leftovers(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.2024", ".out.7"]
 
 
 def test_a_place_is_locked_under_all_its_names(tmp_path: Path) -> None:
@@ -314,7 +333,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_folder_or_none(tmp_path: P
         done = subprocess.run([sys.executable, "-c", code, str(out), str(moment)], capture_output=True)
         found.append(contents(out) if out.exists() else None)
         remove_leftovers(out)
-        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert not list(tmp_path.glob(".*"))
         if done.returncode == 0:
             break
     whole = {"a": b"1", "sub/b": b"2", "c": b"3"}

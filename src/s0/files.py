@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import TextIO
+
+_MARK, _LOCK = ".s0-scratch", ".s0-lock"
+"""How names end that are ours alone, so that no other file is ever taken for one."""
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -132,16 +137,15 @@ def _keep_old(target: Path) -> None:
 
 
 def _scratch(target: Path, kind: str = "") -> Path:
-    return target.with_name(f".{target.name}.{kind}{os.getpid()}{threading.get_ident()}")
+    return target.with_name(f".{target.name}.{kind}{os.getpid()}-{threading.get_ident()}{_MARK}")
 
 
 def remove_leftovers(path: str | Path) -> None:
     """Remove what writers of `path` that were killed have left; nobody else may be writing it."""
     path = Path(path)
-    for scratch in path.parent.glob(f".{escape(path.name)}.*"):
-        if scratch.suffix[1:].removeprefix("old").isdigit():
-            with suppress(OSError):
-                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
+    for scratch in path.parent.glob(f".{escape(path.name)}.*{_MARK}"):
+        with suppress(OSError):
+            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -167,7 +171,7 @@ def locked(path: Path) -> Iterator[None]:
         OSError: nothing can be written beside `path`.
     """
     real = Path(os.path.realpath(path))  # one place may have several names
-    lock = real.with_name(f".{real.name}.s0-lock")
+    lock = real.with_name(f".{real.name}{_LOCK}")
     made: list[Path] = []
     try:
         with _blamed_on(path):
@@ -201,9 +205,7 @@ def _blamed_on(path: Path) -> Iterator[None]:
 def _lock_file(lock: Path, path: Path) -> TextIO:
     """The file of a lock, locked and empty."""
     while True:
-        # Not through a link: what that leads to is not ours to write.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        file = os.fdopen(os.open(lock, flags, 0o666), "r+", encoding="utf-8", errors="replace")
+        file = _opened(lock)
         if os.name != "posix":
             break
         import fcntl  # of POSIX alone
@@ -225,3 +227,22 @@ def _lock_file(lock: Path, path: Path) -> TextIO:
         file.close()  # its last holder removed it in the meantime
     file.truncate(0)
     return file
+
+
+def _opened(lock: Path) -> TextIO:
+    """The file of a lock, made if need be. What else may stand under its name is not ours to write."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    foreign = FileExistsError(f"expected {lock} to be a lock of this program, got something else; move it away")
+    try:
+        descriptor = os.open(lock, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise foreign from error
+        raise
+    file_facts = os.fstat(descriptor)
+    is_plain = stat.S_ISREG(file_facts.st_mode) and file_facts.st_nlink <= 1
+    content = os.pread(descriptor, 32, 0) if is_plain else b"foreign"
+    if content and not content.isdigit():
+        os.close(descriptor)
+        raise foreign
+    return os.fdopen(descriptor, "r+", encoding="utf-8")

@@ -437,13 +437,16 @@ def test_overwriting_a_collection_spares_examples_of_other_origin(pocket, sandbo
 def test_a_collection_that_comes_to_nothing_has_not_destroyed_the_one_before(pocket, sandbox, task, tmp_path):
     problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
     before = collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
-    other = replace(SETTINGS, max_new_tokens=1)
-    with pytest.raises(DatasetError, match=r"What was there before is in .*\.e\.jsonl\.before"):
+    samples, other = samples_file(out).read_text(), replace(SETTINGS, max_new_tokens=1)
+    with pytest.raises(DatasetError, match=r"What was there before is in .*\.e\.jsonl\.s0-before"):
         collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)
-    assert read_examples(tmp_path / ".e.jsonl.before") == before and not out.exists()
+    with pytest.raises(DatasetError, match="What was there before"):  # nor has a second try
+        collect(*pocket, task, problems, out, replace(other, seed=3), sandbox=sandbox, overwrite=True)
+    assert read_examples(tmp_path / ".e.jsonl.s0-before") == before and not out.exists()
+    assert (tmp_path / ".e.samples.jsonl.s0-before").read_text() == samples
     anew = collect(*pocket, task, problems, out, replace(SETTINGS, seed=1), sandbox=sandbox, overwrite=True)
     assert read_examples(out) == anew
-    assert not list(tmp_path.glob("*.before"))
+    assert not list(tmp_path.glob("*.s0-before"))
 
 
 def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp_path):

@@ -850,6 +850,14 @@ def test_an_account_of_a_training_that_was_edited_is_refused(folder: Path, edite
         store.read(folder)
 
 
+def test_a_state_whose_account_tells_no_settings_is_exported(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, "training": {"settings": None}}))
+    stored = store.read(folder)
+    store.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
+    assert store.read(tmp_path / "published").layout == "published"
+
+
 def test_figures_that_json_does_not_know_are_refused(folder: Path) -> None:
     (folder / CONFIG).write_text((folder / CONFIG).read_text().replace('"alpha": ', '"other": NaN, "alpha": ', 1))
     with pytest.raises(StateMismatchError, match="NaN"):

@@ -463,10 +463,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
 
 
 def test_what_killed_writers_have_left_is_removed(tmp_path: Path) -> None:
-    for name in (".run.4711", ".run.other", ".running.4711", "run.4711"):
+    for name in (".run.4711-1.s0-scratch", ".run.4711", ".running.4711-1.s0-scratch", "run.4711"):
         (tmp_path / name).write_text("half a file")
     train(tuned(), tmp_path / "run")
-    assert files(tmp_path) == [".run.other", ".running.4711", "run", "run.4711"]
+    assert files(tmp_path) == [".run.4711", ".running.4711-1.s0-scratch", "run", "run.4711"]
 
 
 def test_a_finished_training_is_not_lost_for_a_file_that_stays(tmp_path: Path, monkeypatch: Any) -> None:

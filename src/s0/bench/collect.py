@@ -136,7 +136,9 @@ def collect(
     if overwrite and path.exists() and _origin_of(path) != origin:
         _require_kept_from(out, path)
         for earlier in (path, out):
-            if earlier.exists():
+            if _set_aside(earlier).exists():  # what came after it has come to nothing
+                earlier.unlink(missing_ok=True)
+            elif earlier.exists():
                 earlier.replace(_set_aside(earlier))
     journal = _Journal(path, origin)
     if out.exists() and not _is_as_written(out, task, problems, settings, origin, journal):
@@ -152,7 +154,7 @@ def collect(
         raise DatasetError(
             f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
             f"{_most_frequent(journal)}(all are in {path}); try more samples, other problems, or a stronger model"
-            + (f". What was there before is in {_set_aside(out)}" if _set_aside(out).exists() else "")
+            + _before(path, out)
         )
     write_examples(out, examples)
     for earlier in (path, out):
@@ -162,7 +164,13 @@ def collect(
 
 def _set_aside(path: Path) -> Path:
     """Where an earlier collection's file waits until this one has come to its end."""
-    return path.with_name(f".{path.name}.before")
+    return path.with_name(f".{path.name}.s0-before")
+
+
+def _before(*paths: Path) -> str:
+    """Where earlier files are that were set aside, if any were."""
+    places = [str(_set_aside(path)) for path in paths if _set_aside(path).exists()]
+    return f". What was there before is in {' and '.join(places)}" if places else ""
 
 
 def _examples(

@@ -519,7 +519,7 @@ def write_published(path: str | Path, stored: StoredState, indices: Mapping[str,
     shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
     if len(shapes) != 1:
         raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")
-    settings = dict(stored.training.get("settings", {}))
+    settings = dict(stored.training.get("settings") or {})
     known = ("n_steps", "lr", "l2_lambda", "grad_clip", "max_length")
     config = {name: settings[name] for name in known if name in settings}
     keyed = {str(indices[name]): tensor.detach().cpu().contiguous() for name, tensor in stored.tensors.items()}
