@@ -42,7 +42,6 @@ from s0.bench import (
     answer,
     environment,
     evaluation_record,
-    learned_from,
     run_demo,
     scale_by_pass_rate,
     tuned_facts,
@@ -51,6 +50,7 @@ from s0.bench import (
 from s0.bench import collect as run_collect
 from s0.bench.collect import require_place, samples_file
 from s0.bench.variants import Advance
+from s0.cautions import Caution
 from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.core.fingerprint import fingerprint
@@ -58,13 +58,12 @@ from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchErro
 from s0.examples import Example, examples_sha256, read_examples
 from s0.models import generate as continued
 from s0.models import load_base_model
-from s0.tasks import SPLITS, Problem
+from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, require_fit
 from s0.train.baseline_files import baseline_kind, read_files
-from s0.train.cautions import Caution
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 from s0_cli.ending import interruptible, os_error_line, same_command
@@ -120,16 +119,16 @@ def sandbox(unsafe: bool) -> Sandbox:
         raise SandboxError(f"{error}. Here that is the option --unsafe-no-sandbox") from error
 
 
-def _asked(task: str, data: Path | None, *splits: str) -> tuple[Benchmark, list[list[Problem]]]:
-    """A task and its problems of these splits, none of which may be empty."""
+def _asked(task: str, data: Path | None, split: str) -> tuple[Benchmark, list[Problem]]:
+    """A task and its problems of a split, which may not be empty."""
     loaded = load_task(task, data)
-    return loaded, [loaded.require_split(split) for split in splits]
+    return loaded, loaded.require_split(split)
 
 
-def _require_runnable(task: Benchmark, data: Path | None, problems: list[list[Problem]], cells: Sandbox) -> None:
+def _require_runnable(task: Benchmark, data: Path | None, problems: list[Problem], cells: Sandbox) -> None:
     """See now whether the tests in a user's own file can be run, and not when all answers are there."""
     if data is not None:
-        task.require_runnable([problem for some in problems for problem in some], cells)
+        task.require_runnable(problems, cells)
 
 
 def demo(
@@ -138,14 +137,12 @@ def demo(
     """`s0 demo`."""
     place = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
-    asked, problems = _asked(task, data, *SPLITS)
 
     def kept() -> str:
         named = () if out else ("--out", str(place))
         return f"what was done so far is kept in {place}; go on with: {same_command(*named)}"
 
     with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(unsafe) as cells:
-        _require_runnable(asked, data, problems, cells)
         record = run_demo(settings, place, stage, cells, overwrite=overwrite)
         return {**record, "out": str(place), "report": _reported(record, place / "record.json", place)}
 
@@ -164,7 +161,7 @@ def collect(
     if split == "final":
         raise DatasetError("expected --split train or select, got final, on which nothing may be learned")
     chosen = CollectSettings(**settings)
-    problems, (asked,) = _asked(task, data, split)
+    problems, asked = _asked(task, data, split)
     require_name(out)
     samples = samples_file(out)
 
@@ -177,7 +174,7 @@ def collect(
         interruptible(kept),
         sandbox(unsafe) as cells,
     ):
-        _require_runnable(problems, data, [asked], cells)
+        _require_runnable(problems, data, asked, cells)
         loaded, tokenizer = load_model(model)
         with stage("collect", chosen.samples * len(asked)) as advance:
             examples = run_collect(
@@ -258,7 +255,7 @@ def train(
         else:
             result = tuner.train(learned, select=held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
         if judged and isinstance(tuner, S0Trainer):
-            asked, (problems,) = judged
+            asked, problems = judged
             with stage("scale", None) as advance:
                 tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
@@ -353,7 +350,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """`s0 eval`."""
     samples = Samples(**sampling) if sampling else None
-    problems, (asked,) = _asked(task, data, split)
+    problems, asked = _asked(task, data, split)
     questions = Questions(problems, asked, chat, max_new_tokens, samples)
     names = _names(states)
     place = None if out is None else RecordPlace.of(out)
@@ -363,7 +360,7 @@ def evaluate(
         return f"no answers are kept; start again with: {same_command()}"
 
     with claim, interruptible(kept), sandbox(unsafe) as cells:
-        _require_runnable(problems, data, [asked], cells)
+        _require_runnable(problems, data, asked, cells)
         loaded, tokenizer = load_model(model)
         for state in states:
             require_fit(loaded, state, allow_other_base=allow_other_base)
@@ -373,8 +370,7 @@ def evaluate(
         }
         for name, state in zip(names, states, strict=True):
             tuner = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
-            facts = {"path": state, **tuned_facts(tuner)}
-            facts["cautions"] = [*facts["cautions"], *learned_from(tuner, questions)]
+            facts = {"path": state, **tuned_facts(tuner, questions)}
             outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
             tuner.detach()
         record = evaluation_record("eval", base, questions, outcomes)

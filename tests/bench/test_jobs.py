@@ -26,7 +26,6 @@ from s0.bench import (
     collect,
     evaluate,
     evaluation_record,
-    learned_from,
     run_demo,
     run_variant,
     sampled_summary,
@@ -35,7 +34,7 @@ from s0.bench import (
     wrong_content,
 )
 from s0.bench.collect import samples_file
-from s0.bench.variants import silent
+from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
 from s0.tasks.sandbox import Sandbox

@@ -178,6 +178,9 @@ def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monke
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
     assert told["alpha"] == told["scale"]["chosen"] and "final_loss" not in told
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert all(caution in card for caution in told["cautions"])
+    assert "as deployed;" not in card  # what was said of the scale before
     assert not out.with_name("by-verdicts.checkpoint").exists()
 
 

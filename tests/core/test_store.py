@@ -839,7 +839,6 @@ def test_a_state_loads_into_every_dtype_of_its_base(saved: torch.dtype, loaded: 
         {"scale": {}},
         {"scale": {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [1.0], "values": []}},
         {"scale": {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [0.5], "values": [1.0]}},
-        {"cautions": "a"},
         {"prompts": [1]},
     ],
 )
@@ -867,9 +866,9 @@ def test_figures_that_json_does_not_know_are_refused(folder: Path) -> None:
 def test_the_card_tells_what_to_beware_of_and_how_the_scale_came(tmp_path: Path) -> None:
     curve = {"alpha": 1.0, "helps": True, "by": "loss", "alphas": [0.0, 1.0], "values": [2.0, 1.0]}
     training = {"n_select": 3, "select_initial_loss": 2.0, "select_final_loss": 1.0, "scale": curve}
-    text = card.card({"training": {**training, "cautions": ["a choice on only 3 is luck"]}})
+    text = card.card({"training": training})
     assert "| scale chosen by | loss |" in text and "| loss on select examples after | 1 |" in text
-    assert "To be read with care:\n\n- a choice on only 3 is luck" in text
+    assert "To be read with care:\n\n- a choice on only 3 select examples is mostly luck; take at least 10" in text
     assert "scale chosen by | nothing: it was given" in card.card({"training": {"n_examples": 1}})
 
 

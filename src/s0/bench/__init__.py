@@ -7,7 +7,7 @@ from s0.bench.evaluate import Answer, Samples, evaluate, sampled_summary, summar
 from s0.bench.record import comparisons, environment, evaluation_record, write_record
 from s0.bench.scale import scale_by_pass_rate
 from s0.bench.stats import Comparison, Rate, compare, holm, paired_t, pass_at_k, rate, t_interval, welch
-from s0.bench.variants import Outcome, Questions, Variant, answer, learned_from, run_variant, tuned_facts
+from s0.bench.variants import Outcome, Questions, Variant, answer, run_variant, tuned_facts
 
 __all__ = [
     "POCKET_VARIANTS",
@@ -29,7 +29,6 @@ __all__ = [
     "evaluate",
     "evaluation_record",
     "holm",
-    "learned_from",
     "paired_t",
     "pass_at_k",
     "rate",

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.bench.controls import wrong_content
 from s0.bench.evaluate import Answer, Samples, evaluate
+from s0.cautions import cautions
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
@@ -21,7 +22,6 @@ from s0.models import encode_prompt
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
-from s0.train.cautions import cautions
 from s0.train.tuner import prompt_digest
 
 Tuner = S0Trainer | BaselineTrainer
@@ -160,8 +160,7 @@ def run_variant(
         if out is not None:
             tuner.save(out)
         tuner.activate()
-        facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner)}
-        facts["cautions"] = [*facts["cautions"], *learned_from(tuner, questions)]
+        facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner, questions)}
         outcome = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
         return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:
@@ -223,14 +222,19 @@ def _method(settings: S0Config | LoraTuning | PrefixTuning) -> str:
     return "lora" if isinstance(settings, LoraTuning) else "prefix"
 
 
-def tuned_facts(tuner: Tuner) -> dict[str, Any]:
-    """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too."""
-    training = {name: value for name, value in tuner.training.items() if name not in ("prompts", "cautions")}
+def tuned_facts(tuner: Tuner, questions: Questions | None = None) -> dict[str, Any]:
+    """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too.
+
+    Args:
+        tuner: holds it.
+        questions: what it will be asked, if anything; some may have been learned from.
+    """
+    training = {name: value for name, value in tuner.training.items() if name != "prompts"}
     scale = training.pop("scale", None)
     facts: dict[str, Any] = {
         "parameters": tuner.n_parameters,
         "training": training,
-        "cautions": cautions(tuner.training),
+        "cautions": cautions(tuner.training) + ([] if questions is None else learned_from(tuner, questions)),
     }
     if isinstance(tuner, BaselineTrainer):
         return {"method": _method(tuner.settings), **facts}

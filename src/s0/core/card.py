@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from s0.cautions import cautions
 from s0.files import write_text
 from s0.record import effect
 
@@ -119,10 +120,9 @@ def _training(training: Mapping[str, Any]) -> str:
         "versions": ", ".join(f"{name} {number}" for name, number in (training.get("versions") or {}).items()) or None,
     }
     interrupted = ["**The training was interrupted before its end.**"] if training.get("interrupted") else []
-    notes = [f"- {caution}" for caution in training.get("cautions") or ()]
-    return "\n\n".join(
-        [*interrupted, _table(facts), *(["To be read with care:\n\n" + "\n".join(notes)] if notes else [])]
-    )
+    notes = "\n".join(f"- {caution}" for caution in cautions(training))
+    with_care = [f"To be read with care:\n\n{notes}"] if notes else []
+    return "\n\n".join([*interrupted, _table(facts), *with_care])
 
 
 def _figures(record: Mapping[str, Any]) -> str:

@@ -282,9 +282,8 @@ def check_account(training: Mapping[str, Any], where: str) -> None:
     sound |= {name: _is_list_of_numbers(training.get(name) or []) for name in ("losses", "norms", "select_losses")}
     sound["settings"] = isinstance(training.get("settings") or {}, dict)
     sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
-    for name in ("prompts", "cautions"):
-        texts = training.get(name) or []
-        sound[name] = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    prompts = training.get("prompts") or []
+    sound["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
     for name, is_sound in sound.items():
         if not is_sound:
             raise StateMismatchError(

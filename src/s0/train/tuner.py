@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
 from s0.models import generate
 from s0.train.batches import TrainingSet
-from s0.train.cautions import Caution, cautions
 from s0.train.checkpoint import Checkpoint
 
 _MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
@@ -64,17 +64,7 @@ class Tuner:
         return dict(self._trained or {})
 
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """Continue a prompt, with what was tuned if it is active.
-
-        Args:
-            prompt: text, or chat messages. It is never cut.
-            max_new_tokens: upper bound; generation ends earlier at an end token.
-            kwargs: passed to the model's `generate`.
-
-        Raises:
-            ConfigError: what is no prompt.
-            DatasetError: a prompt without tokens, or with tokens that the model does not know.
-        """
+        """Continue a prompt, with what was tuned if it is active; arguments and errors as of `s0.models.generate`."""
         return generate(self.model, self.tokenizer, prompt, max_new_tokens, **kwargs)
 
     def _saved(self) -> None:
@@ -101,10 +91,9 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
     return {**told, "n_select": chosen_on.n_examples, "n_select_shared": shared}
 
 
-def warn(training: dict[str, Any]) -> None:
-    """Say what `cautions` has to say, as Python's warnings, and enter it in the account."""
-    training["cautions"] = cautions(training)
-    for caution in training["cautions"]:
+def warn(training: Mapping[str, Any]) -> None:
+    """Say what `cautions` has to say, as Python's warnings."""
+    for caution in cautions(training):
         warnings.warn(caution, Caution, stacklevel=3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s0 import Example
-from s0.train.cautions import Caution, cautions
+from s0.cautions import Caution, cautions
 from tests.train.helpers import trainer
 
 FINE = {"initial_loss": 2.0, "training_loss": 1.0, "final_loss": 1.1, "alpha": 0.65}
