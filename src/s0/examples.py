@@ -99,8 +99,13 @@ def _is_prompt(prompt: Any) -> bool:
 
 def is_text(value: Any) -> bool:
     """Whether a value is text that can be written."""
-    # JSON can spell half of a surrogate pair, which no tokenizer and no file takes.
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no tokenizer and no file takes
+        return False
+    return True
 
 
 def read_examples(path: str | Path) -> list[Example]:

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from s0.study.wording import FEW_PROBLEMS, few_problems, finding, form_words, reservation
+from s0.study.wording import FEW_PROBLEMS, few_problems, finding, form_name, form_words, reservation
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
@@ -151,7 +151,7 @@ def _formats(variants: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for form in [*sorted(found - {*failures}), *failures]:
         rates = (values["formats"].get(form, 0.0) for values in variants.values())
-        table.add_row(form.replace("_", " "), *(f"{100 * rate:.1f}" for rate in rates))
+        table.add_row(form_name(form), *(f"{100 * rate:.1f}" for rate in rates))
     table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
     table.caption = f"{form_words([*found, *failures])}; truncated: cut off at the limit of length"
     return table

@@ -263,6 +263,13 @@ def test_a_state_that_peft_wrote_is_foreign(here: Path, no_work: None) -> None:
     refused(s0(*command("train", here, here / "state"), "--overwrite"), "never replaces")
 
 
+def test_a_record_and_its_report_are_replaced_where_that_is_asked_for(here: Path) -> None:
+    before = contents(here / "record")
+    assert s0(*command("eval", here, here / "record.json"), "--overwrite").returncode == 0
+    after = contents(here / "record")
+    assert {*after} == {*before} and after["report.html"] != before["report.html"]
+
+
 def test_a_report_that_is_not_ours_is_not_replaced(here: Path, no_work: None) -> None:
     (here / "coverage").mkdir()
     (here / "coverage" / "report.html").write_text("<html>of somebody else</html>")

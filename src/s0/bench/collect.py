@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -443,8 +443,8 @@ class _Journal:
 
 
 def _is_sample(row: Mapping[str, Any]) -> bool:
-    kinds = {"problem": str, "sample": int, "text": str, "n_tokens": int, "passed": bool, "reason": str}
-    return row.keys() == kinds.keys() and all(type(row[name]) is kind for name, kind in kinds.items())
+    kinds = {field.name: field.type for field in fields(Sample)}
+    return row.keys() == kinds.keys() and all(type(row[name]).__name__ == kind for name, kind in kinds.items())
 
 
 def _object(line: str) -> dict[str, Any] | None:

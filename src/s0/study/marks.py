@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GENERATOR = '<meta name="generator" content="s0-tuning">'
+GENERATOR = "s0-tuning"
+_TAG = f'<meta name="generator" content="{GENERATOR}">'
 _HEAD_BYTES = 4096
 
 
@@ -12,6 +13,6 @@ def is_report(path: str | Path) -> bool:
     """Whether a page was written by `s0.study.report`."""
     try:
         with Path(path).open("rb") as file:
-            return GENERATOR.encode() in file.read(_HEAD_BYTES)
+            return _TAG.encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False

@@ -15,11 +15,13 @@ from jinja2 import Environment, StrictUndefined
 from s0.errors import DatasetError
 from s0.files import write_files
 from s0.record import effect
+from s0.study.marks import GENERATOR
 from s0.study.plots import Plot, draw
 from s0.study.wording import (
     FEW_PROBLEMS,
     few_problems,
     finding,
+    form_name,
     form_words,
     headline,
     number,
@@ -92,6 +94,7 @@ def _view(record: Mapping[str, Any]) -> dict[str, Any]:
     untouched, variants = next(iter(record["final"])), list(record["variants"].items())
     told = [one for one in record["comparisons"] if one["first"] == untouched or effect(one) != "no clear difference"]
     return {
+        "generator": GENERATOR,
         "headline": headline(record),
         "about": _about(record),
         "findings": [_finding(record, one) for one in told],
@@ -283,8 +286,7 @@ def _training(name: str, training: Mapping[str, Any]) -> dict[str, Any]:
 def _forms(final: Mapping[str, Any]) -> dict[str, Any]:
     forms = dict.fromkeys(form for values in final.values() for form in values["formats"])
     rows = [
-        (form.replace("_", " "), [percent(values["formats"].get(form, 0.0)) for values in final.values()])
-        for form in forms
+        (form_name(form), [percent(values["formats"].get(form, 0.0)) for values in final.values()]) for form in forms
     ]
     rows.append(("cut off at the limit", [percent(values["truncated"]) for values in final.values()]))
     return {
@@ -354,7 +356,7 @@ def _flip(
                 "name": name,
                 "text": one["completion"],
                 "verdicts": verdicts,
-                "form": one["format"].replace("_", " "),
+                "form": form_name(one["format"]),
                 "tokens": one["n_tokens"],
                 "truncated": bool(one["truncated"]),
             }

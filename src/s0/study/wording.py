@@ -31,9 +31,14 @@ def few_problems(n: int) -> str:
     return f"{n} problems show only a large difference: six gained and none lost, {points(6 / n)} points, is the least"
 
 
+def form_name(form: str) -> str:
+    """How the form of an answer is called where people read."""
+    return form.replace("_", " ")
+
+
 def form_words(forms: Iterable[str]) -> str:
     """What those of these forms are that need it, as one sentence."""
-    return "; ".join(f"{form.replace('_', ' ')}: {FORMS[form]}" for form in FORMS if form in forms)
+    return "; ".join(f"{form_name(form)}: {FORMS[form]}" for form in FORMS if form in forms)
 
 
 def visible(text: str) -> str:
