@@ -1,8 +1,8 @@
-"""Where a reply's answer begins and ends: the one rule for programs, mathematics and queries.
+r"""Where a reply's answer begins and ends: the one rule for programs, mathematics and queries.
 
 What goes, in this order:
 
-1. A byte order mark; line ends become "\\n".
+1. A byte order mark; line ends become "\n".
 2. Thinking: all up to the last `</think>` (a chat template may have written the opening tag itself), and all from a
    `<think>` that is never closed.
 3. All from the first end token on, such as `<|im_end|>` or `</s>`.

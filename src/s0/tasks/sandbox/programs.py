@@ -19,14 +19,24 @@ class Program:
     entry_point: str
 
 
+NOT_JUDGED = "not judged: "
+"""How the reason begins where a completion could be neither right nor wrong; what follows says why."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a completion solves its problem, and why not.
 
     `reason` is one of: "passed", "wrong answer", "timeout", "memory", "other name", "unparsable", "empty", "exit",
-    "killed", "killed: SIGNAL", "exception: TYPE"; or "test: TYPE" where the test's own code raised a NameError or an
-    ImportError: no program can pass it then.
+    "killed", "killed: SIGNAL", "exception: TYPE"; "test: TYPE" where the test's own code raised a NameError or an
+    ImportError: no program can pass it then; or "not judged: WHY" where judging itself is not possible, since the
+    test needs more of an answer than data. A completion that is not judged has not passed, and is counted apart.
     """
 
     passed: bool
     reason: str
+
+    @property
+    def judged(self) -> bool:
+        """Whether it says anything about the completion."""
+        return not self.reason.startswith(NOT_JUDGED)
