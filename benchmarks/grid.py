@@ -21,7 +21,7 @@ from typing import Any
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
-from units import path_of, run_units
+from units import kept, path_of, run_units, task_facts
 
 from s0 import S0Config, load_model, tasks
 from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
@@ -83,13 +83,16 @@ def run(model_name: str, kind: str) -> dict[str, Any]:
                     "alpha": outcome.facts["scale"]["chosen"] if kind == "s0" else None,
                     "select": summary(outcome.answers)["pass_at_1"],
                     "seconds": dict(outcome.seconds),
+                    **kept(outcome.answers),
                 }
             )
     return {
         "benchmark": "grid",
         "environment": environment(),
+        "task": task_facts(task),
         "model": model_name,
         "kind": kind,
+        "problems": [problem.id for problem in task.split("select")],
         "n_examples": {split: len(found) for split, found in examples.items()},
         "rows": rows,
     }

@@ -56,7 +56,15 @@ def study_runs() -> dict[str, list[dict[str, Any]]]:
     for path in sorted((ROOT / "benchmarks" / "results" / "study").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         runs.setdefault(run["model"]["name"], []).append(run)
+    require_one_version([run for found in runs.values() for run in found])
     return {model: sorted(found, key=lambda run: run["seed"]) for model, found in runs.items()}
+
+
+def require_one_version(records: list[dict[str, Any]]) -> None:
+    """Refuse records of one task that were judged by different rules: they do not compare."""
+    versions = {one["task"]["version"] for one in records}
+    if len(versions) > 1:
+        sys.exit(f"expected records of one version of a task, got {', '.join(sorted(versions))}; run `make study`")
 
 
 def rates(runs: list[dict[str, Any]], variant: str, scoring: str) -> list[float]:

@@ -19,7 +19,7 @@ from typing import Any
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 from grid import winner
-from units import run_units
+from units import kept, run_units
 
 from s0 import S0Config, load_model, tasks
 from s0.bench import (
@@ -67,10 +67,13 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
         }
     base = {"name": model_name, "fingerprint": fingerprint(model)}
     record = evaluation_record("pocket_models", base, questions, outcomes)
-    del record["problems"], record["answers"], record["sampled"]["answers"]
+    del record["answers"], record["sampled"]["answers"]
     return {
         **record,
         "benchmark": "pocket_models",
+        "problems": list(record["problems"]),
+        "greedy": {name: kept(outcome.answers) for name, outcome in outcomes.items()},
+        "drawn": {name: kept(outcome.sampled) for name, outcome in outcomes.items()},
         "weights": model.num_parameters(),
         "examples": {
             split: {"n": len(found), "of": drawn[split], "sha256": examples_sha256(found)}

@@ -4,8 +4,8 @@
 
 One seed is one sampling of examples; every variant of a seed learns from the same ones and answers the same 240 final
 problems greedily. LoRA's initial weights and the wrong contents are drawn with that seed too. Settings are the winners
-of grid.py, chosen on the select split; "published" are the paper's. One file per model and seed; those that are there
-are not run again. Seven minutes a seed on two cores; `python benchmarks/pages.py` makes the tables.
+of grid.py, chosen on the select split; "published" are the paper's. One file per model and seed, with every completion;
+those that are there are not run again. Seven minutes a seed on two cores; `python benchmarks/pages.py` makes tables.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 from grid import winner
-from units import run_units
+from units import kept, run_units, task_facts
 
 from s0 import S0Config, load_model, tasks
 from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
 from s0.core.fingerprint import fingerprint
-from s0.examples import examples_sha256
+from s0.examples import Example, examples_sha256
+from s0.record import packed
 from s0.tasks.sandbox import Sandbox
-from s0.tasks.scoring import SCORINGS
 from s0.train import LoraTuning, PrefixTuning
 
 FOLDER = Path(__file__).resolve().parent / "results" / "study"
@@ -75,22 +76,29 @@ def run(model_name: str, seed: int) -> dict[str, Any]:
         "benchmark": "study",
         "environment": environment(),
         "model": {"name": model_name, "fingerprint": fingerprint(model)},
-        "task": {"name": task.name, "version": task.version, "data_sha256": task.data_sha256},
+        "task": task_facts(task),
         "seed": seed,
-        "examples": {split: {"n": len(found), "sha256": examples_sha256(found)} for split, found in examples.items()},
+        "examples": {split: examples_facts(found) for split, found in examples.items()},
         "problems": [problem.id for problem in task.split("final")],
         "variants": {
             name: {
                 **outcome.facts,
                 "seconds": outcome.seconds,
                 "summary": summary(outcome.answers),
-                # One character per problem, in the order of `problems`: 1 passed, 0 failed.
-                "verdicts": {
-                    scoring: "".join(str(int(one.passed[scoring])) for one in outcome.answers) for scoring in SCORINGS
-                },
+                **kept(outcome.answers),
             }
             for name, outcome in outcomes.items()
         },
+    }
+
+
+def examples_facts(examples: Sequence[Example]) -> dict[str, Any]:
+    """All of them passed: who changes the judge can see whether they still do."""
+    return {
+        "n": len(examples),
+        "sha256": examples_sha256(examples),
+        "problems": [example.provenance["problem"] for example in examples],
+        "completions": packed([example.completion for example in examples]),
     }
 
 

@@ -9,7 +9,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from s0.study.wording import FEW_PROBLEMS, few_problems, finding, form_name, form_words, reservation
+from s0.study.wording import (
+    FEW_PROBLEMS,
+    few_problems,
+    finding,
+    form_name,
+    form_words,
+    left_out,
+    not_judged,
+    reservation,
+)
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
 _SCORINGS = ("standard", "paper")
@@ -54,8 +63,11 @@ def _evaluation(record: Mapping[str, Any]) -> None:
         _CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
     for name, facts in record["variants"].items():
         _cautions(facts, f"{name}: ")
-    for left_out in record["task"]["left_out"]:
-        _CONSOLE.print(f"not judged: {left_out}", soft_wrap=True)
+    for name, values in variants.items():
+        if unjudged := not_judged(values["not_judged"]):
+            _CONSOLE.print(f"note: {name}: {unjudged}", soft_wrap=True)
+    if rows := left_out(record["task"]["left_out"]):
+        _CONSOLE.print(f"note: {rows}", soft_wrap=True)
     if record["out"]:
         _CONSOLE.print(f"written to {record['out']}; look at {record['report']}", soft_wrap=True)
 

@@ -176,6 +176,7 @@ def _summary(given: list[dict[str, Any]]) -> dict[str, Any]:
         "truncated": sum(one["truncated"] for one in given) / n,
         "formats": {form: sum(one["format"] == form for one in given) / n for form in FORMATS},
         "mean_tokens": sum(one["n_tokens"] for one in given) / n,
+        "not_judged": {},
     }
 
 

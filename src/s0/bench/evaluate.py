@@ -17,7 +17,7 @@ from s0.decode import complete
 from s0.errors import ConfigError
 from s0.examples import Example
 from s0.tasks import SCORINGS, Problem, Task
-from s0.tasks.sandbox import Sandbox
+from s0.tasks.sandbox import NOT_JUDGED, Sandbox
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,24 @@ def solved(answers: Sequence[Answer], scoring: str) -> dict[str, int]:
 
 
 def _looks(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The rates of formats and truncations. Of the formats those that occur; "unparsable" and "empty" always, last."""
+    """The rates of formats and truncations, and which answers were not judged.
+
+    Of the formats those that occur; "unparsable" and "empty" always, last.
+    """
     failures = ("unparsable", "empty")
     forms = [*sorted({one.format for one in answers} - {*failures}), *failures]
     return {
         "truncated": sum(one.truncated for one in answers) / len(answers),
         "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in forms},
         "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),
+        "not_judged": not_judged(answers),
+    }
+
+
+def not_judged(answers: Sequence[Answer]) -> dict[str, str]:
+    """Why the standard scoring could not judge an answer, by problem. Those answers have not passed."""
+    return {
+        answer.problem: answer.reason["standard"].removeprefix(NOT_JUDGED)
+        for answer in answers
+        if answer.reason["standard"].startswith(NOT_JUDGED)
     }

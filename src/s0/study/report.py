@@ -24,6 +24,8 @@ from s0.study.wording import (
     form_name,
     form_words,
     headline,
+    left_out,
+    not_judged,
     number,
     p_words,
     percent,
@@ -176,6 +178,10 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
         if values["truncated"] > _TRUNCATED:
             share, shown = percent(values["truncated"]), shortened(name, _NAME)
             yield f"{share} of {shown}’s answers hit the limit of length and count as they are."
+        if unjudged := not_judged(values.get("not_judged", {})):
+            yield f"{shortened(name, _NAME)}: {unjudged}."
+    if rows := left_out(record["task"].get("left_out", ())):
+        yield f"{rows[0].upper()}{rows[1:]}."
 
 
 def _rates(record: Mapping[str, Any], name: str) -> dict[str, Any]:

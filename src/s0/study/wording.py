@@ -10,6 +10,8 @@ from typing import Any
 from s0.record import LEVEL, effect
 
 _NAME = 40  # characters of a variant's name in a sentence
+_LINE = 160  # characters of a row's id and what is said of it
+_NAMED = 8  # rows or problems that are named
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, formats (bidi, zero width), surrogates, unassigned
 
 
@@ -29,6 +31,27 @@ def few_problems(n: int) -> str:
     if n < 6:
         return f"{n} problems cannot show any difference: it takes at least six gained and none lost"
     return f"{n} problems show only a large difference: six gained and none lost, {points(6 / n)} points, is the least"
+
+
+def left_out(rows: Sequence[str]) -> str:
+    """Which rows of the data are in no score, with the reasons; nothing where all are."""
+    return f"left out of every score, {_n(rows, 'row')}: {_some(rows)}" if rows else ""
+
+
+def not_judged(reasons: Mapping[str, str]) -> str:
+    """Which problems have answers that could not be judged, with the reasons; nothing where there are none."""
+    named = [f"{problem} ({reason})" for problem, reason in reasons.items()]
+    return f"not judged, and counted as failed, {_n(named, 'answer')}: {_some(named)}" if named else ""
+
+
+def _n(items: Sequence[str], name: str) -> str:
+    return f"1 {name}" if len(items) == 1 else f"{len(items)} {name}s"
+
+
+def _some(lines: Sequence[str]) -> str:
+    """As many as a reader takes in; how many more there are."""
+    named = "; ".join(shortened(line, _LINE) for line in lines[:_NAMED])
+    return named if len(lines) <= _NAMED else f"{named}; and {len(lines) - _NAMED} more"
 
 
 def form_name(form: str) -> str:

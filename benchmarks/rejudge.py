@@ -1,0 +1,106 @@
+"""Judge the completions of a record again, with the rules of today: what would they change?
+
+    python benchmarks/rejudge.py RECORD.json ... [--data PATH]
+
+Records of `s0 eval`, `s0 demo`, grid.py, study.py and pocket_models.py keep their completions. Every one is judged by
+both scorings, and each verdict that is not the recorded one is told, with those of the examples that were learned from.
+Nothing is changed: a record whose verdicts differ has to be made again. Exits with 1 where any do. --data as in
+`s0 eval`, for a record of a user's own file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s0 import tasks
+from s0.errors import DatasetError
+from s0.record import unpacked
+from s0.tasks import SCORINGS
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Completions of one variant as a record has them.
+
+    Attributes:
+        whose: where in the record they are.
+        problems: ids, one per completion.
+        completions: the texts.
+        passed: by scoring, one per completion.
+    """
+
+    whose: str
+    problems: Sequence[str]
+    completions: Sequence[str]
+    passed: Mapping[str, Sequence[bool]]
+
+
+def judged_in(record: Mapping[str, Any]) -> Iterator[Judged]:
+    """Every set of completions in a record."""
+    problems = list(record["problems"])
+    for split, examples in record.get("examples", {}).items():
+        if "completions" in examples:
+            texts = unpacked(examples["completions"])
+            yield Judged(f"{split} examples", examples["problems"], texts, {"standard": [True] * len(texts)})
+    for number, row in enumerate(record.get("rows", ())):
+        yield _kept(f"row {number}", problems, row)
+    for part in ("variants", "greedy", "drawn"):
+        for name, entry in record.get(part, {}).items():
+            if "completions" in entry:
+                yield _kept(f"{part} {name}", problems, entry)
+    for place, answers in (("greedy", record.get("answers")), ("drawn", (record.get("sampled") or {}).get("answers"))):
+        for name, rows in (answers or {}).items():
+            passed = {scoring: [row["passed"][scoring] for row in rows] for scoring in SCORINGS}
+            texts = [row["completion"] for row in rows]
+            yield Judged(f"{place} {name}", [row["problem"] for row in rows], texts, passed)
+
+
+def _kept(whose: str, problems: Sequence[str], entry: Mapping[str, Any]) -> Judged:
+    """What `units.kept` has written: as many completions of every problem as of every other, problem by problem."""
+    texts = unpacked(entry["completions"])
+    each = len(texts) // len(problems)
+    passed = {scoring: [verdict == "1" for verdict in entry["verdicts"][scoring]] for scoring in SCORINGS}
+    return Judged(whose, [problem for problem in problems for _ in range(each)], texts, passed)
+
+
+def differences(record: Mapping[str, Any], data: Path | None) -> Iterator[str]:
+    """A line for every verdict that is another one now."""
+    task = tasks.load(record["task"]["name"], data)
+    if task.data_sha256 != record["task"]["data_sha256"]:
+        raise DatasetError("expected the problems that the record is of, got others; pass them by --data")
+    by_id = {problem.id: problem for problem in task.problems}
+    for judged in judged_in(record):
+        replies = [(by_id[problem], text) for problem, text in zip(judged.problems, judged.completions, strict=True)]
+        for scoring, before in judged.passed.items():
+            for (problem, text), verdict, passed in zip(replies, task.verdicts(replies, scoring), before, strict=True):
+                if verdict.passed != passed:
+                    was = "passed" if passed else "failed"
+                    yield f"{judged.whose}, {scoring}, {problem.id}: {was}, now {verdict.reason!r}: {text!r:.200}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="+", type=Path)
+    parser.add_argument("--data", type=Path)
+    chosen = parser.parse_args()
+    n_differing = 0
+    for path in chosen.records:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        n = sum(len(judged.completions) for judged in judged_in(record))
+        lines = list(differences(record, chosen.data))
+        n_differing += len(lines)
+        version = tasks.TASKS[record["task"]["name"]].version
+        print(f"{path}: {n} completions, version {record['task']['version']} then, {version} now: {len(lines)} differ")
+        for line in lines:
+            print(f"  {line}")
+    sys.exit(bool(n_differing))
+
+
+if __name__ == "__main__":
+    main()

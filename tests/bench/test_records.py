@@ -1,0 +1,79 @@
+"""Records keep their completions, and those can be judged again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import lzma
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.rejudge import differences, judged_in
+from s0 import record as records
+from s0 import tasks
+from s0.errors import DatasetError
+from s0.record import packed, unpacked
+
+
+@given(st.lists(st.text(st.characters(), max_size=30)))
+def test_completions_are_packed_and_unpacked(completions: list[str]) -> None:
+    line = packed(completions)
+    assert line.isascii() and unpacked(line) == completions
+
+
+def test_packed_completions_take_little_room() -> None:
+    completions = [f"    return x + {n % 7}\n" for n in range(2000)]
+    assert len(packed(completions)) < len(json.dumps(completions)) / 20
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "no base64!",
+        base64.b64encode(b"no lzma").decode(),
+        packed(["x" * 1000])[:40],
+        base64.b64encode(lzma.compress(b"[1]")).decode(),
+        base64.b64encode(lzma.compress(b"{")).decode(),
+    ],
+    ids=["empty", "base64", "lzma", "cut", "numbers", "json"],
+)
+def test_what_holds_no_completions_is_refused(line: str) -> None:
+    with pytest.raises(DatasetError, match="expected the packed completions of a record, got"):
+        unpacked(line)
+
+
+def test_no_more_is_unpacked_than_anybody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_MOST_BYTES", 1000)
+    assert unpacked(packed(["x" * 900])) == ["x" * 900]
+    with pytest.raises(DatasetError, match="expected the packed completions of a record, got more than anybody keeps"):
+        unpacked(packed(["x" * 1100]))
+
+
+def test_a_record_is_judged_again() -> None:
+    task = tasks.load("pocket-math")
+    right, wrong, other = (f"#### {problem.answer}" for problem in task.problems[:3])  # type: ignore[attr-defined]
+    ids = [problem.id for problem in task.problems[:2]]
+    record = {
+        "task": {"name": task.name, "version": "0", "data_sha256": task.data_sha256},
+        "problems": ids,
+        "examples": {"train": {"problems": ids[:1], "completions": packed([right])}},
+        "greedy": {
+            "base": {"verdicts": {"standard": "10", "paper": "11"}, "completions": packed([right, other])},
+        },
+        "drawn": {
+            "base": {"verdicts": dict.fromkeys(("standard", "paper"), "1010"), "completions": packed([right, "no"] * 2)}
+        },
+        "sampled": None,
+    }
+    assert sum(len(judged.completions) for judged in judged_in(record)) == 7
+    assert list(differences(record, None)) == [
+        f"greedy base, paper, {ids[1]}: passed, now 'wrong answer': {other!r}",
+        *(f"drawn base, {scoring}, {ids[1]}: passed, now 'wrong answer': {right!r}" for scoring in tasks.SCORINGS),
+    ]
+    same = {"verdicts": dict.fromkeys(tasks.SCORINGS, "11"), "completions": packed([right, wrong])}
+    assert list(differences({**record, "greedy": {"base": same}, "drawn": {}}, None)) == []
+    with pytest.raises(DatasetError, match="expected the problems that the record is of, got others"):
+        next(differences({**record, "task": {**record["task"], "data_sha256": "0"}}, None))  # type: ignore[dict-item]
