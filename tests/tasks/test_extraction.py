@@ -168,7 +168,7 @@ def test_a_body_that_defines_a_helper_is_a_body(name: str) -> None:
     ],
 )
 def test_a_name_bound_otherwise_is_not_another_name(binding: str) -> None:
-    assert SCORER.format_of(PROBLEM, f"{RENAMED}\n{binding}") == "body_unindented"
+    assert SCORER.format_of(PROBLEM, f"{RENAMED}\n{binding}") == "function"
 
 
 WITHOUT_CODE = {

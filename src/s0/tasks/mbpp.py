@@ -25,7 +25,7 @@ from typing import Any
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.code import NAMED, CodeScorer
-from s0.tasks.code.extraction import parses
+from s0.tasks.code.parsing import parses
 from s0.tasks.code.tables import without_numpy
 from s0.tasks.humaneval import STOP
 from s0.tasks.problem import CodeProblem

@@ -1,5 +1,6 @@
-"""Functions to be written: from a completion to a program (`extraction`, `needed`), and judging it (`scoring`).
+"""Functions to be written: from a completion to a program, and judging it (`scoring`).
 
+`extraction` states the rule; `fences` cuts a reply, `parsing` reads its parts, `demonstration` tells what stays.
 Whether tests can run at all is tried in `runnable`.
 """
 

@@ -1,46 +1,49 @@
 """Finding the program in a completion, with Python's own parser.
 
-The rule, in order; the first step that yields code for the function decides:
+The rule, in order:
 
-1. Thinking (`<think>...</think>`) is removed. Nothing but white space left: "empty".
-2. The text before the first ``` fence is read as code; it counts only if it defines the function, or returns or
-   yields: prose such as "Sure" parses as well.
-3. Each fenced block in turn ("fenced").
-4. The text from its first line that begins an import, a definition or a decorator (prose without a fence).
-
-Read as code, a text is the whole function if a definition of the entry point stands at its top level, else the
-function's body. A body is tried as it stands, with all lines moved to the prompt's indent, and with the first line
-alone moved there (a reply whose leading white space was cut off); the reading that parses furthest wins. In every
-reading the longest prefix of lines that parses is kept, so text after the code drops out.
-
-Functions and classes none of which has the entry point's name are neither, unless something beside them returns,
-yields or reads a parameter, as a body does. They are passed over, and so is what follows unless it is surely code for
-the function; where nothing else is found the form is "other_name".
-
-Of what follows or surrounds the function only statements stay that bind a name it needs, directly or through
-another: helpers, imports, constants. Prints, asserts, calls and main guards go.
+1. What a reply comes to (`s0.tasks.replies.conclusion`). Nothing but white space left: "empty".
+2. It is cut into pieces: fenced blocks, and the text around them. A fence inside a triple-quoted string is text; where
+   that finds no whole function, it is a fence like others.
+3. Of each piece all that Python can read is code: the longest prefix of lines that parses, moved to the left margin;
+   then, behind what cannot be read, the same from the next line on that begins a statement.
+4. The piece that defines the entry point decides. Defined is a name at the top level, be it under `if`, `try`, `with`
+   or a loop: by `def`, `class`, an import, or an assignment of what can be called. If several pieces or statements do,
+   the last complete one decides: neither cut off (in a block that never closes, or before lines that cannot be read)
+   nor a stub (`pass`, `...`, a docstring); then the last that is cut off, then the last stub. "fenced" where it is
+   a fenced block, else "function".
+5. Code that returns or yields at the top level is a body, whatever it defines. Where no piece defines the entry point,
+   a body is looked for: in the text before the first fence, where it returns, yields or is all there is; in each block;
+   in the text from its first line that begins a statement. The first that returns or yields decides, else the first.
+   A body is tried as it stands, with all lines moved to the prompt's indent, and with the first line alone moved
+   there (a reply whose leading white space was cut off); the reading that parses furthest wins. The form is
+   "fenced", "body" or, where the first line was not indented, "body_unindented".
+6. Functions and classes none of which has the entry point's name are no body, unless something beside them returns,
+   yields or reads a parameter. They are passed over, and what follows decides only if it returns or yields; where
+   nothing else is found the form is "other_name", and without any code "unparsable".
+7. The program is the prompt and what decides, without its demonstration (`s0.tasks.code.demonstration`): main guards,
+   asserts, print, input and display calls, statements that mention the entry point, assignments and imports read by
+   those alone. All else at the top level stays, and if it raises or exceeds the limit, that is the program's verdict.
+8. Names that it lacks are taken, with all that binds or fills them, from the piece nearest before, else after.
+9. `from __future__` imports stand first, behind the prompt's docstring.
 """
 
 from __future__ import annotations
 
 import ast
-import itertools
 import re
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from s0.tasks.code.needed import keep_needed, names_bound
+from s0.tasks.code.demonstration import Statement, binds_callable, helpers, statements, without_demonstration
+from s0.tasks.code.fences import Piece, pieces
+from s0.tasks.code.parsing import from_first_statement, longest_prefix, moved, parses, readable
 from s0.tasks.problem import CodeProblem
+from s0.tasks.replies import conclusion
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*$", re.MULTILINE)
-_CODE_BEGINS = re.compile(r"^[ \t]*(?:import |from \w|def |class |async def |@)", re.MULTILINE)
 _BLANK_LINES_BEFORE = re.compile(r"\A(?:[ \t]*\n)+")
 _INDENT = "    "
-_EXACT_ATTEMPTS = 24
-"""Tries to find the very longest prefix that parses. Text that needs more, a thousand decorators say, is no answer:
-it is then cut by a quarter at a time, so that no completion costs more than a moment."""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
@@ -56,109 +59,195 @@ class Extraction:
 
 def extract(problem: CodeProblem, completion: str) -> Extraction:
     """Apply the rule above."""
-    text = _THINKING.sub("", completion).replace("\r\n", "\n")
-    if not text.strip():
+    reply = conclusion(completion)
+    if not reply.strip():
         return Extraction(None, "empty")
-    before, blocks = _split_at_fences(text)
-    plain = _read(problem, before)
-    if plain is not None and (plain.answers or not blocks):
-        return Extraction(plain.program, plain.format)
-    passed_over = plain is _OTHER_NAME
-    for fenced in (_read(problem, block) for block in blocks):
-        if fenced is _OTHER_NAME:
-            passed_over = True
-        elif fenced is not None and (fenced.answers or not passed_over):
-            return Extraction(fenced.program, "fenced")
-    if passed_over:
-        return Extraction(None, _OTHER_NAME.format)
-    begin = _CODE_BEGINS.search(text)
-    last = _read(problem, text[begin.start() :]) if begin else plain
-    return Extraction(last.program, last.format) if last else Extraction(None, "unparsable")
+    codes = _codes(problem, pieces(reply, in_strings=False))
+    definition = _deciding(codes)
+    all_fences = pieces(reply, in_strings=True)
+    if (definition is None or not definition.complete) and all_fences != [code.piece for code in codes]:
+        with_all_fences = _codes(problem, all_fences)
+        other = _deciding(with_all_fences)
+        if other is not None and (definition is None or other.complete):
+            codes, definition = with_all_fences, other
+    if definition is not None:
+        return _function(problem, codes, definition)
+    return _body(problem, codes)
 
 
 def prompt_with_stub(problem: CodeProblem) -> str:
     """The prompt as a program of its own: the function to be completed does nothing."""
-    prompt = problem.prompt.rstrip() + "\n"
+    prompt = _prompt(problem)
     return prompt if parses(prompt) else prompt + f"{_INDENT}pass\n"
 
 
-def parses(source: str) -> bool:
-    """Whether Python can read `source`."""
-    return _parse(source)[0] is not None
+@dataclass(frozen=True)
+class _Definition:
+    """A statement that defines the entry point: number `position` of piece number `piece`."""
+
+    piece: int
+    position: int
+    cut: bool
+    stub: bool
+
+    @property
+    def complete(self) -> bool:
+        return not self.cut and not self.stub
 
 
 @dataclass(frozen=True)
-class _Found:
-    program: str | None
+class _Code:
+    """What Python can read of a piece, and those of its statements that define the entry point."""
+
+    piece: Piece
+    statements: list[Statement]
+    definitions: list[_Definition]
+
+
+def _codes(problem: CodeProblem, parts: Sequence[Piece]) -> list[_Code]:
+    return [_code(problem, number, piece) for number, piece in enumerate(parts)]
+
+
+def _code(problem: CodeProblem, number: int, piece: Piece) -> _Code:
+    code: list[Statement] = []
+    definitions = []
+    returns = False
+    for stretch in readable(piece.text):
+        more = statements(stretch.tree, stretch.source)
+        returns |= _answers(stretch.tree.body)
+        for position, statement in enumerate(more):
+            if binds_callable(statement.nodes, problem.entry_point):
+                cut = not piece.closed or (stretch.cut and position == len(more) - 1)
+                definitions.append(_Definition(number, len(code) + position, cut, _is_stub(statement)))
+        code += more
+    return _Code(piece, code, [] if returns else definitions)
+
+
+def _is_stub(statement: Statement) -> bool:
+    (node, *others) = statement.nodes
+    if others or not isinstance(node, _DEFINITIONS):
+        return False
+    return all(
+        isinstance(part, ast.Pass)
+        or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        or (isinstance(part, ast.Raise) and "NotImplemented" in ast.dump(part))
+        for part in node.body
+    )
+
+
+def _deciding(codes: Sequence[_Code]) -> _Definition | None:
+    definitions = [definition for code in codes for definition in code.definitions]
+    complete = [definition for definition in definitions if definition.complete]
+    more_than_stubs = [definition for definition in definitions if not definition.stub]
+    return next((found[-1] for found in (complete, more_than_stubs, definitions) if found), None)
+
+
+def _function(problem: CodeProblem, codes: Sequence[_Code], definition: _Definition) -> Extraction:
+    code = codes[definition.piece]
+    later = {other.position for other in code.definitions if other.position > definition.position}
+    own = [statement for position, statement in enumerate(code.statements) if position not in later]
+    stub = prompt_with_stub(problem)
+    given = statements(ast.parse(stub), stub)
+    program = _program(problem, given, own, codes, definition.piece)
+    return Extraction(program, "fenced" if code.piece.fenced else "function")
+
+
+def _program(
+    problem: CodeProblem, given: list[Statement], own: list[Statement], codes: Sequence[_Code], deciding: int
+) -> str:
+    kept = without_demonstration(given, own, problem.entry_point, prose=not codes[deciding].piece.fenced)
+    others = [code.statements for code in (*reversed(codes[:deciding]), *codes[deciding + 1 :])]
+    added = helpers([*given, *kept], others)
+    return _ordered([*given, *added, *kept])
+
+
+def _ordered(program: Sequence[Statement]) -> str:
+    """The program's text; what must stand first does."""
+    docstring = [statement for statement in program[:1] if statement.is_docstring]
+    futures = [statement for statement in program if statement.is_future]
+    rest = [statement for statement in program[len(docstring) :] if not statement.is_future]
+    return "".join(f"{statement.source}\n" for statement in (*docstring, *futures, *rest))
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The prompt with a body, in two parts: statements that begin within the prompt, and those after them.
+
+    Attributes:
+        answers: whether the body returns or yields.
+    """
+
+    given: list[Statement]
+    own: list[Statement]
     format: str
     answers: bool
-    """Whether it is surely code: the function itself, or a body that returns or yields."""
 
 
-_OTHER_NAME = _Found(None, "other_name", False)
+def _body(problem: CodeProblem, codes: Sequence[_Code]) -> Extraction:
+    """The first body that answers; else the first, unless functions of other names stand in the reply."""
+    fenced = any(code.piece.fenced for code in codes)
+    bodies = []
+    others = False
+    for number, text in _texts_of_bodies(codes):
+        body = _as_body(problem, text)
+        others |= body is None and _are_others(problem, codes[number])
+        if body is not None and (body.answers or codes[number].piece.fenced or not fenced):
+            bodies.append((number, body))
+    answering = [(number, body) for number, body in bodies if body.answers]
+    if not answering and others:
+        return Extraction(None, "other_name")
+    if not bodies:
+        return Extraction(None, "unparsable")
+    number, body = (answering or bodies)[0]
+    program = _program(problem, body.given, body.own, codes, number)
+    return Extraction(program, "fenced" if codes[number].piece.fenced else body.format)
 
 
-def _split_at_fences(text: str) -> tuple[str, list[str]]:
-    """The text before the first fence, and the blocks; an opened block that never closes reaches to the end."""
-    fences = list(_FENCE.finditer(text))
-    if not fences:
-        return text, []
-    ends = [fence.start() for fence in fences[1:]] + [len(text)]
-    blocks = [text[fence.end() : end] for fence, end in zip(fences[::2], ends[::2], strict=False)]
-    return text[: fences[0].start()], [block.strip("\n") for block in blocks]
+def _texts_of_bodies(codes: Sequence[_Code]) -> list[tuple[int, str]]:
+    """(number of the piece, text) of all that may be a body, as the rule orders them."""
+    as_they_stand = [(n, code.piece.text) for n, code in enumerate(codes) if code.piece.fenced or n == 0]
+    behind_prose = [(n, from_first_statement(code.piece.text)) for n, code in enumerate(codes) if not code.piece.fenced]
+    return as_they_stand + behind_prose
 
 
-def _read(problem: CodeProblem, text: str) -> _Found | None:
-    text = _BLANK_LINES_BEFORE.sub("", text).rstrip()
-    return _as_function(problem, text) or _as_body(problem, text)
-
-
-def _as_function(problem: CodeProblem, text: str) -> _Found | None:
-    tree, source = _longest_prefix(_moved(text, ""))
-    if _stub(problem) is None and _are_others(problem, tree.body):
-        return _OTHER_NAME
-    if _entry_function(tree, problem.entry_point) is None:
-        return None
-    if _answers(tree.body):
-        return None  # a body, with a helper of the function's own name in it
-    whole = prompt_with_stub(problem) + "\n" + source
-    return _Found(keep_needed(whole, problem.entry_point), "function", True)
-
-
-def _as_body(problem: CodeProblem, text: str) -> _Found | None:
+def _as_body(problem: CodeProblem, text: str) -> _Body | None:
     """The reading that keeps most lines; of equals the first."""
     stub = _stub(problem)
     if stub is None:
         return None  # the prompt says in words what to write: there is no signature that a body could follow
+    text = _BLANK_LINES_BEFORE.sub("", text).rstrip()
     indent = _body_indent(problem, stub)
-    readings = [_moved(text, indent), indent + text.lstrip(" \t")]
-    prompt = problem.prompt.rstrip() + "\n"
-    kept = [_longest_prefix(reading, prompt) for reading in readings]
-    tree, source = max(kept, key=lambda pair: pair[1].count("\n"))
+    prompt = _prompt(problem)
+    readings = [moved(text, indent), indent + text.lstrip(" \t")]
+    tree, source = max((longest_prefix(one, prompt) for one in readings), key=lambda pair: pair[1].count("\n"))
     function = _entry_function(tree, problem.entry_point)
     added = function.body[_docstring_length(stub) :] if function else []
-    if _are_others(problem, added) and not (_answers(added) or _reads_parameter(added, stub)):
-        return _OTHER_NAME
+    if _define_others(added, problem.entry_point) and not (_answers(added) or _reads_parameter(added, stub)):
+        return None
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
         return None  # nothing, a comment, or a word of prose that happens to parse
+    program = statements(tree, prompt + source)
+    n_given = 1 + max(n for n, statement in enumerate(program) if statement.nodes[0].lineno <= prompt.count("\n"))
     form = "body" if text[:1] in (" ", "\t") else "body_unindented"
-    return _Found(keep_needed(prompt + source, problem.entry_point), form, _answers(added))
+    return _Body(program[:n_given], program[n_given:], form, _answers(added))
 
 
-def _are_others(problem: CodeProblem, statements: list[ast.stmt]) -> bool:
-    """Whether they define functions or classes and nowhere bind the entry point's name, be it under `if` or `try`."""
-    return any(isinstance(statement, _DEFINITIONS) for statement in statements) and not any(
-        problem.entry_point in names_bound(statement) for statement in statements
-    )
+def _are_others(problem: CodeProblem, code: _Code) -> bool:
+    return _define_others([node for statement in code.statements for node in statement.nodes], problem.entry_point)
 
 
-def _reads_parameter(statements: list[ast.stmt], stub: _Function) -> bool:
+def _define_others(nodes: list[ast.stmt], name: str) -> bool:
+    """Whether they define functions or classes and nowhere bind `name`."""
+    return any(isinstance(node, _DEFINITIONS) for node in nodes) and not binds_callable(nodes, name)
+
+
+def _reads_parameter(nodes: list[ast.stmt], stub: _Function) -> bool:
     """Whether the statements beside definitions read a parameter that they have not bound themselves."""
     unbound = {part.arg for part in ast.walk(stub.args) if isinstance(part, ast.arg)}
-    for statement in statements:
-        if isinstance(statement, _DEFINITIONS):
+    for node in nodes:
+        if isinstance(node, _DEFINITIONS):
             continue
-        names = [part for part in ast.walk(statement) if isinstance(part, ast.Name)]
+        names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
         if any(name.id in unbound and isinstance(name.ctx, ast.Load) for name in names):
             return True
         unbound -= {name.id for name in names}
@@ -170,13 +259,18 @@ def _stub(problem: CodeProblem) -> _Function | None:
     return _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
 
 
+def _prompt(problem: CodeProblem) -> str:
+    """The prompt with line ends as the parser counts them."""
+    return problem.prompt.replace("\r\n", "\n").replace("\r", "\n").rstrip() + "\n"
+
+
 def _entry_function(tree: ast.Module, name: str) -> _Function | None:
     """The first function of that name at the top level."""
     return next((node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == name), None)
 
 
 def _body_indent(problem: CodeProblem, stub: _Function) -> str:
-    line = prompt_with_stub(problem).splitlines()[stub.body[0].lineno - 1]
+    line = prompt_with_stub(problem).split("\n")[stub.body[0].lineno - 1]
     return line[: len(line) - len(line.lstrip())]
 
 
@@ -184,52 +278,13 @@ def _docstring_length(function: _Function) -> int:
     return 0 if ast.get_docstring(function, clean=False) is None else 1
 
 
-def _moved(text: str, indent: str) -> str:
-    """`text` with the indent of its first line replaced by `indent`, in every line that has it."""
-    first = text.split("\n", 1)[0]
-    own = first[: len(first) - len(first.lstrip())]
-    lines = text.split("\n")
-    return "\n".join(indent + line[len(own) :] if line.startswith(own) and line.strip() else line for line in lines)
-
-
-def _longest_prefix(text: str, before: str = "") -> tuple[ast.Module, str]:
-    """The longest prefix of lines of `text` that parses after `before`, with the tree of both."""
-    lines = text.split("\n")
-    offset = before.count("\n")
-    for attempt in itertools.count():
-        source = "\n".join(lines) + "\n"
-        tree, error_line = _parse(before + source)
-        if tree is not None:
-            return tree, source
-        if not lines:
-            break  # `before` alone does not parse: a prompt without a docstring
-        # no prefix that holds the line of the error can parse
-        dropped = 1 if attempt < _EXACT_ATTEMPTS else len(lines) // 4 + 1
-        lines = lines[: max(min(error_line - offset - 1, len(lines) - dropped), 0)]
-    return ast.Module([], []), ""
-
-
-def _parse(source: str) -> tuple[ast.Module | None, int]:
-    """The tree, or None and the first line that cannot be read (a line past the end where Python does not say)."""
-    beyond = source.count("\n") + 2
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape sequence is the completion's affair
-            return ast.parse(source, "<program>"), beyond
-    except SyntaxError as error:
-        # inside an f-string Python 3.10 and 3.11 count lines from the string's own beginning
-        return None, error.lineno or beyond if error.filename == "<program>" else beyond
-    except (ValueError, MemoryError, RecursionError):  # null bytes, surrogates, nesting too deep
-        return None, beyond
-
-
-def _answers(statements: list[ast.stmt]) -> bool:
+def _answers(nodes: Sequence[ast.AST]) -> bool:
     """Whether the statements return or yield themselves, not within a function defined there."""
-    open_nodes: list[ast.AST] = list(statements)
-    while open_nodes:
-        node = open_nodes.pop()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)):
             return True
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            open_nodes += ast.iter_child_nodes(node)
+        if not isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
     return False

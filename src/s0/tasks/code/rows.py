@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 
 from s0.errors import DatasetError
-from s0.tasks.code.extraction import parses, prompt_with_stub
+from s0.tasks.code.extraction import prompt_with_stub
+from s0.tasks.code.parsing import parses
 from s0.tasks.problem import CodeProblem
 from s0.tasks.sources import field, mapping, refuse_duplicates, splits_of
 

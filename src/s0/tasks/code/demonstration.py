@@ -1,0 +1,400 @@
+"""Telling a program from the demonstration around it, statement by statement of the top level.
+
+A statement is *needed* where it binds or fills a name that the entry point reads, directly or through another needed
+statement. Of the others these are demonstration:
+
+1. expressions of names and literals alone, which do nothing, and annotations that bind nothing;
+2. main guards, asserts, and what ends the process: needed or not;
+3. what mentions the entry point (a call, a loop of calls, a test of it, be it a function) or asks for input;
+4. what prints or displays, or starts a test runner;
+5. assignments and imports that only demonstration reads;
+6. what reads a name that only demonstration binds.
+
+All else stays as it is written. A statement fills `table` in `table[0] = 1`, `table.x = 1`, `table.append(1)` and
+`@table.register`; a call fills what the function does, where the entry point does not call that function itself.
+Statements that share a line are one.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import symtable
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_LITERALS = (ast.Name, ast.Constant, ast.Attribute, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.expr_context)
+_ASKS = {"input"}
+_SHOWS = {"print", "pprint", "display", "help", "breakpoint"}
+_SHOWING_CALLS = {"pprint.pprint", "unittest.main", "doctest.testmod", "doctest.run_docstring_examples", "pytest.main"}
+_ENDS = {"exit", "quit", "sys.exit", "os._exit", "SystemExit"}
+_BUILTINS = frozenset(dir(builtins))
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """One statement of the top level, or several that share a line.
+
+    Attributes:
+        source: its lines.
+        binds: names it gives a value at the top level.
+        fills: global names whose values it changes, within its functions too.
+        reads: global names that occur in it, within its functions too.
+    """
+
+    source: str
+    nodes: tuple[ast.stmt, ...]
+    binds: frozenset[str]
+    fills: frozenset[str]
+    reads: frozenset[str]
+
+    @property
+    def defines(self) -> bool:
+        """Whether all it does is to define functions and classes; a decorator may do more."""
+        return all(isinstance(node, _DEFINITIONS) and not node.decorator_list for node in self.nodes)
+
+    @property
+    def imports_all(self) -> bool:
+        """Whether it may bind any name: `from math import *`."""
+        return any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in self.nodes)
+
+    @property
+    def is_future(self) -> bool:
+        """Whether it must stand first in a program."""
+        return any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in self.nodes)
+
+    @property
+    def is_docstring(self) -> bool:
+        """Whether it is one where it stands first in a program."""
+        return isinstance(self.nodes[0], ast.Expr) and isinstance(self.nodes[0].value, ast.Constant)
+
+
+def statements(tree: ast.Module, source: str) -> list[Statement]:
+    """The statements of the top level of `source`, whose tree is `tree`."""
+    lines = source.split("\n")
+    groups: list[list[ast.stmt]] = []
+    last = 0
+    for node in tree.body:
+        if _first_line(node) <= last:
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+        last = node.end_lineno or node.lineno
+    return [_statement(lines, group) for group in groups]
+
+
+def without_demonstration(
+    given: Sequence[Statement], own: Sequence[Statement], entry_point: str, *, prose: bool
+) -> list[Statement]:
+    """Those of `own` that are no demonstration, by the rule above.
+
+    Args:
+        given: the statements before, which stay; they can need others.
+        own: what a reply says.
+        entry_point: the name whose value is asked for.
+        prose: whether `own` stood among prose, lines of which can parse (`n = length`): assignments and expressions
+            that are not needed and read a name which nothing binds are dropped as well.
+    """
+    needed = _needed([*given, *own], entry_point)
+    kept = [
+        statement
+        for statement in own
+        if not _does_nothing(statement)
+        and not _closes(statement)
+        and (statement in needed or not _demonstrates(statement, entry_point))
+    ]
+    if prose:
+        bound = _BUILTINS | _bound([*given, *own])
+        kept = [one for one in kept if one in needed or not _is_simple(one) or one.reads <= bound]
+    before = None
+    while before != len(kept):
+        before = len(kept)
+        kept = _without_remains(given, own, kept, needed)
+    return kept
+
+
+def helpers(program: Iterable[Statement], others: Sequence[Sequence[Statement]]) -> list[Statement]:
+    """Statements of `others` that `program` needs since they bind or fill a name that nothing in it binds.
+
+    Args:
+        program: the statements that will run.
+        others: by preference; the first that binds a name gives it.
+
+    Returns:
+        Statements in the order of `others` reversed, so that the preferred ones stand last.
+    """
+    program = list(program)
+    bound = _BUILTINS | _bound(program)
+    lacking = sorted({name for statement in program for name in statement.reads} - bound)
+    chosen: set[Statement] = set()
+    while lacking:
+        name = lacking.pop()
+        source = next((part for part in others if any(name in one.binds for one in part)), None)
+        more = (
+            [one for one in source if name in one.binds | one.fills]
+            if source is not None
+            else [one for part in others for one in part if one.imports_all]
+        )
+        bound |= {name}
+        for statement in more:
+            if statement not in chosen:
+                chosen.add(statement)
+                lacking += sorted(statement.reads - bound)
+    return [statement for part in reversed(others) for statement in part if statement in chosen]
+
+
+def binds_callable(nodes: Iterable[ast.AST], name: str) -> bool:
+    """Whether statements bind `name` at the top level to what can be called, be it under `if`, `try` or a loop.
+
+    A main guard does not, nor an assignment of a number, say, or of what a call of `name` gives.
+    """
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _DEFINITIONS):
+            binds = node.name == name
+        elif isinstance(node, _IMPORTS):
+            binds = any((alias.asname or alias.name.split(".")[0]) == name for alias in node.names)
+        else:
+            binds = isinstance(node, (ast.Assign, ast.AnnAssign)) and _assigns_callable(node, name)
+            if not isinstance(node, ast.expr) and not _is_main_guard(node):
+                waiting += ast.iter_child_nodes(node)
+        if binds:
+            return True
+    return False
+
+
+def _assigns_callable(node: ast.Assign | ast.AnnAssign, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    pairs: list[tuple[ast.expr, ast.expr | None]] = [(target, node.value) for target in targets]
+    while pairs:
+        target, value = pairs.pop()
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs += zip(target.elts, value.elts, strict=False)
+        elif isinstance(target, ast.Name) and target.id == name:
+            return _can_be_callable(value) and name not in _called([node])
+        elif isinstance(target, ast.Tuple) and any(
+            isinstance(part, ast.Name) and part.id == name for part in target.elts
+        ):
+            return isinstance(value, ast.Call) and name not in _called([node])
+    return False
+
+
+def _can_be_callable(value: ast.expr | None) -> bool:
+    return isinstance(value, (ast.Lambda, ast.Name, ast.Attribute, ast.Call, ast.IfExp, ast.Subscript, ast.BoolOp))
+
+
+def _without_remains(
+    given: Sequence[Statement], own: Sequence[Statement], kept: list[Statement], needed: set[Statement]
+) -> list[Statement]:
+    """`kept` without what only dropped statements read, and without what reads names that only those bind."""
+    staying = {*given, *kept}
+    dropped = [statement for statement in own if statement not in staying]
+    lost = _bound(dropped) - _bound(staying)
+    shown = {name for statement in dropped for name in statement.reads}
+    readers: dict[str, int] = {}
+    for statement in staying:
+        for name in statement.reads - statement.binds:
+            readers[name] = readers.get(name, 0) + 1
+    remaining = []
+    for statement in reversed(kept):
+        is_remains = statement not in needed and (
+            statement.reads & lost
+            or (
+                all(isinstance(node, (*_ASSIGNMENTS, *_IMPORTS)) for node in statement.nodes)
+                and statement.binds & shown
+                and not any(readers.get(name) for name in statement.binds)
+            )
+        )
+        if is_remains:
+            shown |= statement.reads
+            for name in statement.reads - statement.binds:
+                readers[name] -= 1
+        else:
+            remaining.append(statement)
+    return remaining[::-1]
+
+
+def _needed(program: Sequence[Statement], entry_point: str) -> set[Statement]:
+    imported = {name for one in program if isinstance(one.nodes[0], _IMPORTS) for name in one.binds}
+    by_name: dict[str, list[Statement]] = {}
+    for statement in program:
+        fills = frozenset() if statement.defines else statement.fills - imported
+        for name in statement.binds | fills:
+            if name != entry_point or name in fills or binds_callable(statement.nodes, name):
+                by_name.setdefault(name, []).append(statement)
+    needed: set[Statement] = set()
+    names: set[str] = set()
+    _add_needed([entry_point], by_name, needed, names)
+    callables = {name: one for one in program for name in one.binds if isinstance(one.nodes[0], _DEFINITIONS)}
+    filling = {name: one for name, one in callables.items() if one not in needed}
+    waiting = [one for one in program if not one.defines and not _prints(one)]
+    before = -1
+    while before != len(needed):
+        before = len(needed)
+        for statement in waiting:
+            if statement not in needed and (_filled_by_calls(statement, filling) - imported) & names:
+                needed.add(statement)
+                _add_needed(statement.reads, by_name, needed, names)
+    return needed
+
+
+def _add_needed(
+    more: Iterable[str], by_name: dict[str, list[Statement]], needed: set[Statement], names: set[str]
+) -> None:
+    """Add the statements that bind or fill the names, and those that these need."""
+    waiting = list(more)
+    while waiting:
+        name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
+        for statement in by_name.get(name, ()):
+            if statement not in needed:
+                needed.add(statement)
+                waiting += statement.reads
+
+
+def _filled_by_calls(statement: Statement, functions: dict[str, Statement]) -> set[str]:
+    """Names filled by the functions it mentions, and by those that they mention."""
+    filled: set[str] = set()
+    waiting, seen = list(statement.reads), set()
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in seen:
+            seen.add(name)
+            filled |= functions[name].fills
+            waiting += functions[name].reads
+    return filled
+
+
+def _does_nothing(statement: Statement) -> bool:
+    return all(
+        (isinstance(node, ast.AnnAssign) and node.value is None)
+        or (isinstance(node, ast.Expr) and all(isinstance(part, _LITERALS) for part in ast.walk(node.value)))
+        for node in statement.nodes
+    )
+
+
+def _closes(statement: Statement) -> bool:
+    """Whether it is a main guard, an assert, or ends the process."""
+    return all(isinstance(node, ast.Assert) or _is_main_guard(node) or _ends(node) for node in statement.nodes)
+
+
+def _ends(node: ast.stmt) -> bool:
+    raised_or_called = node.exc if isinstance(node, ast.Raise) else node.value if isinstance(node, ast.Expr) else None
+    called = raised_or_called.func if isinstance(raised_or_called, ast.Call) else None
+    return _dotted(called) in _ENDS or (isinstance(node, ast.Raise) and _dotted(node.exc) in _ENDS)
+
+
+def _demonstrates(statement: Statement, entry_point: str) -> bool:
+    if statement.reads & {entry_point, *_ASKS} or _reads_stdin(statement):
+        return True
+    return not all(isinstance(node, _DEFINITIONS) for node in statement.nodes) and _prints(statement)
+
+
+def _prints(statement: Statement) -> bool:
+    return bool(statement.reads & (_SHOWS | _ASKS)) or bool(_called(statement.nodes) & _SHOWING_CALLS)
+
+
+def _reads_stdin(statement: Statement) -> bool:
+    return any(
+        isinstance(part, ast.Attribute) and _dotted(part) == "sys.stdin"
+        for node in statement.nodes
+        for part in ast.walk(node)
+    )
+
+
+def _is_main_guard(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and any(
+        isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(node.test)
+    )
+
+
+def _is_simple(statement: Statement) -> bool:
+    return all(isinstance(node, (ast.Expr, *_ASSIGNMENTS)) for node in statement.nodes)
+
+
+def _called(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names called, such as "print" and "unittest.main", not within a function defined there."""
+    called = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call):
+            called.add(_dotted(node.func))
+        if not isinstance(node, _FUNCTIONS):
+            waiting += ast.iter_child_nodes(node)
+    return called
+
+
+def _dotted(node: ast.AST | None) -> str:
+    """`sys.exit` as "sys.exit"; empty where it is no such thing."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return ""
+
+
+def _bound(program: Iterable[Statement]) -> set[str]:
+    return {name for statement in program for name in statement.binds}
+
+
+def _first_line(node: ast.stmt) -> int:
+    """A decorator stands before the line that a definition counts as its own."""
+    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _statement(lines: list[str], nodes: list[ast.stmt]) -> Statement:
+    source = "\n".join(lines[_first_line(nodes[0]) - 1 : nodes[-1].end_lineno])
+    binds: set[str] = set()
+    declared: set[str] = set()
+    reads: set[str] = set()
+    for depth, table in _tables(source):
+        for symbol in table.get_symbols():
+            name = symbol.get_name()
+            if depth == 0 and (symbol.is_assigned() or symbol.is_imported()):
+                binds.add(name)
+            if symbol.is_declared_global() and symbol.is_assigned():
+                declared.add(name)
+            if symbol.is_referenced() and symbol.is_global():
+                reads.add(name)
+    fills = {name for node in nodes for part in ast.walk(node) for name in _roots_changed(part)}
+    return Statement(source, tuple(nodes), frozenset(binds), frozenset(fills & reads | declared), frozenset(reads))
+
+
+def _tables(source: str) -> Iterator[tuple[int, symtable.SymbolTable]]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            waiting = [(0, symtable.symtable(source, "<program>", "exec"))]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return  # it parses and will not compile: its verdict, wherever it stays
+    while waiting:
+        depth, table = waiting.pop()
+        yield depth, table
+        waiting += [(depth + 1, child) for child in table.get_children()]
+
+
+def _roots_changed(part: ast.AST) -> Iterator[str]:
+    """`table` of `table[0].x = 1`, of `table.append(1)` as a statement, and of `@table.register`."""
+    changed: list[ast.AST] = []
+    if isinstance(part, (ast.Subscript, ast.Attribute)) and not isinstance(part.ctx, ast.Load):
+        changed.append(part)
+    elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+        changed.append(part.value.func)
+    elif isinstance(part, _DEFINITIONS):
+        changed += [one.func if isinstance(one, ast.Call) else one for one in part.decorator_list]
+    for target in changed:
+        inner = target
+        while isinstance(inner, (ast.Subscript, ast.Attribute)):
+            inner = inner.value
+        if inner is not target and isinstance(inner, ast.Name):
+            yield inner.id
