@@ -66,10 +66,10 @@ def _function(source: str, name: str) -> str:
 
 
 PARTS_OF_CODE = [
-    *("```", "```python\n", "~~~\n", '"""', "'", "def nth(n):", "\n", "\n    ", "return n", "nth = ", "nth(1)", "(", "#"),
+    *("```", "```python\n", "~~~\n", '"""', "'", "def nth(n):", "\n", "\n    ", "return n", "nth = ", "nth(1)", "("),
     *("\r", "\x0c", "\x0b", "\x1c", "\u2028", "\0", "\ud800", "\ufeff", ";", "@nth\n", "class nth:", "import nth"),
     *("<think>", "</think>", "</s>", "from __future__ import annotations", "global nth", "nonlocal n", "T[0] = 1"),
-    *("\t", "é", "\\"),
+    *("\t", "é", "\\", "#"),
     *("if __name__ == '__main__':", "print(", ")", "lambda: ", "from x import *", "try:", "else:", "x = "),
 ]  # fmt: skip
 NEAR_CODE = st.lists(st.sampled_from(PARTS_OF_CODE), max_size=25).map("".join)
