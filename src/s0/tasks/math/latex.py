@@ -1,180 +1,189 @@
-r"""Answers in LaTeX as text: one spelling for what looks the same, and the parts that decide by themselves.
+r"""Answers in LaTeX as text: one spelling for what looks the same. Nothing here calculates, and nothing is dropped that
+can change what an answer says.
 
-Nothing here calculates; `comparing` does.
+In this order: white space becomes one space; enclosures such as `$...$`, `\boxed{...}` and bold type go; characters and
+commands get one name each (`π` and `\pi`, `\dfrac` and `\frac`, `≤` and `\leq`); sizes of brackets, styles and spaces
+go; digits in groups of three get commas; `and` and `or` become `\land` and `\lor`; a number within `\text` comes out.
 """
 
 from __future__ import annotations
 
 import re
 
-from s0.tasks.math.finding import braced
-
+FUNCTIONS = (
+    "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|sin|cos|tan|cot|sec|csc|exp|ln|lg|log|max|min|gcd|lcm"
+)
+_END = r"(?![a-zA-Z])"
+_CHARACTERS = {
+    **dict.fromkeys("−–—‒﹣－", "-"),
+    **dict.fromkeys("×✕⨯", r"\times "),
+    **dict.fromkeys("·⋅∙•∗", r"\cdot "),
+    **dict.fromkeys("\u00a0\u2007\u2009\u200a\u202f", r"\,"),
+    **dict.fromkeys("\u200b\u2060\ufeff", ""),
+    "÷": "/",
+    "⁄": "/",
+    "′": "'",
+    "’": "'",
+    "≤": r"\le ",
+    "⩽": r"\le ",
+    "≥": r"\ge ",
+    "⩾": r"\ge ",
+    "≠": r"\ne ",
+    "≈": r"\approx ",
+    "∈": r"\in ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∅": r"\emptyset ",
+    "ℝ": r"\mathbb{R}",
+    "∞": r"\infty ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "°": r"^\circ ",
+    "∠": r"\angle ",
+    "△": r"\triangle ",
+    "⟨": "(",
+    "⟩": ")",
+    "（": "(",
+    "）": ")",
+    "，": ",",
+    "½": r"\frac{1}{2}",
+    "⅓": r"\frac{1}{3}",
+    "⅔": r"\frac{2}{3}",
+    "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}",
+    "⅛": r"\frac{1}{8}",
+    "⅜": r"\frac{3}{8}",
+    "⅝": r"\frac{5}{8}",
+    "⅞": r"\frac{7}{8}",
+    **{
+        letter: f"\\{name} "
+        for letter, name in zip(
+            "αβγδεζηθκλμνξπρστφχψωΔΓΘΛΞΠΣΦΨΩ",
+            "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
+            "Delta Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+            strict=True,
+        )
+    },
+}
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "₀₁₂₃₄₅₆₇₈₉"
 _SPELLINGS = (
-    (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\.?", ""),
-    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-    (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"\\(?:mbox|mathrm|textbf|textrm|textit|mathbf|operatorname)(?![a-zA-Z])\s*(?=\{)", r"\\text"),
-    (r"\\text\s+(?=\{)", r"\\text"),
-    (r"\{,\}", ","),
-    (r"(?<=\d),?(?:\\!|\\,|\\ |~)\s*(?=\d{3}(?!\d))", ","),
-    (r"(?<!\\)\\[!,;:> ]|~|\\q?quad(?![a-zA-Z])", " "),
-    (r"\\\$|\$", ""),
-    (r"\\%|\\?\\text\{\s*(?:%|percent|per cent)\s*\}|\s(?:percent|per cent)\b", "%"),
-    (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degrees?(?![a-zA-Z])|°", r"^\\circ "),
-    (r"\\l?brace(?![a-zA-Z])", r"\\{"),
-    (r"\\rbrace(?![a-zA-Z])", r"\\}"),
-    (r"\\(?:leq|leqslant)(?![a-zA-Z])|≤", r"\\le "),
-    (r"\\(?:geq|geqslant)(?![a-zA-Z])|≥", r"\\ge "),
-    (r"\\langle(?![a-zA-Z])", "("),
-    (r"\\rangle(?![a-zA-Z])", ")"),
-    (r"\N{MINUS SIGN}|–", "-"),
-    (r"π", r"\\pi "),
-    (r"∞", r"\\infty "),
-    (r"∪", r"\\cup "),
-    (r"√", r"\\sqrt"),
-    (r"\\frac\s*(\d)\s*(?=\d|\{)", r"\\frac{\1}"),
-    (r"(\\frac\{[^{}]*\})\s*(\d)", r"\1{\2}"),
-    (r"\\sqrt\s*([\da-zA-Z])", r"\\sqrt{\1}"),
-    (r"\s*,?\s*(?:\\text\{\s*,?\s*(?:and|or)\s*\}|(?<=\W)(?:and|or)(?=\W))\s*", ","),
+    (rf"\\(?:left|right|[bB]igg?[lrm]?|middle){_END} ?\.?", ""),
+    (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits){_END} ?", ""),
+    (r"\\\\ ?\[ ?-?[\d.]+ ?(?:pt|ex|em|mm|cm|in)\ ?\]", r"\\\\"),
+    (rf"\\[dtc]frac{_END}", r"\\frac"),
+    (rf"\\[dt]binom{_END}", r"\\binom"),
+    (rf"\\(?:mbox|mathrm|textbf|textrm|textsf|texttt|textit|mathbf|mathit|mathsf|emph|operatorname\*?){_END} ?(?=\{{)", r"\\text"),
+    (r"\\text (?=\{)", r"\\text"),
+    (rf"\\text\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
+    (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
+    (r"(?<=\d)(?:, ?\\! ?|\\,|\\ |~)(?=\d{3}(?!\d| ?/))", ","),
+    (r"(?<!\\)\\! ?", ""),
+    (rf"(?<!\\)\\[,;:> ]|~|\\q?quad{_END}", " "),
+    (r"(?<!\\)\$", ""),
+    (r"\\%|\\text\{ ?(?:%|percent|per cent) ?\}|(?<=[\d}]) ?(?:percent|per cent)\b", "%"),
+    (rf" ?\^ ?\{{ ?\\circ ?\}}| ?\^ ?\\circ{_END}|\\degrees?{_END}", r"^\\circ "),
+    (r" ?\\text\{ ?degrees? ?\}|(?<=[\d})]) ?degrees?\b", r"^\\circ "),
+    (rf"\\l?brace{_END}", r"\\{"),
+    (rf"\\rbrace{_END}", r"\\}"),
+    (rf"\\(?:leq|leqslant|leqq){_END}|<=|=<", r"\\le "),
+    (rf"\\(?:geq|geqslant|geqq){_END}|>=", r"\\ge "),
+    (rf"\\lt{_END}", "<"),
+    (rf"\\gt{_END}", ">"),
+    (rf"\\neq{_END}|\\not ?=|(?<= )!=|=/=", r"\\ne "),
+    (rf"\\langle{_END}", "("),
+    (rf"\\rangle{_END}", ")"),
+    (rf"\\[lr]?[vV]ert{_END}|\\mid{_END}", "|"),
+    (rf"\\(?:varnothing|empty){_END}|\\\{{ ?\\\}}|\\text\{{ ?no (?:real )?solutions? ?\}}", r"\\emptyset "),
+    (rf"\\(?:R|reals){_END}|\\text\{{ ?all real numbers ?\}}", r"\\mathbb{R}"),
+    (rf"\\(?:backslash|smallsetminus){_END}", r"\\setminus "),
+    (rf"\\ast{_END}|\*(?!\*)(?<!\*\*)", r"\\cdot "),
+    (r"\*\*", "^"),
+    (rf"\\div{_END}", "/"),
+    (rf"\\dots[bcim]?{_END}|\\[lc]dots{_END}|…", "..."),
+    (r"√ ?(?=[({])", r"\\sqrt"),
+    (r"√ ?(\d+(?:\.\d+)?|[a-zA-Z])", r"\\sqrt{\1}"),
+    (r",? ?(?:\\text\{ ?,? ?and ?\}|(?<![a-zA-Z\\])and(?![a-zA-Z])) ?", r" \\land "),
+    (r",? ?(?:\\text\{ ?,? ?or ?\}|(?<![a-zA-Z\\])or(?![a-zA-Z])) ?", r" \\lor "),
     (r"\\text\{([^{}a-zA-Z]*)\}", r"\1"),
-    (r"^[a-zA-Z]\s*\\in(?![a-zA-Z])", ""),
-    (r"\s+", " "),
+    (r"\\text\{([a-zA-Z. ]+)\^ ?\{? ?(\d) ?\}? ?\}", r"\\text{\1}^{\2}"),
+    (r"\\text\{ ?(-?\d[\d,.]*(?: ?/ ?\d+)?) ([^{}\d]+)\}", r"\1 \\text{\2}"),
+    (r" +", " "),
 )
 _SPELLED = [(re.compile(pattern), plain) for pattern, plain in _SPELLINGS]
-_ENCLOSURES = (("\\[", "\\]"), ("\\(", "\\)"))
-_BASE = re.compile(r"(?=\S*\d\S*_)(-?[\dA-Za-z.]+)\s*_\s*\{?\s*(?:\\text\{\s*)?(\d+|[a-z]+)\s*\}?\}?")
-_NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_BASES = {
-    **{word: number for number, word in enumerate(_NUMERALS, start=2)},
-    **{"eleven": 11, "twelve": 12, "sixteen": 16},
-}
-_UNIT = re.compile(
-    r"(?P<value>.*[\d})\]a-z])\s*(?:\^\\circ\s*(?P<degree>)|\\text\{(?P<text>[^{}]*)\}|\s(?P<plain>[a-z][a-z. ]+))"
-    r"\s*(?P<power>\^\s*\{?\s*\d\s*\}?)?\s*",
-    re.DOTALL,
+_ENCLOSURES = (("$$", "$$"), ("$", "$"), ("\\[", "\\]"), ("\\(", "\\)"), ("**", "**"), ("`", "`"))
+_WRAPPED = re.compile(r"\\(?:boxed|fbox|displaystyle|mathbf|boldsymbol|bm) ?(?=\{)")
+_ANSWER = re.compile(
+    r"(?P<text>\\text\{ ?)?(?:the )?(?:final )?answer(?: is ?[:=]?| ?[:=]| ?(?=\}))(?P<closed> ?\} ?[:=]?)? ?", re.IGNORECASE
 )
-_UNITS = {
-    "length": "cm centimeter centimetre|mm millimeter millimetre|m meter metre|km kilometer kilometre|in inch inche|"
-    "ft foot feet|yd yard|mi mile",
-    "time": "s sec second|min minute|h hr hour|day|week|month|year",
-    "money": "cent|dollar|pound|euro",
-    "angle": "degree deg|radian rad",
-    "clock": "am|pm",
-    "mass": "g gram|kg kilogram|mg milligram|lb ounce oz|ton",
-}
-_UNIT_NAMES = {
-    name: (kind, number)
-    for kind, units in _UNITS.items()
-    for number, names in enumerate(units.split("|"))
-    for name in names.split()
-}
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|arc|log|ln)")
 
 
 def tidy(answer: str) -> str:
-    """One spelling for what looks the same: spacing, sizes of brackets, fraction commands, dollar signs, full stop."""
-    text = answer.strip()
-    for begin, end in _ENCLOSURES:
-        text = text.removeprefix(begin).removesuffix(end)
+    """One spelling for what looks the same, by the rule above; takes time in proportion to the answer's length."""
+    text = unwrapped(" ".join(answer.split()))
+    text = "".join(_CHARACTERS.get(character, character) for character in _levelled(text))
     for pattern, plain in _SPELLED:
         text = pattern.sub(plain, text)
-    return text.strip().rstrip(".,;").strip()
+    return unwrapped(text.strip().rstrip(".,; ")) if not text.rstrip().endswith("...") else text.strip()
+
+
+def unwrapped(text: str) -> str:
+    r"""A text without what encloses all of it: dollar signs, `\boxed{}`, bold type, "Answer:", grouping braces."""
+    while True:
+        inner = _once_unwrapped(text.strip())
+        if inner == text:
+            return text
+        text = inner
+
+
+def _once_unwrapped(text: str) -> str:
+    if said := _ANSWER.match(text):
+        within = said["text"] and not said["closed"]
+        return ("\\text{" if within else "") + text[said.end() :]
+    ended = text.rstrip(".")
+    for begin, end in _ENCLOSURES:
+        inner = ended.removeprefix(begin).removesuffix(end)
+        if len(ended) - len(inner) == len(begin + end) and begin not in inner and not inner.endswith("\\"):
+            return inner
+    command = _WRAPPED.match(ended)
+    rest = ended[command.end() :] if command else ended
+    return rest[1:-1] if rest.startswith("{") and closing(rest) == len(rest) - 1 else text
+
+
+def closing(text: str) -> int:
+    """Where the bracket that a text begins with is closed, counting brackets of every kind; -1 if nowhere."""
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0:
+            return position
+    return -1
+
+
+def split(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The parts between separators that stand within no bracket; brackets of every kind open and close."""
+    parts, depth, start, position = [], 0, 0, 0
+    while position < len(text):
+        character = text[position]
+        depth += (character in "([{") - (character in ")]}")
+        found = separator.match(text, position) if depth == 0 else None
+        if found:
+            parts.append(text[start:position].strip())
+            start = found.end()
+        position = max(position + 1, found.end() if found else 0)
+    return [*parts, text[start:].strip()]
 
 
 def same_letters(first: str, second: str) -> bool:
-    """Whether two tidy answers are the same but for white space."""
-    return "".join(first.split()) == "".join(second.split())
+    """Whether two tidy answers are the same but for white space that parts no digits (`1 1/2` is not `11/2`)."""
+    return _SPACE.sub("", first) == _SPACE.sub("", second)
 
 
-def words(answer: str) -> str | None:
-    r"""Letters and digits of a tidy answer that is text, such as `\text{June 20}` or (C); None of a formula."""
-    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", answer)
-    if "\\" in plain or not re.fullmatch(r"[\w\s().,'\"-]*", plain) or not re.search(r"[^\W\d_]", plain):
-        return None
-    return "".join(character for character in plain.lower() if character.isalnum())
+_SPACE = re.compile(r"(?<![\d,.]) | (?![\d.])|(?<=,) (?!\d{3}(?!\d))")
 
 
-def is_text(answer: str) -> bool:
-    r"""Whether a tidy answer is nothing but `\text{...}`, so that it is words and no formula."""
-    return re.fullmatch(r"(?:\s*\\text\{[^{}]*\}\s*)+", answer) is not None
-
-
-def based(answer: str) -> tuple[str, int] | None:
-    """(digits, base) of a tidy answer such as 2516_8; None of any other."""
-    match = _BASE.fullmatch(answer)
-    if match is None:
-        return None
-    base = int(match[2]) if match[2].isdigit() else _BASES.get(match[2], 0)
-    return (match[1].upper(), base) if base else None
-
-
-def without_unit(answer: str) -> tuple[str, str | None]:
-    r"""A tidy answer without the unit at its end, and the unit's letters: `5 \text{ cm}^2` is 5 and cm.
-
-    A word without \text counts only if it is a known unit, and a degree sign only outside of functions.
-    """
-    match = _UNIT.fullmatch(answer)
-    if match is None:
-        return answer, None
-    if match["degree"] is not None:
-        return (answer, None) if _TRIGONOMETRY.search(answer) else (match["value"], "degree")
-    said = (match["text"] or match["plain"]).lower()
-    unit = " ".join(re.sub(r"\b(?:square|cubic|sq)\b|[^a-z ]", "", said).split())
-    if match["text"] is None and _known_unit(unit) is None and unit not in ("units", "unit"):
-        return answer, None
-    return match["value"].strip(), unit
-
-
-def units_differ(first: str | None, second: str | None) -> bool:
-    """Whether both are known units and of one kind, but not the same: cm and km, not cm and centimetres."""
-    if first is None or second is None:
-        return False
-    one, other = _known_unit(first), _known_unit(second)
-    return one is not None and other is not None and one[0] == other[0] and one != other
-
-
-def _known_unit(unit: str) -> tuple[str, int] | None:
-    letters = unit.replace(" ", "")
-    return _UNIT_NAMES.get(letters) or _UNIT_NAMES.get(letters.removesuffix("s"))
-
-
-def published(answer: str) -> str:
-    """The published harness's normal form (Hendrycks et al. 2021), in which answers compare as strings."""
-    text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
-    text = text.replace("tfrac", "frac").replace("dfrac", "frac").replace("\\left", "").replace("\\right", "")
-    text = text.replace("^{\\circ}", "").replace("^\\circ", "").replace("\\$", "")
-    if text.count("\\text{ ") == 1:
-        text = text.partition("\\text{ ")[0]  # the unit
-    text = text.replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
-    if text.startswith("."):
-        text = "0" + text
-    left, equals, right = text.partition("=")
-    if equals and "=" not in right and len(left) <= 2:
-        text = right
-    text = re.sub(r"\\sqrt([^{])", r"\\sqrt{\1}", text).replace(" ", "")
-    text = _braced_fractions(text)
-    if text == "0.5":
-        return "\\frac{1}{2}"
-    slashed = re.fullmatch(r"(-?\d+)/(-?\d+)", text)
-    return f"\\frac{{{slashed[1]}}}{{{slashed[2]}}}" if slashed else text
-
-
-def _braced_fractions(text: str) -> str:
-    r"""`\frac12` and `\frac1{72}` with braces."""
-    first, *rest = text.split("\\frac")
-    for part in rest:
-        if part[:1] != "{" and len(part) >= 2:
-            part = f"{{{part[0]}}}" + (part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}")
-        first += "\\frac" + part
-    return first
-
-
-def last_box(completion: str) -> str | None:
-    r"""What stands in the last \boxed or \fbox, None without one or where its braces do not close."""
-    start = max(completion.rfind("\\boxed"), completion.rfind("\\fbox"))
-    if start < 0:
-        return None
-    rest = completion[start:].removeprefix("\\boxed").removeprefix("\\fbox")
-    if rest.startswith(" "):
-        return rest[1:].partition("$")[0]
-    return braced(rest) if rest.startswith("{") else None
+def _levelled(text: str) -> str:
+    """Raised and lowered digits as exponents and subscripts."""
+    for digits, mark, plain in ((_RAISED, "^", "0123456789-+n"), (_LOWERED, "_", "0123456789")):
+        table = str.maketrans(digits, plain)
+        text = re.sub(f"[{digits}]+", lambda found: f"{mark}{{{found[0].translate(table)}}}", text)  # noqa: B023
+    return text

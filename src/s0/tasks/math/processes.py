@@ -13,8 +13,8 @@ from s0.tasks.math.worker import Limits
 from s0.tasks.sandbox import Verdict
 from s0.tasks.workers import Worker, each_once
 
-Pairs: TypeAlias = "tuple[tuple[str, str], ...]"
-"""(right, answer) pairs; one that is equal makes the answer right."""
+Pair: TypeAlias = "tuple[str, str]"
+"""(right, answer), both tidy."""
 
 
 class Comparers:
@@ -25,7 +25,7 @@ class Comparers:
         self._idle: list[_Comparer] = []
         self._owner = os.getpid()
 
-    def judge(self, jobs: Sequence[Pairs], at_a_time: int | None = None) -> list[Verdict]:
+    def judge(self, jobs: Sequence[Pair], at_a_time: int | None = None) -> list[Verdict]:
         """One verdict per job, in order; equal jobs are done once.
 
         Reasons: "passed", "wrong answer", "timeout", "scorer failed" (the comparison broke: never a pass).
@@ -40,10 +40,10 @@ class Comparers:
         while self._idle:
             self._idle.pop().close()
 
-    def _judge_one(self, pairs: Pairs) -> Verdict:
+    def _judge_one(self, pair: Pair) -> Verdict:
         comparer = self._take()
         try:
-            verdict = comparer.judge(pairs)
+            verdict = comparer.judge(pair)
         except BaseException:
             comparer.close()
             raise
@@ -73,9 +73,9 @@ class _Comparer(Worker):
         # Python looks into the folder it is started in for modules.
         super().__init__(inside, limits, cwd="/", start_limit_s=120.0)
 
-    def judge(self, pairs: Pairs) -> Verdict | None:
+    def judge(self, pair: Pair) -> Verdict | None:
         """The verdict, None where the process ended or has said nothing for too long."""
-        self._say({"pairs": pairs})
+        self._say({"pair": pair})
         message = self._hear()
         if message is None:
             return None

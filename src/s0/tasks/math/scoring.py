@@ -1,7 +1,7 @@
 r"""Judging answers in LaTeX, by either of two rules.
 
 `paper`     the published harness of MATH (Hendrycks et al. 2021): what stands in the last \boxed{} of the reply, in
-            normal form (`latex.published`), must be the right answer's normal form letter by letter. \frac{2}{4},
+            normal form (`published`), must be the right answer's normal form letter by letter. \frac{2}{4},
             0.25 for \frac{1}{4} and x = 1, 2 for 2, 1 fail; no box is no answer.
 `standard`  the last \boxed{}, else the text after the last `####`, else what "the answer is" (or "Answer:") says, else
             the reply where it is one line; compared as mathematics (`latex`, `comparing`). Units, bases and per cent
@@ -14,9 +14,9 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from s0.tasks.math import latex
+from s0.tasks.math import latex, published, words
 from s0.tasks.math.finding import boxed, conclusion, marked, stated
-from s0.tasks.math.processes import Pairs, shared
+from s0.tasks.math.processes import Pair, shared
 from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
@@ -46,7 +46,7 @@ class MathScorer(AnswerScorer):
         compared = iter(shared().judge(open_pairs, jobs)) if open_pairs else iter(())
         return [one if isinstance(one, Verdict) else next(compared) for one in decided]
 
-    def _decided(self, problem: MathProblem, completion: str) -> Verdict | Pairs:
+    def _decided(self, problem: MathProblem, completion: str) -> Verdict | Pair:
         """The verdict where letters decide, else what must be compared."""
         form, answer = self._read(completion)
         if answer is None:
@@ -71,38 +71,17 @@ class MathScorer(AnswerScorer):
         return ("unparsable" if text else "empty"), None
 
 
-def decide(right: str, answer: str) -> bool | Pairs:
-    """Whether two tidy answers mean the same where their letters tell, else the pairs of formulas to compare."""
+def decide(right: str, answer: str) -> bool | Pair:
+    """Whether two tidy answers mean the same where their letters tell, else the pair to compare."""
     if latex.same_letters(right, answer):
         return True
-    said = latex.words(right)
-    if said is not None and (latex.is_text(right) or said == latex.words(answer)):
-        return said == latex.words(answer)
-    ours, theirs = latex.based(right), latex.based(answer)
-    if ours is not None:
-        return theirs == ours if theirs else latex.same_letters(ours[0], answer.upper())
-    if theirs is not None:
-        return latex.same_letters(right.upper(), theirs[0])
-    (right, unit), (answer, other_unit) = latex.without_unit(right), latex.without_unit(answer)
-    if latex.units_differ(unit, other_unit):
-        return False
-    return _with_shares(right, answer)
-
-
-def _with_shares(right: str, answer: str) -> Pairs:
-    """Per cent signs go; where only one side has one, it may also be meant as a share: 50% is 50 or 0.5."""
-    plain, other = right.removesuffix("%").strip(), answer.removesuffix("%").strip()
-    pairs = [(plain, other)]
-    if right.endswith("%") and not answer.endswith("%"):
-        pairs.append((f"\\frac{{{plain}}}{{100}}", other))
-    if answer.endswith("%") and not right.endswith("%"):
-        pairs.append((plain, f"\\frac{{{other}}}{{100}}"))
-    return tuple(pairs)
+    spoken = words.same(right, answer)
+    return (right, answer) if spoken is None else spoken
 
 
 def _published(problem: MathProblem, completion: str) -> Verdict:
-    box = latex.last_box(completion)
+    box = published.last_box(completion)
     if box is None:
         return Verdict(False, "unparsable" if completion.strip() else "empty")
-    passed = latex.published(box) == latex.published(problem.answer)
+    passed = published.normal_form(box) == published.normal_form(problem.answer)
     return Verdict(passed, "passed" if passed else "wrong answer")

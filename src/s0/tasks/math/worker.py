@@ -26,7 +26,7 @@ class Limits:
 
 
 def main(limits: Limits) -> None:
-    """Answer jobs {"pairs": [[right, answer], ...]} with {"equal": bool} or {"failed": why} until the caller leaves."""
+    """Answer jobs {"pair": [right, answer]} with {"equal": bool} or {"failed": why} until the caller leaves."""
     from s0.tasks.math.comparing import equal
 
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
@@ -36,7 +36,7 @@ def main(limits: Limits) -> None:
         for line in jobs:
             _allow_processor_time(limits.cpu_s)
             try:
-                _say({"equal": any(equal(right, answer) for right, answer in json.loads(line)["pairs"])})
+                _say({"equal": equal(*json.loads(line)["pair"])})
             except Exception as error:  # recursion too deep, no memory, a library that trips
                 _say({"failed": type(error).__name__})
 
