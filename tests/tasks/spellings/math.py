@@ -10,7 +10,8 @@ def _pairs(text: str) -> Pairs:
     return [(right.removesuffix(" |"), answer) for right, _, answer in lines]
 
 
-_SIGNS = r"""
+_SIGNS = (
+    r"""
 -2x | -2 x
 -2x | - 2x
 2k | k \cdot 2
@@ -52,7 +53,8 @@ x_1 - x_2 | -x_2 + x_1
 -(a+b) | -a-b
 5.4 \text{ cents} | 5.4 cents
 \lfloor x \rfloor + 1 | 1 + \lfloor x \rfloor
-""", r"""
+""",
+    r"""
 -2x | 2x
 2x | -2x
 2k | -2k
@@ -120,8 +122,10 @@ A,C | AC
 \text{1:03 PM} | 1:03 AM
 \text{June 20} | \text{June 2 0}
 f(2) < f(1) | f(1) < f(2)
-"""
-_VALUES = r"""
+""",
+)
+_VALUES = (
+    r"""
 18 | 18.0
 18 | 18.00
 18 | +18
@@ -157,6 +161,7 @@ _VALUES = r"""
 \frac43 | \dfrac{4}{3}
 \frac43 | \tfrac 4 3
 \frac43 | 4/3
+\frac{3}{56} | 3/56
 \frac43 | 4 ÷ 3
 \frac 59 | \tfrac59
 \frac{2}{4} | \frac12
@@ -224,6 +229,9 @@ x^5 - x^4 + x^3 - x^2 + x - 1 | (x-1)(x^4+x^2+1)
 \infty | ∞
 -\infty | -infinity
 3:1 | 3 : 1
+6 | \sum_{k=1}^{3} k
+\frac{x}{2} | 1/2 x
+\pi | 3.141592654
 \text{Evelyn} | Evelyn
 \text{Evelyn} | \textbf{evelyn}.
 \text{Evelyn} | \mathrm{Evelyn}
@@ -241,7 +249,8 @@ B, C | C, B
 \text{13} | 13
 f(2) < f(1) < f(4) | f(2)<f(1)<f(4)
 f(2) < f(1) < f(4) | f(4) > f(1) > f(2)
-""", r"""
+""",
+    r"""
 11/2 | 1 1/2
 1 1/2 | 11/2
 \frac{11}{2} | 1\frac12
@@ -282,6 +291,46 @@ f(2) < f(1) < f(4) | f(4) > f(1) > f(2)
 5 | 5^{\prime}
 5 | 5 \cdot
 5 | \text{five or six}
+5 | 5 \text{ (not 6)}
+5 | 5 \rightarrow 6
+5 | \not 5
+5 | \neg 5
+5 | 5 \mid 10
+5 | 5, \ldots
+5 | 5...
+5 | \{5\}
+5 | \overline{5}
+5 | 5_
+5 | 5^
+5 | 5 x
+5 | 5 \text{ y}
+5 | 5\text{th}
+5 | 5 \text{ factorial}
+5 | 5 \text{ squared}
+5 | 5 \text{ hundredths}
+5 | 5 \text{ trillionths}
+5 | 5 \text{ below zero}
+5 | 5 \text{ to } 6
+5 | 5 - 6
+5 | 5–6
+5 | 5, x > 0
+5 | 5 \quad \text{if } x > 0
+5 | \text{not } = 5
+5 | \text{Not the answer} = 5
+5 | \text{negative} = 5
+5 | \text{a wrong answer: } 5
+5 | 0x5
+5 | 5e0
+5 | 5\,000
+5 | \frac{5}{}
+5 | \begin{pmatrix}5\end{pmatrix}
+6 | \sum_{k=1}^3 k, 7
+6 | \sum_{k=1}^3 k \foo
+6 | \sum_{k=1}^3 k + \foo
+6 | \sum_{k=1}^3 k \text{ or not}
+\frac{1}{2x} | 1/2x
+\frac{x}{2} | 1/2x
+\vec{AB} | \vec{BA}
 5 | \text{I cannot say}
 5 | }{
 5 |
@@ -360,8 +409,10 @@ x | X
 \text{ellipse} | e l l i p s e + 1
 \infty | -\infty
 1/(1-1) | 2/(1-1)
-"""
-_NAMED = r"""
+""",
+)
+_NAMED = (
+    r"""
 14,400 | x = 14,400
 14,\!400 | N = 14400
 (3, 2) | (x, y) = (3, 2)
@@ -432,7 +483,8 @@ x^2 + y^2 = 13 | 13 = x^2+y^2
 (1,2),(3,4) | (x,y) = (3,4), (1,2)
 \text{Evelyn} | \text{Winner} = \text{Evelyn}
 \$36 | x = \$36
-""", r"""
+""",
+    r"""
 x=5 | y=5
 x=5 | x=6
 x=5 | x_1=5
@@ -495,11 +547,14 @@ f(x) = 2x+3 | f(x) = 3x+2
 1,-2 | x = 1, y = -2
 k = 15 | k = 51
 f(2) = 5 | f(3) = 5
-"""
-_SETS = r"""
+""",
+)
+_SETS = (
+    r"""
 1,2,3 | {1,2,3}
 1,2,3 | \{1,2,3\}
 1,2,3 | 3, 2, 1
+1,-2 | -2, 1
 1,2,3 | 1, 2, \text{ and } 3
 1,2,3 | 1, 2 and 3
 1,2,3 | 1; 2; 3
@@ -512,6 +567,7 @@ _SETS = r"""
 3, 5, 7 | \lbrace 3,5,7 \rbrace
 19 \text{ and }43 | 43, 19
 1, -2 | -2 \text{ or } 1
+\{1,2\} | \{1\} \cup \{2\}
 \{1\pm\sqrt{5},-2\} | -2, 1+\sqrt5, 1-\sqrt5
 1,000, 2,000 | 2000, 1000
 (1,000, 2,000) | (1000, 2000)
@@ -559,7 +615,8 @@ x + y < 5 | y + x < 5
 (a, b] \cup (c, d) | (c,d) \cup (a,b]
 \{(1,2),(3,4)\} | \{(3,4),(1,2)\}
 (1,2), (3,4) | (3,4), (1,2)
-""", r"""
+""",
+    r"""
 1,2,3 | 1,2
 1,2,3 | 1,2,3,4
 1,2,3 | 1,2,4
@@ -597,6 +654,17 @@ x + y < 5 | y + x < 5
 (3,4] | 3 \le x \le 4
 (3,4] | 3 < x < 4
 [1,2] | (1,2]
+[1,2] | [1,2]^2
+[1,2] | [1,2] \times [1,2]
+[1,2] | \mathbb{R} \setminus [1,2]
+(1,2) | -(1,2)
+(1,2) | 2(1,2)
+\{1,2\} | -\{1,2\}
+\{1,2\} | \{1,2\}^c
+\{1,2\} | \{\{1\},\{2\}\}
+x>3 | x>3, x<5
+x>3 | x \not> 3
+1,2 | 1,,2
 (1,2),(3,4) | (1,2,3,4)
 (1,2),(3,4) | (1,3),(2,4)
 (1,2),(3,4) | (2,1),(4,3)
@@ -634,8 +702,10 @@ x + y < 5 | x + y > 5
 x + y < 5 | x - y < 5
 f(2) < f(1) < f(4) | f(1) < f(2) < f(4)
 f(2) < f(1) < f(4) | f(2) < f(1) > f(4)
-"""
-_UNITS = r"""
+""",
+)
+_UNITS = (
+    r"""
 90^\circ | 90
 90^\circ | 90\text{ degrees}
 90^\circ | 90 degrees
@@ -691,7 +761,8 @@ _UNITS = r"""
 1000.99 | €1,000.99
 5000000 | 5 \text{ million}
 \$5,000,000 | \$5 \text{ million}
-""", r"""
+""",
+    r"""
 90^\circ | 90 \text{ radians}
 90^\circ | 91^\circ
 90^\circ | \pi
@@ -741,7 +812,8 @@ _UNITS = r"""
 12 | 12 \text{ and a half}
 5 \text{ feet } 3 \text{ inches} | 5 \text{ feet}
 5 \text{ feet } 3 \text{ inches} | 3 \text{ inches}
-"""
+""",
+)
 SPELLINGS: dict[str, tuple[Pairs, Pairs]] = {
     "signs and operators": (_pairs(_SIGNS[0]), _pairs(_SIGNS[1])),
     "values": (_pairs(_VALUES[0]), _pairs(_VALUES[1])),

@@ -44,8 +44,8 @@ _MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 _ONLY_LIBRARY = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")
 _NO_FORMULA = re.compile(r"\\text|[;?:=<>]")
 _BASED = re.compile(r"(-?[\dA-Za-z]*\d[\dA-Za-z.]*|-?[\dA-Za-z.]+) ?_ ?\{? ?(?:\\text\{ ?)?(\d+|[a-z]+) ?\}?\}?")
-_NUMERALS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-_BASES = {word: number for number, word in enumerate(_NUMERALS, start=2)}
+_NUMERALS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_BASES = {word: number for number, word in enumerate(_NUMERALS.split(), start=2)}
 
 
 def equal(right: str, answer: str) -> bool:
@@ -71,7 +71,9 @@ def _same_unnamed(right: str, answer: str) -> bool:
         ours, theirs = read_set(right), read_set(answer)
         if ours is not None and theirs is not None:
             return same_set(ours, theirs)
-    relations = [RELATION.search(text) is not None or _OTHER_RELATION.search(text) is not None for text in (right, answer)]
+    relations = [
+        RELATION.search(text) is not None or _OTHER_RELATION.search(text) is not None for text in (right, answer)
+    ]
     if any(relations):
         return all(relations) and _same_relations(right, answer)
     if "\\cup" in right and "\\cup" in answer:
@@ -121,13 +123,15 @@ def _signs(part: str) -> list[str]:
 
 
 def _in_any_order(ours: list[str], theirs: list[str]) -> bool:
+    if len(ours) != len(theirs):
+        return False
     left = list(theirs)
     for part in ours:
         match = next((other for other in left if equal(part, other)), None)
         if match is None:
             return False
         left.remove(match)
-    return not left
+    return True
 
 
 # --- Equations and relations ---
@@ -214,7 +218,7 @@ def _based(answer: str) -> tuple[str, int] | None:
 
 
 def _same_digits(right: str, answer: str, based: tuple[str, int] | None, other: tuple[str, int] | None) -> bool:
-    """Digits and base; where the right answer has a base, the problem has said it. 5_{12} is not 5, where it has not."""
+    """Digits and base. Where the right answer has a base, the problem says it; where it has none, 5_{12} is not 5."""
     return based == other if other or not based else based[0] == answer.upper()
 
 
@@ -228,7 +232,10 @@ def _same_formula(right: str, answer: str) -> bool:
 
 def _for_library(right: str, answer: str) -> bool:
     """Whether all that is not readable here is a sum, a product, an integral or a limit."""
-    return all(read(text) is not None or (_ONLY_LIBRARY.search(text) and not _NO_FORMULA.search(text)) for text in (right, answer))
+    return all(
+        read(text) is not None or (_ONLY_LIBRARY.search(text) and not _NO_FORMULA.search(text))
+        for text in (right, answer)
+    )
 
 
 def _verified(right: str, answer: str) -> bool:

@@ -40,8 +40,10 @@ _PLAIN_NAMES = rf"{FUNCTIONS}|sqrt|cbrt|infinity|infty|theta|alpha|beta|gamma|la
 _PLAIN = re.compile(rf"({_PLAIN_NAMES})|([a-zA-Z])")
 _SAME = {"infinity": "infty"}
 _LETTERS_IN_A_ROW = 3
-_ACCENTS = frozenset(rf"\{name}" for name in "overline vec hat bar tilde overrightarrow widehat mathbb mathcal mathbf "
-                     "boldsymbol dot".split())
+_ACCENTS = (
+    *("\\overline", "\\vec", "\\hat", "\\bar", "\\tilde", "\\overrightarrow", "\\widehat", "\\dot"),
+    *("\\mathbb", "\\mathcal", "\\mathbf", "\\boldsymbol"),
+)
 _TRIGONOMETRIC: dict[str, tuple[Any, Any]] = {
     "\\sin": (sympy.sin, sympy.asin),
     "\\cos": (sympy.cos, sympy.acos),
@@ -103,7 +105,9 @@ def _tokens(text: str) -> list[_Token]:
 def _letters(run: str, spaced: bool) -> list[_Token]:
     """Names of functions and Greek letters within a run of letters, and single letters, few enough to be no word."""
     tokens = [
-        _Token("command", f"\\{_SAME.get(match[1], match[1])}", False) if match[1] else _Token("letter", match[2], False)
+        _Token("command", f"\\{_SAME.get(match[1], match[1])}", False)
+        if match[1]
+        else _Token("letter", match[2], False)
         for match in _PLAIN.finditer(run)
     ]
     if sum(token.kind == "letter" for token in tokens) > _LETTERS_IN_A_ROW:
@@ -279,7 +283,12 @@ class _Reader:
             return value
         if self._sees("\\frac") and (fraction := self._plain_fraction()):
             top, bottom = fraction
-        elif self._sees_kind("number") and self._tokens[0].spaced and len(self._tokens) > 2 and self._tokens[1].text == "/":
+        elif (
+            self._sees_kind("number")
+            and self._tokens[0].spaced
+            and len(self._tokens) > 2
+            and self._tokens[1].text == "/"
+        ):
             top, bottom = self._tokens[0].text, self._tokens[2].text
             del self._tokens[:3]
         else:
@@ -335,7 +344,7 @@ class _Reader:
         return texts
 
     def _applied(self, name: str) -> Any:
-        """f of something is one variable, the same for equal arguments."""
+        """F of something is one variable, the same for equal arguments."""
         if self._sees("^"):
             name += "".join(self._take().text for _ in range(5))
         self._expect("(")
@@ -468,7 +477,7 @@ class _Reader:
         return {"\\ln": sympy.Integer(1), "\\lg": sympy.log(10)}.get(name, sympy.log(_UNSAID_BASE))
 
     def _bare_argument(self) -> Any:
-        r"""`2x`, `67^\circ`, `\frac{\pi}{3}`, `\theta`: a number and letters, or one other thing, and nothing after it."""
+        r"""`2x`, `67^\circ`, `\frac{\pi}{3}`, `\theta`: a number and letters, or one other thing; nothing after it."""
         value = self._power()
         while self._sees_kind("letter") or self._sees("\\pi", *_GREEK_NAMES):
             value = value * self._power()

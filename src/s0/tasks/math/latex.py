@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 
-FUNCTIONS = (
-    "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|sin|cos|tan|cot|sec|csc|exp|ln|lg|log|max|min|gcd|lcm"
-)
+FUNCTIONS = r"arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|sin|cos|tan|cot|sec|csc|exp|ln|lg|log|max|min|gcd|lcm"
+_GREEK_LETTERS = "αβγδεζηθκλμνξπρστφχψωΔΓΘΛΞΠΣΦΨΩ"
+_GREEK_LETTER_NAMES = """
+alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega
+Delta Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega
+"""
 _END = r"(?![a-zA-Z])"
 _CHARACTERS = {
     **dict.fromkeys("−–—‒﹣－", "-"),
@@ -55,15 +58,7 @@ _CHARACTERS = {
     "⅜": r"\frac{3}{8}",
     "⅝": r"\frac{5}{8}",
     "⅞": r"\frac{7}{8}",
-    **{
-        letter: f"\\{name} "
-        for letter, name in zip(
-            "αβγδεζηθκλμνξπρστφχψωΔΓΘΛΞΠΣΦΨΩ",
-            "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-            "Delta Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
-            strict=True,
-        )
-    },
+    **{letter: f"\\{name} " for letter, name in zip(_GREEK_LETTERS, _GREEK_LETTER_NAMES.split(), strict=True)},
 }
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "₀₁₂₃₄₅₆₇₈₉"
 _SPELLINGS = (
@@ -72,7 +67,10 @@ _SPELLINGS = (
     (r"\\\\ ?\[ ?-?[\d.]+ ?(?:pt|ex|em|mm|cm|in)\ ?\]", r"\\\\"),
     (rf"\\[dtc]frac{_END}", r"\\frac"),
     (rf"\\[dt]binom{_END}", r"\\binom"),
-    (rf"\\(?:mbox|mathrm|textbf|textrm|textsf|texttt|textit|mathbf|mathit|mathsf|emph|operatorname\*?){_END} ?(?=\{{)", r"\\text"),
+    (
+        rf"\\(?:mbox|(?:text|math)(?:rm|bf|sf|tt|it)|emph|operatorname\*?){_END} ?(?=\{{)",
+        r"\\text",
+    ),
     (r"\\text (?=\{)", r"\\text"),
     (rf"\\text\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
     (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
@@ -113,7 +111,8 @@ _SPELLED = [(re.compile(pattern), plain) for pattern, plain in _SPELLINGS]
 _ENCLOSURES = (("$$", "$$"), ("$", "$"), ("\\[", "\\]"), ("\\(", "\\)"), ("**", "**"), ("`", "`"))
 _WRAPPED = re.compile(r"\\(?:boxed|fbox|displaystyle|mathbf|boldsymbol|bm) ?(?=\{)")
 _ANSWER = re.compile(
-    r"(?P<text>\\text\{ ?)?(?:the )?(?:final )?answer(?: is ?[:=]?| ?[:=]| ?(?=\}))(?P<closed> ?\} ?[:=]?)? ?", re.IGNORECASE
+    r"(?P<text>\\text\{ ?)?(?:the )?(?:final )?answer(?: is ?[:=]?| ?[:=]| ?(?=\}))(?P<closed> ?\} ?[:=]?)? ?",
+    re.IGNORECASE,
 )
 
 

@@ -79,7 +79,9 @@ def _part(text: str) -> RealSet:
     text = unwrapped(text)
     whole, *taken = split(text, _WITHOUT)
     if taken:
-        return RealSet("", sympy.Complement(_part(whole).numbers, sympy.Union(*(_part(part).numbers for part in taken))))
+        return RealSet(
+            "", sympy.Complement(_part(whole).numbers, sympy.Union(*(_part(part).numbers for part in taken)))
+        )
     if text == "\\mathbb{R}":
         return RealSet("", sympy.S.Reals)
     if text == "\\emptyset":

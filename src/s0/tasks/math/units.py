@@ -23,17 +23,21 @@ _BARE = "|".join(
     f"{name}s?" for name in sorted(_KNOWN, key=len, reverse=True) if len(name) > 1 and name not in ("sec", "rad")
 )
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_NO_UNITS = {
-    *"or and not no nor but if is are was than more less least most minus plus times over by half halves third quarter "
-    "fourth fifth tenth hundredth thousandth dozen percent mod modulo negative positive about around approximately "
-    "other either neither wrong right false true maybe i we you it none all any infinity solution squared cubed sqrt "
-    "pi cbrt abs theta alpha beta gamma delta lambda omega sigma zero one two three four five six seven eight nine ten eleven twelve".split()
-}
+_NO_UNITS = """
+or and not no nor but if is are was than more less least most minus plus times over by half halves third quarter
+fourth fifth tenth hundredth thousandth dozen percent mod modulo negative positive about around approximately other
+either neither factorial root inverse power exponent to through until between below above under short up down fewer
+except without unless versus approx roughly nearly almost only also wrong right false true maybe i we you it none
+all any infinity solution squared cubed sqrt pi cbrt abs theta alpha beta gamma delta lambda omega sigma zero one
+two three four five six seven eight nine ten eleven twelve
+"""
+_NOT_A_UNIT = frozenset(_NO_UNITS.split())
+_FRACTION_WORD = re.compile("|".join(_SCALES))
 _POWER = r"(?: ?\^ ?\{? ?(\d) ?\}?)?"
-_TEXT_UNIT = re.compile(rf"(?P<value>.*[\w\])}}!|'.]) ?(?P<unit>\\text\{{[^{{}}]*\}}{_POWER}(?: ?/ ?\\text\{{[^{{}}]*\}}{_POWER})?)")
-_BARE_UNIT = re.compile(
-    rf"(?P<value>.*[\d}})\]]|.*\\pi) ?(?P<unit>(?:(?:sq\.?|square|cubic) )?(?:{_BARE})(?: ?(?:/|per) ?(?:{_BARE}))?{_POWER})\.?"
-)
+_TEXT = rf"\\text\{{[^{{}}]*\}}{_POWER}"
+_TEXT_UNIT = re.compile(rf"(?P<value>.*[\w\])}}!|'.]) ?(?P<unit>{_TEXT}(?: ?/ ?{_TEXT})?)")
+_BARE_NAME = rf"(?:(?:sq\.?|square|cubic) )?(?:{_BARE})(?: ?(?:/|per) ?(?:{_BARE}))?"
+_BARE_UNIT = re.compile(rf"(?P<value>.*[\d}})\]]|.*\\pi) ?(?P<unit>{_BARE_NAME}{_POWER})\.?")
 _NOUN = re.compile(r"(?P<value>-?[\d.,/]*\d) (?P<unit>[a-z]{4,}(?: [a-z]{2,}){0,2})")
 _MONEY = {"\\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _SIGN = r"\\\$|[€£¥₹]"
@@ -65,13 +69,13 @@ def quantity(answer: str) -> Quantity:
     match = _TEXT_UNIT.fullmatch(answer) or _BARE_UNIT.fullmatch(answer) or _NOUN.fullmatch(answer)
     if match is None:
         return Quantity(answer, None)
-    powers = [power for power in match.groups()[2:] if power]
-    scale, unit = _unit(match["unit"])
-    if unit is None:
+    scale, words = _unit(match["unit"])
+    if words is None:
         return Quantity(answer, None)
+    powers = [power for power in match.groups()[2:] if power]
     value = match["value"].strip()
     value = f"{value} \\cdot 10^{{{scale}}}" if scale else value
-    return Quantity(value, " ".join([*unit, *powers]) or None)
+    return Quantity(value, " ".join([*words, *powers]) or None)
 
 
 def _unit(text: str) -> tuple[int, list[str] | None]:
@@ -84,11 +88,16 @@ def _unit(text: str) -> tuple[int, list[str] | None]:
     scale = 0
     while words and words[0] in _SCALES:
         scale += _SCALES[words.pop(0)]
-    if _NO_UNITS & {*words} or {*_SCALES} & {*words}:
+    if any(word in _NOT_A_UNIT or _FRACTION_WORD.match(word) or not _is_noun(word) for word in words):
         return 0, None
     powers = {"square": "2", "sq": "2", "cubic": "3"}
     raised = [powers[word] for word in words if word in powers]
     return scale, [*(_singular(word) for word in words if word not in powers and word != "of"), *raised]
+
+
+def _is_noun(word: str) -> bool:
+    """A known unit, or long enough to be no variable and no ending of an ordinal number."""
+    return len(word) > 2 or word in _KNOWN or word in ("of", "sq")
 
 
 def _singular(word: str) -> str:

@@ -41,7 +41,10 @@ def same_value(first: Any, second: Any) -> bool | None:
 
 
 def _same_matrix(first: Any, second: Any) -> bool | None:
-    if not (isinstance(first, sympy.MatrixBase) and isinstance(second, sympy.MatrixBase)) or first.shape != second.shape:
+    if (
+        not (isinstance(first, sympy.MatrixBase) and isinstance(second, sympy.MatrixBase))
+        or first.shape != second.shape
+    ):
         return False
     entries = [same_value(*pair) for pair in zip(first, second, strict=True)]
     return False if False in entries else None if None in entries else True

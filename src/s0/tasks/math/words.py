@@ -13,9 +13,11 @@ import re
 from s0.tasks.math.latex import FUNCTIONS
 
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
-_ONLY_TEXT = re.compile(r"(?:\s*\\text\{[^{}]*\}\s*|\s+|[().,])+")
+_ONLY_TEXT = re.compile(r"(?:\\text\{[^{}]*\}|[\s().,])+")
 _BARE_WORDS = re.compile(r"[a-zA-Z][a-zA-Z ,.'-]*")
-_FORMULA_NAMES = re.compile(rf"{FUNCTIONS}|sqrt|cbrt|theta|alpha|beta|gamma|delta|lambda|omega|sigma|infinity|abs|phi|pi")
+_FORMULA_NAMES = re.compile(
+    rf"{FUNCTIONS}|sqrt|cbrt|theta|alpha|beta|gamma|delta|lambda|omega|sigma|infinity|abs|phi|pi"
+)
 _NOON = re.compile(r"(?<![a-z])([ap])\.? ?m\b\.?")
 _TOKEN = re.compile(r"[a-z]+|(?<![a-z\d])-?\d[\d.:,/]*\d|(?<![a-z\d])-?\d|[\d.:]+|[^\w\s,.'\"-]")
 _ARTICLES = {"a", "an", "the"}
