@@ -41,8 +41,8 @@ _SET = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|lor|setminus|in)(?![a-zA-Z])|\\ma
 _OTHER_RELATION = re.compile(r"\\(?:equiv|notin|subset|subseteq|parallel|perp|sim|cong|pmod|bmod|mod)(?![a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
-_ONLY_LIBRARY = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")
-_NO_FORMULA = re.compile(r"\\text|[;?:=<>]")
+_BOUND = r"(?:\{[\w=+\-\\ .]*\}|\\infty(?![a-zA-Z])|\w)"
+_BIG_OPERATOR = re.compile(rf"\\(?:sum|prod|int|lim)(?![a-zA-Z])(?: ?_ ?{_BOUND})?(?: ?\^ ?{_BOUND})?")
 _BASED = re.compile(r"(-?[\dA-Za-z]*\d[\dA-Za-z.]*|-?[\dA-Za-z.]+) ?_ ?\{? ?(?:\\text\{ ?)?(\d+|[a-z]+) ?\}?\}?")
 _NUMERALS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _BASES = {word: number for number, word in enumerate(_NUMERALS.split(), start=2)}
@@ -183,7 +183,7 @@ def _chain(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def _same_quantity(right: str, answer: str) -> bool:
-    if "=" in right or "=" in answer:
+    if len(split(right, _EQUALS)) > 1 or len(split(answer, _EQUALS)) > 1:
         return _same_equation(right, answer) or _same_outcome(right, answer)
     if ":" in right and ":" in answer:
         ours, theirs = split(right, _RATIO), split(answer, _RATIO)
@@ -226,15 +226,13 @@ def _same_formula(right: str, answer: str) -> bool:
     same = same_value(read(right), read(answer))
     if same is not None:
         return same or is_rounding(right, answer) or is_rounding(answer, right)
-    readable = None not in (read(right), read(answer))
-    return (readable or _for_library(right, answer)) and _verified(right, answer)
+    return _for_library(right) and _for_library(answer) and _verified(right, answer)
 
 
-def _for_library(right: str, answer: str) -> bool:
-    """Whether all that is not readable here is a sum, a product, an integral or a limit."""
-    return all(
-        read(text) is not None or (_ONLY_LIBRARY.search(text) and not _NO_FORMULA.search(text))
-        for text in (right, answer)
+def _for_library(text: str) -> bool:
+    """Whether nothing but sums, products, integrals and limits, with bounds, keeps a formula from being read here."""
+    return read(text) is not None or (
+        _BIG_OPERATOR.search(text) is not None and read(_BIG_OPERATOR.sub(" ", text)) is not None
     )
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 
-FUNCTIONS = r"arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|sin|cos|tan|cot|sec|csc|exp|ln|lg|log|max|min|gcd|lcm"
+FUNCTIONS = (
+    r"arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|coth|"  # the longer ones first
+    r"sin|cos|tan|cot|sec|csc|exp|ln|lg|log|max|min|gcd|lcm"
+)
 _GREEK_LETTERS = "αβγδεζηθκλμνξπρστφχψωΔΓΘΛΞΠΣΦΨΩ"
 _GREEK_LETTER_NAMES = """
 alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega

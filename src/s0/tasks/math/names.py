@@ -2,8 +2,8 @@ r"""The name that an answer gives to what it says: `x = 5`, `f(x) = 2x`, `(x, y)
 
 A name is what can stand for a value and is none: a letter with subscripts, primes or an accent; a function of letters;
 one called f, g, h, P or Q of anything short; sin, cos and the like of one name; two or more capital letters (a line, a
-triangle), with bars or after \angle; words that deny nothing; several names in brackets. `2x`, `x^2` or `a + b` are no names:
-with those on its left side an answer is an equation.
+triangle), with bars or after \angle; words that deny nothing; several names in brackets. `2x`, `x^2` or `a + b` are no
+names: with those on its left side an answer is an equation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _GREEK = (
     r"chi|psi|omega|Delta|Gamma|Theta|Lambda|Sigma|Phi|Psi|Omega|ell)(?![a-zA-Z])"
 )
 _SUBSCRIPT = r"(?: ?_ ?(?:\w|\{[\w ,+-]{1,8}\}|\\text\{[\w ]+\}|\{\\text\{[\w ]+\}\}))?"
-_ACCENTED = r"\\(?:vec|hat|bar|tilde|overline|overrightarrow|mathcal|mathbf|boldsymbol) ?\{ ?[a-zA-Z]{1,3} ?\}|\\text ?\{ ?[a-zA-Z] ?\}"
+_ACCENTED = (
+    r"\\(?:vec|hat|bar|tilde|overline|overrightarrow|mathcal|mathbf|boldsymbol) ?\{ ?[a-zA-Z]{1,3} ?\}"
+    r"|\\text ?\{ ?[a-zA-Z] ?\}"
+)
 _LETTER = rf"(?:[a-zA-Z]|{_GREEK}|{_ACCENTED}){_SUBSCRIPT} ?'*"
 _OF_LETTERS = rf"{_LETTER} ?(?:\^ ?\{{ ?-1 ?\}} ?|\^ ?-1)?\( ?{_LETTER}(?: ?, ?{_LETTER})* ?\)"
 _OF_SOMETHING = r"[fghPQ](?: ?_ ?\w)? ?'*(?: ?\^ ?\{ ?-1 ?\})? ?\([\w +\-/|,.\\]{1,20}\)"
