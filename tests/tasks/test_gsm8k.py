@@ -61,7 +61,7 @@ RIGHT = {
     "#### 3. Adding up\nThe answer is 18": "stated",
     "She makes 9 * 2 = $18": "last_number",
     "18": "last_number",
-    "It is 20-2, that is 1,2,18": "last_number",
+    "It is 20-2, that is 1, 2, 18": "last_number",
     "#### 2. The total\nis 18": "last_number",
     "#### eighteen, 18": "last_number",
     "<think>Perhaps \\boxed{3}?</think>It is 18": "last_number",

@@ -195,11 +195,11 @@ def test_escaped_braces_open_and_close_nothing() -> None:
 
 
 def test_several_formulas_are_one_answer() -> None:
-    assert SCORER._read("The answers are $1$, $2$, and $3$ here.")[1] == "$1$, $2$, and $3$"
+    assert SCORER._read("The answers are $1$, $2$, and $3$ here.")[1] == "1, 2, 3"
 
 
 def test_a_thin_space_ends_no_sentence() -> None:
-    assert SCORER._read("The answer is $11,\\! 111$. It is.")[1] == "$11,\\! 111$"
+    assert SCORER._read("The answer is $11,\\! 111$. It is.")[1] == "11,\\! 111"
 
 
 PAPER = {

@@ -3,33 +3,32 @@ r"""Judging answers in LaTeX, by either of two rules.
 `paper`     the published harness of MATH (Hendrycks et al. 2021): what stands in the last \boxed{} of the reply, in
             normal form (`published`), must be the right answer's normal form letter by letter. \frac{2}{4},
             0.25 for \frac{1}{4} and x = 1, 2 for 2, 1 fail; no box is no answer.
-`standard`  the last \boxed{}, else the text after the last `####`, else what "the answer is" (or "Answer:") says, else
-            the reply where it is one line; compared as mathematics (`latex`, `comparing`). Units, bases and per cent
+`standard`  the last \boxed{}, else the text after the last `####`, else what the reply states or concludes (`finding`
+            has the whole rule), else the reply where it is one short line; compared as mathematics (`latex`,
+            `comparing`). Units, bases and per cent
             signs count only where both sides have one; degree and dollar signs and commas between thousands never do.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 from s0.tasks.math import latex, published, words
-from s0.tasks.math.finding import boxed, conclusion, marked, stated
+from s0.tasks.math.finding import bare, boxed, concluded, conclusion, marked, places, said, stated
 from s0.tasks.math.processes import Pair, shared
 from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 
 _LONGEST = 1000  # characters of an answer that is worth a comparison
-_FORMULA = r"(?:\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\])"
-_FORMULAS = re.compile(rf"{_FORMULA}(?:\s*(?:,?\s*and|,?\s*or|,)\s*{_FORMULA})*")
+_KINDS = {"boxed": boxed, "marked": marked, "stated": stated, "concluded": concluded, "bare": bare}
 
 
 class MathScorer(AnswerScorer):
     """Compares the answer that a reply gives with the right one."""
 
-    formats: ClassVar[tuple[str, ...]] = ("boxed", "marked", "stated", "bare", "unparsable", "empty")
+    formats: ClassVar[tuple[str, ...]] = ("boxed", "marked", "stated", "concluded", "bare", "unparsable", "empty")
     notes: ClassVar[dict[str, str]] = {
         "standard": "the answer a reply gives, compared as mathematics",
         "paper": "the published harness: the last \\boxed{}, compared as text in a normal form",
@@ -61,14 +60,11 @@ class MathScorer(AnswerScorer):
     def _read(self, completion: str) -> tuple[str, str | None]:
         """(form, answer); no answer where the form is "unparsable" or "empty"."""
         text = conclusion(completion, self.ends)
-        for form, places in (("boxed", boxed(text)), ("marked", marked(text)), ("stated", stated(text))):
-            for place in places:
-                found = _FORMULAS.search(place) if form == "stated" else None
-                return form, found[0] if found else place
-        text = text.strip()
-        if text and "\n" not in text:
-            return "bare", text
-        return ("unparsable" if text else "empty"), None
+        for form, place in places(text, _KINDS):
+            answer = place if form in ("boxed", "marked") else said(place)
+            if answer is not None:
+                return form, answer
+        return ("unparsable" if text.strip() else "empty"), None
 
 
 def decide(right: str, answer: str) -> bool | Pair:
