@@ -3,19 +3,22 @@
 The prompt ends in `SELECT`, so a reply may go on from there or hold a query of its own. The rule, in order; the first
 step that yields a query decides:
 
-1. Thinking goes: all up to the last `</think>`, all from a `<think>` that is never closed. Nothing left: "empty".
+1. What the reply comes to (`s0.tasks.replies.conclusion`: no thinking, tags or end tokens). Nothing left: "empty".
 2. The text before the first ``` fence begins with a query: "statement".
 3. It goes on from the prompt's `SELECT`: "continuation".
-4. Each fenced block in turn, begun or gone on in the same way, or with a query somewhere within: "fenced".
+4. The fenced blocks, the last one first, since who writes several corrects the earlier ones; one that is never closed
+   after all others. A block holds the query it begins with, one that goes on from the prompt, or else the first one
+   within: "fenced".
 5. A query somewhere in the text around the blocks: "prose". One that begins a line or is written in capitals goes
    before all others.
 6. "unparsable".
 
-A query begins with SELECT, or with WITH and what makes it a table expression. It ends before a semicolon, a
+A query begins with SELECT, or with WITH and what makes it a table expression. It ends before a semicolon, a tag, a
 parenthesis that was never opened, the next query, or text that cannot belong to it: a blank line that no clause
 follows, a line that makes three plain names in a row, which SQL never has. It is taken if it reads a table, all its
 quotes are closed, no three names stand in a row, and no `:`, `?`, `!` or trailing comma shows it to be prose. Other
-statements are never taken, nor a query that is part of one.
+statements are never taken, nor a query that is part of one. One between quotes or backticks ends with them, and what
+is escaped within double quotes (as in JSON) is read.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from s0.tasks.replies import conclusion
 from s0.tasks.sql.tokens import Token, tokens
 
 _LONGEST = 8000
@@ -31,6 +35,13 @@ _MOST_TRIED = 16
 """Places in one text at which a query is looked for."""
 
 _LANGUAGE = re.compile(r"\A[ \t]*(?!SELECT|WITH)(?:sql(?:ite3?)?\b|\w+[ \t]*(?=\r?\n))", re.IGNORECASE)
+_ENDS = {";", "}", "”"}
+"""Symbols that no query has: where one stands, the query is over."""
+_FENCE = re.compile(r"```|~~~")
+_QUOTE = re.compile(r"""(?:(\"{3}|'{3})\s*|(?<!")("|`|'))\Z""")
+_STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t"}
 _BEGINS = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
 _PART_OF_OTHER = re.compile(
     r"\b(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO\b|\bCREATE\s+(?:TEMP\w*\s+)?(?:TABLE|VIEW|TRIGGER)\b"
@@ -63,7 +74,7 @@ class Extraction:
 
 def extract(completion: str) -> Extraction:
     """Apply the rule above."""
-    text = completion.rpartition("</think>")[2].partition("<think>")[0]
+    text = conclusion(completion)
     if not text.strip():
         return Extraction(None, "empty")
     outside, blocks = _split_at_fences(text[:_LONGEST])
@@ -82,9 +93,11 @@ def extract(completion: str) -> Extraction:
 
 
 def _split_at_fences(text: str) -> tuple[list[str], list[str]]:
-    """The text outside the blocks, and the blocks without the name of their language."""
-    parts = text.split("```")
-    return parts[::2], [_LANGUAGE.sub("", block) for block in parts[1::2]]
+    """The text outside the blocks; and the blocks in the order they count, without the name of their language."""
+    parts = _FENCE.split(text)
+    blocks = [_LANGUAGE.sub("", block) for block in parts[1::2]]
+    n_closed = (len(parts) - 1) // 2
+    return parts[::2], [*reversed(blocks[:n_closed]), *blocks[n_closed:]]
 
 
 def _statement(text: str) -> str | None:
@@ -118,12 +131,21 @@ def _part_of_other(before: str) -> bool:
 
 def _query(text: str, start: int) -> str | None:
     """The query that begins at `start`."""
-    if text[:start].endswith("`"):  # `SELECT ...` in the midst of a sentence
-        text = text[:start] + text[start:].partition("`")[0]
+    quote = _QUOTE.search(text[max(0, start - 8) : start])
+    if quote is not None:  # `SELECT ...` in the midst of a sentence, or {"sql": "SELECT ..."}
+        text, start = _quoted(text[start:], quote[1] or quote[2]), 0
     kept = _kept(text, start, selected=False)
     if not _reads_as_sql(kept) or (kept[0].word == "WITH" and not _defines_table(kept)):
         return None
     return text[start : kept[-1].end]
+
+
+def _quoted(text: str, quote: str) -> str:
+    """What stands before the closing quote, as it was before it was escaped."""
+    if quote != '"':
+        return text.partition(quote)[0]
+    string = _STRING.match(text)
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), string[0] if string else text)
 
 
 def _kept(text: str, start: int, selected: bool) -> list[Token]:
@@ -131,8 +153,12 @@ def _kept(text: str, start: int, selected: bool) -> list[Token]:
     kept: list[Token] = []
     names_in_row: list[Token] = []
     for token in tokens(text, start):
-        if token.text == ";" or token.depth < 0 or (kept and _ends_at_blank_line(kept[-1], token)):
+        if token.text in _ENDS or token.text.startswith("[/") or token.depth < 0:
             break
+        if text.startswith(("**", "</"), token.start) or (kept and _ends_at_blank_line(kept[-1], token)):
+            break
+        if token.text == ":" and kept and "\n" in kept[-1].gap:  # a line such as "Result: 3"
+            return kept[:-1]
         if token.depth == 0:
             if token.word == "SELECT" and selected:
                 break
