@@ -1,7 +1,13 @@
-"""Two fork servers, each in a jail of its own: one forks checkers, the other candidates."""
+"""Two fork servers, each in a jail of its own: one forks checkers, the other candidates.
+
+A program's time is its processor time, as its fork server reads it from outside: beside other work, or many programs at
+once, it gets the same verdict. Copying data is not its work: the checker, which it cannot reach, counts the bytes, and
+for each the program gets a little more time, at most as much again.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -9,15 +15,27 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
-from s0.errors import DatasetError, SandboxError
+from s0.errors import SandboxError
 from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.guest import codec
-from s0.tasks.sandbox.guest.zygote import NOT_LOCKED_DOWN
-from s0.tasks.sandbox.programs import Program, Verdict
+from s0.tasks.sandbox.guest.checker import CANNOT_RUN
+from s0.tasks.sandbox.guest.zygote import END, FORK, NOT_LOCKED_DOWN, SECONDS, UNKNOWN_S
+from s0.tasks.sandbox.programs import NOT_JUDGED, Program, Verdict
 
 _END_LIMIT_S = 10.0
+_JOB_LIMIT_S = 10.0
 _VERDICT_BYTES = 4096
+_MAX_PROGRAM_BYTES = 8 << 20
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.005, 0.1
+_CLOCK_S_PER_S = 10
+"""Of the clock, for every second of processor time: against sleeping."""
+_TEST_S_PER_S = 10
+"""Of the checker's processor time, where the test may run a reference and look at all it gets."""
+_COPYING_S_PER_BYTE = 2e-7
+_MOST_COPYING = 1.0
+"""Times the timeout."""
 
 
 class ServerLost(Exception):
@@ -28,24 +46,32 @@ class _ForkServer:
     def __init__(self, backend: str, limits: launch.Limits) -> None:
         self._process, self._control = launch.start(backend, limits)
 
-    def fork(self, role: bytes, descriptors: list[int]) -> None:
+    def fork(self, role: bytes, cpu_s: float, descriptors: list[int]) -> None:
         try:
-            socket.send_fds(self._control, [role], descriptors)
+            socket.send_fds(self._control, [FORK.pack(role, math.ceil(cpu_s) + 1)], descriptors)
         except OSError as error:
             raise ServerLost(str(error)) from None
 
-    def end(self, *, patient: bool = False) -> int:
-        """End the child that was forked last and return its wait status."""
+    def cpu_seconds(self) -> float | None:
+        """Processor time of the child that was forked last, up to now; None where the system does not tell."""
+        seconds: float = self._ask(b"T", SECONDS)[0]
+        return None if seconds == UNKNOWN_S else seconds
+
+    def end(self, *, patient: bool = False) -> tuple[int, float]:
+        """End the child that was forked last; its wait status and its seconds of processor time."""
+        status, seconds = self._ask(b"E" if patient else b"K", END)
+        return status, seconds
+
+    def _ask(self, order: bytes, reply: struct.Struct) -> tuple[Any, ...]:
         try:
             self._control.settimeout(_END_LIMIT_S)
-            self._control.sendall(b"E" if patient else b"K")
-            status = self._control.recv(4)
+            self._control.sendall(order)
+            data = self._control.recv(reply.size, socket.MSG_WAITALL)
         except OSError as error:
             raise ServerLost(str(error)) from None
-        if len(status) != 4:
+        if len(data) != reply.size:
             raise ServerLost("the fork server has ended")
-        number: int = struct.unpack("<i", status)[0]
-        return number
+        return reply.unpack(data)
 
     def user(self) -> int | None:
         try:
@@ -69,10 +95,15 @@ class _ForkServer:
 
 
 class Cell:
-    """Judges one program at a time."""
+    """Judges one program at a time.
+
+    Attributes:
+        seconds: the least `timeout_s` that the last program could have been judged with.
+    """
 
     def __init__(self, backend: str, limits: launch.Limits) -> None:
         self._timeout_s = limits.timeout_s
+        self.seconds = 0.0
         self._candidates = _ForkServer(backend, limits)
         try:
             self._checkers = _ForkServer(backend, limits)
@@ -84,30 +115,26 @@ class Cell:
         """Run `program` against its test.
 
         Raises:
-            DatasetError: the test itself cannot be run.
             ServerLost: the sandbox did not survive this program; the cell must be closed.
         """
+        if _size(program.source) > _MAX_PROGRAM_BYTES:
+            return Verdict(False, "too large")
+        if _size(program.prompt) + _size(program.test) > codec.MAX_MESSAGE_BYTES // 2:
+            return Verdict(False, f"{NOT_JUDGED}{CANNOT_RUN}its text is longer than can be sent")
+        timeout_s = program.timeout_s or self._timeout_s
         ours, theirs = socket.socketpair()
         calls = socket.socketpair()
-        deadline_s = time.monotonic() + self._timeout_s
         with ours:
             with theirs, calls[0], calls[1]:
-                self._candidates.fork(b"C", [calls[0].fileno()])
-                self._checkers.fork(b"J", [theirs.fileno(), calls[1].fileno()])
-            answer = self._converse(ours, program, deadline_s)
+                self._candidates.fork(b"C", (1 + _MOST_COPYING) * timeout_s, [calls[0].fileno()])
+                self._checkers.fork(b"J", _TEST_S_PER_S * timeout_s, [theirs.fileno(), calls[1].fileno()])
+            watch = _Watch(self._candidates, self._checkers, timeout_s)
+            answer = _converse(ours, program, watch)
         died = answer == ("failed", "died")
-        status = self._candidates.end(patient=died)
-        self._checkers.end()
-        if answer is None:
-            raise ServerLost("the checker ended without a verdict")
-        if died and os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_LOCKED_DOWN:
-            raise ServerLost("the candidate's process could not be locked down")
-        kind, reason = answer
-        if kind == "unusable":
-            raise DatasetError(
-                f"expected a test of {program.entry_point!r} that runs on plain data; got {reason}; correct the test"
-            )
-        return Verdict(kind == "passed", _cause_of_death(status) if died else reason)
+        status, used_s = self._candidates.end(patient=died)
+        checker_status, checker_s = self._checkers.end()
+        self.seconds = max(used_s - watch.copying_s, checker_s / _TEST_S_PER_S)
+        return _verdict(answer, status, checker_status, late=used_s > watch.limit_s)
 
     def user(self) -> int | None:
         """The numeric user that candidates are on this machine, whatever they see; None where there is no /proc."""
@@ -123,41 +150,117 @@ class Cell:
         self._candidates.abandon()
         self._checkers.abandon()
 
-    def _converse(self, verdict: socket.socket, program: Program, deadline_s: float) -> tuple[str, str] | None:
-        """Send the job and wait for the answer; None where the checker ends without one."""
-        job = codec.encode((program.source, program.prompt, program.test, program.entry_point))
-        try:
-            verdict.settimeout(max(deadline_s - time.monotonic(), 0.001))
-            verdict.sendall(struct.pack("<I", len(job)) + job)
-            size = struct.unpack("<I", _exactly(verdict, 4, deadline_s))[0]
+
+class _Watch:
+    """When a program has had its time.
+
+    Attributes:
+        copying_s: seconds allowed for the data that has been copied, as the checker counts it.
+    """
+
+    def __init__(self, candidates: _ForkServer, checkers: _ForkServer, timeout_s: float) -> None:
+        self._candidates = candidates
+        self._checkers = checkers
+        self._timeout_s = timeout_s
+        self._started_s = time.monotonic()
+        self._used_s = 0.0
+        self.copying_s = 0.0
+
+    @property
+    def limit_s(self) -> float:
+        return self._timeout_s + self.copying_s
+
+    def copied(self, size: int) -> None:
+        self.copying_s = min(size * _COPYING_S_PER_BYTE, _MOST_COPYING * self._timeout_s)
+
+    def next_look_s(self) -> float:
+        """Seconds in which nothing can go past its limit, or few enough not to matter."""
+        return min(max(self.limit_s - self._used_s, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
+
+    def is_over(self) -> bool:
+        """Look at the clocks."""
+        elapsed_s = time.monotonic() - self._started_s
+        used_s = self._candidates.cpu_seconds()
+        self._used_s = elapsed_s if used_s is None else used_s
+        if self._used_s > self.limit_s:
+            return True
+        if elapsed_s < _CLOCK_S_PER_S * self._timeout_s:
+            return False
+        test_s = self._checkers.cpu_seconds() or 0.0  # a test that works, on a busy machine, is not asleep
+        return elapsed_s > _CLOCK_S_PER_S * (self._timeout_s + test_s)
+
+
+def _converse(verdict: socket.socket, program: Program, watch: _Watch) -> tuple[str, str] | None:
+    """Send the job and wait for the answer; None where the checker ends without one."""
+    job = codec.encode((program.source, program.prompt, program.test, program.entry_point))
+    try:
+        verdict.settimeout(_JOB_LIMIT_S)
+        verdict.sendall(struct.pack("<I", len(job)) + job)
+        while True:
+            size = struct.unpack("<I", _exactly(verdict, 4, watch))[0]
             if size > _VERDICT_BYTES:
                 return None
-            answer = codec.decode(_exactly(verdict, size, deadline_s))
-        except TimeoutError:
-            return "failed", "timeout"
-        except (OSError, codec.CodecError):
-            return None
-        match answer:
-            case (("passed" | "failed" | "unusable") as kind, str() as reason):
-                return kind, reason
+            match codec.decode(_exactly(verdict, size, watch)):
+                case ("copied", int() as copied):
+                    watch.copied(copied)
+                case (("passed" | "failed" | "unjudged") as kind, str() as reason):
+                    return kind, reason
+                case _:
+                    return None
+    except TimeoutError:
+        return "failed", "timeout"
+    except (OSError, codec.CodecError):
         return None
 
 
-def _exactly(connection: socket.socket, size: int, deadline_s: float) -> bytes:
+def _exactly(connection: socket.socket, size: int, watch: _Watch) -> bytes:
     data = b""
     while len(data) < size:
-        connection.settimeout(max(deadline_s - time.monotonic(), 0.001))
-        part = connection.recv(size - len(data))
+        connection.settimeout(watch.next_look_s())
+        try:
+            part = connection.recv(size - len(data))
+        except TimeoutError:
+            if watch.is_over():
+                raise
+            continue
         if not part:
             raise ConnectionResetError
         data += part
     return data
 
 
+def _verdict(answer: tuple[str, str] | None, status: int, checker_status: int, *, late: bool) -> Verdict:
+    """What the answer and the ends of candidate and checker come to; `late` says that the candidate took too long."""
+    if answer is None:
+        if _signal_of(checker_status) == signal.SIGXCPU:
+            return Verdict(False, "timeout")
+        raise ServerLost("the checker ended without a verdict")
+    kind, reason = answer
+    died = answer == ("failed", "died")
+    if died and os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_LOCKED_DOWN:
+        raise ServerLost("the candidate's process could not be locked down")
+    if kind == "unjudged":
+        return Verdict(False, NOT_JUDGED + reason)
+    if late:  # it is its time that decides, not how soon we looked
+        return Verdict(False, "timeout")
+    return Verdict(kind == "passed", _cause_of_death(status) if died else reason)
+
+
 def _cause_of_death(status: int) -> str:
-    if not os.WIFSIGNALED(status):
+    number = _signal_of(status)
+    if number is None:
         return "exit"
-    number = os.WTERMSIG(status)
     if number == signal.SIGXCPU:
         return "timeout"
-    return "killed" if number == signal.SIGKILL else f"killed: {signal.Signals(number).name}"
+    if number == signal.SIGKILL:
+        return "killed"
+    known = number in set(signal.Signals)  # real-time signals have no names
+    return f"killed: {signal.Signals(number).name if known else f'signal {number}'}"
+
+
+def _signal_of(status: int) -> int | None:
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

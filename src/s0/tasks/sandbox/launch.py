@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import shutil
 import socket
@@ -21,7 +20,11 @@ from s0.tasks.sandbox.guest.namespaces import TMP
 LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
 _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
-_GUEST_MODULES = ("codec", "frames", "limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote")
+_GUEST_MODULES = (
+    *("scope", "kinds", "codec", "frames", "away", "raised", "standin"),
+    *("limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote"),
+)
+"""In the order in which they import each other."""
 _NOBODY = 65534
 _OWN_IDS = 1 << 30
 """From here on, no machine has accounts."""
@@ -56,13 +59,15 @@ class Limits:
     """What one program may use.
 
     Attributes:
-        timeout_s: wall-clock seconds for its whole test; then the checker and the candidate are killed.
+        timeout_s: seconds of processor time that the program may use in its whole test, all its threads together;
+            then it is killed. Its test may use ten times as much, and by the clock all may take ten times as long:
+            that ends what sleeps. Copying data between the two counts for neither (`cell`). Where a system cannot
+            tell the processor time of another process (macOS), the clock decides.
         memory_bytes: address space of the program, and of its checker.
         tmp_bytes: files in its tmp, all together, where the backend has one.
 
     Fixed: one thread of one process, 32 open files, no core dumps; what it prints is thrown away; one answer, or the
-    arguments of one call, take 8 MiB at most (`guest/codec`). Seconds of processor time are bounded past the
-    timeout, for programs nobody waits for any more.
+    arguments of one call, take 64 MiB and 4 million values at most (`guest/codec`).
     """
 
     timeout_s: float = 4.0
@@ -142,7 +147,6 @@ def _send_guest(control: socket.socket, backend: str, limits: Limits) -> None:
         "backend": backend,
         "read_paths": read_paths(),
         "memory_bytes": limits.memory_bytes,
-        "cpu_s": math.ceil(limits.timeout_s) + 1,
         "tmp_bytes": limits.tmp_bytes,
     }
     text = json.dumps({"packages": packages, "modules": modules, "rules": rules}).encode()

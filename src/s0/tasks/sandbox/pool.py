@@ -51,9 +51,17 @@ class Sandbox:
 
         Raises:
             SandboxError: the sandbox broke.
-            DatasetError: a test cannot be run.
         """
-        return each_once(programs, self._judge_one, jobs)
+        return each_once(programs, lambda program: self._judge_one(program)[0], jobs)
+
+    def cpu_seconds(self, program: Program) -> float | None:
+        """The least `timeout_s` that `program` has just been judged with; None if it does not pass.
+
+        Raises:
+            SandboxError: the sandbox broke.
+        """
+        verdict, seconds = self._judge_one(program)
+        return seconds if verdict.passed else None
 
     def close(self) -> None:
         """End all servers. The sandbox can be used again: it starts new ones."""
@@ -68,8 +76,8 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _judge_one(self, program: Program) -> Verdict:
-        """Judge; on a lost server once more with new ones; on a second loss find out who is to blame."""
+    def _judge_one(self, program: Program) -> tuple[Verdict, float]:
+        """Judge, and say how long it took; on a lost server once more with new ones; on a second loss find out who is to blame."""
         for _ in range(2):
             cell = self._take()
             try:
@@ -81,14 +89,15 @@ class Sandbox:
                 cell.close()
                 raise
             else:
+                seconds = cell.seconds
                 self._give_back(cell)
-                return verdict
+                return verdict, seconds
         cell = self._take()
         if not backends.judges_rightly(cell):
             cell.close()
             raise SandboxError(f"expected the {self.backend} sandbox to run a program; got, twice: {loss}; run again")
         self._give_back(cell)
-        return Verdict(False, "killed")  # the sandbox is fine: this program takes it down
+        return Verdict(False, "killed"), 0.0  # the sandbox is fine: this program takes it down
 
     def _take(self) -> Cell:
         with self._lock:

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
+from collections.abc import Iterator
+from typing import Any
 
-from s0.tasks.sandbox.guest import codec, frames
+from s0.tasks.sandbox.guest import codec, frames, raised
+from s0.tasks.sandbox.guest.away import Kept
+from s0.tasks.sandbox.guest.scope import Scope
+
+_LONGEST_CHUNK_S = 0.01
+"""An iterator does not run further ahead of the test than this, and one item more."""
+_PACKED = frozenset((int, float, bool, str, type(None)))
 
 
 def run(calls: int) -> None:
-    """Serve calls over the descriptor `calls`; the first message is the program.
+    """Serve requests over the descriptor `calls`; the first message is the program.
 
-    Answers: ("ready",), ("value", data), ("raised", type name); ("failed", type name) where the program cannot be
-    loaded and ("exited", type name) where it tries to end its process.
+    Requests: ("call", arguments, keywords); ("next", number of an iterator, most items).
+    Answers: ("ready",); ("value", data); ("raised", description of an exception); ("failed", type name) where the
+    program cannot be loaded, ("exited", type name) where it tries to end its process, ("too large",) where an answer
+    has more than a message may; ("items", messages, ended): each message is a tuple of items, in order, and where the
+    iterator has ended the last one is ("ended",) or ("raised", description).
     """
-    message = frames.receive(calls)
+    message = codec.decode(frames.receive(calls))
     assert isinstance(message, tuple)
     source, entry_point = message
     seed_chance(source)
@@ -28,19 +40,18 @@ def run(calls: int) -> None:
     try:
         code = compile(source, "<program>", "exec")
     except Exception:  # beside SyntaxError: null bytes, lone surrogates, nesting too deep for the parser
-        frames.send(calls, ("failed", "SyntaxError"))
+        _say(calls, "failed", "SyntaxError")
         return
     try:
         exec(code, module.__dict__)
         function = module.__dict__[entry_point]
     except BaseException as error:
-        frames.send(calls, ("failed", type(error).__name__))
+        _say(calls, "failed", type(error).__name__)
         return
-    frames.send(calls, ("ready",))
+    _say(calls, "ready")
+    server = _Server(calls, function)
     while True:
-        request = frames.receive(calls)
-        assert isinstance(request, tuple)
-        _answer(calls, function, *request)
+        server.serve(frames.receive(calls))
 
 
 def seed_chance(source: str) -> None:
@@ -54,15 +65,91 @@ def seed_chance(source: str) -> None:
         random.seed(0)
 
 
-def _answer(calls: int, function: object, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
-    try:
-        value = function(*arguments, **keywords)  # type: ignore[operator]  # whatever the program defined
+def _say(calls: int, *message: object) -> None:
+    frames.send(calls, codec.encode(message))
+
+
+class _Server:
+    def __init__(self, calls: int, function: Any) -> None:
+        self._calls = calls
+        self._function = function
+        self._kept = Kept()
+        self._iterators: dict[int, tuple[Iterator[object], Scope]] = {}
+
+    def serve(self, payload: bytes) -> None:
+        scope = Scope()
+        kind, *details = codec.decode(payload, scope, self._kept.known)  # type: ignore[misc]
         try:
-            frames.send(calls, ("value", value))
+            if kind == "call":
+                scope.watch()
+                self._call(scope, *details)
+            else:
+                self._next(*details)
+        except codec.TooLarge:
+            _say(self._calls, "too large")
+        except BaseException as error:  # SystemExit, KeyboardInterrupt: the program wants out
+            _say(self._calls, "exited", type(error).__name__)
+            os._exit(1)
+
+    def _call(self, scope: Scope, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        try:
+            answer = ("value", self._function(*arguments, **keywords))
+        except Exception as error:
+            answer = ("raised", raised.describe(error, _passes))
+        frames.send(self._calls, self._encoded(answer, scope, with_changes=True))
+
+    def _next(self, number: int, most: int) -> None:
+        """Answer with up to `most` items, each written as it is when the iterator yields it."""
+        iterator, scope = self._iterators[number]
+        messages: list[bytes] = []
+        plain: list[object] = []
+        ended = False
+        stop_s = time.monotonic() + _LONGEST_CHUNK_S
+        for _ in range(most):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                ended = True
+                last: tuple[object, ...] = ("ended",)
+                break
+            except Exception as error:
+                ended = True
+                last = ("raised", raised.describe(error, _passes))
+                break
+            if type(item) in _PACKED:
+                plain.append(item)
+            else:
+                messages += self._runs(plain, scope)
+                plain.clear()
+                messages.append(self._encoded((item,), scope))
+            if time.monotonic() > stop_s:
+                break
+        messages += self._runs(plain, scope)
+        if ended:
+            messages.append(self._encoded(last, scope, with_changes=True))
+        scope.watch()
+        _say(self._calls, "items", tuple(messages), ended)
+
+    def _runs(self, items: list[object], scope: Scope) -> list[bytes]:
+        return [self._encoded(tuple(items), scope)] if items else []
+
+    def _encoded(self, value: object, scope: Scope, *, with_changes: bool = False) -> bytes:
+        size = len(self._kept)
+        try:
+            payload = codec.encode(value, scope, self._kept.describe, with_changes=with_changes)
         except codec.CodecError:
-            frames.send(calls, ("raised", "TypeError"))  # an object, a generator, a subclass: not plain data
-    except Exception as error:
-        frames.send(calls, ("raised", type(error).__name__))
-    except BaseException as error:  # SystemExit, KeyboardInterrupt: the program wants out
-        frames.send(calls, ("exited", type(error).__name__))
-        os._exit(1)
+            self._kept.forget_from(size)
+            raise
+        born = dict(self._kept.iterators_from(size))
+        self._iterators.update((number, (iterator, scope)) for number, iterator in born.items())
+        if born:
+            scope.watch()  # they may change later what has just been sent
+        return payload
+
+
+def _passes(value: object) -> bool:
+    try:
+        codec.encode(value)
+    except codec.CodecError:
+        return False
+    return True

@@ -1,68 +1,111 @@
 """The checker's process: runs the test against a proxy of the candidate and writes the verdict.
 
-Nothing of the candidate's runs here. Its results arrive as plain data and its exceptions as names of types, raised
-here as the builtin of that name. Arguments are copied on the way: a test that looks at what the candidate did to its
-arguments sees them unchanged. The prompt's helper functions run here too, since some tests use them.
+Nothing of the candidate's runs here. Its answers arrive as plain data, what is none as stand-ins (see `standin`), its
+exceptions as classes of the checker's making (see `raised`). What it does to an argument in place is done to the
+test's object when it answers. The prompt's helper functions run here too, since some tests use them.
 """
 
 from __future__ import annotations
 
-import builtins
+import itertools
 import os
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from s0.tasks.sandbox.guest import codec, frames
+from s0.tasks.sandbox.guest import codec, frames, raised
 from s0.tasks.sandbox.guest.candidate import seed_chance
+from s0.tasks.sandbox.guest.scope import Scope
+from s0.tasks.sandbox.guest.standin import StandIns
 
 _TAMPERED = "killed"
 """Reason where the candidate sends what its side of this code never sends; it is ended for that."""
-
+_TOO_LARGE = "too large"
+CANNOT_RUN = "the test cannot run: "
+"""How the reason begins where no program can be judged by it."""
 
 _FAULTS_OF_A_TEST = (NameError, ImportError, ModuleNotFoundError)
 """UnboundLocalError is not among them: a loop over a wrong answer that is empty leaves a variable without a value."""
 _PROMPT_FILE, _TEST_FILE = "<prompt>", "<test>"
+_SINGLE_ITEMS = 32
+"""An iterator's first items are asked for one by one: the next one may take for ever, and the test may not want it."""
+_MOST_ITEMS = 1 << 16
+_BYTES_PER_REPORT = 1 << 20
+_LONGEST_REASON = 300
 
-
-class TestUnusable(Exception):
-    """The test itself cannot be run, so there is no verdict."""
+_Part = tuple[object, list[codec.Update]]
+"""A message's value, and the changes that come with it."""
 
 
 def run(verdict: int, calls: int) -> None:
     """Judge one program. `verdict` is the connection to the library, `calls` the one to the candidate.
 
-    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unusable", reason).
+    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unjudged", reason), and before that
+    ("copied", bytes) whenever another MiB has gone to the candidate or come from it.
     """
-    message = frames.receive(verdict)
+    message = codec.decode(frames.receive(verdict))
     assert isinstance(message, tuple)
     program, prompt, test, entry_point = message
-    candidate = _Candidate(calls, verdict)
-    try:
-        candidate.load(program, entry_point)
-        reason = _check(candidate, prompt, test, entry_point)
-    except TestUnusable as error:
-        frames.send(verdict, ("unusable", str(error)))
-        return
-    frames.send(verdict, ("passed" if reason == "passed" else "failed", reason))
+    judgement = _Judgement(verdict)
+    _check(_Candidate(calls, judgement, program, entry_point), judgement, prompt, test, entry_point)
 
 
-def _check(candidate: _Candidate, prompt: str, test: str, entry_point: str) -> str:
+class _Judgement:
+    """Writes the verdict and ends this process: no `except` of the test can turn it into another one."""
+
+    def __init__(self, verdict: int) -> None:
+        self._verdict = verdict
+
+    def passed(self) -> NoReturn:
+        self._end("passed", "passed")
+
+    def failed(self, reason: str) -> NoReturn:
+        self._end("failed", reason)
+
+    def unjudged(self, reason: str) -> NoReturn:
+        """The test cannot be run, or needs more of an answer than data."""
+        self._end("unjudged", reason)
+
+    def copied(self, size: int) -> None:
+        """Tell the library how much has been copied, which is not the program's time."""
+        frames.send(self._verdict, codec.encode(("copied", size)))
+
+    def _end(self, kind: str, reason: str) -> NoReturn:
+        frames.send(self._verdict, codec.encode((kind, reason[:_LONGEST_REASON])))
+        os._exit(0)
+
+
+def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str, entry_point: str) -> None:
     seed_chance(test)  # some tests draw their inputs: the same ones for every program
     names: dict[str, object] = {"__name__": "__test__"}
     try:
         exec(compile(prompt, _PROMPT_FILE, "exec"), names)
-        names[entry_point] = candidate.call
-        exec(compile(test, _TEST_FILE, "exec"), names)
-        check = names["check"]
+        code = compile(test, _TEST_FILE, "exec")
     except Exception as error:
-        raise TestUnusable(f"{type(error).__name__}: {error}") from None
+        judgement.unjudged(_cannot_run(_shown(error)))
     candidate.wait_until_loaded()
+    names[entry_point] = candidate.call
     try:
-        check(candidate.call)  # type: ignore[operator]
-    except TestUnusable:
-        raise
+        exec(code, names)  # it may call the candidate already
     except BaseException as error:
-        return _reason(error, candidate)
-    return "passed"
+        if candidate.called:
+            judgement.failed(_reason(error, candidate))
+        judgement.unjudged(_cannot_run(_shown(error)))
+    if "check" not in names:
+        judgement.unjudged(_cannot_run(_shown(KeyError("check"))))
+    try:
+        names["check"](candidate.call)  # type: ignore[operator]
+    except BaseException as error:
+        judgement.failed(_reason(error, candidate))
+    judgement.passed()
+
+
+def _cannot_run(why: str) -> str:
+    return f"{CANNOT_RUN}{why}"
+
+
+def _shown(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _reason(error: BaseException, candidate: _Candidate) -> str:
@@ -78,7 +121,7 @@ def _reason(error: BaseException, candidate: _Candidate) -> str:
 def _raised_by_test(error: BaseException) -> bool:
     """Whether a line of the test or the prompt raised it.
 
-    What a candidate raises comes out of `_Candidate.call`, also where the test keeps it and raises it again later.
+    What a candidate raises comes out of `_Candidate`, also where the test keeps it and raises it again later.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -89,88 +132,163 @@ def _raised_by_test(error: BaseException) -> bool:
 class _Candidate:
     """The candidate as the test sees it."""
 
-    def __init__(self, calls: int, verdict: int) -> None:
+    def __init__(self, calls: int, judgement: _Judgement, program: str, entry_point: str) -> None:
         self._calls = calls
-        self._verdict = verdict
+        self._judgement = judgement
+        self._stand_ins = StandIns(self._refuse, self._items)
+        self._scopes: dict[int, Scope] = {}
+        self._scope = Scope()
+        self._answered = False
+        self._copied = self._reported = 0
+        self.called = False
         self.last_raised: BaseException | None = None
         self.last_name = ""
-
-    def load(self, program: str, entry_point: str) -> None:
-        try:
-            frames.send(self._calls, (program, entry_point))
-        except frames.ConnectionEnded:
-            self._end("died")
+        self._send(codec.encode((program, entry_point)))
 
     def wait_until_loaded(self) -> None:
-        kind, detail = self._receive()
-        if kind == "failed" and detail == "SyntaxError":
-            self._end("unparsable")
-        if kind != "ready":
-            self._end_with(kind, str(detail))
+        match self._answer(Scope()):
+            case ("ready",):
+                return
+            case ("failed", "SyntaxError"):
+                self._judgement.failed("unparsable")
+            case message:
+                self._end_on(message)
 
     def call(self, *arguments: object, **keywords: object) -> object:
         """What the test calls.
 
         Raises:
-            Exception: of the builtin type whose name the candidate reports, RuntimeError for other names.
-            TestUnusable: the test passes something that is not plain data.
+            Exception: what the candidate has raised; see `raised`.
         """
+        self.called = True
+        scope = Scope()
+        self._send(self._encoded(("call", arguments, keywords), scope))
+        match self._answer(scope):
+            case ("value", value):
+                self._answered = True
+                return value
+            case ("raised", description):
+                self._raise(description)
+            case message:
+                self._end_on(message)
+
+    def _items(self, number: int) -> Iterator[object]:
+        """What the candidate's iterator of that number yields."""
+        scope = self._scope  # of the answer that brought it
+        return _Items(lambda most: self._fetch(number, most, scope), self._raise)
+
+    def _fetch(self, number: int, most: int, scope: Scope) -> tuple[list[_Part], bool]:
+        self._send(codec.encode(("next", number, most)))
+        match self._answer(Scope()):
+            case ("items", tuple() as messages, bool() as ended) if messages and set(map(type, messages)) == {bytes}:
+                return [self._read(message, scope) for message in messages], ended
+            case message:
+                self._end_on(message)
+
+    def _answer(self, scope: Scope) -> object:
         try:
-            frames.send(self._calls, (arguments, keywords))
-        except codec.CodecError as error:
-            raise TestUnusable(f"the test passes an argument that cannot be sent: {error}") from None
+            payload = frames.receive(self._calls)
+        except codec.CodecError:
+            self._judgement.failed(_TAMPERED)
         except frames.ConnectionEnded:
-            self._end("died")
-        kind, detail = self._receive()
-        if kind == "value":
-            return detail
-        if kind != "raised":
-            self._end_with(kind, str(detail))
-        self.last_name = str(detail)
-        self.last_raised = _exception(self.last_name)
+            self._judgement.failed("died")
+        except MemoryError:
+            self._judgement.failed("memory")
+        self._count(len(payload))
+        value, updates = self._read(payload, scope)
+        codec.apply(updates)
+        return value
+
+    def _read(self, payload: bytes, scope: Scope) -> _Part:
+        self._scope = scope
+        try:
+            return codec.read(payload, scope, self._stand_ins.from_description)
+        except codec.CodecError:
+            self._judgement.failed(_TAMPERED)
+        except MemoryError:
+            self._judgement.failed("memory")
+
+    def _encoded(self, value: object, scope: Scope) -> bytes:
+        try:
+            return codec.encode(value, scope, self._stand_ins.describe)
+        except (codec.TooLarge, MemoryError):
+            if self._answered:  # what the test passes on, or has made of an answer
+                self._judgement.failed(_TOO_LARGE)
+            self._judgement.unjudged(_cannot_run("it passes an argument of more values, bytes or depth than can be sent"))
+        except codec.CodecError as error:
+            self._judgement.unjudged(_cannot_run(f"it passes an argument that cannot be sent: {error}"))
+
+    def _send(self, payload: bytes) -> None:
+        try:
+            frames.send(self._calls, payload)
+        except frames.ConnectionEnded:
+            self._judgement.failed("died")
+        self._count(len(payload))
+
+    def _count(self, size: int) -> None:
+        self._copied += size
+        if self._copied - self._reported > _BYTES_PER_REPORT:
+            self._reported = self._copied
+            self._judgement.copied(self._copied)
+
+    def _raise(self, description: object) -> NoReturn:
+        if not raised.is_description(description):
+            self._judgement.failed(_TAMPERED)
+        assert isinstance(description, tuple)
+        self.last_name = description[0]
+        self.last_raised = raised.exception_of(description)
         raise self.last_raised
 
-    def _receive(self) -> tuple[str, object]:
-        try:
-            return _understood(frames.receive(self._calls))
-        except codec.CodecError:
-            self._end(_TAMPERED)
-        except frames.ConnectionEnded:
-            self._end("died")
-
-    def _end_with(self, kind: str, name: str) -> NoReturn:
+    def _end_on(self, message: object) -> NoReturn:
         """End on a message that is no answer: the program failed or wants out, or has tampered with its process."""
-        if kind not in ("failed", "exited"):
-            self._end(_TAMPERED)
-        self._end("memory" if name == "MemoryError" else f"exception: {name}")
+        match message:
+            case ("failed" | "exited", name) if raised.is_name(name):
+                self._judgement.failed("memory" if name == "MemoryError" else f"exception: {name}")
+            case ("too large",):
+                self._judgement.failed(_TOO_LARGE)
+        self._judgement.failed(_TAMPERED)
 
-    def _end(self, reason: str) -> NoReturn:
-        """A candidate that is gone ends the check at once: no `except` of the test can turn that into a pass."""
-        frames.send(self._verdict, ("failed", reason))
-        os._exit(0)
-
-
-def _understood(message: object) -> tuple[str, object]:
-    """(kind, detail) of a candidate's message.
-
-    Raises:
-        CodecError: it is none of those that `candidate` sends.
-    """
-    match message:
-        case ("ready",):
-            return "ready", ""
-        case ("value", detail):
-            return "value", detail
-        case (("raised" | "failed" | "exited") as kind, str() as name) if name.isidentifier() and len(name) < 80:
-            return kind, name
-    raise codec.CodecError("not a candidate's message")
+    def _refuse(self, use: str, name: str) -> NoReturn:
+        self._judgement.unjudged(f"the test uses {use} of a {name}, which stays in the program's process")
 
 
-def _exception(name: str) -> Exception:
-    kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        try:
-            return kind()
-        except TypeError:  # UnicodeDecodeError and the like take arguments
-            pass
-    return RuntimeError(f"{name} in the candidate")
+class _Items:
+    """An iterator over what one of the candidate yields, fetched when it is needed."""
+
+    def __init__(
+        self, fetch: Callable[[int], tuple[list[_Part], bool]], throw: Callable[[object], NoReturn]
+    ) -> None:
+        self._fetch = fetch
+        self._throw = throw
+        self._fetches = 0
+        self._ready: deque[tuple[object, list[codec.Update]]] = deque()
+        self._last: _Part | None = None
+
+    def __iter__(self) -> _Items:
+        return self
+
+    def __next__(self) -> object:
+        while not self._ready:
+            if self._last is not None:
+                self._end()
+            self._fetch_more()
+        item, updates = self._ready.popleft()
+        codec.apply(updates)
+        return item
+
+    def _fetch_more(self) -> None:
+        self._fetches += 1
+        parts, ended = self._fetch(min(1 << max(0, self._fetches - _SINGLE_ITEMS), _MOST_ITEMS))
+        if ended:
+            self._last = parts.pop()
+        for items, updates in parts:
+            self._ready += zip(items, itertools.chain([updates], itertools.repeat([])), strict=False)  # type: ignore[call-overload]
+
+    def _end(self) -> NoReturn:
+        assert self._last is not None
+        (message, updates), self._last = self._last, None
+        codec.apply(updates)
+        match message:
+            case ("raised", description):
+                self._throw(description)
+        raise StopIteration

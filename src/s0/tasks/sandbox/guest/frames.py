@@ -1,4 +1,4 @@
-"""Messages over a connection: a size, then that many bytes of `codec`."""
+"""Messages over a connection: a size, then that many bytes."""
 
 from __future__ import annotations
 
@@ -7,50 +7,54 @@ import struct
 
 from s0.tasks.sandbox.guest import codec
 
-_SIZE = struct.Struct("<I")
+SIZE = struct.Struct("<I")
 
 
 class ConnectionEnded(Exception):
     """The other side has closed the connection."""
 
 
-def send(descriptor: int, value: object) -> None:
+def send(descriptor: int, payload: bytes) -> None:
     """Write one message.
 
     Raises:
-        CodecError: `value` is not plain data; nothing has been written then.
         ConnectionEnded: the other side is gone.
     """
-    payload = codec.encode(value)
-    data = memoryview(_SIZE.pack(len(payload)) + payload)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    except OSError:
-        raise ConnectionEnded from None
+    size = SIZE.pack(len(payload))
+    if len(payload) < 1 << 16:
+        size, payload = b"", size + payload
+    for data in map(memoryview, (size, payload)):
+        left = data
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]
+        except OSError:
+            raise ConnectionEnded from None
 
 
-def receive(descriptor: int) -> object:
-    """Read one message; memory used is bounded by the codec's caps, whatever the other side announces.
+def receive(descriptor: int) -> bytes:
+    """Read one message; memory used is bounded by the codec's cap, whatever the other side announces.
 
     Raises:
         ConnectionEnded: the other side is gone.
-        CodecError: what it sent is no message.
+        CodecError: it announces more than a message may have.
     """
-    (size,) = _SIZE.unpack(_exactly(descriptor, _SIZE.size))
+    (size,) = SIZE.unpack(_exactly(descriptor, SIZE.size))
     if size > codec.MAX_MESSAGE_BYTES:
         raise codec.CodecError(f"a message of {size} bytes; at most {codec.MAX_MESSAGE_BYTES} are allowed")
-    return codec.decode(_exactly(descriptor, size))
+    return _exactly(descriptor, size)
 
 
 def _exactly(descriptor: int, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
+    parts = []
+    missing = size
+    while missing:
         try:
-            part = os.read(descriptor, min(size - len(data), 1 << 16))
+            part = os.read(descriptor, min(missing, 1 << 20))
         except OSError:
             raise ConnectionEnded from None
         if not part:
             raise ConnectionEnded
-        data += part
-    return bytes(data)
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

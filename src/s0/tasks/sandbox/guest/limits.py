@@ -29,7 +29,6 @@ def set_resource_limits(memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
     """
     bounds = {
         "RLIMIT_AS": memory_bytes,
-        "RLIMIT_CPU": cpu_s,
         "RLIMIT_NOFILE": _OPEN_FILES,
         "RLIMIT_NPROC": 1,
         "RLIMIT_FSIZE": file_bytes,
@@ -46,6 +45,14 @@ def set_resource_limits(memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
         hard = resource.getrlimit(number)[1]
         value = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(number, (value, value))
+    _limit_processor_time(cpu_s)
+
+
+def _limit_processor_time(cpu_s: int) -> None:
+    """A second between the soft and the hard limit: only the soft one ends a process with a signal that says why."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    last_s = cpu_s + 1 if hard == resource.RLIM_INFINITY else min(cpu_s + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, last_s), last_s))
 
 
 def die_with_parent() -> None:

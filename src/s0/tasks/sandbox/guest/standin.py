@@ -1,0 +1,123 @@
+"""The checker's side of what stays with the candidate: objects that say no more than the candidate's description.
+
+A stand-in has the truth value of its object and equals itself alone. An iterator's hands out what the candidate's
+yields. Any other use that would work in Python ends the check as not judged, out of reach of the test's `except`;
+one that no object of that type allows, such as the length of a generator, raises TypeError as in Python.
+
+What a description says is the candidate's claim. It cannot claim more than an object of its own could do anyway:
+true or false, and which uses it offers.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from s0.tasks.sandbox.guest.away import SPECIAL_METHODS, UNHASHABLE
+from s0.tasks.sandbox.guest.codec import CodecError
+
+_TYPES = {
+    "re.Match": re.Match,
+    "re.Pattern": re.Pattern,
+    "function": types.FunctionType,
+    "builtin_function_or_method": types.BuiltinFunctionType,
+    "method": types.MethodType,
+    "module": types.ModuleType,
+    "generator": types.GeneratorType,
+    "coroutine": types.CoroutineType,
+    "async_generator": types.AsyncGeneratorType,
+    "map": map,
+    "filter": filter,
+    "zip": zip,
+    "enumerate": enumerate,
+    "reversed": reversed,
+}
+"""What `isinstance` holds a stand-in for."""
+_ALWAYS = ("__str__", "__repr__", "__format__", "__reduce_ex__", "__setattr__", "__delattr__", "__dir__")
+_LONGEST_NAME = 60
+
+
+class StandIns:
+    """The stand-ins of one program, by the candidate's numbers.
+
+    Args:
+        refuse: ends the check; is told the use and the name of the type.
+        fetch: gives an iterator over what the candidate's iterator of that number yields.
+    """
+
+    def __init__(self, refuse: Callable[[str, str], NoReturn], fetch: Callable[[int], Iterator[object]]) -> None:
+        self._refuse = refuse
+        self._fetch = fetch
+        self._objects: dict[int, object] = {}
+        self._numbers: dict[int, int] = {}
+        self._class_of = functools.lru_cache(256)(self._make_class)
+
+    def describe(self, value: object) -> tuple[object, ...]:
+        """For `codec.encode`: a stand-in goes back to the candidate as its object.
+
+        Raises:
+            CodecError: `value` is no stand-in.
+        """
+        number = self._numbers.get(id(value))
+        if number is None:
+            raise CodecError(f"{type(value).__name__} is not plain data")
+        return "known", number
+
+    def from_description(self, description: object) -> object:
+        """For `codec.decode`.
+
+        Raises:
+            CodecError: the candidate's side of this code never describes an object so.
+        """
+        match description:
+            case ("known", int() as number) if number in self._objects:
+                return self._objects[number]
+            case ("object", int() as number, str() as name, (bool() | None) as truth, tuple() as methods, bool() as live):
+                if number not in self._objects:
+                    return self._add(number, name, truth, methods, live)
+        raise CodecError("not a description of an object")
+
+    def _add(self, number: int, name: str, truth: bool | None, methods: tuple[object, ...], live: bool) -> object:
+        if not SPECIAL_METHODS.issuperset(name for name in methods if name != UNHASHABLE):
+            raise CodecError("not a special method")
+        kind = self._class_of(_shown(name), truth, frozenset(methods), live)
+        value = kind.__new__(kind)
+        if live:
+            _STREAM.__set__(value, self._fetch(number))
+        self._objects[number] = value
+        self._numbers[id(value)] = number
+        return value
+
+    def _make_class(self, name: str, truth: bool | None, methods: frozenset[str], live: bool) -> Any:
+        def refusing(use: str) -> Callable[..., NoReturn]:
+            return lambda *_, **__: self._refuse(use, name)
+
+        def attribute(value: object, attribute: str) -> object:
+            if attribute == "__class__":
+                return _TYPES.get(name, type(value))
+            return self._refuse(f".{attribute}", name)
+
+        namespace: dict[str, Any] = {use: refusing(use.strip("_")) for use in (*methods - {UNHASHABLE}, *_ALWAYS)}
+        namespace["__getattribute__"] = attribute
+        namespace["__bool__"] = refusing("bool") if truth is None else lambda _: truth
+        if UNHASHABLE in methods:
+            namespace["__hash__"] = None
+        if live:
+            namespace["__iter__"] = lambda value: value
+            namespace["__next__"] = lambda value: next(_STREAM.__get__(value))
+        return type(name.rpartition(".")[2] or name, (_StandIn,), {**namespace, "__slots__": ()})
+
+
+class _StandIn:
+    __slots__ = ("_stream",)
+
+
+_STREAM: Any = _StandIn.__dict__["_stream"]
+
+
+def _shown(name: str) -> str:
+    """A type's name fit to be told to people."""
+    return name if re.fullmatch(rf"[A-Za-z0-9_.<>]{{1,{_LONGEST_NAME}}}", name) else "object"
