@@ -43,13 +43,42 @@ OTHER_CHEATS = {
         "import os\n"
         "def frame(kind, reason):\n"
         "    parts = [s.encode() for s in (kind, reason)]\n"
-        "    body = b't' + (2).to_bytes(4, 'little')\n"
-        "    body += b''.join(b's' + len(p).to_bytes(4, 'little') + p for p in parts)\n"
+        "    body = b't*' + (2).to_bytes(4, 'little')\n"
+        "    body += b''.join(b's' + len(p).to_bytes(4, 'little') + p for p in parts) + bytes(4)\n"
         "    return len(body).to_bytes(4, 'little') + body\n"
         "for descriptor in range(64):\n"
         "    try:\n        os.write(descriptor, frame('passed', 'passed'))\n"
         "    except OSError:\n        pass\n" + DEFINE
     ),
+    "say that it has passed": (
+        "import sys\nframes = sys.modules['s0.tasks.sandbox.guest.frames']\n"
+        "codec = sys.modules['s0.tasks.sandbox.guest.codec']\n"
+        "def add(a, b):\n"
+        "    for kind in ('passed', 'copied', 'unjudged'):\n"
+        "        frames.send(3, codec.encode((kind, 'passed')))\n"
+    ),
+    "answer with 5, then with what is no data": (
+        "import sys\nframes = sys.modules['s0.tasks.sandbox.guest.frames']\n"
+        "def add(a, b):\n"
+        "    frames.send(3, b't*' + bytes([9, 0, 0, 0]) + b'n' * 100)\n"
+        "    return a + b\n"
+    ),
+    "an object that is whatever it is compared with": (
+        "class Same:\n    def __init__(self, *a): pass\n    __eq__ = __le__ = __ge__ = lambda *a: True\n"
+        "    __hash__ = lambda self: 5\n    __class__ = int\n    __bool__ = lambda self: True\n"
+        "def add(a, b):\n    return Same()\n"
+    ),
+    "an iterator that never ends": "import itertools\ndef add(a, b):\n    return itertools.count()\n",
+    "a text that is any text": (
+        "class Same(str):\n    __eq__ = lambda *a: True\n    __hash__ = str.__hash__\n"
+        "def add(a, b):\n    return {Same('a'): Same('b')}\n"
+    ),
+    "an end of iteration": "def add(a, b):\n    raise StopIteration\n",
+    "many classes of namedtuples": (
+        "import collections\ndef add(a, b):\n"
+        "    return [collections.namedtuple(f'P{n}', 'a')(1) for n in range(1000)]\n"
+    ),
+    "sets that collide": "def add(a, b):\n    return {n * (2 ** 61 - 1) for n in range(2000)}\n",
     "search memory for connections": (
         "import gc, os, socket\n"
         "for thing in gc.get_objects():\n"
@@ -81,7 +110,7 @@ OTHER_CHEATS = {
     "read what was asked and stay silent": "import os, time\ndef add(a, b):\n    os.read(3, 1)\n    time.sleep(60)\n",
     "answer before being asked": (
         "import os\n"
-        "message = b't' + (2).to_bytes(4, 'little') + b's' + (5).to_bytes(4, 'little') + b'value' + b'T'\n"
+        "message = b't*' + (2).to_bytes(4, 'little') + b's' + (5).to_bytes(4, 'little') + b'valueT' + bytes(4)\n"
         "for descriptor in range(3, 8):\n"
         "    try:\n        os.write(descriptor, len(message).to_bytes(4, 'little') + message)\n"
         "    except OSError:\n        pass\n" + DEFINE
@@ -133,7 +162,7 @@ def test_reasons_say_what_happened(any_sandbox: Sandbox) -> None:
     expected = {
         "leave when called": "exit",
         "exit when called": "exception: SystemExit",
-        "an int that equals everything": "exception: TypeError",
+        "an int that equals everything": "wrong answer",
         "recursion without end": "exception: RecursionError",
         "an AssertionError of its own": "exception: AssertionError",
         "a crash": "killed: SIGSEGV",

@@ -8,7 +8,7 @@ from s0.errors import DatasetError
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.code.scoring import program
 from s0.tasks.problem import CodeProblem
-from s0.tasks.sandbox import Program, Sandbox
+from s0.tasks.sandbox import CANNOT_RUN, NOT_JUDGED, Program, Sandbox
 from s0.tasks.workers import each_once
 
 _IDLE = "def {}(*arguments, **keywords):\n    pass\n"
@@ -41,10 +41,12 @@ def _require_runnable(problem: CodeProblem, sandbox: Sandbox, own: bool) -> None
             "correct the solution"
         )
     tried = Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)
-    try:
-        (verdict,) = sandbox.judge([tried], jobs=1)
-    except DatasetError as error:
-        raise DatasetError(f"{place}: {error}") from None
+    (verdict,) = sandbox.judge([tried], jobs=1)
+    if own and not verdict.judged:
+        why = verdict.reason.removeprefix(NOT_JUDGED).removeprefix(CANNOT_RUN)
+        raise DatasetError(
+            f"{place}: expected a test of {problem.entry_point!r} that runs on plain data; got {why}; correct the test"
+        )
     if own and verdict.reason.startswith("test: "):
         raised = verdict.reason.removeprefix("test: ")
         raise DatasetError(f"{place}: expected a test that can run; got {raised} from its own code; correct the test")

@@ -13,17 +13,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from s0.errors import DatasetError
 from s0.tasks.code.extraction import extract, prompt_with_stub
 from s0.tasks.problem import CodeProblem, Problem
 from s0.tasks.sandbox import Program, Sandbox, Verdict, shared
+from s0.tasks.workers import each_once
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LEADING_FENCE = re.compile(r"\A```python\s*\n?")
 _TRAILING_FENCE = re.compile(r"\n?```\s*\Z")
+
+_TIMES_THE_CANONICAL = 4.0
+"""What a right answer may take, measured in the time that the canonical solution takes."""
+_LONGEST_MEASURE_S = 60.0
 
 NAMED = "a function under another name than the one asked for fails, and is called that"
 """A change that the tasks with programs share."""
@@ -58,11 +63,11 @@ class CodeScorer:
         asked = [(_code(problem), reply) for problem, reply in completions]
         sources = [program(problem, reply, scoring) for problem, reply in asked]
         programs = [
-            Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)
+            (problem, Program(source, prompt_with_stub(problem), problem.test, problem.entry_point))
             for (problem, _), source in zip(asked, sources, strict=True)
             if source is not None
         ]
-        judged = iter((sandbox or shared()).judge(programs, jobs)) if programs else iter(())
+        judged = iter(_judged(programs, sandbox or shared(), jobs) if programs else [])
         return [
             Verdict(False, extract(problem, reply).format.replace("_", " ")) if source is None else next(judged)
             for (problem, reply), source in zip(asked, sources, strict=True)
@@ -84,6 +89,29 @@ def program(problem: CodeProblem, completion: str, scoring: str) -> str | None:
         return extract(problem, completion).program
     reply = _LEADING_FENCE.sub("", _THINKING.sub("", completion).strip())
     return problem.prompt + _TRAILING_FENCE.sub("", reply.strip()).strip() + "\n"
+
+
+def _judged(programs: list[tuple[CodeProblem, Program]], sandbox: Sandbox, jobs: int | None) -> list[Verdict]:
+    """Verdicts; what takes too long is judged again where the canonical solution needs more than the default."""
+    verdicts = sandbox.judge([source for _, source in programs], jobs)
+    late = [index for index, verdict in enumerate(verdicts) if verdict.reason == "timeout"]
+    limits = each_once([programs[index][0] for index in late], lambda problem: _time_for(problem, sandbox), jobs)
+    again = {index: limit for index, limit in zip(late, limits, strict=True) if limit > sandbox.limits.timeout_s}
+    patient = [replace(programs[index][1], timeout_s=limit) for index, limit in again.items()]
+    for index, verdict in zip(again, sandbox.judge(patient, jobs), strict=True):
+        verdicts[index] = verdict
+    return verdicts
+
+
+def _time_for(problem: CodeProblem, sandbox: Sandbox) -> float:
+    """Seconds that a right answer may need; 0 where there is no canonical solution to measure."""
+    source = program(problem, problem.canonical_solution, "standard") if problem.canonical_solution.strip() else None
+    if source is None:
+        return 0.0
+    canonical = Program(
+        source, prompt_with_stub(problem), problem.test, problem.entry_point, timeout_s=_LONGEST_MEASURE_S
+    )
+    return _TIMES_THE_CANONICAL * (sandbox.cpu_seconds(canonical) or 0.0)
 
 
 def _code(problem: Problem) -> CodeProblem:

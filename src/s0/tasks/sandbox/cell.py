@@ -20,9 +20,8 @@ from typing import Any
 from s0.errors import SandboxError
 from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.guest import codec
-from s0.tasks.sandbox.guest.checker import CANNOT_RUN
 from s0.tasks.sandbox.guest.zygote import END, FORK, NOT_LOCKED_DOWN, SECONDS, UNKNOWN_S
-from s0.tasks.sandbox.programs import NOT_JUDGED, Program, Verdict
+from s0.tasks.sandbox.programs import CANNOT_RUN, NOT_JUDGED, Program, Verdict
 
 _END_LIMIT_S = 10.0
 _JOB_LIMIT_S = 10.0
@@ -203,7 +202,7 @@ def _converse(verdict: socket.socket, program: Program, watch: _Watch) -> tuple[
             match codec.decode(_exactly(verdict, size, watch)):
                 case ("copied", int() as copied):
                     watch.copied(copied)
-                case (("passed" | "failed" | "unjudged") as kind, str() as reason):
+                case (("passed" | "failed" | "unusable" | "unjudged") as kind, str() as reason):
                     return kind, reason
                 case _:
                     return None
@@ -239,8 +238,8 @@ def _verdict(answer: tuple[str, str] | None, status: int, checker_status: int, *
     died = answer == ("failed", "died")
     if died and os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_LOCKED_DOWN:
         raise ServerLost("the candidate's process could not be locked down")
-    if kind == "unjudged":
-        return Verdict(False, NOT_JUDGED + reason)
+    if kind in ("unusable", "unjudged"):
+        return Verdict(False, f"{NOT_JUDGED}{CANNOT_RUN if kind == 'unusable' else ''}{reason}")
     if late:  # it is its time that decides, not how soon we looked
         return Verdict(False, "timeout")
     return Verdict(kind == "passed", _cause_of_death(status) if died else reason)

@@ -29,7 +29,7 @@ class Sandbox:
         SandboxError: the backend does not work on this machine.
         ConfigError: there is no backend of that name.
 
-    A context manager; `close` ends the servers.
+    A context manager; `close` ends the servers. `limits` are those it was made with.
     """
 
     def __init__(self, backend: str | None = None, limits: Limits = Limits()) -> None:  # noqa: B008  # frozen
@@ -37,9 +37,10 @@ class Sandbox:
         trouble = backends.trouble_with(self.backend)
         if trouble is not None:
             raise SandboxError(f"expected the backend {self.backend} to work here; got {trouble}; choose another one")
-        self._limits = limits
+        self.limits = limits
         self._lock = threading.Lock()
         self._idle: list[Cell] = []
+        self._seconds: dict[Program, float | None] = {}
         _open_sandboxes.add(self)
 
     def judge(self, programs: Sequence[Program], jobs: int | None = None) -> list[Verdict]:
@@ -55,13 +56,15 @@ class Sandbox:
         return each_once(programs, lambda program: self._judge_one(program)[0], jobs)
 
     def cpu_seconds(self, program: Program) -> float | None:
-        """The least `timeout_s` that `program` has just been judged with; None if it does not pass.
+        """The least `timeout_s` that `program` could have, measured once; None if it does not pass with its own.
 
         Raises:
             SandboxError: the sandbox broke.
         """
-        verdict, seconds = self._judge_one(program)
-        return seconds if verdict.passed else None
+        if program not in self._seconds:
+            verdict, seconds = self._judge_one(program)
+            self._seconds[program] = seconds if verdict.passed else None
+        return self._seconds[program]
 
     def close(self) -> None:
         """End all servers. The sandbox can be used again: it starts new ones."""
@@ -103,7 +106,7 @@ class Sandbox:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return Cell(self.backend, self._limits)
+        return Cell(self.backend, self.limits)
 
     def _give_back(self, cell: Cell) -> None:
         with self._lock:

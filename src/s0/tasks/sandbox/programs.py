@@ -22,6 +22,8 @@ class Program:
 
 NOT_JUDGED = "not judged: "
 """How the reason begins where a completion could be neither right nor wrong; what follows says why."""
+CANNOT_RUN = "the test cannot run: "
+"""How that goes on where no program could be judged by the test."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 A description is a tuple of plain data: ("known", number), or of an object that is new
 
-    ("object", number, name of its type, truth value or None, special methods that its type has, is an iterator)
+    ("object", number, name of its type, truth value or None, special methods that its type has, iterator)
+
+where `iterator` holds the names of the public attributes of one, and is None for other objects.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Kept:
             truth = None
         number = self._numbers[id(value)] = len(self._objects)
         self._objects.append(value)
-        return "object", number, _full_name(kind), truth, _special_methods(kind), is_iterator(kind)
+        return "object", number, _full_name(kind), truth, _special_methods(kind), _attributes(value)
 
     def known(self, description: Any) -> object:
         """For `codec.decode`: what the checker means by the description that it sends back."""
@@ -64,7 +66,7 @@ class Kept:
 
 
 def is_iterator(kind: type) -> bool:
-    return hasattr(kind, "__next__") and hasattr(kind, "__iter__")
+    return _has(kind, "__next__") and _has(kind, "__iter__")
 
 
 def _full_name(kind: type) -> str:
@@ -77,6 +79,16 @@ def _special_methods(kind: type) -> tuple[str, ...]:
     return tuple(sorted(names)) if kind.__hash__ is not None else (*sorted(names), UNHASHABLE)
 
 
+def _attributes(value: object) -> tuple[str, ...] | None:
+    """Python asks iterators for attributes that they lack, as `dict` does for `keys`: those must be known to be absent."""
+    kind = type(value)
+    if not is_iterator(kind):
+        return None
+    names = {name for base in kind.__mro__ for name in vars(base)}.union(getattr(value, "__dict__", ()))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
+
+
 def _has(kind: type, name: str) -> bool:
-    method = getattr(kind, name, None)
-    return method is not None and method is not getattr(object, name, None)
+    """Whether objects of the type have the method: not `hasattr`, which would find one of the type's own type."""
+    definitions = [vars(base)[name] for base in kind.__mro__ if base is not object and name in vars(base)]
+    return bool(definitions) and definitions[0] is not None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -21,8 +23,6 @@ from s0.tasks.sandbox.guest.standin import StandIns
 _TAMPERED = "killed"
 """Reason where the candidate sends what its side of this code never sends; it is ended for that."""
 _TOO_LARGE = "too large"
-CANNOT_RUN = "the test cannot run: "
-"""How the reason begins where no program can be judged by it."""
 
 _FAULTS_OF_A_TEST = (NameError, ImportError, ModuleNotFoundError)
 """UnboundLocalError is not among them: a loop over a wrong answer that is empty leaves a variable without a value."""
@@ -40,7 +40,7 @@ _Part = tuple[object, list[codec.Update]]
 def run(verdict: int, calls: int) -> None:
     """Judge one program. `verdict` is the connection to the library, `calls` the one to the candidate.
 
-    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unjudged", reason), and before that
+    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unusable" | "unjudged", reason), and before that
     ("copied", bytes) whenever another MiB has gone to the candidate or come from it.
     """
     message = codec.decode(frames.receive(verdict))
@@ -62,8 +62,12 @@ class _Judgement:
     def failed(self, reason: str) -> NoReturn:
         self._end("failed", reason)
 
+    def unusable(self, reason: str) -> NoReturn:
+        """The test cannot run, whatever the program."""
+        self._end("unusable", reason)
+
     def unjudged(self, reason: str) -> NoReturn:
-        """The test cannot be run, or needs more of an answer than data."""
+        """The test needs more of an answer than data."""
         self._end("unjudged", reason)
 
     def copied(self, size: int) -> None:
@@ -77,12 +81,13 @@ class _Judgement:
 
 def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str, entry_point: str) -> None:
     seed_chance(test)  # some tests draw their inputs: the same ones for every program
-    names: dict[str, object] = {"__name__": "__test__"}
+    module = sys.modules["__test__"] = types.ModuleType("__test__")  # dataclasses look their module up by name
+    names = module.__dict__
     try:
         exec(compile(prompt, _PROMPT_FILE, "exec"), names)
         code = compile(test, _TEST_FILE, "exec")
     except Exception as error:
-        judgement.unjudged(_cannot_run(_shown(error)))
+        judgement.unusable(_shown(error))
     candidate.wait_until_loaded()
     names[entry_point] = candidate.call
     try:
@@ -90,18 +95,14 @@ def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str,
     except BaseException as error:
         if candidate.called:
             judgement.failed(_reason(error, candidate))
-        judgement.unjudged(_cannot_run(_shown(error)))
+        judgement.unusable(_shown(error))
     if "check" not in names:
-        judgement.unjudged(_cannot_run(_shown(KeyError("check"))))
+        judgement.unusable(_shown(KeyError("check")))
     try:
         names["check"](candidate.call)  # type: ignore[operator]
     except BaseException as error:
         judgement.failed(_reason(error, candidate))
     judgement.passed()
-
-
-def _cannot_run(why: str) -> str:
-    return f"{CANNOT_RUN}{why}"
 
 
 def _shown(error: BaseException) -> str:
@@ -214,9 +215,9 @@ class _Candidate:
         except (codec.TooLarge, MemoryError):
             if self._answered:  # what the test passes on, or has made of an answer
                 self._judgement.failed(_TOO_LARGE)
-            self._judgement.unjudged(_cannot_run("it passes an argument of more values, bytes or depth than can be sent"))
+            self._judgement.unusable("it passes an argument of more values, bytes or depth than can be sent")
         except codec.CodecError as error:
-            self._judgement.unjudged(_cannot_run(f"it passes an argument that cannot be sent: {error}"))
+            self._judgement.unusable(f"it passes an argument that cannot be sent: {error}")
 
     def _send(self, payload: bytes) -> None:
         try:

@@ -268,7 +268,7 @@ class _Writer:
             self._sized(b"b", bytes.__getitem__(value, slice(None)))
 
     def _items(self, items: list[Any], depth: int) -> None:
-        self._count(len(items), depth)
+        self._count(len(items), depth + 1)
         types = set(map(type, items))
         if len(types) == 1 and self._packed(types.pop(), items, depth):
             return
@@ -304,7 +304,7 @@ class _Writer:
         if len(items) < 2 or kind not in (list, tuple) or (kind is list and not self._scope.add_all(items)):
             return False
         lengths = list(map(len, items))
-        self._count(sum(lengths), depth + 1)
+        self._count(sum(lengths), depth + 2)
         self._values -= sum(lengths)  # `_items` counts them
         self._counted(b"L" if kind is list else b"M", len(items), _sizes(lengths))
         self._items(list(itertools.chain.from_iterable(items)), depth + 1)
@@ -429,7 +429,7 @@ class _Reader:
     def _items(self, depth: int) -> list[Any]:
         form = self._take(1)[0]
         count = self._size()
-        self._count(count, depth)
+        self._count(count, depth + 1)
         if form == ord("*"):
             self._values -= count  # `read` counts them
             self._require(count)

@@ -37,6 +37,7 @@ _TYPES = {
 }
 """What `isinstance` holds a stand-in for."""
 _ALWAYS = ("__str__", "__repr__", "__format__", "__reduce_ex__", "__setattr__", "__delattr__", "__dir__")
+_OF_ITERATORS = ("__iter__", "__next__")
 _LONGEST_NAME = 60
 
 
@@ -75,29 +76,40 @@ class StandIns:
         match description:
             case ("known", int() as number) if number in self._objects:
                 return self._objects[number]
-            case ("object", int() as number, str() as name, (bool() | None) as truth, tuple() as methods, bool() as live):
-                if number not in self._objects:
-                    return self._add(number, name, truth, methods, live)
+            case ("object", int() as number, str() as name, (bool() | None) as truth, tuple() as methods, offered):
+                if number not in self._objects and (offered is None or type(offered) is tuple):
+                    return self._add(number, name, truth, methods, offered)
         raise CodecError("not a description of an object")
 
-    def _add(self, number: int, name: str, truth: bool | None, methods: tuple[object, ...], live: bool) -> object:
-        if not SPECIAL_METHODS.issuperset(name for name in methods if name != UNHASHABLE):
+    def _add(
+        self, number: int, name: str, truth: bool | None, methods: tuple[Any, ...], offered: tuple[Any, ...] | None
+    ) -> object:
+        if not SPECIAL_METHODS.issuperset(_hashable(methods) - {UNHASHABLE}):
             raise CodecError("not a special method")
-        kind = self._class_of(_shown(name), truth, frozenset(methods), live)
+        attributes = None if offered is None else _hashable(offered)
+        kind = self._class_of(_shown(name), truth, _hashable(methods), attributes)
         value = kind.__new__(kind)
-        if live:
+        if offered is not None:
             _STREAM.__set__(value, self._fetch(number))
         self._objects[number] = value
         self._numbers[id(value)] = number
         return value
 
-    def _make_class(self, name: str, truth: bool | None, methods: frozenset[str], live: bool) -> Any:
+    def _make_class(
+        self, name: str, truth: bool | None, methods: frozenset[str], offered: frozenset[str] | None
+    ) -> Any:
+        """A class of stand-ins; `offered` are the public attributes of an iterator, None for other objects."""
+
         def refusing(use: str) -> Callable[..., NoReturn]:
             return lambda *_, **__: self._refuse(use, name)
 
         def attribute(value: object, attribute: str) -> object:
             if attribute == "__class__":
                 return _TYPES.get(name, type(value))
+            if offered is not None and attribute in _OF_ITERATORS:
+                return object.__getattribute__(value, attribute)
+            if offered is not None and attribute not in offered and not attribute.startswith("_"):
+                raise AttributeError(f"{name!r} object has no attribute {attribute!r}")
             return self._refuse(f".{attribute}", name)
 
         namespace: dict[str, Any] = {use: refusing(use.strip("_")) for use in (*methods - {UNHASHABLE}, *_ALWAYS)}
@@ -105,7 +117,7 @@ class StandIns:
         namespace["__bool__"] = refusing("bool") if truth is None else lambda _: truth
         if UNHASHABLE in methods:
             namespace["__hash__"] = None
-        if live:
+        if offered is not None:
             namespace["__iter__"] = lambda value: value
             namespace["__next__"] = lambda value: next(_STREAM.__get__(value))
         return type(name.rpartition(".")[2] or name, (_StandIn,), {**namespace, "__slots__": ()})
@@ -121,3 +133,9 @@ _STREAM: Any = _StandIn.__dict__["_stream"]
 def _shown(name: str) -> str:
     """A type's name fit to be told to people."""
     return name if re.fullmatch(rf"[A-Za-z0-9_.<>]{{1,{_LONGEST_NAME}}}", name) else "object"
+
+
+def _hashable(names: tuple[Any, ...]) -> frozenset[Any]:
+    if not all(type(name) is str for name in names):
+        raise CodecError("not a name")
+    return frozenset(names)
