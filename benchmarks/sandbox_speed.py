@@ -1,6 +1,7 @@
 """What does the sandbox cost? Every backend beside two ways that protect nothing.
 
-    python benchmarks/sandbox_speed.py [--programs 60] [--rounds 3] [--out benchmarks/results/sandbox_speed.json]
+    python benchmarks/sandbox_speed.py [--programs 60] [--rounds 3] [--against CHECKOUT] [--mbppplus FILE]
+                                       [--out benchmarks/results/sandbox_speed.json]
 
 The same right answers to pocket-code problems go through each executor, which runs in a Python of its own:
 
@@ -12,7 +13,11 @@ The same right answers to pocket-code problems go through each executor, which r
 
 One at a time: median milliseconds from a program to its verdict, less the median of executing the same programs
 right here; that is the overhead. Then two at a time: verdicts per second. CPU seconds are those of the executor and
-all it started. Executors take turns, round by round, and the median round counts: on a machine that others use, trust
+all it started. With --against, the sandbox of another checkout of this repository takes its turns, too, and the record
+has the ratio of our verdicts a second to its. With --mbppplus, a file of MBPP+ as `s0.tasks` reads it, the row that
+copies most (630) is judged beside running the same right here.
+
+Executors take turns, round by round, and the median round counts: on a machine that others use, trust
 CPU seconds and ratios within one record, not seconds.
 """
 
@@ -141,10 +146,39 @@ def one_round(name: str, programs: list[dict[str, str]]) -> dict[str, float]:
     }
 
 
+def one_turn(name: str, source: Path | None, programs: list[dict[str, str]]) -> dict[str, float]:
+    """One round in a Python of its own, which imports this package or that of another checkout."""
+    command = [sys.executable, __file__, "--executor", name]
+    env = {**os.environ, "PYTHONPATH": str(source)} if source else None
+    done = subprocess.run(command, input=json.dumps(programs), stdout=subprocess.PIPE, text=True, check=True, env=env)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def largest_row(file: Path) -> dict[str, Any]:
+    """MBPP+ 630: milliseconds of the sandbox, and of the same right here."""
+    from s0.tasks import load
+    from s0.tasks.sandbox import Program, Sandbox
+
+    (problem,) = [problem for problem in load("mbpp+", file).problems if problem.id.endswith("630")]
+    program = {"source": problem.canonical_solution, "test": problem.test, "entry_point": problem.entry_point}
+    started_s = time.perf_counter()
+    exec(script(program), {})
+    here_s = time.perf_counter() - started_s
+    with Sandbox() as sandbox:
+        sandbox.judge([Program("def f():\n    pass\n", "", "def check(f):\n    f()\n", "f")])  # starts servers
+        started_s = time.perf_counter()
+        (verdict,) = sandbox.judge([Program(**program, prompt="")])
+        judged_s = time.perf_counter() - started_s
+    return {"verdict": verdict.reason, "sandbox_ms": round(1e3 * judged_s, 1), "here_ms": round(1e3 * here_s, 1)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout of this repository")
+    parser.add_argument("--mbppplus", type=Path, metavar="FILE", help="rows of MBPP+ as on the Hugging Face hub")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--executor", help=argparse.SUPPRESS)  # of a round; the programs come on stdin
     chosen = parser.parse_args()
@@ -162,13 +196,16 @@ def main() -> None:
         {"source": one.prompt + one.canonical_solution, "prompt": "", "test": one.test, "entry_point": one.entry_point}
         for one in problems
     ]
-    names = ["subprocess", "in_process", *(name for name in BACKENDS if trouble_with(name) is None)]
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    works = [name for name in BACKENDS if trouble_with(name) is None]
+    executors: dict[str, tuple[str, Path | None]] = {
+        name: (name, None) for name in ("subprocess", "in_process", *works)
+    }
+    if chosen.against:
+        executors |= {f"{name} of the other": (name, chosen.against / "src") for name in works}
+    rounds: dict[str, list[dict[str, float]]] = {label: [] for label in executors}
     for _ in range(chosen.rounds):
-        for name in names:
-            command = [sys.executable, __file__, "--executor", name]
-            done = subprocess.run(command, input=json.dumps(programs), stdout=subprocess.PIPE, text=True, check=True)
-            rounds[name].append(json.loads(done.stdout))
+        for label, (name, source) in executors.items():
+            rounds[label].append(one_turn(name, source, programs))
     figures = {
         name: {key: statistics.median(one[key] for one in found) for key in found[0]} for name, found in rounds.items()
     }
@@ -182,6 +219,13 @@ def main() -> None:
         "rounds": rounds,
         "median": figures,
     }
+    if chosen.against:
+        record["verdicts_per_second_over_the_other"] = {
+            name: round(figures[name]["per_second"] / figures[f"{name} of the other"]["per_second"], 3)
+            for name in works
+        }
+    if chosen.mbppplus:
+        record["mbppplus_630"] = largest_row(chosen.mbppplus)
     print(json.dumps(record, indent=1))
     if chosen.out:
         write_record(chosen.out, record)

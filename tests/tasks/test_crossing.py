@@ -46,7 +46,8 @@ DIFFERENT = [
     ("zip([1], [2])", "[(1, 2)]"), ("enumerate('a')", "[(0, 'a')]"), ("reversed([1, 2])", "[2, 1]"),
     ("iter([1])", "[1]"), ("re.match('a', 'a')", "True"), ("re.match('a', 'a')", "'a'"), ("(1, 2)", "[1, 2]"),
     ("[1]", "{1}"), ("{1}", "[1]"), ("'1'", "1"), ("b'a'", "'a'"), ("bytearray(b'a')", "'a'"), ("1", "'1'"),
-    ("1", "None"), ("0", "None"), ("''", "None"), ("False", "None"), ("[]", "()"), ("[]", "False"), ("'ab'", "['a', 'b']"),
+    ("1", "None"), ("0", "None"), ("''", "None"), ("False", "None"), ("[]", "()"), ("[]", "False"),
+    ("'ab'", "['a', 'b']"),
     ("deque([1])", "[1]"), ("deque([1])", "(1,)"), ("Counter('aab')", "[('a', 2), ('b', 1)]"),
     ("Counter('aab')", "{'a': 2}"), ("OrderedDict(a=1, b=2)", "OrderedDict(b=2, a=1)"),
     ("OrderedDict(a=1)", "[('a', 1)]"), ("{'a': 1}.keys()", "['a']"), ("{'a': 1}.values()", "[1]"),
@@ -79,7 +80,8 @@ EQUAL = [
     ("datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)",
      "datetime.datetime(2020, 1, 2, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))"),
     ("datetime.time(1, 2)", "datetime.time(1, 2)"), ("datetime.timedelta(1)", "datetime.timedelta(hours=24)"),
-    ("'\\udc80'", "'\\udc80'"), ("[[1, 2], [], [3]]", "[[1, 2], [], [3]]"), ("[(1, 'a'), (2, 'b')]", "[(1, 'a'), (2, 'b')]"),
+    ("'\\udc80'", "'\\udc80'"), ("[[1, 2], [], [3]]", "[[1, 2], [], [3]]"),
+    ("[(1, 'a'), (2, 'b')]", "[(1, 'a'), (2, 'b')]"),
     ("[None] * 3", "[None] * 3"), ("{(1, 2): {3}}", "{(1, 2): {3}}"), ("['', 'a', '\\u00e9']", "['', 'a', '\\u00e9']"),
     ("[2 ** 63, 1]", "[2 ** 63, 1]"), ("[0.1, float('-inf')]", "[0.1, float('-inf')]"),
 ]  # fmt: skip
@@ -203,7 +205,7 @@ IN_PLACE = [
     ("[row.append(0) for row in args[0]]", "x = [[1]] * 2\nf(x)\nassert x == [[1, 0, 0]] * 2 and x[0] is x[1]"),
     ("args[0].__setitem__(0, 9) or count()", "x = [1]\nassert list(f(x)) == [0, 1] and x == [9]"),
     ("(args[0].append(i) or args[0] for i in (1, 2))", "x = []\nassert [list(y) for y in f(x)] == [[1], [1, 2]]"),
-    ("(args[0].append(i) or args[0] for i in (1, 2))", "x = []\ny = list(f(x))\nassert y == [[1, 2]] * 2 and y[0] is x"),
+    ("(args[0].append(i) or args[0] for i in (1, 2))", "x = []\ny = list(f(x))\nassert y == [[1, 2]] * 2 == [x, x]"),
     ("(args[0].append(i) for i in (1, 2))", "x = []\nassert list(f(x)) == [None, None] and x == [1, 2]"),
     ("(a := []) and 0 or (a.append(i) or a for i in range(99))", "assert f and [len(y) for y in f()][-1] == 99"),
     ("args[0].extend(range(10 ** 5))", "x = []\nf(x)\nassert x == list(range(10 ** 5))"),
@@ -222,12 +224,11 @@ def test_what_is_done_to_arguments_is_seen_and_identity_is_kept(any_sandbox: San
 
 
 def test_arguments_of_every_kind_arrive_as_they_are(any_sandbox: Sandbox) -> None:
-    arguments = [answer for answer, _ in EQUAL if "Text" not in answer and "Colour" not in answer and "3, a" not in answer]
-    source = f"{SETUP}\ndef f(given, text):\n    right = eval(text)\n    return type(given) is type(right) and given == right\n"
+    made_by_the_program = ("Text", "Colour", "Numbers", "Pair", "lambda")
+    arguments = [answer for answer, _ in EQUAL if not any(name in answer for name in made_by_the_program)]
+    source = f"{SETUP}\ndef f(value, text):\n    right = eval(text)\n"
+    source += "    return type(value) is type(right) and value == right\n"
     lines = "".join(f"    assert f({argument}, {argument!r}), {argument!r}\n" for argument in arguments)
-    program = Program(source, "", f"{SETUP}\ndef check(f):\n{lines}", "f")
-    expected = {"Pair(1, 2)", "Pair(1, [2])", "Numbers([1])"}  # their classes are not the program's
-    lines = "".join(line for line in lines.splitlines(True) if not any(text in line for text in expected))
     program = Program(source, "", f"{SETUP}\ndef check(f):\n{lines}", "f")
     assert any_sandbox.judge([program]) == [Verdict(True, "passed")]
 
@@ -310,7 +311,9 @@ def test_an_iterator_does_not_run_far_ahead_of_the_test(any_sandbox: Sandbox) ->
         "def check(f):\n    assert list(iter(lambda: f(1), 3)) is not None\n",
     ],
 )
-@pytest.mark.parametrize("name", ["StopIteration", "StopAsyncIteration", "GeneratorExit", "type('E', (StopIteration,), {})"])
+@pytest.mark.parametrize(
+    "name", ["StopIteration", "StopAsyncIteration", "GeneratorExit", "type('E', (StopIteration,), {})"]
+)
 def test_no_exception_of_the_program_ends_a_loop_of_the_test(any_sandbox: Sandbox, test: str, name: str) -> None:
     (verdict,) = any_sandbox.judge([Program(f"def f(x):\n    raise {name}\n", "", test, "f")])
     assert verdict.reason.startswith("exception: ")

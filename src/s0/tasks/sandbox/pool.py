@@ -80,7 +80,7 @@ class Sandbox:
         self.close()
 
     def _judge_one(self, program: Program) -> tuple[Verdict, float]:
-        """Judge, and say how long it took; on a lost server once more with new ones; on a second loss find out who is to blame."""
+        """A verdict, and how long it took; on a lost server once more with new ones; on a second loss see whose fault."""
         for _ in range(2):
             cell = self._take()
             try:

@@ -32,9 +32,9 @@ class Verdict:
 
     `reason` is one of: "passed", "wrong answer", "timeout", "memory", "too large" (the source, an answer, or what the
     test makes of an answer and passes on), "other name", "unparsable", "empty", "exit", "killed", "killed: SIGNAL",
-    "exception: TYPE"; "test: TYPE" where the test's own code raised a NameError or an
-    ImportError: no program can pass it then; or "not judged: WHY" where judging itself is not possible: the
-    test cannot run, or it needs more of an answer than data. A completion that is not judged has not passed, and is counted apart.
+    "exception: TYPE"; "test: TYPE" where the test's own code raised a NameError or an ImportError: no program can pass
+    it then; or "not judged: WHY" where judging itself is not possible: the test cannot run, or it needs more of an
+    answer than data. A completion that is not judged has not passed, and is counted apart.
     """
 
     passed: bool

@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-SPECIAL_METHODS = frozenset(
-    f"__{name}__"
-    for name in (
-        "call len iter next reversed getitem setitem delitem contains enter exit await aiter anext aenter aexit"
-        " index int float complex round trunc floor ceil neg pos abs invert lt le gt ge bytes fspath"
-        " add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
-        " radd rsub rmul rmatmul rtruediv rfloordiv rmod rdivmod rpow rlshift rrshift rand ror rxor"
-        " iadd isub imul imatmul itruediv ifloordiv imod ipow ilshift irshift iand ior ixor"
-    ).split()
-)
+_SPECIAL = """
+    call len iter next reversed getitem setitem delitem contains enter exit await aiter anext aenter aexit
+    index int float complex round trunc floor ceil neg pos abs invert lt le gt ge bytes fspath
+    add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor
+    radd rsub rmul rmatmul rtruediv rfloordiv rmod rdivmod rpow rlshift rrshift rand ror rxor
+    iadd isub imul imatmul itruediv ifloordiv imod ipow ilshift irshift iand ior ixor
+"""
+SPECIAL_METHODS = frozenset(f"__{name}__" for name in _SPECIAL.split())
 """Those that make a use of an object work; an object without one fails at that use in Python, too."""
 UNHASHABLE = "no __hash__"
 
@@ -66,6 +64,7 @@ class Kept:
 
 
 def is_iterator(kind: type) -> bool:
+    """Whether objects of the type give their items one after the other, once."""
     return _has(kind, "__next__") and _has(kind, "__iter__")
 
 
@@ -80,7 +79,7 @@ def _special_methods(kind: type) -> tuple[str, ...]:
 
 
 def _attributes(value: object) -> tuple[str, ...] | None:
-    """Python asks iterators for attributes that they lack, as `dict` does for `keys`: those must be known to be absent."""
+    """Of an iterator: Python asks for some that it lacks, as `dict` does for `keys`, and goes by their absence."""
     kind = type(value)
     if not is_iterator(kind):
         return None

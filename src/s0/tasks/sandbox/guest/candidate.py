@@ -78,7 +78,8 @@ class _Server:
 
     def serve(self, payload: bytes) -> None:
         scope = Scope()
-        kind, *details = codec.decode(payload, scope, self._kept.known)  # type: ignore[misc]
+        request: Any = codec.decode(payload, scope, self._kept.known)
+        kind, *details = request
         try:
             if kind == "call":
                 scope.watch()

@@ -40,8 +40,8 @@ _Part = tuple[object, list[codec.Update]]
 def run(verdict: int, calls: int) -> None:
     """Judge one program. `verdict` is the connection to the library, `calls` the one to the candidate.
 
-    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unusable" | "unjudged", reason), and before that
-    ("copied", bytes) whenever another MiB has gone to the candidate or come from it.
+    Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unusable" | "unjudged", reason), and
+    before that ("copied", bytes) whenever another MiB has gone to the candidate or come from it.
     """
     message = codec.decode(frames.receive(verdict))
     assert isinstance(message, tuple)
@@ -99,7 +99,7 @@ def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str,
     if "check" not in names:
         judgement.unusable(_shown(KeyError("check")))
     try:
-        names["check"](candidate.call)  # type: ignore[operator]
+        names["check"](candidate.call)
     except BaseException as error:
         judgement.failed(_reason(error, candidate))
     judgement.passed()
@@ -169,9 +169,9 @@ class _Candidate:
                 self._answered = True
                 return value
             case ("raised", description):
-                self._raise(description)
+                return self._raise(description)
             case message:
-                self._end_on(message)
+                return self._end_on(message)
 
     def _items(self, number: int) -> Iterator[object]:
         """What the candidate's iterator of that number yields."""
@@ -184,7 +184,7 @@ class _Candidate:
             case ("items", tuple() as messages, bool() as ended) if messages and set(map(type, messages)) == {bytes}:
                 return [self._read(message, scope) for message in messages], ended
             case message:
-                self._end_on(message)
+                return self._end_on(message)
 
     def _answer(self, scope: Scope) -> object:
         try:
@@ -256,9 +256,7 @@ class _Candidate:
 class _Items:
     """An iterator over what one of the candidate yields, fetched when it is needed."""
 
-    def __init__(
-        self, fetch: Callable[[int], tuple[list[_Part], bool]], throw: Callable[[object], NoReturn]
-    ) -> None:
+    def __init__(self, fetch: Callable[[int], tuple[list[_Part], bool]], throw: Callable[[object], NoReturn]) -> None:
         self._fetch = fetch
         self._throw = throw
         self._fetches = 0

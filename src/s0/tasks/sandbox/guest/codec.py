@@ -527,7 +527,7 @@ def _built(build: Callable[[Any], Any], parts: Any) -> Any:
 def _empty(tag: int, heading: Any) -> Any:
     """The container that a tag begins, without its contents."""
     if tag == ord("k"):
-        return _built(lambda bound: deque((), bound), heading)
+        return _built(lambda bound: deque(maxlen=bound), heading)
     if tag == ord("f"):
         return defaultdict(None if heading is None else _built(_FACTORIES.__getitem__, heading))
     if tag not in _EMPTY:
@@ -567,4 +567,4 @@ def _named_tuple(heading: Any) -> Any:
 
 @functools.lru_cache(256)
 def _named_tuple_class(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    return namedtuple(name, fields)

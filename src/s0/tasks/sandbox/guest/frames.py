@@ -23,8 +23,8 @@ def send(descriptor: int, payload: bytes) -> None:
     size = SIZE.pack(len(payload))
     if len(payload) < 1 << 16:
         size, payload = b"", size + payload
-    for data in map(memoryview, (size, payload)):
-        left = data
+    for part in (size, payload):
+        left = memoryview(part)
         try:
             while left:
                 left = left[os.write(descriptor, left) :]

@@ -99,13 +99,13 @@ _RANGE, _SLICE = _Fields(range), _Fields(slice)
 
 
 def _moment(year: int, month: int, day: int, *clock: Any) -> datetime.datetime:
-    *numbers, fold, zone = clock
-    return datetime.datetime(year, month, day, *numbers, tzinfo=_zone(zone), fold=fold)
+    hour, minute, second, microsecond, fold, zone = clock
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, _zone(zone), fold=fold)
 
 
 def _time(*clock: Any) -> datetime.time:
-    *numbers, fold, zone = clock
-    return datetime.time(*numbers, tzinfo=_zone(zone), fold=fold)
+    hour, minute, second, microsecond, fold, zone = clock
+    return datetime.time(hour, minute, second, microsecond, _zone(zone), fold=fold)
 
 
 def _fraction(numerator: int, denominator: int) -> Fraction:
@@ -120,7 +120,9 @@ def _decimal(text: str) -> Decimal:
     return Decimal(text)
 
 
-def _views(prefix: str, kind: Any) -> dict[type, tuple[str, Callable[[Any], tuple[object, ...]], Callable[..., object]]]:
+def _views(
+    prefix: str, kind: Any
+) -> dict[type, tuple[str, Callable[[Any], tuple[object, ...]], Callable[..., object]]]:
     """The three views of a dictionary; each brings a dictionary of its own, which holds what it shows."""
     empty = kind()
     return {

@@ -7,7 +7,7 @@ program only, and cannot signal, trace or outlive this process.
 
 Control messages: `FORK`, a role ("C", candidate, with one descriptor; "J", checker, with two) and the most seconds of
 processor time. Then, of one byte each: "T", answered by `SECONDS`, the processor time of the child up to now; and "K"
-(end it now) or "E" (it is ending by itself: wait a moment first), answered by `END`, its wait status and processor time.
+(end it now) or "E" (it is ending by itself: wait a moment first), answered by `END`, its wait status and all its time.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
 
 
 def _seconds_of(child: int) -> float:
-    """Processor time of a child and all its threads; only Linux has a clock for each process (`clock_getcpuclockid`)."""
+    """Processor time of a child and all its threads, by the clock that Linux has for every process.
+
+    Source: Linux `clock_getcpuclockid(3)`, `include/linux/posix-timers.h`.
+    """
     if sys.platform != "linux":
         return UNKNOWN_S
     try:
