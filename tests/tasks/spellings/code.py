@@ -95,6 +95,8 @@ ACCEPTED = [
     ("fence with attributes", "nth", '```python title="nth.py" {.numbered}\n' + NTH + "```\n"),
     ("fence that never closes", "nth", "Sure.\n```python\n" + NTH),
     ("prose that begins like an import", "nth", "from the docstring we square it.\n\n" + NTH),
+    ("indented behind prose", "nth", "Here it is:\n\n" + textwrap.indent(NTH, "    ") + "\nDone\n"),
+    ("numbered list", "nth", "1. Write\n\n" + textwrap.indent(fenced(NTH), "   ") + "2. Run it\n"),
     ("false start", "nth", "import math\nSorry, let me try again\n" + NTH),
     ("helper, prose, function", "nth",
      "def sq(x):\n    return x * x\n\nNow the main function:\n\ndef nth(n):\n    return sq(n)\n"),

@@ -83,8 +83,10 @@ def readable(text: str) -> list[Stretch]:
     while start < len(lines) and not budget.is_spent:
         tree, source = _longest_prefix(moved("\n".join(lines[start:]), ""), "", budget)
         end = max(start + source.count("\n"), start + 1)
+        is_code = bool(tree.body) or _STATEMENT_BEGINS.match(lines[start]) is not None
         cut = False
-        while end < len(lines) and (not lines[end].strip() or len(_indent(lines[end])) > len(_indent(lines[start]))):
+        margin = len(_indent(lines[start]))
+        while is_code and end < len(lines) and (not lines[end].strip() or len(_indent(lines[end])) > margin):
             cut |= bool(lines[end].strip())
             end += 1
         if tree.body:
