@@ -3,10 +3,9 @@ r"""Judging answers in LaTeX, by either of two rules.
 `paper`     the published harness of MATH (Hendrycks et al. 2021): what stands in the last \boxed{} of the reply, in
             normal form (`published`), must be the right answer's normal form letter by letter. \frac{2}{4},
             0.25 for \frac{1}{4} and x = 1, 2 for 2, 1 fail; no box is no answer.
-`standard`  the last \boxed{}, else the text after the last `####`, else what the reply states or concludes (`finding`
-            has the whole rule), else the reply where it is one short line; compared as mathematics (`latex`,
-            `comparing`). Units, bases and per cent
-            signs count only where both sides have one; degree and dollar signs and commas between thousands never do.
+`standard`  the last \boxed{}, else the text after the last `####`, else what the reply states or concludes, else the
+            reply where it is one short line (`finding` has the whole rule); compared as mathematics, by the rule that
+            `comparing` states.
 """
 
 from __future__ import annotations
