@@ -26,7 +26,7 @@ from s0.tasks.math import units, words
 from s0.tasks.math.formula import read
 from s0.tasks.math.latex import closing, same_letters, split, unwrapped
 from s0.tasks.math.names import split_name
-from s0.tasks.math.sets import RELATION, read_set, same_set
+from s0.tasks.math.sets import MIRRORED, RELATION, read_set, same_set
 from s0.tasks.math.values import is_rounding, proportion, same_value
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # says that it has no time limit: the caller has one
@@ -40,7 +40,6 @@ _RATIO = re.compile(":")
 _SET = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|lor|setminus|in)(?![a-zA-Z])|\\mathbb ?\{R\}|\\emptyset")
 _OTHER_RELATION = re.compile(r"\\(?:equiv|notin|subset|subseteq|parallel|perp|sim|cong|pmod|bmod|mod)(?![a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-_MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 _BOUND = r"(?:\{[\w=+\-\\ .]*\}|\\infty(?![a-zA-Z])|\w)"
 _BIG_OPERATOR = re.compile(rf"\\(?:sum|prod|int|lim)(?![a-zA-Z])(?: ?_ ?{_BOUND})?(?: ?\^ ?{_BOUND})?")
 _BASED = re.compile(r"(-?[\dA-Za-z]*\d[\dA-Za-z.]*|-?[\dA-Za-z.]+) ?_ ?\{? ?(?:\\text\{ ?)?(\d+|[a-z]+) ?\}?\}?")
@@ -158,7 +157,7 @@ def _same_relations(right: str, answer: str) -> bool:
         return False
     if ours[1] == theirs[1] and all(map(equal, ours[0], theirs[0])):
         return True
-    if len(ours[1]) != 1 or ours[1] != theirs[1] or ours[1][0] not in _MIRRORED:
+    if len(ours[1]) != 1 or ours[1] != theirs[1] or ours[1][0] not in MIRRORED:
         return False
     sides = [read(text) for text in (*ours[0], *theirs[0])]
     if None in sides:
@@ -175,7 +174,7 @@ def _chain(text: str) -> tuple[list[str], list[str]] | None:
     if not signs or any(len(split(member, _COMMA)) > 1 or "=" in member for member in members):
         return None
     if signs[0] in (">", "\\ge"):
-        return members[::-1], [_MIRRORED[sign] for sign in signs[::-1]]
+        return members[::-1], [MIRRORED[sign] for sign in signs[::-1]]
     return members, signs
 
 

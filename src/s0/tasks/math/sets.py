@@ -29,7 +29,7 @@ RELATION = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z]))
 _NAME = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\{?\w\}?)?(?:\( ?[a-z] ?\))?")
 _COMMA = re.compile("[,;]")
 _EQUALS = re.compile("=")
-_MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
+MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _relation(text: str) -> RealSet:
     if sum(names) != 1 or not signs or len(signs) > 2 or (len(signs) == 2 and not names[1]):
         raise _NoSetError(text)
     place = names.index(True)
-    bounds = [_half(_MIRRORED[signs[place - 1]], sides[place - 1])] if place else []
+    bounds = [_half(MIRRORED[signs[place - 1]], sides[place - 1])] if place else []
     bounds += [_half(signs[place], sides[place + 1])] if place < len(signs) else []
     return RealSet(_plain(sides[place]), sympy.Intersection(*bounds))
 
