@@ -107,6 +107,7 @@ n! | n
 x! | x
 \lfloor x \rfloor | x
 \lfloor x \rfloor | \lceil x \rceil
+\lceil x \rceil | \lfloor x \rfloor + 1
 \overline{AB} | AB
 \overline{AB} | \overline{CD}
 x_1 | x_2

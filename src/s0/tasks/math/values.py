@@ -20,6 +20,8 @@ _TOLERANCE = sympy.Float("1e-40", _DIGITS)
 _PLACES = 6
 """So many digits must a decimal number have, and after the point, to pass for what it is rounded from."""
 _N_POINTS, _N_POSITIVE = 4, 2
+_N_WHOLE = 1
+"""More points where all variables are whole numbers, for formulas that are rounded there."""
 _DECIMAL = re.compile(r"\s*-?\s*(?:\d+\.?(?P<places>\d*)|\.(?P<only>\d+))\s*")
 
 
@@ -31,11 +33,12 @@ def same_value(first: Any, second: Any) -> bool | None:
         return None
     if first.is_infinite or second.is_infinite:
         return bool(first == second) and first in (sympy.oo, -sympy.oo)
+    steps = first.has(sympy.floor, sympy.ceiling) or second.has(sympy.floor, sympy.ceiling)
     verdicts = []
-    for point in range(_N_POINTS):
+    for point in range(_N_POINTS + _N_WHOLE if steps else _N_POINTS):
         one, other = value_at(first, point), value_at(second, point)
         verdicts.append(None if one is None or other is None else _close(one, other))
-    if False in verdicts[:_N_POSITIVE]:
+    if False in verdicts[:_N_POSITIVE] or False in verdicts[_N_POINTS:]:
         return False
     return True if all(verdicts) else None
 
@@ -94,8 +97,10 @@ def value_at(formula: Any, point: int) -> Any:
 
 
 def _coordinate(name: str, point: int) -> Any:
-    """Between 0.3 and 2.3, at the first points; at the others of either sign."""
+    """Between 0.3 and 2.3, at the first points; at the others of either sign; whole numbers at the last."""
     drawn = zlib.crc32(f"{point} {name}".encode())
+    if point >= _N_POINTS:
+        return sympy.Integer(2 + drawn % 97)
     size = sympy.Rational(300 + drawn % 1999, 1000)
     return size if point < _N_POSITIVE or drawn % 2 else -size
 
