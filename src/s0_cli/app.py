@@ -63,6 +63,15 @@ Unsafe = Annotated[
         help="Run what the model writes WITHOUT a sandbox: it can read and change your files and use your network.",
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout-s",
+        min=0.1,
+        help="Seconds of processor time that a program may take for all its tests; default: 4. Where the reference "
+        "solution is slow, four times what that takes.",
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -85,6 +94,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling of examples.")] = 0,
     overwrite: Overwrite = False,
+    timeout_s: Timeout = None,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +104,7 @@ def demo(
     """
     from s0_cli import work
 
-    _print(work.demo(model, task, data, out, seed, overwrite, unsafe_no_sandbox), as_json)
+    _print(work.demo(model, task, data, out, seed, overwrite, _judging(timeout_s, unsafe_no_sandbox)), as_json)
 
 
 @app.command()
@@ -117,6 +127,7 @@ def collect(
     chat: Chat = False,
     max_new_tokens: NewTokens = None,
     overwrite: Overwrite = False,
+    timeout_s: Timeout = None,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -136,7 +147,10 @@ def collect(
         chat=chat,
         max_new_tokens=max_new_tokens,
     )
-    _print(work.collect(model, task, data, split, out, settings, overwrite, unsafe_no_sandbox), as_json)
+    _print(
+        work.collect(model, task, data, split, out, settings, overwrite, _judging(timeout_s, unsafe_no_sandbox)),
+        as_json,
+    )
 
 
 @app.command()
@@ -201,6 +215,7 @@ def train(
         int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints, beside --out.")
     ] = 10,
     overwrite: Overwrite = False,
+    timeout_s: Timeout = None,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -228,10 +243,15 @@ def train(
     _print(
         work.train(
             model, method, examples, select, out, settings, auto, alpha_by, task, data, checkpoint_every,
-            overwrite, unsafe_no_sandbox,
+            overwrite, _judging(timeout_s, unsafe_no_sandbox),
         ),
         as_json,
     )  # fmt: skip
+
+
+def _judging(timeout_s: float | None, unsafe: bool) -> dict[str, Any]:
+    """What the sandbox of a command is started with."""
+    return dict(timeout_s=timeout_s, unsafe=unsafe)
 
 
 def _alpha(text: str | None) -> float | str | None:
@@ -274,6 +294,7 @@ def evaluate(
     max_new_tokens: NewTokens = None,
     allow_other_base: OtherBase = False,
     overwrite: Overwrite = False,
+    timeout_s: Timeout = None,
     unsafe_no_sandbox: Unsafe = False,
     as_json: Json = False,
 ) -> None:
@@ -294,7 +315,7 @@ def evaluate(
     _print(
         work.evaluate(
             model, task, state or [], data, split, out, chat, max_new_tokens, sampling, allow_other_base,
-            overwrite, unsafe_no_sandbox,
+            overwrite, _judging(timeout_s, unsafe_no_sandbox),
         ),
         as_json,
     )  # fmt: skip

@@ -61,7 +61,7 @@ from s0.models import load_base_model
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
-from s0.tasks.sandbox import UNSAFE, Sandbox
+from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, require_fit
 from s0.train.baseline_files import baseline_kind, read_files
 from s0.verify import CHECKS, FAILS, advice
@@ -105,16 +105,17 @@ def stage(name: str, total: int | None) -> Iterator[Advance]:
         progress.update(task, total=total or 1, completed=total or 1)
 
 
-def sandbox(unsafe: bool) -> Sandbox:
-    """The strongest sandbox of this machine, or none where the user insists."""
+def sandbox(timeout_s: float | None, unsafe: bool) -> Sandbox:
+    """The strongest sandbox of this machine, or none where the user insists; None for the default limit of time."""
+    limits = Limits() if timeout_s is None else Limits(timeout_s=timeout_s)
     if unsafe:
         Console(stderr=True).print(
             "warning: no sandbox. What the model writes can read and change your files, use your network and start "
             "processes; only the verdicts are protected."
         )
-        return Sandbox(UNSAFE)
+        return Sandbox(UNSAFE, limits)
     try:
-        return Sandbox()
+        return Sandbox(limits=limits)
     except SandboxError as error:
         raise SandboxError(f"{error}. Here that is the option --unsafe-no-sandbox") from error
 
@@ -132,7 +133,7 @@ def _require_runnable(task: Benchmark, data: Path | None, problems: list[Problem
 
 
 def demo(
-    model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, unsafe: bool
+    model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, judging: dict[str, Any]
 ) -> dict[str, Any]:
     """`s0 demo`."""
     place = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
@@ -142,7 +143,7 @@ def demo(
         named = () if out else ("--out", str(place))
         return f"what was done so far is kept in {place}; go on with: {same_command(*named)}"
 
-    with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(unsafe) as cells:
+    with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(**judging) as cells:
         record = run_demo(settings, place, stage, cells, overwrite=overwrite)
         return {**record, "out": str(place), "report": _reported(record, place / "record.json", place)}
 
@@ -155,7 +156,7 @@ def collect(
     out: Path,
     settings: dict[str, Any],
     overwrite: bool,
-    unsafe: bool,
+    judging: dict[str, Any],
 ) -> dict[str, Any]:
     """`s0 collect`."""
     if split == "final":
@@ -172,7 +173,7 @@ def collect(
     with (
         claimed(out, [model, data], partial(require_place, out), beside=[samples]),
         interruptible(kept),
-        sandbox(unsafe) as cells,
+        sandbox(**judging) as cells,
     ):
         _require_runnable(problems, data, asked, cells)
         loaded, tokenizer = load_model(model)
@@ -218,7 +219,7 @@ def train(
     data: Path | None,
     checkpoint_every: int,
     overwrite: bool,
-    unsafe: bool,
+    judging: dict[str, Any],
 ) -> dict[str, Any]:
     """`s0 train`."""
     _require_choices(method, settings, select, auto, alpha_by, task)
@@ -239,7 +240,7 @@ def train(
     with (
         claimed(out, inputs, partial(require_free_folder, out, TRAINED, overwrite), beside=[checkpoint]),
         interruptible(kept),
-        sandbox(unsafe) if judged else nullcontext() as cells,
+        sandbox(**judging) if judged else nullcontext() as cells,
     ):
         if judged and cells:
             _require_runnable(judged[0], data, judged[1], cells)
@@ -346,7 +347,7 @@ def evaluate(
     sampling: dict[str, Any] | None,
     allow_other_base: bool,
     overwrite: bool,
-    unsafe: bool,
+    judging: dict[str, Any],
 ) -> dict[str, Any]:
     """`s0 eval`."""
     samples = Samples(**sampling) if sampling else None
@@ -359,7 +360,7 @@ def evaluate(
     def kept() -> str:
         return f"no answers are kept; start again with: {same_command()}"
 
-    with claim, interruptible(kept), sandbox(unsafe) as cells:
+    with claim, interruptible(kept), sandbox(**judging) as cells:
         _require_runnable(problems, data, asked, cells)
         loaded, tokenizer = load_model(model)
         for state in states:
