@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from s0.tasks.spider import SCORER
 from s0.tasks.sql import SqlScorer
 from s0.tasks.sql.extraction import extract
+from tests.tasks.databases import made_database, sql_problem
+from tests.tasks.spellings import sql
 
 Q = "SELECT name FROM singer WHERE age > 30"
 TWO = "WITH old AS (SELECT * FROM singer WHERE age > 30)\n\nSELECT name FROM old"
@@ -92,6 +97,23 @@ FOUND: list[tuple[str, str, str]] = [
     (f"{Q};\n<think>or rather", "statement", Q),
 ]
 
+LATER = "SELECT title FROM concert"
+FOUND += [
+    # several blocks: the last complete one
+    (f"```sql\n{LATER}\n```\nNo:\n```sql\n{Q}\n```", "fenced", Q),
+    (f"```sql\n{Q}\n```\nOr:\n```sql\n{LATER}", "fenced", Q),
+    (f"```sql\n{Q}\n```\nIt gives:\n```\nname\n```", "fenced", Q),
+    # tags, tokens, quotes
+    (f"<answer>\n{Q}\n</answer>", "statement", Q),
+    (f"<sql>{Q}</sql>", "statement", Q),
+    (f"{Q}</s>", "statement", Q),
+    (f"{Q}<|im_end|>", "statement", Q),
+    (f"<pre><code>{Q}</code></pre>", "prose", Q),
+    (f"[SQL] {Q} [/SQL]", "prose", Q),
+    (f'The query "{Q}" is right.', "prose", Q),
+    ('{"sql": "SELECT \\"name\\"\\nFROM singer"}', "prose", 'SELECT "name"\nFROM singer'),
+]
+
 NOT_FOUND: list[tuple[str, str]] = [
     ("", "empty"),
     (" \n\t", "empty"),
@@ -132,9 +154,31 @@ def test_not_found(reply: str, form: str) -> None:
     assert (found.format, found.query) == (form, None)
 
 
+def test_a_right_query_passes_in_every_reply_and_no_other_does(tmp_path: Path) -> None:
+    problem = sql_problem(made_database(tmp_path / "a.sqlite"), sql.GOLD)
+    for replies, passes in ((sql.ACCEPTED, True), (sql.REFUSED, False)):
+        verdicts = SCORER.verdicts([(problem, reply) for reply in replies], "standard", None, None)
+        assert [reply for reply, verdict in zip(replies, verdicts, strict=True) if verdict.passed != passes] == []
+
+
 @pytest.mark.parametrize(
     "piece",
-    ["<think>", "</think>", "```", "select ", "select (", "with a as (", "'", "[", "\n\n", "a ", "/*", "select from '"],
+    [
+        "<think>",
+        "</think>",
+        "```",
+        "select ",
+        "select (",
+        "with a as (",
+        "'",
+        "[",
+        "\n\n",
+        "a ",
+        "/*",
+        "select from '",
+        'select "',
+        "</answer>",
+    ],
 )
 def test_a_megabyte_of_anything_is_read_in_a_moment(piece: str) -> None:
     assert extract(piece * (1_000_000 // len(piece))).format in SqlScorer.formats

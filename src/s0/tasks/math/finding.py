@@ -137,6 +137,8 @@ def places(text: str, kinds: Mapping[str, Callable[[str], Iterator[str]]]) -> It
     """
     since = since_retracted(text)
     for kind, look in kinds.items():
+        if kind == "bare" and since != text:
+            continue
         yield from ((kind, place) for place in islice(look(since), _MOST_PLACES))
         if kind == "stated" and since != text:
             yield from ((kind, place) for place in islice(_corrected(since), _MOST_PLACES))
