@@ -17,11 +17,12 @@ Where the reply takes something back ("Wait, no", "that is wrong", "I made a mis
 
 A statement goes to the end of its sentence and says (`said`):
 
-1. What follows its first "is", "are" or "equals", unless it begins with a formula or a number.
-2. There: the first formulas, where at most four words stand before them; several that "and", "or" or a comma joins are
+1. What follows its first "is", "are" or "equals", unless it begins with a formula or a number. A reason after it goes
+   ("since ...", "(not 5)").
+2. Its words, where it holds no formula or begins plainly ("x = 4", "4 and $5$"): at most six of them.
+3. Else its first formulas, where at most four words stand before them; several that "and", "or" or a comma joins are
    one answer. `\[`, `$$`, `\(` and `$` enclose an answer and are no part of it.
-3. Without formulas its words, where they are few. A reason after them goes ("since ...", "(not 5)").
-4. All of it, where formulas go on in another answer: "$4$ or maybe 5" is not 4.
+4. All of it, where the formulas go on in another answer: "$4$ or maybe 5" is not 4.
 5. Nothing, where it only denies, bounds or sets out: "not 5", "between 0 and 999", "we compute $x$".
 """
 
