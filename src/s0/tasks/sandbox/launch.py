@@ -21,7 +21,7 @@ LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
 _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
 _GUEST_MODULES = (
-    *("scope", "kinds", "codec", "frames", "away", "raised", "standin"),
+    *("scope", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
     *("limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote"),
 )
 """In the order in which they import each other."""

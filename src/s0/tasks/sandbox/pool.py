@@ -80,7 +80,7 @@ class Sandbox:
         self.close()
 
     def _judge_one(self, program: Program) -> tuple[Verdict, float]:
-        """A verdict, and how long it took; on a lost server once more with new ones; on a second loss see whose fault."""
+        """A verdict, and how long it took; on a lost server once more with new ones; then see who is to blame."""
         for _ in range(2):
             cell = self._take()
             try:

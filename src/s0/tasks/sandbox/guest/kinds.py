@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import builtins
 import datetime
+import functools
+import keyword
 import math
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -37,6 +39,8 @@ _BY_NAME: dict[str, object] = {
     "NotImplemented": NotImplemented,
 }
 _NAMES = {id(value): name for name, value in _BY_NAME.items()}
+
+_MOST_FIELDS = 100
 
 FACTORIES = (int, float, str, list, tuple, dict, set, bool, complex)
 """Types that a defaultdict keeps as its factory."""
@@ -148,3 +152,36 @@ TAKEN_APART: dict[type, tuple[str, Callable[[Any], tuple[object, ...]], Callable
 }  # fmt: skip
 """Of a type: its name on the way, what it is taken apart into, and what makes it of those parts."""
 MADE: dict[str, Callable[..., object]] = {name: make for name, _, make in TAKEN_APART.values()}
+
+
+def heading_of(kind: type, size: int) -> tuple[str, tuple[str, ...]] | None:
+    """Name and fields of a subclass of tuple, where it is as `namedtuple` makes them."""
+    heading = (kind.__name__, getattr(kind, "_fields", None))
+    return heading if _is_heading(heading) and len(heading[1]) == size else None  # type: ignore[arg-type, return-value]
+
+
+def _is_heading(heading: object) -> bool:
+    match heading:
+        case (str(), tuple() as fields) if len(set(fields)) == len(fields) <= _MOST_FIELDS:
+            return all(type(name) is str and _is_name(name) for name in (heading[0], *fields))
+    return False
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier() and not keyword.iskeyword(name) and len(name) <= 100
+
+
+def named_tuple(heading: Any) -> Any:
+    """The class that `heading_of` has named, made anew.
+
+    Raises:
+        ValueError: it never names one so.
+    """
+    if not _is_heading(heading) or any(field.startswith("_") for field in heading[1]):
+        raise ValueError("no name and fields of a namedtuple")
+    return _named_tuple_class(*heading)
+
+
+@functools.lru_cache(256)
+def _named_tuple_class(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)
