@@ -4,7 +4,8 @@
                   <- verdict --                  <----- data -------
 
 Checker and candidate are forked from two fork servers in two jails. The verdict travels on a connection that exists
-in the checker's jail only; all the candidate holds is its connection to the checker, on which only data passes.
+in the checker's jail only; all the candidate holds is its connection to the checker, on which only data passes. What
+the test gets compares as it would in one process (`guest/codec`), and what is no data stays away (`guest/standin`).
 
 Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
 `launch` and `seatbelt` (starting a server), `guest/` (what runs inside).

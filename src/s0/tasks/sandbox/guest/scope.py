@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Any
 
 DICTIONARIES = (Counter, OrderedDict, defaultdict, dict)
@@ -65,8 +65,10 @@ class Scope:
         return [number for number in range(len(self._watched)) if self.changed(number)]
 
 
-def base_of(kind: type, known: Iterable[type]) -> type | None:
+def base_of(kind: type, known: Container[type]) -> type | None:
     """The nearest of the `known` classes that `kind` is or inherits from."""
+    if kind in known:
+        return kind
     return next((parent for parent in _ancestors(kind) if parent in known), None)
 
 

@@ -40,7 +40,7 @@ class Writer:
     def write(self, value: Any, depth: int) -> None:
         self._count(1, depth)
         kind = type(value)
-        base = kind if kind in _KNOWN else base_of(kind, _KNOWN)
+        base = base_of(kind, _KNOWN)
         if base in _SCALARS:
             self._scalar(base, value)
         elif base in MUTABLE:

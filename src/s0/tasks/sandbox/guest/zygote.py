@@ -23,7 +23,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from s0.tasks.sandbox.guest import candidate, checker, landlock, limits, namespaces, seccomp
+from s0.tasks.sandbox.guest import candidate, checker, codec, frames, landlock, limits, namespaces, seccomp
+from s0.tasks.sandbox.guest.scope import Scope
 
 _COMMON_MODULES = (
     "bisect", "cmath", "collections", "copy", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
@@ -38,6 +39,7 @@ NOT_LOCKED_DOWN = 113
 """Exit status of a child that could not give up its rights, and therefore ran nothing."""
 _ENDING_BY_ITSELF_S = 0.2
 _CPUCLOCK_SCHED = 2
+_WARMING_ROUNDS = 64
 _WITH_NAMESPACES = ("bubblewrap", "namespaces")
 
 
@@ -69,6 +71,7 @@ def main(rules: Rules) -> None:
     domain = _domain(rules)
     if seccomp.supported():
         seccomp.program(rules.has_tmp)  # built before the fork, not after every one
+    _warm_up()
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=0)
@@ -76,6 +79,20 @@ def main(rules: Rules) -> None:
     os.dup2(1, 2)  # from here on nobody reads what this process might say
     while _serve_one(control, rules, domain):
         pass
+
+
+def _warm_up() -> None:
+    """Run what every program needs: Python writes into code until it has run often, and a child copies what it writes."""
+    reader, writer = os.pipe()
+    for _ in range(_WARMING_ROUNDS):
+        scope, copy = Scope(), Scope()
+        frames.send(writer, codec.encode(("call", ([1, 2], (0.5, "a"), {"a": [None]}), {"b": [(1, 2)]}), scope))
+        codec.decode(frames.receive(reader), copy)
+        copy.watch()
+        frames.send(writer, codec.encode(("value", [copy.objects[0], "b", -1]), copy, with_changes=True))
+        codec.decode(frames.receive(reader), scope)
+    os.close(reader)
+    os.close(writer)
 
 
 def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool:
