@@ -82,7 +82,7 @@ def main(rules: Rules) -> None:
 
 
 def _warm_up() -> None:
-    """Run what every program needs: Python writes into code until it has run often, and a child copies what it writes."""
+    """Run what every program needs: Python writes into code until it has run often; a child has to copy for that."""
     reader, writer = os.pipe()
     for _ in range(_WARMING_ROUNDS):
         scope, copy = Scope(), Scope()
