@@ -10,34 +10,54 @@ from typing import Any
 
 from s0.errors import DatasetError
 
+_CLOSE = """\
+def _close(right, result, rtol, atol, equal_nan, tolerant):
+    if right == result:
+        return True
+    if isinstance(right, (list, tuple)):
+        kind = list if isinstance(right, list) else tuple
+        return isinstance(result, kind) and len(right) == len(result) and all(
+            _close(*pair, rtol, atol, equal_nan, tolerant) for pair in zip(right, result)
+        )
+    if isinstance(right, dict):
+        return isinstance(result, dict) and right.keys() == result.keys() and all(
+            _close(right[key], result[key], rtol, atol, equal_nan, tolerant) for key in right
+        )
+    if not isinstance(right, tolerant) or not isinstance(result, (int, float)) or bool in (type(right), type(result)):
+        return False
+    if right != right or result != result:
+        return equal_nan and right != right and result != result
+    infinite = float("inf")
+    return abs(right) < infinite and abs(result) < infinite and abs(right - result) <= atol + rtol * abs(right)
+
+
+"""
+"""Equal as Python has it, or else within a tolerance: what the tests below compare with.
+
+A float that differs from the right one by at most atol + rtol * right is as good (numpy's rule); in `tolerant` are the
+types of right values that this holds for. Lists, tuples and the values of dictionaries are compared part by part,
+where they are of one kind and length. An infinity is near no other number, and a bool near none.
+"""
+
 _TEST = """\
 import json
+import sys
+import types
 
-_names = {{"__name__": "__reference__"}}
+_module = sys.modules["reference"] = types.ModuleType("reference")  # a dataclass looks its module up
+_names = vars(_module)
 exec(compile({reference!r}, "<reference>", "exec"), _names)
 _reference = _names[{entry_point!r}]
 _atol = {atol!r} or 1e-6
 
 
-def _same(right, given):
-    if right == given:
-        return True
-    if isinstance(right, float) and isinstance(given, (int, float)) and not isinstance(given, bool):
-        return abs(right - given) <= _atol + 1e-7 * abs(right) or (right != right and given != given)
-    if isinstance(right, (list, tuple)) and type(right) is type(given):
-        return len(right) == len(given) and all(map(_same, right, given))
-    if isinstance(right, dict) and isinstance(given, dict):
-        return right.keys() == given.keys() and all(_same(right[key], given[key]) for key in right)
-    return False
-
-
 def check(candidate):
     for text in {inputs!r}:
-        given = candidate(*json.loads(text))
+        result = candidate(*json.loads(text))
         if {entry_point!r} == "find_zero":  # any zero of the polynomial is right
-            assert abs(_names["poly"](*json.loads(text), given)) <= _atol
+            assert abs(_names["poly"](*json.loads(text), result)) <= _atol
         else:
-            assert _same(_reference(*json.loads(text)), given)
+            assert _close(_reference(*json.loads(text)), result, 1e-7, _atol, True, float)
 """
 
 _STAND_IN = """\
@@ -46,20 +66,16 @@ class np:
     float64 = float32 = float
 
     @staticmethod
-    def allclose(given, right, rtol=1e-05, atol=1e-08):
-        if isinstance(right, (list, tuple)):
-            return (
-                isinstance(given, (list, tuple)) and len(given) == len(right)
-                and all(np.allclose(one, other, rtol, atol) for one, other in zip(given, right))
-            )
-        return given == right or abs(given - right) <= atol + rtol * abs(right)
+    def allclose(result, right, rtol=1e-05, atol=1e-08, equal_nan=False):
+        return _close(right, result, rtol, atol, equal_nan, (int, float))
 
     class testing:
         @staticmethod
-        def assert_allclose(given, right, rtol=1e-07, atol=0):
-            assert np.allclose(given, right, rtol, atol)
+        def assert_allclose(result, right, rtol=1e-07, atol=0, equal_nan=True):
+            assert np.allclose(result, right, rtol, atol, equal_nan)
 """
-"""For tests that import numpy, which no jail holds, to compare floats."""
+"""For tests that import numpy, which no jail holds, to compare floats; stricter than numpy, which stretches a number to
+the length of a list, and takes a tuple for a list."""
 
 
 def table_test(place: str, entry_point: str, reference: str, inputs: list[Any], atol: float) -> str:
@@ -78,9 +94,9 @@ def table_test(place: str, entry_point: str, reference: str, inputs: list[Any], 
     if not inputs or not all(isinstance(arguments, list) for arguments in inputs):
         raise DatasetError(f"{place}: expected base_input to hold lists of arguments; got {inputs!r:.60}; correct it")
     texts = [json.dumps(arguments) for arguments in inputs]
-    return _TEST.format(reference=reference, entry_point=entry_point, inputs=texts, atol=float(atol))
+    return _CLOSE + _TEST.format(reference=reference, entry_point=entry_point, inputs=texts, atol=float(atol))
 
 
 def without_numpy(test: str) -> str:
     """A published test with a stand-in for the few names of numpy that it uses."""
-    return test.replace("import numpy as np\n", _STAND_IN)
+    return test.replace("import numpy as np\n", _CLOSE + _STAND_IN)
