@@ -12,20 +12,28 @@ which stands in that project's code. HumanEval+ has no such arguments and is rea
 Raw prompt: a docstring with the sentence and the asserts; the model writes the whole function. Published splits by
 task_id: 601 to 974 (and 1 to 10) to train, 511 to 600 to select, 11 to 510 final; other ids are cut as HumanEval is,
 and a key `split` decides before either. The 378 problems of MBPP+ are split by the same ids, so scores here compare
-with published ones on all 378 only roughly. Problems whose tests pass objects of the program's own classes cannot be
-judged across a process border: they are left out, and `Task.left_out` names them.
+with published ones on all 378 only roughly.
+
+The asserts see the modules that their own lines import, and those that the reference code imports. Rows are left out,
+and `Task.left_out` names them, whose tests use further names of the reference code, its classes say, or pass to the
+function what cannot cross to another process (`s0.tasks.code.crossing`).
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.code import NAMED, CodeScorer
+from s0.tasks.code.bindings import Bindings, walk
+from s0.tasks.code.crossing import cannot_cross
 from s0.tasks.code.parsing import parses
+from s0.tasks.code.rows import left_out_for, read_test
 from s0.tasks.code.tables import without_numpy
 from s0.tasks.humaneval import STOP
 from s0.tasks.problem import CodeProblem
@@ -77,9 +85,9 @@ def _task(name: str, tables: list[Table]) -> Task:
     rows = [(place, mapping(place, row)) for table in tables for place, row in table.rows]
     problems, places, left_out = [], [], []
     for (place, row), split in zip(rows, _splits(rows), strict=True):
-        problem, objects = _problem(place, row, split, plus=name == "mbpp+")
-        if objects:
-            left_out.append(f"{problem.id}: its tests use {', '.join(objects)}, which the program itself must define")
+        problem, reason = _problem(place, row, split, plus=name == "mbpp+")
+        if reason is not None:
+            left_out.append(reason)
             continue
         problems.append(problem)
         places.append(place)
@@ -105,8 +113,8 @@ def _splits(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return ["final" if 11 <= int(n) <= 510 else "select" if 511 <= int(n) <= 600 else "train" for n in numbers]
 
 
-def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[CodeProblem, list[str]]:
-    """The problem, and the names its tests need from the program beside the function itself."""
+def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[CodeProblem, str | None]:
+    """The problem, and where it cannot be judged its line of `Task.left_out`."""
     if "base_input" in row:
         raise DatasetError(
             f"{place}: expected MBPP+ as on the Hugging Face hub, with 'test'; got EvalPlus's own file, which writes "
@@ -122,14 +130,18 @@ def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[C
         if not parses(source) or not (source.strip() or what == "test_setup_code"):
             raise DatasetError(f"{place}: expected {what!r} that Python can read; got {source!r:.60}; correct the row")
     name = _entry_point(place, code, shown)
-    lines = "\n".join(f"    {line}" for line in shown.splitlines())
-    test = f"{setup}\ndef check(candidate):\n{lines}\n"
+    asserted = read_test(place, setup + shown)
+    imported, missing = _names_from(ast.parse(code), asserted, name)
+    test = f"{imported}{setup}\ndef check({name}):\n{_indented(shown)}"
     if plus:
-        published = without_numpy(field(place, row, "test", str, "MBPP+"))
+        published = imported + without_numpy(field(place, row, "test", str, "MBPP+"))
         test = f"_published = {published!r}\n\ndef check(candidate):\n    exec(_published, {{{name!r}: candidate}})\n"
     identifier = str(row.get("task_id"))
-    prompt = _docstring(f"{sentence}\n{shown}")
-    return CodeProblem(identifier, prompt, split, name, test, code.strip() + "\n"), _objects(setup, shown, code, name)
+    problem = CodeProblem(identifier, _docstring(f"{sentence}\n{shown}"), split, name, test, code.strip() + "\n")
+    if missing:
+        return problem, f"{identifier}: its tests use {', '.join(missing)}, which the program itself must define"
+    passed = cannot_cross(asserted, "", name)
+    return problem, None if passed is None else left_out_for(identifier, passed)
 
 
 def _entry_point(place: str, code: str, shown: str) -> str:
@@ -143,12 +155,24 @@ def _entry_point(place: str, code: str, shown: str) -> str:
     )
 
 
-def _objects(setup: str, shown: str, code: str, entry_point: str) -> list[str]:
-    """Names of the tests that the reference code binds, and classes that the setup defines: no plain data."""
-    bound = {node.name for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    classes = {node.name for node in ast.walk(ast.parse(setup)) if isinstance(node, ast.ClassDef)}
-    used = {node.id for node in ast.walk(ast.parse(setup + shown)) if isinstance(node, ast.Name)}
-    return sorted((used & bound | classes) - {entry_point})
+def _indented(shown: str) -> str:
+    """The asserts as a function's body; no text within them is indented: unparsed, none spreads over lines."""
+    return "".join(textwrap.indent(ast.unparse(node), "    ") + "\n" for node in ast.parse(shown).body)
+
+
+def _names_from(code: ast.Module, test: ast.Module, entry_point: str) -> tuple[str, list[str]]:
+    """Of the names that a test reads and does not bind: the reference's imports of them, and those it lacks then."""
+    nodes = [*walk(test)]
+    known = {entry_point, *dir(builtins), *Bindings(nodes).names()}
+    lacking = {node.id for node in nodes if isinstance(node, ast.Name)} - known
+    if not lacking:
+        return "", []
+    imports = [node for node in code.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    needed = [node for node in imports if {"*", *lacking} & Bindings(walk(node)).names()]
+    imported = Bindings(part for node in needed for part in walk(node)).names()
+    if "*" in imported:  # it may bind what the code does not
+        lacking &= Bindings(walk(code)).names()
+    return "".join(ast.unparse(node) + "\n" for node in needed), sorted(lacking - imported)
 
 
 def _docstring(text: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import warnings
 
 from s0.errors import DatasetError
+from s0.tasks.code.crossing import cannot_cross
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.code.parsing import parses
 from s0.tasks.problem import CodeProblem
@@ -13,11 +15,14 @@ from s0.tasks.sources import field, mapping, refuse_duplicates, splits_of
 KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 
 
-def problems_from_rows(rows: list[tuple[str, object]]) -> list[CodeProblem]:
+def problems_from_rows(rows: list[tuple[str, object]]) -> tuple[list[CodeProblem], list[str]]:
     """Check rows in HumanEval's format and give each its split.
 
     Args:
         rows: (place, parsed JSON value); the place is what an error names.
+
+    Returns:
+        the problems that can be judged, and lines for `Task.left_out` of the others.
 
     Raises:
         DatasetError: a missing key, a wrong type, an unknown split, source Python cannot read, or two rows that are
@@ -31,13 +36,23 @@ def problems_from_rows(rows: list[tuple[str, object]]) -> list[CodeProblem]:
     ]
     places = [place for place, _ in rows]
     refuse_duplicates(problems, places, "task_id", "prompt")
-    for place, problem in zip(places, problems, strict=True):
-        check_sources(place, problem)
-    return problems
+    passed = [check_sources(place, problem) for place, problem in zip(places, problems, strict=True)]
+    return (
+        [problem for problem, what in zip(problems, passed, strict=True) if what is None],
+        [left_out_for(problem.id, what) for problem, what in zip(problems, passed, strict=True) if what is not None],
+    )
 
 
-def check_sources(place: str, problem: CodeProblem) -> None:
+def left_out_for(identifier: str, passed: str) -> str:
+    """The line of `Task.left_out` for a test that passes what cannot cross."""
+    return f"{identifier}: its test passes {passed}; only data can cross to the function's process"
+
+
+def check_sources(place: str, problem: CodeProblem) -> str | None:
     """Refuse a prompt that does not end with the function's signature, and a test that Python cannot read.
+
+    Returns:
+        what the test surely passes to the function and cannot, or None: see `cannot_cross`.
 
     Raises:
         DatasetError: it is one of these.
@@ -48,8 +63,23 @@ def check_sources(place: str, problem: CodeProblem) -> None:
             f"{place}: expected a prompt that ends with the signature of {problem.entry_point!r} and its docstring; "
             f"got {problem.prompt[-60:]!r}; correct the prompt or the entry point"
         )
-    if not parses(problem.test):
-        raise DatasetError(f"{place}: expected a test that Python can read; got a syntax error; correct the test")
+    return cannot_cross(read_test(place, problem.test), stub, problem.entry_point)
+
+
+def read_test(place: str, source: str) -> ast.Module:
+    """A test as parsed.
+
+    Raises:
+        DatasetError: Python cannot read it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape sequence is its author's affair
+            return ast.parse(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # null bytes, surrogates, nesting too deep
+        raise DatasetError(
+            f"{place}: expected a test that Python can read; got a syntax error; correct the test"
+        ) from None
 
 
 def _defines_last(source: str, name: str) -> bool:
