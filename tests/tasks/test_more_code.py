@@ -96,6 +96,46 @@ def test_rows_of_mbpp_become_problems(tmp_path: Path, any_sandbox: Sandbox) -> N
     assert {one.reason for one in task.verdicts([(first, right)], "paper", sandbox=any_sandbox)} == {"passed"}
 
 
+def test_what_asserts_of_mbpp_may_rely_on(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    rows = [
+        {
+            "code": "def check(n):\n    return n % 2 == 0\n",
+            "test_list": ["assert check(4) == True", "assert not check(3)"],
+        },
+        {
+            "code": "import sys\ndef size(t):\n    return sys.getsizeof(t)\n",
+            "test_list": ["assert size((1, 2)) == sys.getsizeof((1, 2))"],
+        },
+        {
+            "code": "from math import *\ndef root(x):\n    return sqrt(x)\n",
+            "test_list": ["assert floor(root(17)) == 4"],
+        },
+        {"code": "import numpy\ndef one():\n    return 1\n", "test_list": ["assert one() == 1"]},
+        {"code": "def line():\n    return 'a\\n    b'\n", "test_list": ['assert line() == """a\n    b"""']},
+        {
+            "code": "def drop(xs, t):\n    return [x for x in xs if not isinstance(x, t)]\n",
+            "test_list": ["assert drop([1, 'a'], int) == ['a']"],
+        },
+        {
+            "code": "import re\ndef vowel(s):\n    return re.search('^[aeiou]', s)\n",
+            "test_list": ["assert vowel('ann')", "assert not vowel('bob')"],
+        },
+    ]
+    texts = [f"Task {number}" for number in range(len(rows))]
+    numbered = [{"task_id": n, "text": text, **row} for n, (text, row) in enumerate(zip(texts, rows, strict=True), 11)]
+    task = load("mbpp", written(tmp_path / "rows.jsonl", *numbered))
+    assert task.left_out == ()
+    right = [(problem, problem.canonical_solution) for problem in task.problems if isinstance(problem, CodeProblem)]
+    right[3] = (right[3][0], "def one():\n    return 1\n")
+    assert {verdict.reason for verdict in task.verdicts(right, sandbox=any_sandbox)} == {"passed"}
+
+
+def test_mbpp_leaves_out_what_only_the_program_could_define(tmp_path: Path) -> None:
+    constant = {**FULL, "code": "RATE = 3\ndef f(x):\n    return RATE * x\n", "test_list": ["assert f(2) == 2 * RATE"]}
+    task = load("mbpp", written(tmp_path / "rows.jsonl", constant))
+    assert task.left_out == ("11: its tests use RATE, which the program itself must define",)
+
+
 def test_a_json_array_is_read_as_its_lines_are(tmp_path: Path) -> None:
     lines = load("mbpp", written(tmp_path / "rows.jsonl", FULL, SANITIZED))
     (tmp_path / "rows.json").write_text(json.dumps([FULL, SANITIZED], indent=1))
@@ -196,6 +236,21 @@ def test_the_hubs_format_of_humaneval_plus_runs_without_numpy(tmp_path: Path, an
         "    return [x for x in xs]\n",
     ]
     assert reasons(task, texts, any_sandbox) == ["passed", "passed", "wrong answer"]
+
+
+def test_the_row_that_unpacks_a_number_is_left_out(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    test = (
+        "def _poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\n"
+        "def check(candidate):\n    for inp in [[[-1, 0, 1]]]:\n"
+    )
+    row = {key: value for key, value in FIND_ZERO.items() if not key.endswith("input")}
+    of_the_hub = {**row, "test": f"{test}        assert _poly(*candidate(*inp), inp) <= 0.0001\n"}
+    task = load("humaneval+", written(tmp_path / "rows.jsonl", of_the_hub))
+    assert task.problems == []
+    assert task.left_out == ("HumanEval/32: its test unpacks the number that a right answer returns",)
+    mended = {**row, "test": f"{test}        assert abs(_poly(*inp, candidate(*inp))) <= 0.0001\n"}
+    task = load("humaneval+", written(tmp_path / "rows.jsonl", mended))
+    assert task.left_out == () and reasons(task, ["    return 1.0\n"], any_sandbox) == ["passed"]
 
 
 def test_a_table_without_arguments_is_refused(tmp_path: Path) -> None:
@@ -313,7 +368,10 @@ def test_problems_that_can_be_judged_are_runnable(tmp_path: Path, any_sandbox: S
         ({"test": "def check(candidate):\n    import numpy\n"}, "got ModuleNotFoundError from its own code"),
         ({"test": "import numpy\ndef check(candidate):\n    pass\n"}, "ModuleNotFoundError: No module named 'numpy'"),
         ({"test": "def chek(candidate):\n    pass\n"}, "a test of 'area' .* got KeyError: 'check'; correct the test"),
-        ({"test": "def check(candidate):\n    candidate(check, 2)\n"}, "a test of 'area' that runs on plain data"),
+        (
+            {"test": "import io\ndef check(candidate):\n    candidate(io, 2)\n"},
+            "a test of 'area' that runs on plain data",
+        ),
         ({"test": FURTHER_ON, "canonical_solution": RIGHT}, "got NameError from its own code"),
         ({"canonical_solution": WRONG}, "a canonical_solution that passes its own test; got 'wrong answer'; correct"),
         ({"canonical_solution": "    return v\n"}, "passes its own test; got 'exception: NameError'"),

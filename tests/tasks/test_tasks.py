@@ -203,20 +203,34 @@ def test_only_problems_with_tests_need_a_sandbox(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("s0.tasks.base.shared", none_works)
     for name in ("pocket-math", "pocket-sql"):
         load(name).require_runnable(load(name).problems)
-    task = load("humaneval", written(tmp_path, row(0)))
+    published = load("humaneval", written(tmp_path, row(0)))
+    published.require_runnable(published.problems)
+    task = load("own", written(tmp_path, row(0)))
     task.require_runnable([])
     with pytest.raises(SandboxError, match="none works"):
         task.require_runnable(task.problems)
 
 
-def test_of_a_published_task_only_what_ends_a_judging_is_refused(tmp_path: Path, any_sandbox: Sandbox) -> None:
-    spoilt = row(0, canonical_solution="    return 0\n")
-    misspelt = row(1, test="def check(candidate):\n    assert candidat(2, 3) == 5\n")
-    unplain = row(2, test="def check(candidate):\n    candidate(int, 3)\n")
-    task = load("humaneval", written(tmp_path, spoilt, misspelt, unplain))
-    task.require_runnable(task.problems[:2], any_sandbox)
-    with pytest.raises(DatasetError, match="problem 'made/2': expected a test of 'add2' that runs on plain data"):
-        task.require_runnable(task.problems, any_sandbox)
+def test_a_published_row_that_cannot_be_judged_costs_its_own_verdicts_alone(
+    tmp_path: Path, any_sandbox: Sandbox
+) -> None:
+    unjudged = {
+        "needs what no jail holds": "import numpy\ndef check(candidate):\n    pass\n",
+        "has no check": "def chek(candidate):\n    pass\n",
+        "raises while it is read": "x = 1 / 0\ndef check(candidate):\n    pass\n",
+        "passes what is no data": "import io\ndef check(candidate):\n    candidate(io, 3)\n",
+        "is longer than can be sent": f"TEXT = {'x' * (33 << 20)!r}\ndef check(candidate):\n    pass\n",
+    }
+    tests = [*unjudged.values(), "def check(candidate):\n    assert candidat(2, 3) == 5\n"]
+    rows = [row(0), *(row(number, test=test) for number, test in enumerate(tests, start=1)), row(len(tests) + 1)]
+    task = load("humaneval", written(tmp_path, *rows))
+    task.require_runnable(task.problems, any_sandbox)
+    verdicts = task.verdicts([(problem, "    return a + b\n") for problem in task.problems], sandbox=any_sandbox)
+    assert [verdict.reason for verdict in (verdicts[0], *verdicts[-2:])] == ["passed", "test: NameError", "passed"]
+    assert not any(verdict.judged or verdict.passed for verdict in verdicts[1 : 1 + len(unjudged)])
+    with pytest.raises(DatasetError, match=r"problem 'made/1': .* got ModuleNotFoundError: No module named 'numpy'"):
+        own = load("own", written(tmp_path, *({**each, "id": each["task_id"]} for each in rows[:2])))
+        own.require_runnable(own.problems, any_sandbox)
 
 
 def test_half_a_character_in_a_row_is_refused_by_its_place(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Task:
         scorer: judges.
         changes: what came with each version, the first one first.
         left_out: rows of the data that cannot be judged here: their ids and why, a line each. A score must name them.
+        correctable: whether the rows are the user's own, who is asked to correct one that cannot be judged; in a
+            published benchmark such a row costs its own verdicts.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Task:
     scorer: Scorer
     changes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    correctable: bool = False
 
     def split(self, name: str) -> list[Problem]:
         """The problems of one split: "train" for examples, "select" for choices, "final" for the reported score.
@@ -90,22 +93,23 @@ class Task:
             sandbox: for what must be executed; None takes the process-wide one, on the strongest backend here.
 
         Returns:
-            one verdict per completion, in order. Equal completions of one problem are judged once.
+            one verdict per completion, in order. Equal completions of one problem are judged once. A problem that
+            cannot be judged, its test cannot be run, say, costs no other its verdict: see `Verdict.judged`.
 
         Raises:
             SandboxError: there is no sandbox on this machine or it broke; never a wrong answer.
-            DatasetError: a problem cannot be judged: its test, say, cannot be run.
+            DatasetError: a problem is of another kind than the task's.
             ConfigError: there is no scoring of that name.
         """
         check_scoring(scoring)
         return self.scorer.verdicts(completions, scoring, jobs, sandbox)
 
     def require_runnable(self, problems: Sequence[Problem], sandbox: Sandbox | None = None) -> None:
-        """Run the test of each problem once, before any answer to it is generated; problems without tests are fine.
+        """Try the test of each problem in a user's own rows, before any answer to it is generated.
 
-        Of a user's own rows the canonical solutions must pass, and tests must not lack a name. Of a published benchmark
-        only what would end `verdicts` is refused. Where no solution is run, a function that does nothing stands in,
-        so a test is tried up to its first failing assert.
+        Canonical solutions must pass. Where there is none a function that does nothing stands in, so a test is tried
+        up to its first failing assert. Problems without tests are fine, and published benchmarks are let be: what
+        cannot be judged there is counted apart.
 
         Args:
             problems: those that will be asked.
@@ -116,5 +120,5 @@ class Task:
             SandboxError: there is no sandbox on this machine or it broke.
         """
         tested = [problem for problem in problems if isinstance(problem, CodeProblem)]
-        if tested:
-            require_runnable(tested, sandbox or shared(), own=self.name == "own")
+        if tested and self.correctable:
+            require_runnable(tested, sandbox or shared())

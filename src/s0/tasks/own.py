@@ -69,6 +69,7 @@ def load_own(data: Path | None) -> Task:
         max_new_tokens=1024 if with_answers else 512,
         scorer=MATH if with_answers else CODE,
         changes=CHANGES,
+        correctable=True,
     )
 
 
@@ -79,7 +80,12 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Problem:
     prompt, name, test = (field(place, row, key, str, "own") for key in ("prompt", "entry_point", "test"))
     problem = CodeProblem(identifier, prompt, split, name, test, str(row.get("canonical_solution", "")))
-    check_sources(place, problem)
+    passed = check_sources(place, problem)
+    if passed is not None:
+        raise DatasetError(
+            f"{place}: expected a test that passes data to {name!r}, which runs in a process of its own; got {passed}; "
+            "correct the test"
+        )
     return problem
 
 

@@ -1,4 +1,4 @@
-"""Trying tests before any answer is generated: one that cannot run would end a judging, or fail every answer, later."""
+"""Trying a user's own tests before any answer is generated: what cannot run would fail every answer, or judge none."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from s0.tasks.workers import each_once
 _IDLE = "def {}(*arguments, **keywords):\n    pass\n"
 
 
-def require_runnable(problems: Sequence[CodeProblem], sandbox: Sandbox, *, own: bool) -> None:
+def require_runnable(problems: Sequence[CodeProblem], sandbox: Sandbox) -> None:
     """Run the test of every problem once.
+
+    It is tried with the canonical solution, which must pass; where there is none with a function that does nothing,
+    which gets a test as far as its first failing assert.
 
     Args:
         problems: those that will be asked.
         sandbox: to run them in.
-        own: whether the problems are a user's own, who can correct them: then a canonical solution must pass where
-            there is one, and a test whose own code lacks a name is refused (MBPP has one of these). Where no solution
-            is run, a function that does nothing is: it gets a test as far as its first failing assert.
 
     Raises:
-        DatasetError: a test cannot run, or a solution does not pass; names the problem.
+        DatasetError: a test cannot run, its own code lacks a name, or a solution does not pass; names the problem.
         SandboxError: the sandbox broke.
     """
-    each_once(problems, lambda problem: _require_runnable(problem, sandbox, own), None)
+    each_once(problems, lambda problem: _require_runnable(problem, sandbox), None)
 
 
-def _require_runnable(problem: CodeProblem, sandbox: Sandbox, own: bool) -> None:
+def _require_runnable(problem: CodeProblem, sandbox: Sandbox) -> None:
     place = f"problem {problem.id!r}"
-    solved = own and bool(problem.canonical_solution.strip())
+    solved = bool(problem.canonical_solution.strip())
     source = program(problem, problem.canonical_solution, "standard") if solved else _IDLE.format(problem.entry_point)
     if source is None:
         raise DatasetError(
             f"{place}: expected a canonical_solution that is {problem.entry_point!r} or its body; got neither; "
             "correct the solution"
         )
-    tried = Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)
-    (verdict,) = sandbox.judge([tried], jobs=1)
-    if own and not verdict.judged:
+    (verdict,) = sandbox.judge([Program(source, prompt_with_stub(problem), problem.test, problem.entry_point)], jobs=1)
+    if not verdict.judged:
         why = verdict.reason.removeprefix(NOT_JUDGED).removeprefix(CANNOT_RUN)
         raise DatasetError(
             f"{place}: expected a test of {problem.entry_point!r} that runs on plain data; got {why}; correct the test"
         )
-    if own and verdict.reason.startswith("test: "):
+    if verdict.reason.startswith("test: "):
         raised = verdict.reason.removeprefix("test: ")
         raise DatasetError(f"{place}: expected a test that can run; got {raised} from its own code; correct the test")
     if solved and not verdict.passed:
