@@ -5,8 +5,9 @@
             prompt. The first line's indent is lost on the way, so a right answer that is the body alone fails, and
             one that repeats the whole function passes.
 `standard`  what the completion says, found by a parser (`s0.tasks.code.extraction`): the body, indented or not, the
-            whole function, with or without a fence, prose around it or more code after it. A function under
-            another name than the one asked for fails, as it does by the paper's rule.
+            whole function, with or without a fence, prose around it or more code after it. The block that defines
+            the function decides, the last complete one if several. A function under another name than the one asked
+            for fails, as it does by the paper's rule.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class CodeScorer:
         "empty",
     )
     notes: ClassVar[dict[str, str]] = {
-        "standard": "code found by a parser: body or whole function, fenced or not, under the name asked for",
+        "standard": "code found by a parser: a body, or the last block that defines the function asked for",
         "paper": "the published harness: a body alone fails, a whole function passes",
     }
 
