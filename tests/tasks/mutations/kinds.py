@@ -15,15 +15,17 @@ Mutation = Callable[[str], Iterator[str]]
 
 _NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+)?|(?<![\d.])\.\d+")
 _NO_LETTERS = r"(?![a-zA-Z])"
+_GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _TEXT = re.compile(r"\\(?:text|mbox|begin|end)\s*\{[^{}]*\}")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
 def explicit(text: str) -> str:
-    r"""The same answer with braces around every argument, and without thin spaces, dollars and sizes of brackets."""
+    r"""The same answer with braces around every argument, and with commas for "and", without thin spaces, dollars and sizes."""
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\.?", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = re.sub(r",?\\!\s*(?=\d{3})|\{,\}|(?<!\\)\\[!,; ]|\\?\$", "", text)
+    text = re.sub(r"\s*,?\s*\\text\{\s*(?:and|or)\s*\}\s*", ", ", text)
     text = re.sub(r"\\sqrt\s*(\d|[a-z])", r"\\sqrt{\1}", text)
     text = re.sub(r"\\frac\s*(\d|\\pi)", r"\\frac{\1}", text)
     text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
@@ -325,7 +327,7 @@ def _variable_changed(gold: str) -> Iterator[str]:
 
 def _matrix_changed(gold: str) -> Iterator[str]:
     """Transposed, and two neighbours of a row or a column swapped."""
-    match = re.fullmatch(r"\\begin\{([pbv]?matrix)\}(.*)\\end\{\1\}", gold, re.DOTALL)
+    match = re.fullmatch(r"\\begin\{([pb]?matrix)\}(.*)\\end\{\1\}", gold, re.DOTALL)
     if match is None:
         return
     rows = [[entry.strip() for entry in row.split("&")] for row in re.split(r"\\\\", match[2]) if row.strip()]
@@ -390,7 +392,7 @@ KINDS: dict[str, Mutation] = {
     ),
     "variable changed": _variable_changed,
     "root changed": _all_of(
-        _each(r"\\sqrt\{([^{}]*)\}", r"(\1)", r"\\sqrt[3]{\1}"),
+        _each(rf"\\sqrt{_GROUP}", r"(\1)", r"\\sqrt[3]{\1}"),
         _each(r"\\sqrt\[[^\]]*\](?=\{)", r"\\sqrt"),
         _each(r"\\sqrt\{([^{}]+)([-+])([^{}]+)\}", r"\\sqrt{\1}\2\3"),
     ),
@@ -409,7 +411,10 @@ KINDS: dict[str, Mutation] = {
     "factorial dropped": _each(r"(?<=[\da-z)])!", ""),
     "factorial added": _behind("!"),
     "constant dropped": _each(r"(?<=[\da-z)}])\s*(?:\\pi(?![a-zA-Z])|(?<![a-zA-Z\\])[ei](?![a-zA-Z]))", ""),
-    "constant added": _behind("\\pi", " i", " e"),
+    "pi added": _behind("\\pi"),
+    "letter added": _behind(" i", " e", " x"),
+    "operation added": _behind(" + 5", " - 5", " \\cdot 5", "/5"),
+    "multiplier added": _behind("\\text{ thousand}", "\\text{ million}"),
     "word changed": _word_changed,
 }
 """Every kind by name."""

@@ -40,7 +40,7 @@ _NAME = re.compile(r"[a-zA-Z]'*(?:_\{?\w+\}?)?(?:\([a-z]\))?")
 _WORDS = re.compile(r"(?:\s*\\text\{[^{}]*\}\s*)+")
 _NUMERAL = re.compile(r"(-?)([\dA-Z]+)(?:\.([\dA-Z]+))?\s*_\s*\{?(\d+)\}?")
 _UNIT = re.compile(r"(.*[\d})a-z!])\s*\\text\{([^{}]*)\}\s*(?:\^\s*\{?(\d)\}?)?", re.DOTALL)
-_MATRIX = re.compile(r"\\begin\{([pbv]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pb]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 UNITS = (
     ("cm", "m", "km", "mm", "inch", "foot", "yard", "mile"),
     ("second", "minute", "hour", "day", "week", "month", "year"),
@@ -54,6 +54,9 @@ _SYNONYMS = {
     "feet": "foot", "ft": "foot", "g": "gram", "gm": "gram", "lb": "pound", "hr": "hour", "min": "minute",
     "sec": "second", "degree": "^\\circ", "percent": "%",
 }  # fmt: skip
+
+
+_MULTIPLIERS = {"thousand": 1000, "million": 10**6}
 
 
 class Unreadable(Exception):
@@ -320,6 +323,8 @@ def _quantity(plain: str) -> Meaning:
         unit = " ".join(word for word in name if word not in ("square", "cubic", "units", "unit"))
         unit = unit if len(unit) < 3 else unit.removesuffix("s")
         value = number(match[1])
+        if unit in _MULTIPLIERS:
+            return Number(tuple(_MULTIPLIERS[unit] * one for one in value.values))
         return Quantity(value, _SYNONYMS.get(unit, unit), power) if unit else value
     for sign in ("%", "^\\circ"):
         if plain.endswith(sign) and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", plain):
@@ -373,10 +378,10 @@ def _minus(first: Number, second: Meaning) -> Number:
 
 
 def _at(name: str, point: int) -> Any:
-    """The value of a variable at a point: positive at the first two."""
+    """The value of a variable at a point: positive at the first two, negative at the third, of either sign later."""
     drawn = random.Random(f"{point} {name}")
     size = mpmath.mpf(drawn.randrange(300_000, 2_300_000)) / 1_000_000
-    return -size if point >= 2 and drawn.random() < 0.5 else size
+    return -size if point == 2 or (point > 2 and drawn.random() < 0.5) else size
 
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {"e": lambda: +mpmath.e, "i": lambda: mpmath.mpc(0, 1)}
@@ -469,7 +474,7 @@ class _Formula:
             elif self._takes("^"):
                 value = _raised(value, self._argument())
             elif self._takes("!"):
-                if _real(value) < 0 or _real(value) > _LARGEST:
+                if abs(value) > _LARGEST:
                     raise Unreadable("a factorial of that")
                 value = mpmath.factorial(value)
             else:
