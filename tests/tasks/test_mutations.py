@@ -101,7 +101,7 @@ def test_what_has_no_reading_or_two_is_not_shown(text: str) -> None:
 
 
 def test_every_hand_written_answer_has_mutations_of_its_kind() -> None:
-    assert len(KINDS) >= 20
+    assert [*GOLDS] == [*KINDS] and len(KINDS) >= 20
     for kind, golds in GOLDS.items():
         assert len(golds) == 10
         tallies = [mutations([gold], [kind])[kind] for gold in golds]
@@ -124,8 +124,8 @@ def test_hand_written_answers_changed_in_one_step_fail(kind: str, judge: Judge) 
 
 
 def test_right_answers_pass_so_that_refusing_means_something(judge: Judge) -> None:
-    golds = list(dict.fromkeys(gold for golds in GOLDS.values() for gold in golds))
-    assert [gold for gold, passes in zip(golds, judge([(gold, f" {gold} .") for gold in golds])) if not passes] == []
+    pairs = [(gold, f"\\, {gold} .") for golds in GOLDS.values() for gold in golds]
+    assert [pair for pair, passes in zip(pairs, judge(pairs), strict=True) if not passes] == []
 
 
 NUMBER_KINDS = [kind for kind in KINDS if kind not in ("factorial added", "letter added")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from tests.tasks.mutations.meaning import UNITS
 
@@ -21,7 +22,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def explicit(text: str) -> str:
-    r"""The same answer with braces around every argument, and with commas for "and", without thin spaces, dollars and sizes."""
+    """The same answer with braces around every argument, commas for "and", no dollars and no sizes of brackets."""
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\.?", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = re.sub(r",?\\!\s*(?=\d{3})|\{,\}|(?<!\\)\\[!,; ]|\\?\$", "", text)
@@ -89,7 +90,7 @@ def _lists(gold: str) -> Iterator[tuple[int, int, list[str]]]:
         commas = _commas(gold, start, end)
         if commas and not _is_words(gold) and not re.fullmatch(r"-?\d{1,3}(,\d{3})+", gold):
             cuts = [start - 1, *commas, end]
-            yield start, end, [gold[low + 1 : high].strip() for low, high in zip(cuts, cuts[1:], strict=False)]
+            yield start, end, [gold[low + 1 : high].strip() for low, high in pairwise(cuts)]
 
 
 def _relisted(change: Callable[[list[str]], Iterator[list[str]]], *, intervals: bool = False) -> Mutation:
@@ -97,7 +98,9 @@ def _relisted(change: Callable[[list[str]], Iterator[list[str]]], *, intervals: 
 
     def mutation(gold: str) -> Iterator[str]:
         for start, end, parts in _lists(gold):
-            if not intervals and (gold[start - 1 : start] == "[" or gold[end : end + 1] == "]" or "\\infty" in gold[start:end]):
+            if not intervals and (
+                gold[start - 1 : start] == "[" or gold[end : end + 1] == "]" or "\\infty" in gold[start:end]
+            ):
                 continue
             for changed in change(parts):
                 yield gold[:start] + ", ".join(changed) + gold[end:]
@@ -396,9 +399,7 @@ KINDS: dict[str, Mutation] = {
         _each(r"\\sqrt\[[^\]]*\](?=\{)", r"\\sqrt"),
         _each(r"\\sqrt\{([^{}]+)([-+])([^{}]+)\}", r"\\sqrt{\1}\2\3"),
     ),
-    "function changed": _each(
-        rf"\\({'|'.join(_FUNCTIONS)}){_NO_LETTERS}", lambda match: "\\" + _FUNCTIONS[match[1]]
-    ),
+    "function changed": _each(rf"\\({'|'.join(_FUNCTIONS)}){_NO_LETTERS}", lambda match: "\\" + _FUNCTIONS[match[1]]),
     "function dropped": _each(rf"\\(?:{'|'.join(_FUNCTIONS)}){_NO_LETTERS}", ""),
     "matrix changed": _matrix_changed,
     "prime or subscript dropped": _each(r"(?<=[a-zA-Z])(?:'+|_\{?\w+\}?)", ""),
