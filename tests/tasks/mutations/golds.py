@@ -1,8 +1,12 @@
-"""Right answers written by hand, ten for each kind of mutation; every one has at least one mutation of its kind."""
+"""Right answers: ten written by hand for each kind of mutation, each with one of its kind; and published ones."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+
+from s0.tasks.math.finding import boxed
 
 _WRITTEN = r"""
 sign of the whole:
@@ -125,3 +129,15 @@ def _by_kind() -> dict[str, list[str]]:
 
 GOLDS = _by_kind()
 """By kind, in the order of `kinds.KINDS`."""
+
+
+def math_golds(path: Path) -> list[str]:
+    """The right answers of a file of MATH problems, sorted, each once."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sorted({row["answer"] if "answer" in row else next(boxed(row["solution"])) for row in rows})
+
+
+def gsm8k_golds(path: Path) -> list[str]:
+    """The right answers of a file of GSM8K problems, sorted, each once."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sorted({row["answer"].rpartition("####")[2].strip() for row in rows})

@@ -98,11 +98,9 @@ def _relisted(change: Callable[[list[str]], Iterator[list[str]]], *, intervals: 
 
     def mutation(gold: str) -> Iterator[str]:
         for start, end, parts in _lists(gold):
-            if not intervals and (
-                gold[start - 1 : start] == "[" or gold[end : end + 1] == "]" or "\\infty" in gold[start:end]
-            ):
-                continue
-            for changed in change(parts):
+            squared = gold[start - 1 : start] == "[" or gold[end : end + 1] == "]"
+            is_interval = squared or "\\infty" in gold[start:end]
+            for changed in change(parts) if intervals or not is_interval else ():
                 yield gold[:start] + ", ".join(changed) + gold[end:]
 
     return mutation
@@ -339,8 +337,8 @@ def _matrix_changed(gold: str) -> Iterator[str]:
         changed.append([rows[1], rows[0], *rows[2:]])
     if len(rows[0]) > 1:
         changed.append([[rows[0][1], rows[0][0], *rows[0][2:]], *rows[1:]])
-    for one in changed:
-        entries = " \\\\ ".join(" & ".join(row) for row in one)
+    for rows in changed:
+        entries = " \\\\ ".join(" & ".join(row) for row in rows)
         yield f"\\begin{{{match[1]}}}{entries}\\end{{{match[1]}}}"
 
 
