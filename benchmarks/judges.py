@@ -1,0 +1,390 @@
+r"""Whose verdicts are right? Ours beside Math-Verify's, EvalPlus's and lm-eval's, on the same replies.
+
+    python -m benchmarks.judges [--golds N] [--beside 300] [--data FOLDER] [--out benchmarks/results/judges.json]
+
+Every row of a table is a problem, a reply and the verdict that is right. A *wrong pass* is a wrong reply that passes, a
+*wrong failure* a right one that does not; a judge that breaks or says nothing for a minute has not passed the reply.
+
+    spellings       the tables of `tests/tasks/spellings`
+    mutations       right answers of MATH and GSM8K changed in one step, shown to be wrong without any judge
+                    (`tests/tasks/mutations`): all of them for us, those of a sample of the answers for everybody
+    worked          the solutions that MATH and GSM8K print, as replies
+    canonical       the reference programs of HumanEval, HumanEval+, MBPP and MBPP+, and for each problem a function
+                    that returns None, which is wrong
+
+Other judges run their own code in an environment of their own (`peers.py`, `judges.txt`):
+
+    Math-Verify     `verify(parse("$right$"), parse(reply))`, settings as published. lm-eval's minerva_math reports it
+                    as a second metric
+    minerva_math    exact match: the text between "Final Answer: The final answer is" and "I hope it is correct.",
+                    which its examples teach a model to write, in normal form, then by sympy
+    hendrycks_math  what stands between the first and the last dollar sign, in normal form, as text
+    gsm8k           both filters of its settings, and its exact match
+    humaneval, humaneval_instruct, mbpp_instruct
+                    lm-eval's filters, after its stop strings; what they make of the reply is executed with the row's
+                    own test in our sandbox, since its own executor protects nothing
+    EvalPlus        its sanitizer, on the reply alone (as for chat models) and on prompt and reply (as for base models);
+                    for rows with EvalPlus's inputs also its checker, the whole of it in a bubblewrap jail that sees
+                    the interpreter and that environment only; for other rows what it makes of the reply is executed
+                    with the row's own test in our sandbox
+
+So that each judge of answers finds the answer where it looks, an answer is written as a reply in a box and again after
+"Final Answer:"; worked solutions are followed by that line. A canonical program goes on from its prompt, as lm-eval's
+and EvalPlus's base models answer, and a closing fence follows it for mbpp_instruct, which has opened one.
+
+Seconds are CPU seconds of the judge and all it starts, once it is running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from benchmarks.sandbox_speed import cpu_seconds
+from s0.bench import environment, write_record
+from s0.tasks import CodeProblem, MathProblem, Problem, Scorer, Task, load
+from s0.tasks.code.extraction import prompt_with_stub
+from s0.tasks.gsm8k import SCORER as NUMBERS
+from s0.tasks.math.finding import boxed
+from s0.tasks.math500 import SCORER as MATHEMATICS
+from s0.tasks.mbpp import SCORER as MBPP
+from s0.tasks.sandbox import Program, shared
+from s0.tasks.sandbox.launch import read_paths
+from s0.tasks.sources import read_file
+from s0.tasks.workers import each_once
+from tests.tasks.mutations.trial import mutations as mutated
+
+ROOT = Path(__file__).resolve().parent.parent
+JOBS = 2
+SEED = 0
+PATIENCE_S = 60.0
+MOST_SHOWN = 40
+OURS = "s0"
+PEERS = ("evalplus", "lm_eval", "math-verify")
+OF_ANSWERS = ("Math-Verify", "lm-eval minerva_math", "lm-eval hendrycks_math")
+OF_NUMBERS = ("Math-Verify", "lm-eval gsm8k strict-match", "lm-eval gsm8k flexible-extract")
+OF_PROGRAMS = (
+    "EvalPlus, reply alone",
+    "EvalPlus, after the prompt",
+    "lm-eval humaneval",
+    "lm-eval humaneval_instruct",
+    "lm-eval mbpp_instruct",
+)
+OF_HUMANEVAL = ("EvalPlus, after the prompt", "lm-eval humaneval", "lm-eval humaneval_instruct")
+OF_MBPP = ("EvalPlus, after the prompt", "lm-eval mbpp_instruct")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A problem, a reply to it and the right verdict.
+
+    Attributes:
+        shown: what stands in the record where a judge is wrong.
+        checked: what EvalPlus's own checker needs, as JSON; None where it has no inputs.
+    """
+
+    problem: Problem
+    reply: str
+    right: bool
+    shown: str
+    checked: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that the same judges judge: `scorer` for us, and `peers`."""
+
+    name: str
+    scorer: Scorer
+    peers: tuple[str, ...]
+    rows: list[Row]
+
+
+# --- Judges ---
+
+
+def ours(table: Table) -> list[bool | None]:
+    """None where we say that judging is not possible."""
+    asked = [(row.problem, row.reply) for row in table.rows]
+    return [verdict.passed if verdict.judged else None for verdict in table.scorer.verdicts(asked, "standard", JOBS, None)]
+
+
+class Peer:
+    """A process of one of `peers.JUDGES`, started again where it ends or says nothing for too long."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self._start()
+
+    def judge(self, job: str) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(job.encode() + b"\n")
+            self._process.stdin.flush()
+            ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+            line = self._process.stdout.readline() if ready else b""
+        except BrokenPipeError:
+            line = b""
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self.close()
+        self._start()
+        return {"failed": "no answer"}
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+
+@contextmanager
+def running(name: str, python: Path) -> Iterator[Callable[[Sequence[str]], list[dict[str, Any]]]]:
+    """A judge's answers to jobs, by several processes that are ready; equal jobs are done once."""
+    script = ROOT / "benchmarks" / "peers.py"
+    command = [*(jail(python, script) if name.startswith("EvalPlus") else []), str(python), str(script), name]
+    idle: SimpleQueue[Peer] = SimpleQueue()
+    peers = [Peer(command) for _ in range(JOBS)]
+
+    def judge(job: str) -> dict[str, Any]:
+        peer = idle.get()
+        try:
+            return peer.judge(job)
+        finally:
+            idle.put(peer)
+
+    try:
+        for peer in peers:
+            peer.judge(json.dumps({"right": "1", "reply": "1", "prompt": "", "entry_point": "f"}))
+            idle.put(peer)
+        yield lambda jobs: each_once(jobs, judge, JOBS)
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def jail(python: Path, script: Path) -> list[str]:
+    """Bubblewrap around a judge that executes programs: no network, and no files but those that it is made of."""
+    paths = [sys.base_prefix, *read_paths(), str(python.parents[1]), str(script)]
+    binds = [argument for path in paths for argument in ("--ro-bind", path, path)]
+    own = "--unshare-all --die-with-parent --clearenv --proc /proc --dev /dev --tmpfs /tmp".split()
+    return ["bwrap", *own, *binds, "--"]
+
+
+def theirs(table: Table, name: str, judge: Callable[[Sequence[str]], list[dict[str, Any]]]) -> list[bool | None]:
+    """The verdicts of one of the peers; what it makes of a reply without judging it, our sandbox executes."""
+    answers = judge([json.dumps(job_of(row)) for row in table.rows])
+    rows = [row for row, answer in zip(table.rows, answers, strict=True) if "source" in answer]
+    sources = [answer["source"] for answer in answers if "source" in answer]
+    verdicts = iter(shared().judge([*map(program_of, rows, sources)], JOBS)) if rows else iter(())
+    return [next(verdicts).passed if "source" in answer else answer.get("passed", False) for answer in answers]
+
+
+def job_of(row: Row) -> dict[str, Any]:
+    if isinstance(row.problem, MathProblem):
+        return {"right": row.problem.answer, "reply": row.reply}
+    assert isinstance(row.problem, CodeProblem)
+    job = {"prompt": row.problem.prompt, "entry_point": row.problem.entry_point, "reply": row.reply}
+    return job if row.checked is None else {**job, "checked": json.loads(row.checked)}
+
+
+def program_of(row: Row, source: str) -> Program:
+    assert isinstance(row.problem, CodeProblem)
+    return Program(source, prompt_with_stub(row.problem), row.problem.test, row.problem.entry_point)
+
+
+# --- Tables ---
+
+
+def spellings() -> Iterator[Table]:
+    from tests.tasks import test_math500 as m
+    rows = [answer_row(r, stated(a), ok, f"{r} | {a}") for t, ok in ((m.EQUAL, True), (m.DIFFERENT, False)) for r, a in m.listed(t)]
+    yield Table("spellings of mathematics", MATHEMATICS, OF_ANSWERS, rows)
+
+
+def stated(answer: str) -> str:
+    """An answer as a reply in which every judge of answers finds it."""
+    return f"So it is \\boxed{{{answer}}}.\n{final_line(answer)}"
+
+
+def final_line(answer: str) -> str:
+    return f"Final Answer: The final answer is ${answer}$. I hope it is correct."
+
+
+def marked(answer: str) -> str:
+    """The same for numbers: as GSM8K's own solutions end."""
+    return f"So it is {answer}.\n#### {answer}"
+
+
+def answer_row(right: str, reply: str, passes: bool, shown: str) -> Row:
+    return Row(MathProblem(right, "", "final", "", right), reply, passes, shown)
+
+
+def mutations(golds: dict[str, list[str]], n_golds: int | None, n_beside: int) -> Iterator[Table]:
+    """Of every source of right answers two tables: one for us alone, one of a sample for everybody."""
+    ways = {"MATH": (MATHEMATICS, stated, OF_ANSWERS), "GSM8K": (NUMBERS, marked, OF_NUMBERS)}
+    for source, answers in golds.items():
+        scorer, reply, peers = ways[source]
+        answers = random.Random(SEED).sample(answers, min(n_golds or len(answers), len(answers)))
+        wrong = {gold: wrong_answers(gold) for gold in answers}
+        for name, chosen, judges in (("all", answers, ()), ("a sample", answers[:n_beside], peers)):
+            rows = [
+                answer_row(gold, reply(answer), False, f"{gold} | {answer}") for gold in chosen for answer in wrong[gold]
+            ]
+            yield Table(f"mutations of {len(chosen)} answers of {source}, {name}", scorer, judges, rows)
+
+
+def wrong_answers(gold: str) -> list[str]:
+    tallies = mutated([gold]).values()
+    return list(dict.fromkeys(answer for tally in tallies for _, answer in tally.wrong))
+
+
+def is_number(answer: str) -> bool:
+    return re.fullmatch(r"-?[\d,]*\.?\d+", answer) is not None
+
+
+def worked(data: Path) -> Iterator[Table]:
+    """The published solutions, as replies."""
+    rows = [
+        answer_row(row["answer"], f"{row['solution']}\n{final_line(row['answer'])}", True, row["unique_id"])
+        for row in rows_in(data / "math500" / "test.jsonl")
+    ]
+    yield Table("worked solutions of MATH-500", MATHEMATICS, OF_ANSWERS[:2], rows)
+    rows = [
+        answer_row(gsm8k_answer(row), row["answer"], True, f"test/{number}")
+        for number, row in enumerate(rows_in(data / "gsm8k" / "test.jsonl"))
+    ]
+    yield Table("worked solutions of GSM8K", NUMBERS, OF_NUMBERS, rows)
+
+
+def canonical(data: Path) -> Iterator[Table]:
+    """The reference programs, each beside a function that returns None."""
+    plus = {row["task_id"]: row for row in rows_in(data / "humanevalplus" / "HumanEvalPlus.jsonl.gz")}
+    for name, file in (("humaneval", "humaneval/HumanEval.jsonl.gz"), ("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz")):
+        checked = {key: checked_humaneval(row) for key, row in plus.items()} if name == "humaneval+" else {}
+        yield programs(name, load(name, data / file), OF_HUMANEVAL, checked)
+    for name, file in (("mbpp", "mbpp/mbpp.jsonl"), ("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz")):
+        checked = {str(row["task_id"]): checked_mbpp(row) for row in rows_in(data / file)} if name == "mbpp+" else {}
+        yield programs(name, load(name, data / file), OF_MBPP, checked)
+
+
+def programs(name: str, task: Task, peers: tuple[str, ...], checked: dict[str, str]) -> Table:
+    whole = task.scorer == MBPP
+    nothing = "def {}(*_):\n    return None\n" if whole else "    return None\n"
+    reply = "\n{}\n```\n" if whole else "{}\n"
+    rows = []
+    for problem in task.problems:
+        assert isinstance(problem, CodeProblem)
+        for program, right in ((problem.canonical_solution, True), (nothing.format(problem.entry_point), False)):
+            rows.append(Row(problem, reply.format(program.rstrip()), right, problem.id, checked.get(problem.id)))
+    return Table(f"canonical programs of {name}", task.scorer, peers, rows)
+
+
+def checked_humaneval(row: dict[str, Any]) -> str:
+    reference = row["prompt"] + row["canonical_solution"]
+    inputs = [*row["base_input"], *row["plus_input"]]
+    return json.dumps({"dataset": "humaneval", "reference": reference, "inputs": inputs, "atol": row["atol"]})
+
+
+def checked_mbpp(row: dict[str, Any]) -> str:
+    """The hub's file holds the inputs within the test, as source."""
+    inputs = row["test"].partition("\nresults = ")[0]
+    return json.dumps({"dataset": "mbpp", "reference": row["code"], "inputs": inputs, "atol": 0})
+
+
+def rows_in(path: Path) -> list[dict[str, Any]]:
+    return [dict(row) for _, row in read_file(path).rows]  # type: ignore[call-overload]
+
+
+def gsm8k_answer(row: dict[str, Any]) -> str:
+    return str(row["answer"].rpartition("####")[2].strip())
+
+
+def golds_in(data: Path) -> dict[str, list[str]]:
+    """Every different right answer, by benchmark."""
+    mathematics = [next(boxed(row["solution"])) for row in rows_in(data / "math" / "test.jsonl")]
+    numbers = [gsm8k_answer(row) for name in ("train", "test") for row in rows_in(data / "gsm8k" / f"{name}.jsonl")]
+    return {"MATH": list(dict.fromkeys(mathematics)), "GSM8K": list(dict.fromkeys(numbers))}
+
+
+# --- The record ---
+
+
+def judged(table: Table, name: str, judge: Callable[[Table], list[bool | None]]) -> dict[str, Any]:
+    started_s = cpu_seconds()
+    verdicts = judge(table)
+    seconds = cpu_seconds() - started_s
+    pairs = [*zip(table.rows, verdicts, strict=True)]
+    passes = [row.shown for row, passed in pairs if passed and not row.right]
+    failures = [row.shown for row, passed in pairs if passed is False and row.right]
+    most = None if name == OURS else MOST_SHOWN
+    figures = {"wrong_passes": len(passes), "wrong_failures": len(failures), "not_judged": verdicts.count(None)}
+    print(f"{table.name}: {name}: {figures}, {seconds:.1f} s", flush=True)
+    return {**figures, "seconds": round(seconds, 1), "passes": passes[:most], "failures": failures[:most]}
+
+
+def side_by_side(tables: Sequence[Table], python: Path) -> dict[str, Any]:
+    """What each judge said of each of its tables; a peer's processes live for all tables that are its own."""
+    found: dict[str, dict[str, Any]] = {table.name: {OURS: judged(table, OURS, ours)} for table in tables}
+    for name in dict.fromkeys(peer for table in tables for peer in table.peers):
+        with running(name, python) as judge:
+            for table in tables:
+                if name in table.peers:
+                    found[table.name][name] = judged(table, name, lambda table: theirs(table, name, judge))
+    return {
+        table.name: {
+            "right": sum(row.right for row in table.rows),
+            "wrong": sum(not row.right for row in table.rows),
+            "judges": found[table.name],
+        }
+        for table in tables
+    }
+
+
+def versions(python: Path) -> dict[str, str]:
+    code = "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in %r}))" % (PEERS,)
+    return dict(json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--golds", type=int, help="right answers of each benchmark to change; all without it")
+    parser.add_argument("--beside", type=int, default=150, help="of them those whose changes the others judge, too")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("S0_DATA_DIR") or ROOT.parent / "shared" / "data"))
+    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-judges" / "bin" / "python")
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    tables = [*spellings()]
+    if chosen.data.exists():
+        tables += [*mutations(golds_in(chosen.data), chosen.golds, chosen.beside), *worked(chosen.data)]
+        tables += canonical(chosen.data)
+    else:
+        print(f"left out: mutations, worked solutions and canonical programs, since there is no {chosen.data}")
+    record = {
+        "benchmark": "judges",
+        "environment": environment(),
+        "peers": versions(chosen.peers),
+        "tables": side_by_side(tables, chosen.peers),
+    }
+    if chosen.out:
+        write_record(chosen.out, record)
+
+
+if __name__ == "__main__":
+    main()
