@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench clean
+.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench judges clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -84,6 +84,11 @@ bench: .venv/runtime
 	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 80 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py
 
+# Our verdicts beside other judges', who have an environment of their own; about ten minutes on two cores.
+judges: .venv/runtime .venv-judges/peers
+	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json
+	$(BIN)/python benchmarks/pages.py
+
 .venv/python:
 	$(PYTHON) -m venv .venv
 	touch $@
@@ -111,5 +116,11 @@ bench: .venv/runtime
 	.venv-next/bin/python $(PIP) --constraint constraints-newest.txt --editable '.[dev,ecosystem]'
 	touch $@
 
+# Nothing but what judging needs: benchmarks/judges.txt says why.
+.venv-judges/peers: benchmarks/judges.txt
+	$(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/python $(PIP) --no-deps --requirement benchmarks/judges.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-newest .venv-next .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-next .venv-judges .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

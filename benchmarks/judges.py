@@ -38,10 +38,12 @@ Seconds are CPU seconds of the judge and all it starts, once it is running.
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
+import multiprocessing
 import os
 import random
-import re
 import select
 import subprocess
 import sys
@@ -64,7 +66,10 @@ from s0.tasks.sandbox import Program, shared
 from s0.tasks.sandbox.launch import read_paths
 from s0.tasks.sources import read_file
 from s0.tasks.workers import each_once
+from tests.tasks.mutations.kinds import KINDS
 from tests.tasks.mutations.trial import mutations as mutated
+from tests.tasks.spellings import math as mathematics
+from tests.tasks.spellings import numbers
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = 2
@@ -83,6 +88,8 @@ OF_PROGRAMS = (
     "lm-eval mbpp_instruct",
 )
 OF_HUMANEVAL = ("EvalPlus, after the prompt", "lm-eval humaneval", "lm-eval humaneval_instruct")
+NUMBER_KINDS = [kind for kind in KINDS if kind not in ("factorial added", "letter added")]
+"""Behind a number, an exclamation mark or a letter is no part of it."""
 OF_MBPP = ("EvalPlus, after the prompt", "lm-eval mbpp_instruct")
 
 
@@ -104,9 +111,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that the same judges judge: `scorer` for us, and `peers`."""
+    """Rows of one kind, which the same judges judge: `scorer` for us, and `peers`."""
 
     name: str
+    kind: str
     scorer: Scorer
     peers: tuple[str, ...]
     rows: list[Row]
@@ -118,7 +126,9 @@ class Table:
 def ours(table: Table) -> list[bool | None]:
     """None where we say that judging is not possible."""
     asked = [(row.problem, row.reply) for row in table.rows]
-    return [verdict.passed if verdict.judged else None for verdict in table.scorer.verdicts(asked, "standard", JOBS, None)]
+    return [
+        verdict.passed if verdict.judged else None for verdict in table.scorer.verdicts(asked, "standard", JOBS, None)
+    ]
 
 
 class Peer:
@@ -183,11 +193,11 @@ def jail(python: Path, script: Path) -> list[str]:
     """Bubblewrap around a judge that executes programs: no network, and no files but those that it is made of."""
     paths = [sys.base_prefix, *read_paths(), str(python.parents[1]), str(script)]
     binds = [argument for path in paths for argument in ("--ro-bind", path, path)]
-    own = "--unshare-all --die-with-parent --clearenv --proc /proc --dev /dev --tmpfs /tmp".split()
+    own = ["--unshare-all", "--die-with-parent", "--clearenv", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     return ["bwrap", *own, *binds, "--"]
 
 
-def theirs(table: Table, name: str, judge: Callable[[Sequence[str]], list[dict[str, Any]]]) -> list[bool | None]:
+def theirs(table: Table, judge: Callable[[Sequence[str]], list[dict[str, Any]]]) -> list[bool | None]:
     """The verdicts of one of the peers; what it makes of a reply without judging it, our sandbox executes."""
     answers = judge([json.dumps(job_of(row)) for row in table.rows])
     rows = [row for row, answer in zip(table.rows, answers, strict=True) if "source" in answer]
@@ -213,9 +223,20 @@ def program_of(row: Row, source: str) -> Program:
 
 
 def spellings() -> Iterator[Table]:
-    from tests.tasks import test_math500 as m
-    rows = [answer_row(r, stated(a), ok, f"{r} | {a}") for t, ok in ((m.EQUAL, True), (m.DIFFERENT, False)) for r, a in m.listed(t)]
-    yield Table("spellings of mathematics", MATHEMATICS, OF_ANSWERS, rows)
+    """The tables that the tests read."""
+    for kind, pairs in mathematics.SPELLINGS.items():
+        rows = [
+            answer_row(right, stated(answer), passes, f"{right} | {answer}")
+            for passes, table in zip((True, False), pairs, strict=True)
+            for right, answer in table
+        ]
+        yield Table(f"spellings: {kind}", "mathematics", MATHEMATICS, OF_ANSWERS, rows)
+    rows = [
+        answer_row(right, reply, passes, f"{right} | {reply}")
+        for passes, table in ((True, numbers.ACCEPTED), (False, numbers.REFUSED))
+        for right, reply in table
+    ]
+    yield Table("spellings: numbers", "numbers", NUMBERS, OF_NUMBERS, rows)
 
 
 def stated(answer: str) -> str:
@@ -238,25 +259,29 @@ def answer_row(right: str, reply: str, passes: bool, shown: str) -> Row:
 
 def mutations(golds: dict[str, list[str]], n_golds: int | None, n_beside: int) -> Iterator[Table]:
     """Of every source of right answers two tables: one for us alone, one of a sample for everybody."""
-    ways = {"MATH": (MATHEMATICS, stated, OF_ANSWERS), "GSM8K": (NUMBERS, marked, OF_NUMBERS)}
+    ways = {
+        "MATH": ("mathematics", MATHEMATICS, stated, OF_ANSWERS, KINDS),
+        "GSM8K": ("numbers", NUMBERS, marked, OF_NUMBERS, NUMBER_KINDS),
+    }
     for source, answers in golds.items():
-        scorer, reply, peers = ways[source]
+        kind, scorer, reply, peers, kinds = ways[source]
         answers = random.Random(SEED).sample(answers, min(n_golds or len(answers), len(answers)))
-        wrong = {gold: wrong_answers(gold) for gold in answers}
-        for name, chosen, judges in (("all", answers, ()), ("a sample", answers[:n_beside], peers)):
-            rows = [
-                answer_row(gold, reply(answer), False, f"{gold} | {answer}") for gold in chosen for answer in wrong[gold]
-            ]
-            yield Table(f"mutations of {len(chosen)} answers of {source}, {name}", scorer, judges, rows)
+        with multiprocessing.Pool(JOBS) as processes:
+            wrong = processes.map(functools.partial(wrong_answers, kinds=tuple(kinds)), answers, chunksize=8)
+        rows = [
+            [answer_row(gold, reply(answer), False, f"{gold} | {answer}") for answer in found]
+            for gold, found in zip(answers, wrong, strict=True)
+        ]
+        for some, judges in ((rows, ()), (rows[:n_beside], peers)):
+            yield Table(
+                f"mutations of {len(some)} answers of {source}", kind, scorer, judges, [*itertools.chain(*some)]
+            )
 
 
-def wrong_answers(gold: str) -> list[str]:
-    tallies = mutated([gold]).values()
+def wrong_answers(gold: str, kinds: tuple[str, ...]) -> list[str]:
+    """What one step makes of a right answer and is shown to mean something else."""
+    tallies = mutated([gold], kinds).values()
     return list(dict.fromkeys(answer for tally in tallies for _, answer in tally.wrong))
-
-
-def is_number(answer: str) -> bool:
-    return re.fullmatch(r"-?[\d,]*\.?\d+", answer) is not None
 
 
 def worked(data: Path) -> Iterator[Table]:
@@ -265,18 +290,21 @@ def worked(data: Path) -> Iterator[Table]:
         answer_row(row["answer"], f"{row['solution']}\n{final_line(row['answer'])}", True, row["unique_id"])
         for row in rows_in(data / "math500" / "test.jsonl")
     ]
-    yield Table("worked solutions of MATH-500", MATHEMATICS, OF_ANSWERS[:2], rows)
+    yield Table("worked solutions of MATH-500", "mathematics", MATHEMATICS, OF_ANSWERS[:2], rows)
     rows = [
         answer_row(gsm8k_answer(row), row["answer"], True, f"test/{number}")
         for number, row in enumerate(rows_in(data / "gsm8k" / "test.jsonl"))
     ]
-    yield Table("worked solutions of GSM8K", NUMBERS, OF_NUMBERS, rows)
+    yield Table("worked solutions of GSM8K", "numbers", NUMBERS, OF_NUMBERS, rows)
 
 
 def canonical(data: Path) -> Iterator[Table]:
     """The reference programs, each beside a function that returns None."""
     plus = {row["task_id"]: row for row in rows_in(data / "humanevalplus" / "HumanEvalPlus.jsonl.gz")}
-    for name, file in (("humaneval", "humaneval/HumanEval.jsonl.gz"), ("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz")):
+    for name, file in (
+        ("humaneval", "humaneval/HumanEval.jsonl.gz"),
+        ("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz"),
+    ):
         checked = {key: checked_humaneval(row) for key, row in plus.items()} if name == "humaneval+" else {}
         yield programs(name, load(name, data / file), OF_HUMANEVAL, checked)
     for name, file in (("mbpp", "mbpp/mbpp.jsonl"), ("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz")):
@@ -293,7 +321,7 @@ def programs(name: str, task: Task, peers: tuple[str, ...], checked: dict[str, s
         assert isinstance(problem, CodeProblem)
         for program, right in ((problem.canonical_solution, True), (nothing.format(problem.entry_point), False)):
             rows.append(Row(problem, reply.format(program.rstrip()), right, problem.id, checked.get(problem.id)))
-    return Table(f"canonical programs of {name}", task.scorer, peers, rows)
+    return Table(f"canonical programs of {name}", "programs", task.scorer, peers, rows)
 
 
 def checked_humaneval(row: dict[str, Any]) -> str:
@@ -318,9 +346,12 @@ def gsm8k_answer(row: dict[str, Any]) -> str:
 
 def golds_in(data: Path) -> dict[str, list[str]]:
     """Every different right answer, by benchmark."""
-    mathematics = [next(boxed(row["solution"])) for row in rows_in(data / "math" / "test.jsonl")]
-    numbers = [gsm8k_answer(row) for name in ("train", "test") for row in rows_in(data / "gsm8k" / f"{name}.jsonl")]
-    return {"MATH": list(dict.fromkeys(mathematics)), "GSM8K": list(dict.fromkeys(numbers))}
+    solutions = rows_in(data / "math" / "test.jsonl")
+    answers = {
+        "MATH": [next(boxed(row["solution"])) for row in solutions],
+        "GSM8K": [gsm8k_answer(row) for row in rows_in(data / "gsm8k" / "test.jsonl")],
+    }
+    return {source: sorted(set(found)) for source, found in answers.items()}
 
 
 # --- The record ---
@@ -346,9 +377,10 @@ def side_by_side(tables: Sequence[Table], python: Path) -> dict[str, Any]:
         with running(name, python) as judge:
             for table in tables:
                 if name in table.peers:
-                    found[table.name][name] = judged(table, name, lambda table: theirs(table, name, judge))
+                    found[table.name][name] = judged(table, name, functools.partial(theirs, judge=judge))
     return {
         table.name: {
+            "kind": table.kind,
             "right": sum(row.right for row in table.rows),
             "wrong": sum(not row.right for row in table.rows),
             "judges": found[table.name],
@@ -358,15 +390,18 @@ def side_by_side(tables: Sequence[Table], python: Path) -> dict[str, Any]:
 
 
 def versions(python: Path) -> dict[str, str]:
-    code = "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in %r}))" % (PEERS,)
-    return dict(json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout))
+    code = "import importlib.metadata, sys; print(*map(importlib.metadata.version, sys.argv[1:]))"
+    printed = subprocess.run([python, "-c", code, *PEERS], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return dict(zip(PEERS, printed.split(), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--golds", type=int, help="right answers of each benchmark to change; all without it")
     parser.add_argument("--beside", type=int, default=150, help="of them those whose changes the others judge, too")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("S0_DATA_DIR") or ROOT.parent / "shared" / "data"))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("S0_DATA_DIR") or ROOT.parent / "shared" / "data")
+    )
     parser.add_argument("--peers", type=Path, default=ROOT / ".venv-judges" / "bin" / "python")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()

@@ -350,6 +350,33 @@ def sandbox() -> str:
     return "\n".join([*lines, "", told])
 
 
+def judges() -> str:
+    """Wrong passes and wrong failures of our verdicts and of others', a table for each kind of reply."""
+    found = record("judges")
+    tables: dict[str, dict[str, Any]] = {}
+    for name, one in found["tables"].items():
+        tables.setdefault(one["kind"], {})[name] = one
+    lines = []
+    for kind, ones in tables.items():
+        names = list(dict.fromkeys(name for one in ones.values() for name in one["judges"]))
+        lines += [
+            f"| {kind} | right | wrong | " + " | ".join(names) + " |",
+            "|---|---|---|" + "---|" * len(names),
+        ]
+        for name, one in ones.items():
+            cells = [told_of(one["judges"][judge]) if judge in one["judges"] else "" for judge in names]
+            lines.append(f"| {name} | {one['right']:,} | {one['wrong']:,} | " + " | ".join(cells) + " |")
+        lines.append("")
+    versions = ", ".join(f"{name} {number}" for name, number in found["peers"].items())
+    told = f"Wrong passes / wrong failures, and CPU seconds. {versions}."
+    return "\n".join([*lines, told])
+
+
+def told_of(figures: dict[str, Any]) -> str:
+    not_judged = f", {figures['not_judged']} not judged" if figures["not_judged"] else ""
+    return f"{figures['wrong_passes']:,} / {figures['wrong_failures']:,}{not_judged}, {figures['seconds']:.0f} s"
+
+
 def speed() -> str:
     training, inference = record("training_speed"), record("inference_speed")
     ratio = training["step_over_forward"]
@@ -456,6 +483,7 @@ TABLES = {
     "decoding": decoding,
     "candidates": candidates,
     "sandbox": sandbox,
+    "judges": judges,
     "families": families,
     "speed": speed,
 }
