@@ -49,7 +49,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -59,6 +59,7 @@ from s0.bench import environment, write_record
 from s0.tasks import CodeProblem, MathProblem, Problem, Scorer, Task, load
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.gsm8k import SCORER as NUMBERS
+from s0.tasks.humaneval import SCORER as HUMANEVAL
 from s0.tasks.math.finding import boxed
 from s0.tasks.math500 import SCORER as MATHEMATICS
 from s0.tasks.mbpp import SCORER as MBPP
@@ -68,8 +69,8 @@ from s0.tasks.sources import read_file
 from s0.tasks.workers import each_once
 from tests.tasks.mutations.kinds import KINDS
 from tests.tasks.mutations.trial import mutations as mutated
+from tests.tasks.spellings import code, numbers
 from tests.tasks.spellings import math as mathematics
-from tests.tasks.spellings import numbers
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = 2
@@ -237,6 +238,16 @@ def spellings() -> Iterator[Table]:
         for right, reply in table
     ]
     yield Table("spellings: numbers", "numbers", NUMBERS, OF_NUMBERS, rows)
+    problems = {
+        name: CodeProblem(name, row["prompt"], "final", row["entry_point"], row["test"], "")
+        for name, row in code.PROBLEMS.items()
+    }
+    rows = [
+        Row(problems[name], reply, passes, f"{spelling} | {reply}")
+        for passes, table in ((True, code.ACCEPTED), (False, code.REFUSED))
+        for spelling, name, reply in table
+    ]
+    yield Table("spellings: programs", "programs", HUMANEVAL, OF_PROGRAMS, rows)
 
 
 def stated(answer: str) -> str:
@@ -372,6 +383,8 @@ def judged(table: Table, name: str, judge: Callable[[Table], list[bool | None]])
 
 def side_by_side(tables: Sequence[Table], python: Path) -> dict[str, Any]:
     """What each judge said of each of its tables; a peer's processes live for all tables that are its own."""
+    for table in tables:
+        ours(replace(table, rows=table.rows[:JOBS]))  # starts what the scorers keep
     found: dict[str, dict[str, Any]] = {table.name: {OURS: judged(table, OURS, ours)} for table in tables}
     for name in dict.fromkeys(peer for table in tables for peer in table.peers):
         with running(name, python) as judge:
