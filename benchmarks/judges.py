@@ -5,7 +5,7 @@ r"""Whose verdicts are right? Ours beside Math-Verify's, EvalPlus's and lm-eval'
 Every row of a table is a problem, a reply and the verdict that is right. A *wrong pass* is a wrong reply that passes, a
 *wrong failure* a right one that does not; a judge that breaks or says nothing for a minute has not passed the reply.
 
-    spellings       the tables of `tests/tasks/spellings`
+    spellings       the tables of `tests/tasks/spellings`; queries are judged by nobody else
     mutations       right answers of MATH and GSM8K changed in one step, shown to be wrong without any judge
                     (`tests/tasks/mutations`): all of them for us, those of a sample of the answers for everybody
     worked          the solutions that MATH and GSM8K print, as replies
@@ -47,6 +47,7 @@ import random
 import select
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -60,16 +61,18 @@ from s0.tasks import CodeProblem, MathProblem, Problem, Scorer, Task, load
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.gsm8k import SCORER as NUMBERS
 from s0.tasks.humaneval import SCORER as HUMANEVAL
-from s0.tasks.math.finding import boxed
 from s0.tasks.math500 import SCORER as MATHEMATICS
 from s0.tasks.mbpp import SCORER as MBPP
 from s0.tasks.sandbox import Program, shared
 from s0.tasks.sandbox.launch import read_paths
 from s0.tasks.sources import read_file
+from s0.tasks.spider import SCORER as QUERIES
 from s0.tasks.workers import each_once
+from tests.tasks.databases import made_database, sql_problem
+from tests.tasks.mutations.golds import gsm8k_golds, math_golds
 from tests.tasks.mutations.kinds import KINDS
 from tests.tasks.mutations.trial import mutations as mutated
-from tests.tasks.spellings import code, numbers
+from tests.tasks.spellings import code, numbers, replies, sql
 from tests.tasks.spellings import math as mathematics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,8 +226,8 @@ def program_of(row: Row, source: str) -> Program:
 # --- Tables ---
 
 
-def spellings() -> Iterator[Table]:
-    """The tables that the tests read."""
+def spellings(folder: Path) -> Iterator[Table]:
+    """The tables that the tests read; the database of the queries is made in `folder`."""
     for kind, pairs in mathematics.SPELLINGS.items():
         rows = [
             answer_row(right, stated(answer), passes, f"{right} | {answer}")
@@ -238,6 +241,19 @@ def spellings() -> Iterator[Table]:
         for right, reply in table
     ]
     yield Table("spellings: numbers", "numbers", NUMBERS, OF_NUMBERS, rows)
+    rows = [
+        answer_row(right, reply, passes, f"{right} | {reply}")
+        for passes, table in ((True, replies.ACCEPTED), (False, replies.REFUSED))
+        for right, reply in table
+    ]
+    yield Table("spellings: replies", "mathematics", MATHEMATICS, OF_ANSWERS[:2], rows)
+    question = sql_problem(made_database(folder / "made.sqlite"), sql.GOLD)
+    rows = [
+        Row(question, reply, passes, reply)
+        for passes, table in ((True, sql.ACCEPTED), (False, sql.REFUSED))
+        for reply in table
+    ]
+    yield Table("spellings: queries", "queries", QUERIES, (), rows)
     problems = {
         name: CodeProblem(name, row["prompt"], "final", row["entry_point"], row["test"], "")
         for name, row in code.PROBLEMS.items()
@@ -356,13 +372,9 @@ def gsm8k_answer(row: dict[str, Any]) -> str:
 
 
 def golds_in(data: Path) -> dict[str, list[str]]:
-    """Every different right answer, by benchmark."""
-    solutions = rows_in(data / "math" / "test.jsonl")
-    answers = {
-        "MATH": [next(boxed(row["solution"])) for row in solutions],
-        "GSM8K": [gsm8k_answer(row) for row in rows_in(data / "gsm8k" / "test.jsonl")],
-    }
-    return {source: sorted(set(found)) for source, found in answers.items()}
+    """Every different right answer of the test sets, by benchmark."""
+    mathematics = {*math_golds(data / "math" / "test.jsonl"), *math_golds(data / "math500" / "test.jsonl")}
+    return {"MATH": sorted(mathematics), "GSM8K": gsm8k_golds(data / "gsm8k" / "test.jsonl")}
 
 
 # --- The record ---
@@ -418,20 +430,25 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=ROOT / ".venv-judges" / "bin" / "python")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    tables = [*spellings()]
+    with tempfile.TemporaryDirectory() as folder:
+        record = made(chosen, Path(folder))
+    if chosen.out:
+        write_record(chosen.out, record)
+
+
+def made(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    tables = [*spellings(folder)]
     if chosen.data.exists():
         tables += [*mutations(golds_in(chosen.data), chosen.golds, chosen.beside), *worked(chosen.data)]
         tables += canonical(chosen.data)
     else:
         print(f"left out: mutations, worked solutions and canonical programs, since there is no {chosen.data}")
-    record = {
+    return {
         "benchmark": "judges",
         "environment": environment(),
         "peers": versions(chosen.peers),
         "tables": side_by_side(tables, chosen.peers),
     }
-    if chosen.out:
-        write_record(chosen.out, record)
 
 
 if __name__ == "__main__":
