@@ -32,7 +32,8 @@ So that each judge of answers finds the answer where it looks, an answer is writ
 "Final Answer:"; worked solutions are followed by that line. A canonical program goes on from its prompt, as lm-eval's
 and EvalPlus's base models answer, and a closing fence follows it for mbpp_instruct, which has opened one.
 
-Seconds are CPU seconds of the judge and all it starts, once it is running.
+Seconds are CPU seconds of the judge and all it starts, once it is running. The others' limits of time are by the clock:
+on a machine that is busy otherwise they refuse more.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def running(name: str, python: Path) -> Iterator[Callable[[Sequence[str]], list[
 
     try:
         for peer in peers:
-            peer.judge(json.dumps({"right": "1", "reply": "1", "prompt": "", "entry_point": "f"}))
+            peer.judge(json.dumps({"right": "\\frac{1}{2}", "reply": stated("0.5"), "prompt": "", "entry_point": "f"}))
             idle.put(peer)
         yield lambda jobs: each_once(jobs, judge, JOBS)
     finally:

@@ -41,6 +41,7 @@ def math_verify(job: Job) -> Job:
 def lm_eval_minerva_math() -> Judge:
     rules = task_module("minerva_math")
     until = settings("minerva_math", "minerva_math_algebra")["generation_kwargs"]["until"]
+    rules.parse_latex("1")  # loads its grammar, which is no part of a comparison and of the seconds it may take
 
     def judge(job: Job) -> Job:
         answer = rules.normalize_final_answer(rules.get_unnormalized_answer(cut(job["reply"], until)))
