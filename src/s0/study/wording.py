@@ -17,6 +17,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, formats (bidi,
 
 FORMS = {
     "body_unindented": "a body without its leading white space",
+    "concluded": "what a reply without a box or an announcement ends with",
     "other_name": "a function that was not asked for",
     "unparsable": "nothing that can be read as an answer",
 }

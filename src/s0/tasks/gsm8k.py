@@ -20,7 +20,10 @@ from s0.tasks.math.rows import Row, rows_of, task_of
 from s0.tasks.sources import Hub, field, learning_parts, read_parts, splits_of
 
 TRAIN, TEST = Hub("openai/gsm8k", "train", 7473, "main"), Hub("openai/gsm8k", "test", 1319, "main")
-CHANGES = ("the last #### counts, else the box, else what is stated, else the last number; compared as numbers",)
+CHANGES = (
+    "the last #### counts, else the box, else what is stated, else the last number; compared as numbers",
+    "numbers are read in every usual spelling; ranges, choices, times and sums that are not worked out equal none",
+)
 SCORER = NumberScorer(
     "{question}\n\nReason step by step. End with a line that holds #### and the answer as a number, like this: #### 7",
     ends=("\nQuestion:",),

@@ -20,7 +20,7 @@ from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
-from s0.tasks.code import NAMED, CodeScorer
+from s0.tasks.code import KEPT, NAMED, CodeScorer
 from s0.tasks.code.rows import problems_from_rows
 from s0.tasks.code.tables import table_test, without_numpy
 from s0.tasks.problem import CodeProblem
@@ -31,6 +31,7 @@ PLUS = Hub("evalplus/humanevalplus", "test", 164)
 CHANGES = (
     "body, function, fence and prose are all read; the checker has a process of its own",
     NAMED,
+    KEPT,
 )
 SCORER = CodeScorer(
     "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"

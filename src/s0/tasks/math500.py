@@ -32,7 +32,11 @@ SUBJECTS = {
 }
 TRAIN = [Hub("EleutherAI/hendrycks_math", "test", n_rows, subject) for subject, n_rows in SUBJECTS.items()]
 TEST = Hub("HuggingFaceH4/MATH-500", "test", 500)
-CHANGES = ("last box, else what is marked or stated; compared by value at several points, sets and pairs by parts",)
+CHANGES = (
+    "last box, else what is marked or stated; compared by value at several points, sets and pairs by parts",
+    "formulas are read whole or not at all, words compared with words alone, names and units where both sides have "
+    "them; answers are found below their announcement, and boxes that belong together are one",
+)
 SCORER = MathScorer(
     "{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.",
     ends=("\nProblem:",),

@@ -29,7 +29,7 @@ from typing import Any
 
 from s0.errors import DatasetError
 from s0.tasks.base import Task
-from s0.tasks.code import NAMED, CodeScorer
+from s0.tasks.code import KEPT, NAMED, CodeScorer
 from s0.tasks.code.bindings import Bindings, walk
 from s0.tasks.code.crossing import cannot_cross
 from s0.tasks.code.parsing import parses
@@ -56,6 +56,7 @@ PLUS = Hub("evalplus/mbppplus", "test", 378)
 CHANGES = (
     "whole functions, with or without fence and prose; the asserts run beside a proxy of the function",
     NAMED,
+    KEPT,
 )
 SCORER = CodeScorer(
     "Write this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"

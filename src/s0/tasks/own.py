@@ -36,7 +36,11 @@ from s0.tasks.math.scoring import MathScorer
 from s0.tasks.problem import CodeProblem, MathProblem, Problem
 from s0.tasks.sources import field, mapping, read_file, refuse_duplicates, sha256_of, splits_of
 
-CHANGES = ("programs are judged as HumanEval's, answers as MATH-500's", NAMED)
+CHANGES = (
+    "programs are judged as HumanEval's, answers as MATH-500's",
+    NAMED,
+    "programs by the third rules of HumanEval, answers by the second of MATH-500",
+)
 MATH = MathScorer("{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.")
 
 

@@ -25,7 +25,10 @@ from s0.tasks.sources import Table, field, folded, mapping, refuse_duplicates, s
 from s0.tasks.sql import SqlProblem, SqlScorer
 from s0.tasks.sql.tokens import is_ordered
 
-CHANGES = ("multisets of rows, in order where the gold query sorts, columns in any order",)
+CHANGES = (
+    "multisets of rows, in order where the gold query sorts, columns in any order",
+    "a query is found between tags, within JSON and before end tokens; of several fenced blocks the last decides",
+)
 SCORER = SqlScorer(
     "Answer the question about this database with one SQLite query. "
     "Write the query alone, in one ```sql block.\n\n```sql\n{prompt}```"

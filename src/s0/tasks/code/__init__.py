@@ -5,6 +5,6 @@ Whether tests can run at all is tried in `runnable`.
 """
 
 from s0.tasks.code.runnable import require_runnable
-from s0.tasks.code.scoring import NAMED, CodeScorer
+from s0.tasks.code.scoring import KEPT, NAMED, CodeScorer
 
-__all__ = ["NAMED", "CodeScorer", "require_runnable"]
+__all__ = ["KEPT", "NAMED", "CodeScorer", "require_runnable"]

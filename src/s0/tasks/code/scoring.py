@@ -32,7 +32,12 @@ _TIMES_THE_CANONICAL = 4.0
 _LONGEST_MEASURE_S = 60.0
 
 NAMED = "a function under another name than the one asked for fails, and is called that"
-"""A change that the tasks with programs share."""
+KEPT = (
+    "the last complete block that defines the function decides, and all but demonstration stays of it; values, "
+    "exceptions and changed arguments cross to the test as what they are in Python; processor time is limited, not the "
+    "clock's, by the reference's where that is slow; what cannot be judged costs its own verdict"
+)
+"""Changes that the tasks with programs share."""
 
 
 @dataclass(frozen=True)
