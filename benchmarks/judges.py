@@ -1,6 +1,6 @@
 r"""Whose verdicts are right? Ours beside Math-Verify's, EvalPlus's and lm-eval's, on the same replies.
 
-    python -m benchmarks.judges [--golds N] [--beside 300] [--data FOLDER] [--out benchmarks/results/judges.json]
+    python -m benchmarks.judges [--golds N] [--beside 150] [--data FOLDER] [--out benchmarks/results/judges.json]
 
 Every row of a table is a problem, a reply and the verdict that is right. A *wrong pass* is a wrong reply that passes, a
 *wrong failure* a right one that does not; a judge that breaks or says nothing for a minute has not passed the reply.
@@ -31,7 +31,8 @@ Other judges run their own code in an environment of their own (`peers.py`, `jud
 
 So that each judge of answers finds the answer where it looks, an answer is written as a reply in a box and again after
 "Final Answer:"; worked solutions are followed by that line. A canonical program goes on from its prompt, as lm-eval's
-and EvalPlus's base models answer, and a closing fence follows it for mbpp_instruct, which has opened one.
+and EvalPlus's base models answer. For mbpp_instruct, which has opened a fence, MBPP's end with one and begin with an
+empty line, since it takes a first word for the fence's language. Bubblewrap must be installed.
 
 Seconds are CPU seconds of the judge and all it starts, once it is running. The others' limits of time are by the clock:
 on a machine that is busy otherwise they refuse more.
