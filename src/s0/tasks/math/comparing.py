@@ -208,12 +208,14 @@ def _outcome(text: str) -> str | None:
 
 
 def _based(answer: str) -> tuple[str, int] | None:
-    """(digits, base) of an answer such as 2516_8; None of any other."""
+    """(digits, base) of an answer such as 2516_8; None of any other, such as 3a_1, which no base has."""
     match = _BASED.fullmatch(answer)
     if match is None or not re.search(r"\d", match[1]):
         return None
     base = int(match[2]) if match[2].isdigit() else _BASES.get(match[2], 0)
-    return (match[1].upper(), base) if base else None
+    digits = match[1].upper()
+    is_numeral = 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits if digit.isalnum())
+    return (digits, base) if is_numeral else None
 
 
 def _same_digits(right: str, answer: str, based: tuple[str, int] | None, other: tuple[str, int] | None) -> bool:

@@ -81,7 +81,7 @@ _NUMBER = re.compile(
     rf"(?P<top>{_DIGITS}(?:\.\d+)?|\.\d+)(?:[ ]?/[ ]?(?P<bottom>{_DIGITS}(?:\.\d+)?))?"
     r"(?:[eE](?P<e>[-+]?\d+)(?!\w)|[ ]?\^[ ]?(?P<power>-?\d+)(?![\w.]))?"
     r"(?:[ ]?\*[ ]?10[ ]?\^[ ]?(?P<ten>[-+]?\d+)(?!\w))?"
-    rf"(?:[ ]?(?P<scale>(?:{'|'.join(name for name in _SCALES if len(name) > 1)}))\b|(?P<letter>[kKM])\b)?",
+    rf"(?:[ ]*(?P<scale>(?:{'|'.join(name for name in _SCALES if len(name) > 1)}))\b|(?P<letter>[kKM])\b)?",
 )
 _COUNTED = r"(?:cents?|pence|seconds?|minutes?|hours?|days?|months?|inch(?:es)?|ounces?)"
 _GOES_ON = re.compile(
