@@ -16,6 +16,7 @@ from s0.tasks.sandbox import Limits, Program, Sandbox, Verdict
 from tests.tasks.programs import HONEST, adding
 
 BURN = """\
+import time
 
 def burn(seconds):
     end = time.process_time() + seconds

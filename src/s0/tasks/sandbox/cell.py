@@ -2,7 +2,7 @@
 
 A program's time is its processor time, as its fork server reads it from outside: beside other work, or many programs at
 once, it gets the same verdict. Copying data is not its work: the checker, which it cannot reach, counts the bytes, and
-for each the program gets a little more time, at most as much again.
+for each the program gets a little more time, within a bound.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CLOCK_S_PER_S = 10
 """Of the clock, for every second of processor time: against sleeping."""
 _TEST_S_PER_S = 10
 """Of the checker's processor time, where the test may run a reference and look at all it gets."""
-_COPYING_S_PER_BYTE = 2e-7
-_MOST_COPYING = 1.0
+_COPYING_S_PER_BYTE = 5e-7
+_MOST_COPYING = 4.0
 """Times the timeout."""
 
 
