@@ -30,7 +30,7 @@ _PROMPT_FILE, _TEST_FILE = "<prompt>", "<test>"
 _SINGLE_ITEMS = 32
 """An iterator's first items are asked for one by one: the next one may take for ever, and the test may not want it."""
 _MOST_ITEMS = 1 << 16
-_BYTES_PER_REPORT = 1 << 20
+_BYTES_PER_REPORT = 1 << 18
 _LONGEST_REASON = 300
 
 _Part = tuple[object, list[codec.Update]]
@@ -41,7 +41,7 @@ def run(verdict: int, calls: int) -> None:
     """Judge one program. `verdict` is the connection to the library, `calls` the one to the candidate.
 
     Reads (program, prompt, test, entry point); writes ("passed" | "failed" | "unusable" | "unjudged", reason), and
-    before that ("copied", bytes) whenever another MiB has gone to the candidate or come from it.
+    before that ("copied", bytes) whenever more has gone to the candidate or come from it.
     """
     message = codec.decode(frames.receive(verdict))
     assert isinstance(message, tuple)
