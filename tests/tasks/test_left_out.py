@@ -154,5 +154,5 @@ def test_mbpp_leaves_out_what_cannot_cross(tmp_path: Path) -> None:
     task = load("mbpp", path)
     assert [problem.id for problem in task.problems] == ["12"]
     assert task.left_out == (
-        "11: its test passes a lambda (line 2 of the test); only data can cross to the function's process",
+        "11: its test passes a lambda (line 1 of the test); only data can cross to the function's process",
     )

@@ -32,8 +32,8 @@ from s0.tasks.base import Task
 from s0.tasks.code import KEPT, NAMED, CodeScorer
 from s0.tasks.code.bindings import Bindings, walk
 from s0.tasks.code.crossing import cannot_cross
-from s0.tasks.code.parsing import parses
-from s0.tasks.code.rows import left_out_for, read_test
+from s0.tasks.code.parsing import parse, parses
+from s0.tasks.code.rows import left_out_for
 from s0.tasks.code.tables import without_numpy
 from s0.tasks.humaneval import STOP
 from s0.tasks.problem import CodeProblem
@@ -123,17 +123,14 @@ def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[C
         )
     sentence = field(place, row, "text" if "text" in row else "prompt", str, "MBPP").strip()
     code = field(place, row, "code", str, "MBPP").replace("\r\n", "\n")
-    asserts = field(place, row, "test_list", list, "MBPP")
+    shown = "\n".join(map(str, field(place, row, "test_list", list, "MBPP")))
     imports = row.get("test_imports") or []
     setup = "\n".join([*map(str, imports), str(row.get("test_setup_code") or "")]).strip() + "\n"
-    shown = "\n".join(map(str, asserts))
-    for what, source in (("code", code), ("test_list", shown), ("test_setup_code", setup)):
-        if not parses(source) or not (source.strip() or what == "test_setup_code"):
-            raise DatasetError(f"{place}: expected {what!r} that Python can read; got {source!r:.60}; correct the row")
-    name = _entry_point(place, code, shown)
-    asserted = read_test(place, setup + shown)
-    imported, missing = _names_from(ast.parse(code), asserted, name)
-    test = f"{imported}{setup}\ndef check({name}):\n{_indented(shown)}"
+    reference, asserts = _tree(place, "code", code), _tree(place, "test_list", shown)
+    tests = ast.Module([*_tree(place, "test_setup_code", setup).body, *asserts.body], [])
+    name = _entry_point(place, reference, asserts)
+    imported, missing = _names_from(reference, tests, name)
+    test = f"{imported}{setup}\ndef check({name}):\n{_indented(asserts)}"
     if plus:
         published = imported + without_numpy(field(place, row, "test", str, "MBPP+"))
         test = f"_published = {published!r}\n\ndef check(candidate):\n    exec(_published, {{{name!r}: candidate}})\n"
@@ -141,24 +138,31 @@ def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[C
     problem = CodeProblem(identifier, _docstring(f"{sentence}\n{shown}"), split, name, test, code.strip() + "\n")
     if missing:
         return problem, f"{identifier}: its tests use {', '.join(missing)}, which the program itself must define"
-    passed = cannot_cross(asserted, "", name)
+    passed = cannot_cross(tests, "", name)
     return problem, None if passed is None else left_out_for(identifier, passed)
 
 
-def _entry_point(place: str, code: str, shown: str) -> str:
+def _tree(place: str, key: str, source: str) -> ast.Module:
+    tree, _ = parse(source)
+    if tree is None or not (tree.body or key == "test_setup_code"):
+        raise DatasetError(f"{place}: expected {key!r} that Python can read; got {source!r:.60}; correct the row")
+    return tree
+
+
+def _entry_point(place: str, code: ast.Module, asserts: ast.Module) -> str:
     """The function of the reference code that the asserts call."""
-    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-    for node in ast.walk(ast.parse(shown)):
+    defined = {node.name for node in code.body if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(asserts):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in defined:
             return node.func.id
     raise DatasetError(
-        f"{place}: expected a 'test_list' that calls a function of 'code'; got {shown!r:.80}; correct it"
+        f"{place}: expected a 'test_list' that calls a function of 'code'; got {ast.unparse(asserts)!r:.80}; correct it"
     )
 
 
-def _indented(shown: str) -> str:
+def _indented(asserts: ast.Module) -> str:
     """The asserts as a function's body; no text within them is indented: unparsed, none spreads over lines."""
-    return "".join(textwrap.indent(ast.unparse(node), "    ") + "\n" for node in ast.parse(shown).body)
+    return "".join(textwrap.indent(ast.unparse(node), "    ") + "\n" for node in asserts.body)
 
 
 def _names_from(code: ast.Module, test: ast.Module, entry_point: str) -> tuple[str, list[str]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import warnings
 
 from s0.errors import DatasetError
 from s0.tasks.code.crossing import cannot_cross
 from s0.tasks.code.extraction import prompt_with_stub
-from s0.tasks.code.parsing import parses
+from s0.tasks.code.parsing import parse, parses
 from s0.tasks.problem import CodeProblem
 from s0.tasks.sources import field, mapping, refuse_duplicates, splits_of
 
@@ -72,14 +71,10 @@ def read_test(place: str, source: str) -> ast.Module:
     Raises:
         DatasetError: Python cannot read it.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape sequence is its author's affair
-            return ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):  # null bytes, surrogates, nesting too deep
-        raise DatasetError(
-            f"{place}: expected a test that Python can read; got a syntax error; correct the test"
-        ) from None
+    tree, _ = parse(source)
+    if tree is None:
+        raise DatasetError(f"{place}: expected a test that Python can read; got a syntax error; correct the test")
+    return tree
 
 
 def _defines_last(source: str, name: str) -> bool:
