@@ -160,6 +160,20 @@ def test_the_tests_of_mbpp_plus_run_without_numpy(tmp_path: Path, any_sandbox: S
     assert reasons(task, [PLUS["code"], *texts], any_sandbox) == ["passed", "wrong answer", "wrong answer"]
 
 
+def test_a_test_of_mbpp_plus_that_forgets_to_assert_does(tmp_path: Path, any_sandbox: Sandbox) -> None:
+    test = (
+        "import numpy as np\n\ndef assertion(out, exp, atol):\n    if isinstance(out, bool):\n"
+        "        exact_match = out == exp\n    else:\n        exact_match = exp == (out is not None)\n\n\n"
+        "for inp, exp in zip([['ann'], ['bob']], [True, False]):\n    assertion(vowel(*inp), exp, 0)\n"
+    )
+    code = "import re\ndef vowel(s):\n    return re.search('^[aeiou]', s)\n"
+    row = {**PLUS, "code": code, "test_list": ["assert vowel('ann')"], "test": test}
+    task = load("mbpp+", written(tmp_path / "rows.jsonl", row))
+    texts = [code, "def vowel(s):\n    return s[0] in 'aeiou'\n", "def vowel(s):\n    return True\n"]
+    texts += ["def vowel(s):\n    pass\n", "def vowel(s):\n    return s\n"]
+    assert reasons(task, texts, any_sandbox) == ["passed"] * 2 + ["wrong answer"] * 3
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -21,7 +21,7 @@ class File:
         path: below the folder of the real data.
         rows: how many it has.
         left_out: ids of those that are left out.
-        weak: ids of those whose test passes a spoilt solution, with the way of spoiling.
+        weak: ids of those whose published test passes a spoilt solution too, with the way of spoiling.
     """
 
     task: str
@@ -36,8 +36,21 @@ HUMANEVAL_PLUS_OF_THE_HUB = File(
     "humaneval+", "humanevalplus/HumanEvalPlus-OriginFmt.jsonl.gz", 164, left_out=("HumanEval/32",)
 )
 HUMANEVAL_PLUS = File("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz", 164)
-MBPP = File("mbpp", "mbpp/mbpp.jsonl", 974, left_out=("367", "601", "927"))
-MBPP_SANITIZED = File("mbpp", "mbpp/sanitized-mbpp.json", 427)
+MBPP = File(
+    "mbpp",
+    "mbpp/mbpp.jsonl",
+    974,
+    left_out=("367", "601", "927"),
+    weak=frozenset(
+        {
+            ("404", "its argument"),  # the smaller of two numbers, which comes first in every assert
+            ("698", "its argument"),  # a dictionary in another order, which is equal
+            ("847", "its argument"),  # a copy of a list, which is equal
+            ("899", "true"),  # the answer in every assert
+        }
+    ),
+)
+MBPP_SANITIZED = File("mbpp", "mbpp/sanitized-mbpp.json", 427, weak=frozenset({("404", "its argument")}))
 MBPP_PLUS = File("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz", 378)
 FILES = [HUMANEVAL, HUMANEVAL_PLUS_OF_THE_HUB, HUMANEVAL_PLUS, MBPP, MBPP_SANITIZED, MBPP_PLUS]
 QUICK = [HUMANEVAL, MBPP_SANITIZED]

@@ -16,7 +16,8 @@ with published ones on all 378 only roughly.
 
 The asserts see the modules that their own lines import, and those that the reference code imports. Rows are left out,
 and `Task.left_out` names them, whose tests use further names of the reference code, its classes say, or pass to the
-function what cannot cross to another process (`s0.tasks.code.crossing`).
+function what cannot cross to another process (`s0.tasks.code.crossing`). Three tests of MBPP+ (737, 787, 794) work out
+whether an answer is right and then assert nothing, so that every answer passes: here they assert it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ CHANGES = (
 SCORER = CodeScorer(
     "Write this Python function. Answer with the whole function in one ```python block.\n\n```python\n{prompt}```"
 )
+
+_DECIDED = "        exact_match = exp == (out is not None)\n"
 
 
 def load_mbpp(data: Path | None) -> Task:
@@ -132,7 +135,7 @@ def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[C
     imported, missing = _names_from(reference, tests, name)
     test = f"{imported}{setup}\ndef check({name}):\n{_indented(asserts)}"
     if plus:
-        published = imported + without_numpy(field(place, row, "test", str, "MBPP+"))
+        published = imported + without_numpy(_asserting(field(place, row, "test", str, "MBPP+")))
         test = f"_published = {published!r}\n\ndef check(candidate):\n    exec(_published, {{{name!r}: candidate}})\n"
     identifier = str(row.get("task_id"))
     problem = CodeProblem(identifier, _docstring(f"{sentence}\n{shown}"), split, name, test, code.strip() + "\n")
@@ -140,6 +143,11 @@ def _problem(place: str, row: dict[str, Any], split: str, plus: bool) -> tuple[C
         return problem, f"{identifier}: its tests use {', '.join(missing)}, which the program itself must define"
     passed = cannot_cross(tests, "", name)
     return problem, None if passed is None else left_out_for(identifier, passed)
+
+
+def _asserting(test: str) -> str:
+    """A published test with the assert that three of them lack at the end of their `assertion`."""
+    return test.replace(_DECIDED, f"{_DECIDED}    assert exact_match\n") if "assert " not in test else test
 
 
 def _tree(place: str, key: str, source: str) -> ast.Module:
