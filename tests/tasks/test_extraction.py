@@ -144,6 +144,8 @@ def test_a_block_of_the_function_is_found_behind_one_of_other_names() -> None:
 WITH_A_HELPER = {
     "that returns": "def also(x):\n    return x + x\nreturn sum(map(also, xs))\n",
     "that yields": "def also(x):\n    return x + x\nyield from map(also, xs)\n",
+    "that raises it": "class Missing(KeyError):\n    pass\nraise Missing(xs)\n",
+    "that raises it as it is": "class Missing(KeyError):\n    pass\nraise Missing()\n",
     "that changes what it is given": "def also(x):\n    return x + x\nxs[:] = map(also, xs)\n",
     "that is cut off": "def also(x):\n    return x + x\nresult = list(map(also, xs))\nreturn (",
 }

@@ -19,7 +19,7 @@ The rule, in order:
    there (a reply whose leading white space was cut off); the reading that parses furthest wins. The form is
    "fenced", "body" or, where the first line was not indented, "body_unindented".
 6. Functions and classes none of which has the entry point's name are no body, unless something beside them returns,
-   yields or reads a parameter. They are passed over, and what follows decides only if it returns or yields; where
+   yields, raises or reads a parameter. They are passed over, and what follows decides only if it returns or yields; where
    nothing else is found the form is "other_name", and without any code "unparsable".
 7. The program is the prompt and what decides, without its demonstration (`s0.tasks.code.demonstration`): main guards,
    asserts, print, input and display calls, statements that mention the entry point, assignments and imports read by
@@ -222,7 +222,8 @@ def _as_body(problem: CodeProblem, text: str) -> _Body | None:
     tree, source = max((longest_prefix(one, prompt) for one in readings), key=lambda pair: pair[1].count("\n"))
     function = _entry_function(tree, problem.entry_point)
     added = function.body[_docstring_length(stub) :] if function else []
-    if _define_others(added, problem.entry_point) and not (_answers(added) or _reads_parameter(added, stub)):
+    acts = _answers(added) or _raises(added) or _reads_parameter(added, stub)
+    if _define_others(added, problem.entry_point) and not acts:
         return None
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
         return None  # nothing, a comment, or a word of prose that happens to parse
@@ -239,6 +240,11 @@ def _are_others(problem: CodeProblem, code: _Code) -> bool:
 def _define_others(nodes: list[ast.stmt], name: str) -> bool:
     """Whether they define functions or classes and nowhere bind `name`."""
     return any(isinstance(node, _DEFINITIONS) for node in nodes) and not binds_callable(nodes, name)
+
+
+def _raises(nodes: list[ast.stmt]) -> bool:
+    """Whether one of the statements raises an exception; SystemExit ends a script, no body."""
+    return any(isinstance(node, ast.Raise) and "SystemExit" not in ast.dump(node) for node in nodes)
 
 
 def _reads_parameter(nodes: list[ast.stmt], stub: _Function) -> bool:
