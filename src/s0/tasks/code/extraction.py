@@ -19,8 +19,8 @@ The rule, in order:
    there (a reply whose leading white space was cut off); the reading that parses furthest wins. The form is
    "fenced", "body" or, where the first line was not indented, "body_unindented".
 6. Functions and classes none of which has the entry point's name are no body, unless something beside them returns,
-   yields, raises or reads a parameter. They are passed over, and what follows decides only if it returns or yields; where
-   nothing else is found the form is "other_name", and without any code "unparsable".
+   yields, raises or reads a parameter. They are passed over, and what follows decides only if it returns or yields;
+   where nothing else is found the form is "other_name", and without any code "unparsable".
 7. The program is the prompt and what decides, without its demonstration (`s0.tasks.code.demonstration`): main guards,
    asserts, print, input and display calls, statements that mention the entry point, assignments and imports read by
    those alone. All else at the top level stays, and if it raises or exceeds the limit, that is the program's verdict.
