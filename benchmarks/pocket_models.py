@@ -66,7 +66,7 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
             for name, variant in variants.items()
         }
     base = {"name": model_name, "fingerprint": fingerprint(model)}
-    record = evaluation_record("pocket_models", base, questions, outcomes)
+    record = evaluation_record("pocket_models", base, questions, outcomes, sandbox)
     del record["answers"], record["sampled"]["answers"]
     return {
         **record,

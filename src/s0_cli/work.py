@@ -374,7 +374,7 @@ def evaluate(
             facts = {"path": state, **tuned_facts(tuner, questions)}
             outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
             tuner.detach()
-        record = evaluation_record("eval", base, questions, outcomes)
+        record = evaluation_record("eval", base, questions, outcomes, cells)
         if place is None:
             return {**record, "out": None, "report": None}
         write_record(place.record, record)

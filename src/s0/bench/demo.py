@@ -129,7 +129,7 @@ def run_demo(
         )
         for name, variant in {"base": Variant(), **variants}.items()
     }  # fmt: skip
-    record = evaluation_record("demo", base, questions, outcomes)
+    record = evaluation_record("demo", base, questions, outcomes, sandbox)
     record["seconds"] = {**seconds, **record["seconds"]}
     record["settings"] = asdict(settings)
     record["examples"] = {

@@ -20,6 +20,7 @@ from s0.bench.variants import Outcome, Questions
 from s0.files import write_text
 from s0.record import effect
 from s0.tasks import SCORINGS
+from s0.tasks.sandbox import Sandbox
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
 
@@ -37,7 +38,11 @@ def environment() -> dict[str, Any]:
 
 
 def evaluation_record(
-    kind: str, model: Mapping[str, str], questions: Questions, outcomes: Mapping[str, Outcome]
+    kind: str,
+    model: Mapping[str, str],
+    questions: Questions,
+    outcomes: Mapping[str, Outcome],
+    sandbox: Sandbox | None = None,
 ) -> dict[str, Any]:
     """The record of variants that answered the same questions: facts, answers with verdicts, summaries, comparisons.
 
@@ -46,6 +51,7 @@ def evaluation_record(
         model: its name and fingerprint.
         questions: what was asked.
         outcomes: by variant, the untouched model first.
+        sandbox: that programs were judged in; None for the process-wide one.
     """
     task = questions.task
     answers = {name: outcome.answers for name, outcome in outcomes.items()}
@@ -60,6 +66,7 @@ def evaluation_record(
             "scorings": dict(task.scorer.notes),
             "left_out": list(task.left_out),
         },
+        "sandbox": None if sandbox is None else {"backend": sandbox.backend, **asdict(sandbox.limits)},
         "split": questions.problems[0].split,
         "chat": questions.chat,
         "seconds": {stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},
