@@ -20,6 +20,7 @@ from grid import best
 from s0.bench.stats import holm, paired_t, t_interval, welch
 from s0.core.families import REFUSED, family_facts
 from s0.core.releases import NEWEST, OLDEST
+from s0.tasks import TASKS
 from s0.verify import padding
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,15 +57,23 @@ def study_runs() -> dict[str, list[dict[str, Any]]]:
     for path in sorted((ROOT / "benchmarks" / "results" / "study").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         runs.setdefault(run["model"]["name"], []).append(run)
-    require_one_version([run for found in runs.values() for run in found])
+    judged_by([run for found in runs.values() for run in found])
     return {model: sorted(found, key=lambda run: run["seed"]) for model, found in runs.items()}
 
 
-def require_one_version(records: list[dict[str, Any]]) -> None:
-    """Refuse records of one task that were judged by different rules: they do not compare."""
-    versions = {one["task"]["version"] for one in records}
-    if len(versions) > 1:
-        sys.exit(f"expected records of one version of a task, got {', '.join(sorted(versions))}; run `make study`")
+def judged_by(records: list[dict[str, Any]]) -> str:
+    """Which version of each task's rules the records were judged by; different ones do not compare."""
+    versions: dict[str, set[str]] = {}
+    for one in records:
+        versions.setdefault(one["task"]["name"], set()).add(one["task"]["version"])
+    for task, found in versions.items():
+        if len(found) > 1:
+            sys.exit(f"expected records of one version of {task}, got {', '.join(sorted(found))}; run `make study`")
+    told = []
+    for task, (version,) in versions.items():
+        since = "" if version == TASKS[task].version else f" ({TASKS[task].version} now)"
+        told.append(f"version {version} of {task}{since}")
+    return f"Judged by {', '.join(told)}."
 
 
 def rates(runs: list[dict[str, Any]], variant: str, scoring: str) -> list[float]:
@@ -109,7 +118,7 @@ def results() -> str:
         f"mean over {len(first)} samplings of {min(sizes)} to {max(sizes)} examples,\nand the gain in "
         "points over the untouched model, paired by seed, with its 95% t-interval (none where all seeds agree)."
     )
-    return "\n".join([*lines, "", told])
+    return "\n".join([*lines, "", told, judged_by([run for found in runs.values() for run in found])])
 
 
 def study() -> str:
@@ -122,6 +131,7 @@ def study() -> str:
         "a right answer as body or whole function; *format* is the gain under the paper's scoring minus that: below 0",
         "where answers come in forms that it does not take, above 0 where skill is lost that it never saw.",
         "p: two-sided t-test of the gain in skill over seeds, Holm over the variants of a model; - where seeds agree.",
+        judged_by([run for found in runs.values() for run in found]),
         "",
     ]
     for model, found in runs.items():
@@ -216,6 +226,12 @@ def models() -> str:
             f"pass@1 in % on the {n} final problems; sampled at temperature {found['sampled']['temperature']:g}, "
             f"{found['sampled']['n']} samples each, standard scoring;",
             f"S0 and LoRA: greedy, standard scoring, mean over {seeds} samplings of examples.",
+            judged_by(
+                [
+                    *(on_task(model, "pocket-code") for model in MODELS),
+                    *(run for found in runs.values() for run in found),
+                ]
+            ),
         ]
     )
 
@@ -255,7 +271,8 @@ def tasks() -> str:
         f"temperature {first['sampled']['temperature']:g}, standard scoring. Examples: of 96 train problems, up to 16 "
         "samples each."
     )
-    return "\n".join([*lines, "", told])
+    records = [on_task(model, task) for task in ("pocket-code", "pocket-math", "pocket-sql") for model in MODELS]
+    return "\n".join([*lines, "", told, judged_by(records)])
 
 
 def interval(compared: dict[str, float]) -> str:
