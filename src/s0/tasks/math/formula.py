@@ -38,7 +38,8 @@ _GREEK = (
 _GREEK_NAMES = frozenset(f"\\{name}" for name in _GREEK.split())
 _PLAIN_NAMES = rf"{FUNCTIONS}|sqrt|cbrt|infinity|infty|theta|alpha|beta|gamma|lambda|omega|sigma|phi|pi|abs|binom"
 _PLAIN = re.compile(rf"({_PLAIN_NAMES})|([a-zA-Z])")
-_SAME = {"infinity": "infty"}
+_COMMAND_OF = {"infinity": "infty"}
+"""Where a plain name is not the command's own."""
 _LETTERS_IN_A_ROW = 3
 _ACCENTS = (
     *("\\overline", "\\vec", "\\hat", "\\bar", "\\tilde", "\\overrightarrow", "\\widehat", "\\dot"),
@@ -56,7 +57,7 @@ _TRIGONOMETRIC: dict[str, tuple[Any, Any]] = {
     "\\tanh": (sympy.tanh, sympy.atanh),
     "\\coth": (sympy.coth, sympy.acoth),
 }
-_OTHERS: dict[str, Any] = {
+_EXPONENTIAL_AND_INVERSES: dict[str, Any] = {
     "\\exp": sympy.exp,
     **{f"\\arc{name[1:]}": inverse for name, (_, inverse) in _TRIGONOMETRIC.items()},
 }
@@ -105,7 +106,7 @@ def _tokens(text: str) -> list[_Token]:
 def _letters(run: str, spaced: bool) -> list[_Token]:
     """Names of functions and Greek letters within a run of letters, and single letters, few enough to be no word."""
     tokens = [
-        _Token("command", f"\\{_SAME.get(match[1], match[1])}", False)
+        _Token("command", f"\\{_COMMAND_OF.get(match[1], match[1])}", False)
         if match[1]
         else _Token("letter", match[2], False)
         for match in _PLAIN.finditer(run)
@@ -314,7 +315,7 @@ class _Reader:
             return self._symbol(letter)
         if letter in "fgh" and (self._sees("(") or self._inverted()):
             return self._applied(letter)
-        return {"i": sympy.I, "e": sympy.E}.get(letter) or sympy.Symbol(letter)
+        return _constant_or_variable(letter)
 
     def _inverted(self) -> bool:
         return "".join(token.text for token in self._tokens[:6]).startswith("^{-1}(")
@@ -347,18 +348,22 @@ class _Reader:
         """F of something is one variable, the same for equal arguments."""
         if self._sees("^"):
             name += "".join(self._take().text for _ in range(5))
+        return sympy.Symbol(f"{name}({', '.join(map(sympy.srepr, self._arguments()))})")
+
+    def _arguments(self) -> list[Any]:
+        """What stands in round brackets, with commas between."""
         self._expect("(")
         arguments = [self._sum()]
         while self._sees(","):
             self._take()
             arguments.append(self._sum())
         self._expect(")")
-        return sympy.Symbol(f"{name}({', '.join(map(sympy.srepr, arguments))})")
+        return arguments
 
     # --- Commands ---
 
     def _command(self, name: str) -> Any:
-        if name in _TRIGONOMETRIC or name in _OTHERS or name in _LOGARITHMS:
+        if name in _TRIGONOMETRIC or name in _EXPONENTIAL_AND_INVERSES or name in _LOGARITHMS:
             return self._function(name)
         if name in _GREEK_NAMES:
             return self._symbol(name)
@@ -379,7 +384,7 @@ class _Reader:
         if name in readers:
             return readers[name]()
         if name in _OF_SEVERAL:
-            return self._of_several(name)
+            return _OF_SEVERAL[name](*self._arguments())
         raise UnreadableError(name)
 
     def _fraction(self) -> Any:
@@ -395,7 +400,7 @@ class _Reader:
         if token.kind == "number":
             return sympy.Rational(token.text)
         if token.kind == "letter":
-            return {"i": sympy.I, "e": sympy.E}.get(token.text) or sympy.Symbol(token.text)
+            return _constant_or_variable(token.text)
         if token.text in ("{", "("):
             return self._within(token.text)
         if token.kind == "command":
@@ -415,15 +420,6 @@ class _Reader:
         if letters is None:
             raise UnreadableError("words")
         return self._letter(letters[1])
-
-    def _of_several(self, name: str) -> Any:
-        self._expect("(")
-        arguments = [self._sum()]
-        while self._sees(","):
-            self._take()
-            arguments.append(self._sum())
-        self._expect(")")
-        return _OF_SEVERAL[name](*arguments)
 
     def _matrix(self, begin: str) -> Any:
         if re.sub(r"\\begin ?\{|\*?\}.*", "", begin) not in _MATRICES:
@@ -460,8 +456,8 @@ class _Reader:
             raise UnreadableError(f"{name}(x)^2")
         if name in _LOGARITHMS:
             value = sympy.log(argument) / self._scale(name, base)
-        elif name in _OTHERS:
-            value = _OTHERS[name](argument)
+        elif name in _EXPONENTIAL_AND_INVERSES:
+            value = _EXPONENTIAL_AND_INVERSES[name](argument)
         else:
             function, inverse = _TRIGONOMETRIC[name]
             if power == -1:
@@ -481,10 +477,14 @@ class _Reader:
         value = self._power()
         while self._sees_kind("letter") or self._sees("\\pi", *_GREEK_NAMES):
             value = value * self._power()
-        functions = self._tokens and self._tokens[0].text in {*_TRIGONOMETRIC, *_OTHERS, *_LOGARITHMS}
+        functions = self._tokens and self._tokens[0].text in {*_TRIGONOMETRIC, *_EXPONENTIAL_AND_INVERSES, *_LOGARITHMS}
         if self._sees("/") or (self._starts_a_factor() and not functions):
             raise UnreadableError("where the argument ends")
         return value
+
+
+def _constant_or_variable(letter: str) -> Any:
+    return {"i": sympy.I, "e": sympy.E}.get(letter) or sympy.Symbol(letter)
 
 
 def _repeated(start: str, again: str) -> Any:
