@@ -111,6 +111,8 @@ _SPELLINGS = (
     (r" +", " "),
 )
 _SPELLED = [(re.compile(pattern), plain) for pattern, plain in _SPELLINGS]
+_SPACE = re.compile(r"(?<![\d,.]) | (?![\d.])|(?<=,) (?!\d{3}(?!\d))")
+"""White space that says nothing: it parts no digits."""
 _ENCLOSURES = (("$$", "$$"), ("$", "$"), ("\\[", "\\]"), ("\\(", "\\)"), ("**", "**"), ("`", "`"))
 _WRAPPED = re.compile(r"\\(?:boxed|fbox|displaystyle|mathbf|boldsymbol|bm) ?(?=\{)")
 _ANSWER = re.compile(
@@ -178,9 +180,6 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
 def same_letters(first: str, second: str) -> bool:
     """Whether two tidy answers are the same but for white space that parts no digits (`1 1/2` is not `11/2`)."""
     return _SPACE.sub("", first) == _SPACE.sub("", second)
-
-
-_SPACE = re.compile(r"(?<![\d,.]) | (?![\d.])|(?<=,) (?!\d{3}(?!\d))")
 
 
 def _levelled(text: str) -> str:

@@ -1,10 +1,10 @@
 r"""What stands around a quantity: unit, currency, per cent and degree signs.
 
-A unit stands at the end, in `\text{...}` (any noun) or bare (known units of two letters or more,
-and after a number any noun of four). It counts only where
-both sides have one: then it must be the same, with the same power (`cm^2` is `square centimetres` and not `cm`). Words
-that are no units (`or not`, `percent more`) leave an answer without a value; `million` multiplies. A degree is pi/180
-where the other side has none, or a bare number; per cent are a bare number, or hundredths up to the whole.
+A unit stands at the end, in `\text{...}` (any noun) or bare (known units of two letters or more, and after a number any
+noun of four). It counts only where both sides have one: then it must be the same, with the same power (`cm^2` is
+`square centimetres` and not `cm`). Words that are no units (`or not`, `percent more`) leave an answer without a value;
+`million` multiplies. A degree is pi/180 where the other side has none, or a bare number; per cent are a bare number, or
+hundredths up to the whole.
 """
 
 from __future__ import annotations
