@@ -38,11 +38,11 @@ SCORER = CodeScorer(
 )
 
 STOP = ("\nif __name__", "\nprint(", "\nassert ", "\ndef check(", "\nMETADATA", "\n>>> ")
-"""No answer in any accepted form goes on after one of these.
+"""No completion that begins with its answer goes on after one of these.
 
 The usual "\\ndef " and "\\nclass " are missing on purpose: a reply that begins with an import or a helper and then
-repeats the whole function holds them, and "\\n#" and "\\nif " stand inside unindented bodies. Code after the function
-costs tokens, not the verdict: the standard scoring drops it.
+repeats the whole function holds them, and "\\n#" and "\\nif " stand inside unindented bodies. A demonstration after the
+function costs tokens, not the verdict: the standard scoring drops it.
 """
 
 
