@@ -118,7 +118,7 @@ def test_a_mutation_of_the_same_value_is_none() -> None:
 def test_hand_written_answers_changed_in_one_step_fail(kind: str, judge: Judge) -> None:
     tallies = trial(GOLDS[kind], judge, [kind])
     assert wrong_passes(tallies) == []
-    assert share_dropped(tallies) <= 3 * MOST_DROPPED
+    assert share_dropped(tallies) <= MOST_DROPPED
 
 
 def test_right_answers_pass_so_that_refusing_means_something(judge: Judge) -> None:
