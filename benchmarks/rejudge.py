@@ -4,8 +4,8 @@
 
 Records of `s0 eval`, `s0 demo`, grid.py, study.py and pocket_models.py keep their completions. Every one is judged by
 both scorings, and each verdict that is not the recorded one is told, with those of the examples that were learned from.
-Nothing is changed: a record whose verdicts differ has to be made again. Exits with 1 where any do. --data as in
-`s0 eval`, for a record of a user's own file.
+Completions of a row that is left out by now are told as such. Nothing is changed: a record whose verdicts differ has to
+be made again. Exits with 1 where any do. --data as in `s0 eval`, for a record that was made from a file.
 """
 
 from __future__ import annotations
@@ -76,12 +76,16 @@ def differences(record: Mapping[str, Any], data: Path | None) -> Iterator[str]:
         raise DatasetError("expected the problems that the record is of, got others; pass them by --data")
     by_id = {problem.id: problem for problem in task.problems}
     for judged in judged_in(record):
-        replies = [(by_id[problem], text) for problem, text in zip(judged.problems, judged.completions, strict=True)]
+        replies = [*zip(judged.problems, judged.completions, strict=True)]
         for scoring, before in judged.passed.items():
-            for (problem, text), verdict, passed in zip(replies, task.verdicts(replies, scoring), before, strict=True):
-                if verdict.passed != passed:
+            asked = [(by_id[problem], text) for problem, text in replies if problem in by_id]
+            verdicts = iter(task.verdicts(asked, scoring))
+            for (problem, text), passed in zip(replies, before, strict=True):
+                verdict = next(verdicts) if problem in by_id else None
+                if verdict is None or verdict.passed != passed:
                     was = "passed" if passed else "failed"
-                    yield f"{judged.whose}, {scoring}, {problem.id}: {was}, now {verdict.reason!r}: {text!r:.200}"
+                    now = "left out" if verdict is None else repr(verdict.reason)
+                    yield f"{judged.whose}, {scoring}, {problem}: {was}, now {now}: {text!r:.200}"
 
 
 def main() -> None:

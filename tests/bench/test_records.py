@@ -75,5 +75,9 @@ def test_a_record_is_judged_again() -> None:
     ]
     same = {"verdicts": dict.fromkeys(tasks.SCORINGS, "11"), "completions": packed([right, wrong])}
     assert list(differences({**record, "greedy": {"base": same}, "drawn": {}}, None)) == []
+    gone = {**record, "problems": [ids[0], "gone"], "greedy": {"base": same}, "drawn": {}}
+    assert list(differences(gone, None)) == [
+        f"greedy base, {scoring}, gone: passed, now left out: {wrong!r}" for scoring in tasks.SCORINGS
+    ]
     with pytest.raises(DatasetError, match="expected the problems that the record is of, got others"):
         next(differences({**record, "task": {**record["task"], "data_sha256": "0"}}, None))  # type: ignore[dict-item]
