@@ -63,9 +63,8 @@ def _evaluation(record: Mapping[str, Any]) -> None:
         _CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
     for name, facts in record["variants"].items():
         _cautions(facts, f"{name}: ")
-    for name, values in variants.items():
-        if unjudged := not_judged(values["not_judged"]):
-            _CONSOLE.print(f"note: {name}: {unjudged}", soft_wrap=True)
+    for unjudged in not_judged(record):
+        _CONSOLE.print(f"note: {unjudged}", soft_wrap=True)
     if rows := left_out(record["task"]["left_out"]):
         _CONSOLE.print(f"note: {rows}", soft_wrap=True)
     if record["out"]:

@@ -22,7 +22,7 @@ from s0.study.wording import (
     visible,
 )
 from s0_cli.show import show
-from tests.study.records import UNSEEN, verdicts
+from tests.study.records import UNSEEN, sampled_record, verdicts
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 
@@ -190,17 +190,31 @@ def test_terminal_report_and_card_say_the_same_of_one_record(gained, lost, other
     assert [effect(one) for one in without["comparisons"]] == [effect(one) for one in record["comparisons"]]
 
 
+UNJUDGED = {"p3": "the test uses 'group' of a re.Match"}
+
+
 def test_terminal_and_report_name_what_is_in_no_score_and_what_was_not_judged(tmp_path, capsys):
     record = verdicts(base=([True] * 40, [True] * 40), s0=([True] * 40, [True] * 40))
     record["task"] |= {"scorings": {}, "left_out": [f"row {n}: no test" for n in range(10)]}
-    record["final"]["s0"]["not_judged"] = {"p3": "the test uses 'group' of a re.Match"}
+    record["final"]["s0"]["not_judged"] = UNJUDGED
     show({**record, "out": None, "report": None})
     terminal = " ".join(capsys.readouterr().err.split())
     page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
     rows = "; ".join(f"row {n}: no test" for n in range(8))
     assert f"note: left out of every score, 10 rows: {rows}; and 2 more" in terminal
     assert f"Left out of every score, 10 rows: {rows}; and 2 more." in page
-    said = "not judged, and counted as failed, 1 answer: p3 (the test uses 'group' of a re.Match)"
+    said = "not judged, and counted as failed, answers to 1 problem: p3 (the test uses 'group' of a re.Match)"
     assert f"note: s0: {said}" in terminal
     assert f"s0: {said}." in page.replace("&#39;", "'")
     assert "base: not judged" not in terminal + page
+
+
+def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsys):
+    record = sampled_record()
+    record["task"] |= {"scorings": {}, "left_out": []}
+    record["sampled"]["final"]["lora"]["not_judged"] = UNJUDGED
+    show({**record, "out": None, "report": None})
+    terminal = " ".join(capsys.readouterr().err.split())
+    page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
+    said = "lora, samples: not judged, and counted as failed, answers to 1 problem: p3"
+    assert f"note: {said}" in terminal and said in page

@@ -178,8 +178,8 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
         if values["truncated"] > _TRUNCATED:
             share, shown = percent(values["truncated"]), shortened(name, _NAME)
             yield f"{share} of {shown}’s answers hit the limit of length and count as they are."
-        if unjudged := not_judged(values.get("not_judged", {})):
-            yield f"{shortened(name, _NAME)}: {unjudged}."
+    for unjudged in not_judged(record):
+        yield f"{unjudged}."
     if rows := left_out(record["task"].get("left_out", ())):
         yield f"{rows[0].upper()}{rows[1:]}."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s0.record import LEVEL, effect
@@ -39,10 +39,15 @@ def left_out(rows: Sequence[str]) -> str:
     return f"left out of every score, {_n(rows, 'row')}: {_some(rows)}" if rows else ""
 
 
-def not_judged(reasons: Mapping[str, str]) -> str:
-    """Which problems have answers that could not be judged, with the reasons; nothing where there are none."""
-    named = [f"{problem} ({reason})" for problem, reason in reasons.items()]
-    return f"not judged, and counted as failed, {_n(named, 'answer')}: {_some(named)}" if named else ""
+def not_judged(record: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each variant with greedy or drawn answers that could not be judged: to which problems, and why."""
+    drawn = (record.get("sampled") or {}).get("final", {})
+    for whose, final in (("", record["final"]), (", samples", drawn)):
+        for name, values in final.items():
+            named = [f"{problem} ({reason})" for problem, reason in values.get("not_judged", {}).items()]
+            if named:
+                told = f"not judged, and counted as failed, answers to {_n(named, 'problem')}: {_some(named)}"
+                yield f"{shortened(name, _NAME)}{whose}: {told}"
 
 
 def _n(items: Sequence[str], name: str) -> str:
