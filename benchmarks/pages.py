@@ -364,6 +364,11 @@ def sandbox() -> str:
     told = (
         f"{found['programs']} programs, median of {n_rounds} rounds, {found['cores']} cores, load {found['load']:.1f}."
     )
+    if ratios := found.get("verdicts_per_second_over_the_other"):
+        shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        told += f" Verdicts a second over those of the checkout beside it: {shown}."
+    if largest := found.get("mbppplus_630"):
+        told += f" MBPP+ 630: {largest['sandbox_ms']:.0f} ms, right here {largest['here_ms']:.0f} ms."
     return "\n".join([*lines, "", told])
 
 
