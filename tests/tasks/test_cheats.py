@@ -13,6 +13,13 @@ from s0.tasks.sandbox import Sandbox
 from tests.tasks.programs import ADD_TEST, adding, verdict_of
 
 DEFINE = "def add(a, b):\n    return None\n"
+CONNECTION = (
+    "import sys\n"
+    "frame = sys._getframe()\n"
+    "while 'calls' not in frame.f_locals:\n    frame = frame.f_back\n"
+    "connection = frame.f_locals['calls']\n"
+)
+"""Finds the descriptor of the connection to the checker: its number is another one where a backend keeps one open."""
 
 FOOL_A_SHARED_PROCESS = {
     "exit at once": "import sys\nsys.exit(0)\n",
@@ -51,16 +58,16 @@ OTHER_CHEATS = {
         "    except OSError:\n        pass\n" + DEFINE
     ),
     "say that it has passed": (
-        "import sys\nframes = sys.modules['s0.tasks.sandbox.guest.frames']\n"
+        CONNECTION + "frames = sys.modules['s0.tasks.sandbox.guest.frames']\n"
         "codec = sys.modules['s0.tasks.sandbox.guest.codec']\n"
         "def add(a, b):\n"
         "    for kind in ('passed', 'copied', 'unjudged'):\n"
-        "        frames.send(3, codec.encode((kind, 'passed')))\n"
+        "        frames.send(connection, codec.encode((kind, 'passed')))\n"
     ),
     "answer with 5, then with what is no data": (
-        "import sys\nframes = sys.modules['s0.tasks.sandbox.guest.frames']\n"
+        CONNECTION + "frames = sys.modules['s0.tasks.sandbox.guest.frames']\n"
         "def add(a, b):\n"
-        "    frames.send(3, b't*' + bytes([9, 0, 0, 0]) + b'n' * 100)\n"
+        "    frames.send(connection, b't*' + bytes([9, 0, 0, 0]) + b'n' * 100)\n"
         "    return a + b\n"
     ),
     "an object that is whatever it is compared with": (
@@ -73,6 +80,8 @@ OTHER_CHEATS = {
         "class Same(str):\n    __eq__ = lambda *a: True\n    __hash__ = str.__hash__\n"
         "def add(a, b):\n    return {Same('a'): Same('b')}\n"
     ),
+    "half a message, then the end": CONNECTION
+    + "import os\ndef add(a, b):\n    os.write(connection, bytes([9, 0, 0, 0, 1]))\n    os._exit(0)\n",
     "an end of iteration": "def add(a, b):\n    raise StopIteration\n",
     "many classes of namedtuples": (
         "import collections\ndef add(a, b):\n"
@@ -107,7 +116,8 @@ OTHER_CHEATS = {
         "builtins.len = builtins.isinstance = lambda *a: True\nbuiltins.type = lambda x: int\n" + DEFINE
     ),
     "close everything": "import os\nos.closerange(0, 64)\n" + DEFINE,
-    "read what was asked and stay silent": "import os, time\ndef add(a, b):\n    os.read(3, 1)\n    time.sleep(60)\n",
+    "read what was asked and stay silent": CONNECTION
+    + "import os, time\ndef add(a, b):\n    os.read(connection, 1)\n    time.sleep(60)\n",
     "answer before being asked": (
         "import os\n"
         "message = b't*' + (2).to_bytes(4, 'little') + b's' + (5).to_bytes(4, 'little') + b'valueT' + bytes(4)\n"
@@ -115,7 +125,8 @@ OTHER_CHEATS = {
         "    try:\n        os.write(descriptor, len(message).to_bytes(4, 'little') + message)\n"
         "    except OSError:\n        pass\n" + DEFINE
     ),
-    "huge numbers of bytes announced": "import os\ndef add(a, b):\n    os.write(3, b'\\xff' * 4)\n",
+    "huge numbers of bytes announced": CONNECTION
+    + "import os\ndef add(a, b):\n    os.write(connection, b'\\xff' * 4)\n",
     "a generator": "def add(a, b):\n    yield a + b\n",
     "recursion without end": "def add(a, b):\n    return add(a, b)\n",
     "recursion past the stack": "import sys\nsys.setrecursionlimit(10 ** 9)\ndef add(a, b):\n    return [add(a, b)]\n",
@@ -173,6 +184,10 @@ def test_reasons_say_what_happened(any_sandbox: Sandbox) -> None:
         "print a verdict": "wrong answer",
         "200 MB of output": "wrong answer",
         "answer before being asked": "killed",
+        "say that it has passed": "killed",
+        "answer with 5, then with what is no data": "killed",
+        "huge numbers of bytes announced": "killed",
+        "half a message, then the end": "exit",
     }
     verdicts = any_sandbox.judge([adding(CHEATS[name]) for name in expected])
     assert dict(zip(expected, (verdict.reason for verdict in verdicts), strict=True)) == expected
