@@ -260,3 +260,10 @@ PAPER = {
 @pytest.mark.parametrize("completion", PAPER)
 def test_the_papers_rule_is_kept_to_the_letter(completion: str) -> None:
     assert program(PROBLEM, completion, "paper") == PAPER[completion]
+
+
+def test_the_papers_rule_takes_a_moment_where_thinking_opens_again_and_again() -> None:
+    completion = "<think>" * 20_000
+    started_s = time.monotonic()
+    assert program(PROBLEM, completion, "paper") == PROBLEM.prompt + completion + "\n"
+    assert time.monotonic() - started_s < 2

@@ -23,7 +23,8 @@ from s0.tasks.problem import CodeProblem, Problem
 from s0.tasks.sandbox import Program, Sandbox, Verdict, shared
 from s0.tasks.workers import each_once
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THINKING = re.compile(r"<think>.*?(?:</think>|(?P<open>\Z))", re.DOTALL)
+"""`<think>.*?</think>`, and all that is left where no end comes: looked for once, not from every further `<think>`."""
 _LEADING_FENCE = re.compile(r"\A```python\s*\n?")
 _TRAILING_FENCE = re.compile(r"\n?```\s*\Z")
 
@@ -93,8 +94,12 @@ def program(problem: CodeProblem, completion: str, scoring: str) -> str | None:
     """
     if scoring == "standard":
         return extract(problem, completion).program
-    reply = _LEADING_FENCE.sub("", _THINKING.sub("", completion).strip())
+    reply = _LEADING_FENCE.sub("", _THINKING.sub(_unless_closed, completion).strip())
     return problem.prompt + _TRAILING_FENCE.sub("", reply.strip()).strip() + "\n"
+
+
+def _unless_closed(thinking: re.Match[str]) -> str:
+    return "" if thinking["open"] is None else thinking[0]
 
 
 def _judged(programs: list[tuple[CodeProblem, Program]], sandbox: Sandbox, jobs: int | None) -> list[Verdict]:
