@@ -37,6 +37,8 @@ _MOST_TRIED = 16
 _LANGUAGE = re.compile(r"\A[ \t]*(?!SELECT|WITH)(?:sql(?:ite3?)?\b|\w+[ \t]*(?=\r?\n))", re.IGNORECASE)
 _ENDS = {";", "}", "”"}
 """Symbols that no query has: where one stands, the query is over."""
+_MARK = re.compile(r"\*\*|</|##|\$\$|\.[ \t]*(?:\n|\Z)")
+"""Bold type, a tag, a heading, the end of a formula and of a sentence: no query has them either."""
 _FENCE = re.compile(r"```|~~~")
 _QUOTE = re.compile(r"""(?:(\"{3}|'{3})\s*|(?<!")("|`|'))\Z""")
 _STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
@@ -155,7 +157,7 @@ def _kept(text: str, start: int, selected: bool) -> list[Token]:
     for token in tokens(text, start):
         if token.text in _ENDS or token.text.startswith("[/") or token.depth < 0:
             break
-        if text.startswith(("**", "</"), token.start) or (kept and _ends_at_blank_line(kept[-1], token)):
+        if _MARK.match(text, token.start) or (kept and _ends_at_blank_line(kept[-1], token)):
             break
         if token.text == ":" and kept and "\n" in kept[-1].gap:  # a line such as "Result: 3"
             return kept[:-1]
@@ -175,7 +177,7 @@ def _kept(text: str, start: int, selected: bool) -> list[Token]:
 def _ends_at_blank_line(last: Token, token: Token) -> bool:
     """Whether a blank line before `token` ends the query: `last` needs nothing more, and `token` is no clause's."""
     complete = last.word in _LAST_WORDS or (last.word not in _KEYWORDS and (last.kind != "symbol" or last.text in ")*"))
-    return token.gap.count("\n") > 1 and token.depth == 0 and complete and token.word not in _CLAUSES
+    return token.gap.count("\n") > 1 and token.depth == (token.text == "(") and complete and token.word not in _CLAUSES
 
 
 def _reads_as_sql(kept: list[Token]) -> bool:
