@@ -22,6 +22,8 @@ _PLACES = 6
 _N_POINTS, _N_POSITIVE = 4, 2
 _N_WHOLE = 1
 """More points where all variables are whole numbers, for formulas that are rounded there."""
+_FAR = (-1000, -10, 10, 1000)
+"""More points so far from zero, for formulas that change at some place: |x - 3| is 3 - x at all small numbers."""
 _DECIMAL = re.compile(r"\s*-?\s*(?:\d+\.?(?P<places>\d*)|\.(?P<only>\d+))\s*")
 
 
@@ -40,7 +42,21 @@ def same_value(first: Any, second: Any) -> bool | None:
         verdicts.append(None if one is None or other is None else _close(one, other))
     if False in verdicts[:_N_POSITIVE] or False in verdicts[_N_POINTS:]:
         return False
-    return True if all(verdicts) else None
+    far = (_far_values(formula) for formula in (first, second)) if _bends(first) or _bends(second) else ((), ())
+    differ = any(None not in pair and not _close(*pair) for pair in zip(*far, strict=True))
+    return True if all(verdicts) and not differ else None
+
+
+def _bends(formula: sympy.Expr) -> bool:
+    """Whether one of two formulas can stand for it to the left of some place and the other to the right."""
+    roots = (power.exp for power in formula.atoms(sympy.Pow) if not power.base.is_number)
+    return formula.has(sympy.Abs, sympy.Max, sympy.Min) or any(
+        exponent.is_Rational and not exponent.is_Integer for exponent in roots
+    )
+
+
+def _far_values(formula: sympy.Expr) -> list[Any]:
+    return [value_at(formula, 0, scale) for scale in _FAR]
 
 
 def _same_matrix(first: Any, second: Any) -> bool | None:
@@ -72,6 +88,8 @@ def proportion(first: Any, second: Any, *, positive: bool = False) -> bool:
     if not isinstance(first, sympy.Expr) or not isinstance(second, sympy.Expr):
         return False
     ratios = [_quotient(value_at(first, point), value_at(second, point)) for point in range(_N_POINTS)]
+    if _bends(first) or _bends(second):
+        ratios += map(_quotient, _far_values(first), _far_values(second))
     if None in ratios or not all(_close(ratio, ratios[0]) for ratio in ratios):
         return False
     return not positive or bool(ratios[0].is_real and ratios[0] > 0)
@@ -81,9 +99,9 @@ def _quotient(first: Any, second: Any) -> Any:
     return None if first is None or second is None or first == 0 or second == 0 else first / second
 
 
-def value_at(formula: Any, point: int) -> Any:
+def value_at(formula: Any, point: int, scale: int = 1) -> Any:
     """The number a formula gives at one of several points: every variable has a value of its own; None without one."""
-    given = {symbol: _coordinate(symbol.name, point) for symbol in formula.free_symbols}
+    given = {symbol: scale * _coordinate(symbol.name, point) for symbol in formula.free_symbols}
     try:
         exact = formula.subs(given).doit()
         value = exact if exact.is_Rational else exact.evalf(_DIGITS)  # 100! has more digits than that
