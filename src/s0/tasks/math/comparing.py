@@ -9,7 +9,8 @@ In this order; the first rule that both sides meet decides:
 4. Sets of numbers, where a side is written as one that no bare brackets are: `x < 2`, a union, \mathbb{R} (`sets`).
    Other relations are the same where their members are, in either direction, or two sides differ by a positive factor.
 5. Parts within brackets compare part by part, with the same brackets and in order; sets and bare lists in any order,
-   each part once. \pm makes two of one. Bare braces are no brackets.
+   each part once. \pm makes two of one, and several make all their combinations unless a \mp is with them. Bare braces
+   are no brackets.
 6. Quantities: bases, units, per cent and degree signs (`units`), and formulas by their value (`formula`, `values`).
 7. `math_verify` is asked last, for sums, products, integrals and limits, and for formulas that agree at some values of
    their variables only.
@@ -44,6 +45,8 @@ _BOUND = r"(?:\{[\w=+\-\\ .]*\}|\\infty(?![a-zA-Z])|\w)"
 _BIG_OPERATOR = re.compile(rf"\\(?:sum|prod|int|lim)(?![a-zA-Z])(?: ?_ ?{_BOUND})?(?: ?\^ ?{_BOUND})?")
 _BASED = re.compile(r"(-?[\dA-Za-z]*\d[\dA-Za-z.]*|-?[\dA-Za-z.]+) ?_ ?\{? ?(?:\\text\{ ?)?(\d+|[a-z]+) ?\}?\}?")
 _NUMERALS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_MOST_SIGNS = 4
+"""So many \\pm of one part are combined."""
 _BASES = {word: number for number, word in enumerate(_NUMERALS.split(), start=2)}
 
 
@@ -118,7 +121,10 @@ def _split(text: str, *, bare: bool = False) -> list[str]:
 def _signs(part: str) -> list[str]:
     if "\\pm" not in part and "\\mp" not in part:
         return [part]
-    return [part.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in ("+-", "-+")]
+    n_signs = part.count("\\pm")
+    if "\\mp" in part or n_signs > _MOST_SIGNS:
+        return [part.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in ("+-", "-+")]
+    return [signed for sign in "+-" for signed in _signs(part.replace("\\pm", sign, 1))]
 
 
 def _in_any_order(ours: list[str], theirs: list[str]) -> bool:
