@@ -250,6 +250,9 @@ B, C | C, B
 \text{13} | 13
 f(2) < f(1) < f(4) | f(2)<f(1)<f(4)
 f(2) < f(1) < f(4) | f(4) > f(1) > f(2)
+|x-3| | \sqrt{(x-3)^2}
+|x-5|=2 | 2=|5-x|
+2|x-3|<4 | |x-3|<2
 """,
     r"""
 11/2 | 1 1/2
@@ -410,6 +413,12 @@ x | X
 \text{ellipse} | e l l i p s e + 1
 \infty | -\infty
 1/(1-1) | 2/(1-1)
+|x-3| | 3-x
+\sqrt{(x-3)^2} | 3-x
+|x-5|=2 | 5-x=2
+|x-5|<2 | 5-x<2
+\max(x,5) | 5
+\frac{|x+3|}{x+3} | 1
 """,
 )
 _NAMED = (
@@ -616,6 +625,7 @@ x + y < 5 | y + x < 5
 (a, b] \cup (c, d) | (c,d) \cup (a,b]
 \{(1,2),(3,4)\} | \{(3,4),(1,2)\}
 (1,2), (3,4) | (3,4), (1,2)
+1+i,1-i,-1+i,-1-i | \pm 1 \pm i
 """,
     r"""
 1,2,3 | 1,2
@@ -703,6 +713,8 @@ x + y < 5 | x + y > 5
 x + y < 5 | x - y < 5
 f(2) < f(1) < f(4) | f(1) < f(2) < f(4)
 f(2) < f(1) < f(4) | f(2) < f(1) > f(4)
+\pm(1+i) | \pm 1 \pm i
+\pm 3 | \pm 1 \pm 2
 """,
 )
 _UNITS = (
@@ -813,6 +825,13 @@ _UNITS = (
 12 | 12 \text{ and a half}
 5 \text{ feet } 3 \text{ inches} | 5 \text{ feet}
 5 \text{ feet } 3 \text{ inches} | 3 \text{ inches}
+1\% | 1.00\text{ dollars}
+5 | 5 \text{ incorrect}
+5 | 5 \text{ doubled}
+0.3 | 0.3 \text{ repeating}
+2 | 2 \text{ thirds}
+5 | 5 dozens
+5 | 5 \text{ lakh}
 """,
 )
 SPELLINGS: dict[str, tuple[Pairs, Pairs]] = {

@@ -4,7 +4,7 @@ A unit stands at the end, in `\text{...}` (any noun) or bare (known units of two
 noun of four). It counts only where both sides have one: then it must be the same, with the same power (`cm^2` is
 `square centimetres` and not `cm`). Words that are no units (`or not`, `percent more`) leave an answer without a value;
 `million` multiplies. A degree is pi/180 where the other side has none, or a bare number; per cent are a bare number, or
-hundredths up to the whole.
+hundredths up to the whole, and no number with a unit.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ or and not no nor but if is are was than more less least most minus plus times o
 fourth fifth tenth hundredth thousandth dozen percent mod modulo negative positive about around approximately other
 either neither factorial root inverse power exponent to through until between below above under short up down fewer
 except without unless versus approx roughly nearly almost only also wrong right false true maybe i we you it none
+incorrect impossible doubled tripled halved repeating recurring thirds fourths fifths sixths sevenths eighths ninths
+tenths hundredths thousandths dozens lakh crore
 all any infinity solution squared cubed sqrt pi cbrt abs theta alpha beta gamma delta lambda omega sigma zero one
 two three four five six seven eight nine ten eleven twelve
 """
@@ -122,6 +124,8 @@ def readings(right: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     ours, theirs = right.value, answer.value
     if ours.endswith("%") == theirs.endswith("%"):
         return [(ours.removesuffix("%").strip(), theirs.removesuffix("%").strip())]
+    if right.unit or answer.unit:
+        return []  # 1% is not 1 dollar
     return [(ours.removesuffix("%").strip(), theirs.removesuffix("%").strip()), *_shared(ours, theirs)]
 
 
