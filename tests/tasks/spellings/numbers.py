@@ -147,6 +147,10 @@ _SPELLED_OTHERWISE = r"""
 5 | 50
 -5 | 5
 1 | 999999999999999999999999999999999999999999999999999999999999999999999
+4 | -\boxed{4}
+4 | The answer is 4 squared.
+4 | The answer is 4 plus 3.
+4 | The answer is 4 times 3.
 """
 
 

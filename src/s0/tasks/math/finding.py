@@ -5,7 +5,8 @@ to write, without the marks of bold type and code. The answer stands in one of t
 order of them; of one kind the last place decides, and one that says nothing readable is passed over for the one before:
 
     marked      a line with `#### 18`
-    boxed       \boxed{18}, \fbox or \framebox, braces balanced; boxes that "and", "or" or a comma joins are one answer
+    boxed       \boxed{18}, \fbox or \framebox, braces balanced, with the minus sign before and the exponent after it;
+                boxes that "and", "or" or a comma joins are one answer; "not \boxed{18}" is none
     stated      what the word "answer" announces: "the answer would be 18", "Answer: 18", "The answer is\n$$18$$", or a
                 heading such as "**Final Answer**" with the answer below it
     concluded   what the reply ends in: formulas on lines of their own, or in its last paragraph what follows the last
@@ -22,8 +23,8 @@ A statement goes to the end of its sentence and says (`said`):
 2. Its words, where it holds no formula or begins plainly ("x = 4", "4 and $5$"): at most six of them.
 3. Else its first formulas, where at most four words stand before them; several that "and", "or" or a comma joins are
    one answer. `\[`, `$$`, `\(` and `$` enclose an answer and are no part of it.
-4. All of it, where the formulas go on in another answer: "$4$ or maybe 5" is not 4.
-5. Nothing, where it only denies, bounds or sets out: "not 5", "between 0 and 999", "we compute $x$".
+4. All of it, where the formulas go on: "$4$ or maybe 5" is not 4, nor are "$4$/3" and "$4$ squared".
+5. Nothing, where it only denies, bounds or sets out: "not 5", "between 0 and 999", "twice $4$", "we compute $x$".
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _LONGEST = 1000
 _MOST_PLACES = 32
 """Places of one kind that are looked at."""
 _MOST_WORDS, _MOST_WORDS_BEFORE = 6, 4
+_MOST_BEFORE_BOX = 20
+"""Characters before a box that can change what it says."""
 
 _CODE = re.compile(r"^[ \t]*```\w*[ \t]*$|`+", re.MULTILINE)
 _EMPHASIS = re.compile(
@@ -48,6 +51,9 @@ _EMPHASIS = re.compile(
 
 _MARKED = re.compile(r"####[ \t]*(?P<answer>[^\n]*)")
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(?:\[[^\]\n]{0,20}\]\s*)?|\bboxed(?=\{)")
+_MINUS = re.compile(r"(?:=|\\approx)[ \t]*[-–−][ \t]*\Z|(?:\A|[\s$(\[,])[-–−]\Z")
+_EXPONENT = re.compile(r"\s*\^\s*(?:\d|[a-zA-Z]|\{[^{}]*\})")
+_NOT = re.compile(r"(?:\b(?:not|never)|n['’]t)(?:\s+(?:be|equal|to))*[\s$:\\(]*\Z", re.IGNORECASE)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"-?\d(?:[\d.,]*\d)?|[^\s{}]")
 _BETWEEN_BOXES = re.compile(
@@ -103,10 +109,18 @@ _IS = re.compile(rf"\b{_COPULA}(?=[ \t:])[ \t]*:?[ \t]*", re.IGNORECASE)
 _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|cannot|between|than|least|most|if|whether|unless|form|multiple|divisible|within|above"
     r"|below|under|over|range|let|first|note|consider|to find"
-    r"|we(?![ \t]+(?:have|get|obtain|find|conclude)))\b|n['’]t\b|[<>≤≥≠]\s*\Z",
+    r"|we(?![ \t]+(?:have|get|obtain|find|conclude)))\b|n['’]t\b|[<>≤≥≠]\s*\Z"
+    r"|\b(?:minus|negative|plus|times|twice|half|double|triple"
+    r"|(?:negative|opposite|reciprocal|inverse|root|square|cube|half|double|triple|third|quarter|factorial|logarithm|log"
+    r"|sine|cosine|tangent) of)\s*\Z",
     re.IGNORECASE,
 )
-_ANOTHER = re.compile(r"\s*,?\s*(?:or|and/or|to|through)\b|\s*,?\s*and\s+(?:\w+\s+){0,2}?-?[\d$\\]", re.IGNORECASE)
+_ANOTHER = re.compile(
+    r"\s*,?\s*(?:or|and/or|to|through)\b|\s*,?\s*and\s+(?:\w+\s+){0,2}?-?[\d$\\]"
+    r"|\s*[-–+*/^]\s*[\d$\\(]|\s*\\?%|[\^!]?\w"
+    r"|\s+(?:squared|cubed|factorial|percent|plus\s|minus\s|divided\b|multiplied\b|times\s+[\d$\\])",
+    re.IGNORECASE,
+)
 _REASON = re.compile(
     r"(?<=\S),?\s+(?:because|since|which|as|when|where|so|by|given)\b|(?<=\S),\s+(?:not|that is)\b"
     r"|(?<=\S)\s+\((?=[a-z]{2})(?!or\b|and\b)",
@@ -258,8 +272,18 @@ def _boxes(text: str) -> Iterator[tuple[str, int, int]]:
         else:
             unbraced = _UNBRACED.match(text, begin)
             content, end = (unbraced[0], unbraced.end()) if unbraced else ("", begin)
-        if content.strip():
-            yield content.strip(), match.start(), end
+        before = text[max(0, match.start() - _MOST_BEFORE_BOX) : match.start()]
+        if content.strip() and not _NOT.search(before):
+            yield _signed(content.strip(), _MINUS.search(before), _EXPONENT.match(text, end)), match.start(), end
+
+
+def _signed(content: str, minus: re.Match[str] | None, exponent: re.Match[str] | None) -> str:
+    """A box's content with the minus sign before and the exponent after the box."""
+    if exponent:
+        content = f"{content if content.isalnum() else f'({content})'}{exponent[0]}"
+    if minus:
+        content = f"-({content})" if re.search("[-+]", content) else f"-{content}"
+    return content
 
 
 def _closing_braces(text: str) -> dict[int, int]:

@@ -91,6 +91,7 @@ _GOES_ON = re.compile(
     r"|\s*[,;]?\s*(?:or|nor|to|through|and/or)\s+(?:\w+\s+){0,2}?-?\.?\d|\s*,?\s*and\s+-?\.?\d|\s*[,;]\s*-?\.?\d|\s+-?\.?\d"
     r"|\s+(?P<unit>\w+),?\s+or\s+(?:\w+\s+){0,2}?-?\d[\d.,]*(?:\s+(?P=unit)\b|\s*(?:[.!?)]|\Z))"
     rf"|\s+\w+\s+(?:and\s+)?\d[\d.]*\s+{_COUNTED}\b"
+    r"|\s+(?:squared|cubed|factorial)\b|\s+(?:divided|multiplied)\b|\s+(?:plus|minus|times)\s+-?\.?\d"
 )
 """What follows a number that is a part of something else."""
 _BOUND = re.compile(r"\\[a-zA-Z]|[≤±√^*/]\s*\(?\s*\Z|(?<!\w)[a-zA-Z]\s*[-+]\s*\Z")
