@@ -341,3 +341,64 @@ def test_past_a_cap_a_source_fails_and_an_argument_of_the_test_is_not_judged(any
     assert any_sandbox.judge([long]) == [Verdict(False, "too large")]
     (verdict,) = any_sandbox.judge([asking("1", "f([None] * 4_000_001)")])
     assert verdict.reason.startswith("not judged: the test cannot run: it passes an argument of more")
+
+
+WITH_CLASSES = """\
+from dataclasses import dataclass
+import enum
+
+class Missing(KeyError):
+    def __init__(self, key):
+        super().__init__(f"no {key}")
+
+@dataclass
+class Point:
+    x: int
+
+class Colour(enum.Enum):
+    RED = 1
+
+def f(x):
+    pass
+"""
+
+
+def judged_with_classes(sandbox: Sandbox, body: str, test: str) -> Verdict:
+    source = WITH_CLASSES.replace("def f(x):\n    pass", f"def f(x):\n    {body}")
+    check = f"class Done(Exception):\n    pass\n\ndef check(f):\n    {test}\n"
+    return sandbox.judge([Program(source, WITH_CLASSES, check, "f")])[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "caught", "passes"),
+    [
+        ("raise Missing(x)", "Missing", True),
+        ("raise type('Sub', (Missing,), {})(x)", "Missing", True),
+        ("raise Missing(x)", "KeyError", True),
+        ("raise KeyError(x)", "Missing", False),
+        ("raise type('Done', (Exception,), {})()", "Done", False),  # the test's own, which no program has
+    ],
+)
+def test_an_exception_of_the_prompt_is_caught_by_its_name(
+    any_sandbox: Sandbox, body: str, caught: str, passes: bool
+) -> None:
+    test = f"try:\n        f(1)\n    except {caught} as error:\n        assert {caught} is Done or 'no 1' in str(error)"
+    verdict = judged_with_classes(any_sandbox, body, f"{test}\n    else:\n        assert False")
+    assert verdict.passed == passes, verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "right", "reason"),
+    [
+        ("return Point(x)", "Point(1)", "not judged: the test uses == of a Point, which stays"),
+        ("return Colour.RED", "Colour.RED", "not judged: the test uses == of a Colour, which stays"),
+        ("return Point(x)", "Colour.RED", "wrong answer"),
+        ("return Point(x)", "1", "wrong answer"),
+        ("return object()", "object()", "wrong answer"),
+    ],
+)
+def test_an_object_of_the_prompts_classes_is_not_judged_by_its_equals(
+    any_sandbox: Sandbox, body: str, right: str, reason: str
+) -> None:
+    for test in (f"assert f(1) == {right}", f"assert {right} == f(1)"):
+        assert judged_with_classes(any_sandbox, body, test).reason.startswith(reason)

@@ -88,6 +88,7 @@ def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str,
         code = compile(test, _TEST_FILE, "exec")
     except Exception as error:
         judgement.unusable(_shown(error))
+    candidate.prompt = dict(names)
     candidate.wait_until_loaded()
     names[entry_point] = candidate.call
     try:
@@ -131,7 +132,13 @@ def _raised_by_test(error: BaseException) -> bool:
 
 
 class _Candidate:
-    """The candidate as the test sees it."""
+    """The candidate as the test sees it.
+
+    Attributes:
+        prompt: what the prompt defines; the candidate may raise exceptions of those names.
+        called: whether the test has called it yet.
+        last_raised, last_name: what it raised last.
+    """
 
     def __init__(self, calls: int, judgement: _Judgement, program: str, entry_point: str) -> None:
         self._calls = calls
@@ -141,6 +148,7 @@ class _Candidate:
         self._scope = Scope()
         self._answered = False
         self._copied = self._reported = 0
+        self.prompt: dict[str, object] = {}
         self.called = False
         self.last_raised: BaseException | None = None
         self.last_name = ""
@@ -237,7 +245,7 @@ class _Candidate:
             self._judgement.failed(_TAMPERED)
         assert isinstance(description, tuple)
         self.last_name = description[0]
-        self.last_raised = raised.exception_of(description)
+        self.last_raised = raised.exception_of(description, self.prompt)
         raise self.last_raised
 
     def _end_on(self, message: object) -> NoReturn:

@@ -1,12 +1,13 @@
 """Exceptions of the candidate: described as plain data there, raised here as classes of the checker's making.
 
-A description is (name, names of the builtin exceptions that its class is or inherits from, args, attributes, text).
+A description is (name, names of the classes that its class is or inherits from, args, attributes, text). Such a name
+stands for the builtin exception, or for one that the prompt defines: the test may catch either.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _LONGEST_NAME = 80
@@ -24,7 +25,7 @@ def describe(error: BaseException, passes: Callable[[object], bool]) -> tuple[ob
         passes: whether a value is plain data.
     """
     kind = type(error)
-    bases = tuple(base.__name__ for base in kind.__mro__ if vars(builtins).get(base.__name__) is base)
+    bases = tuple(base.__name__ for base in kind.__mro__ if _is_of_that_name(base))
     args: Any = BaseException.__dict__["args"].__get__(error)
     try:
         text = str(error)[:_LONGEST_TEXT]
@@ -36,6 +37,11 @@ def describe(error: BaseException, passes: Callable[[object], bool]) -> tuple[ob
         if type(name) is str and not name.startswith("_") and passes(value)
     }
     return kind.__name__, bases, args if passes(args) else None, attributes, text
+
+
+def _is_of_that_name(kind: type) -> bool:
+    """Whether nobody would take it for a builtin one that it is not."""
+    return getattr(builtins, kind.__name__, kind) is kind
 
 
 def is_name(name: object) -> bool:
@@ -52,14 +58,16 @@ def is_description(value: object) -> bool:
     return False
 
 
-def exception_of(description: tuple[Any, ...]) -> Exception:
+def exception_of(description: tuple[Any, ...], names: Mapping[str, object]) -> Exception:
     """An exception that the test may catch as it would catch the candidate's.
 
     Args:
         description: for which `is_description` holds.
+        names: those of the prompt, which the candidate has as well.
     """
     name, base_names, args, attributes, text = description
-    bases = _nearest([base for base in map(vars(builtins).get, base_names) if _is_exception(base)])
+    known = {**names, **vars(builtins)}
+    bases = _nearest([base for base in map(known.get, base_names) if _is_exception(base)])
     if any(issubclass(base, _NOT_RAISED) for base in bases):
         return RuntimeError(f"the candidate raised {name}")
     error = _exact(bases, name, args, text) or _made(name, bases, text) or _made(name, [Exception], text)

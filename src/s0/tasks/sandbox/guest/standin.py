@@ -1,7 +1,8 @@
 """The checker's side of what stays with the candidate: objects that say no more than the candidate's description.
 
-A stand-in has the truth value of its object and equals itself alone. An iterator's hands out what the candidate's
-yields. Any other use that would work in Python ends the check as not judged, out of reach of the test's `except`;
+A stand-in has the truth value of its object and equals itself alone; compared with an object of the
+test's side whose class has the same name, such as a dataclass of the prompt, it cannot be judged. An iterator's hands out what the
+candidate's yields. Any other use that would work in Python ends the check as not judged, out of reach of the test's `except`;
 one that no object of that type allows, such as the length of a generator, raises TypeError as in Python.
 
 What a description says is the candidate's claim. It cannot claim more than an object of its own could do anyway:
@@ -113,6 +114,15 @@ class StandIns:
             return self._refuse(f".{attribute}", name)
 
         namespace: dict[str, Any] = {use: refusing(use.strip("_")) for use in (*methods - {UNHASHABLE}, *_ALWAYS)}
+
+        def equals(value: object, other: object) -> object:
+            has_its_name = type(other).__name__ == name.rpartition(".")[2]
+            if has_its_name and name not in _TYPES and not isinstance(other, _StandIn):
+                self._refuse("==", name)
+            return NotImplemented
+
+        namespace["__eq__"] = equals
+        namespace["__hash__"] = object.__hash__
         namespace["__getattribute__"] = attribute
         namespace["__bool__"] = refusing("bool") if truth is None else lambda _: truth
         if UNHASHABLE in methods:
