@@ -160,6 +160,14 @@ def test_the_tests_of_mbpp_plus_run_without_numpy(tmp_path: Path, any_sandbox: S
     assert reasons(task, [PLUS["code"], *texts], any_sandbox) == ["passed", "wrong answer", "wrong answer"]
 
 
+def test_the_row_whose_answer_is_too_large_to_cross_is_left_out(tmp_path: Path) -> None:
+    reference = "from itertools import combinations_with_replacement\ndef ref_func(l, n):\n    return 0\n"
+    row = {**PLUS, "task_id": 255, "test": f"{reference}assert total([]) == 0\n"}
+    task = load("mbpp+", written(tmp_path / "rows.jsonl", row))
+    assert task.left_out == ("255: a right answer to one of its inputs holds 128 million values, too many to cross",)
+    assert load("mbpp+", written(tmp_path / "rows.jsonl", {**row, "test": PLUS["test"]})).left_out == ()
+
+
 def test_a_test_of_mbpp_plus_that_forgets_to_assert_does(tmp_path: Path, any_sandbox: Sandbox) -> None:
     test = (
         "import numpy as np\n\ndef assertion(out, exp, atol):\n    if isinstance(out, bool):\n"
