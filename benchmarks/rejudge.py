@@ -22,6 +22,7 @@ from s0 import tasks
 from s0.errors import DatasetError
 from s0.record import unpacked
 from s0.tasks import SCORINGS
+from s0.tasks.sandbox import Limits, Sandbox
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,24 @@ def _kept(whose: str, problems: Sequence[str], entry: Mapping[str, Any]) -> Judg
     return Judged(whose, [problem for problem in problems for _ in range(each)], texts, passed)
 
 
+def sandbox_of(record: Mapping[str, Any]) -> Sandbox | None:
+    """One with the limit of time that the record was judged with, where it is not the usual one."""
+    timeout_s = (record.get("sandbox") or {}).get("timeout_s", Limits().timeout_s)
+    return None if timeout_s == Limits().timeout_s else Sandbox(limits=Limits(timeout_s=timeout_s))
+
+
 def differences(record: Mapping[str, Any], data: Path | None) -> Iterator[str]:
     """A line for every verdict that is another one now."""
     task = tasks.load(record["task"]["name"], data)
     if task.data_sha256 != record["task"]["data_sha256"]:
         raise DatasetError("expected the problems that the record is of, got others; pass them by --data")
     by_id = {problem.id: problem for problem in task.problems}
+    sandbox = sandbox_of(record)
     for judged in judged_in(record):
         replies = [*zip(judged.problems, judged.completions, strict=True)]
         for scoring, before in judged.passed.items():
             asked = [(by_id[problem], text) for problem, text in replies if problem in by_id]
-            verdicts = iter(task.verdicts(asked, scoring))
+            verdicts = iter(task.verdicts(asked, scoring, sandbox=sandbox))
             for (problem, text), passed in zip(replies, before, strict=True):
                 verdict = next(verdicts) if problem in by_id else None
                 if verdict is None or verdict.passed != passed:

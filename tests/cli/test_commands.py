@@ -47,7 +47,7 @@ def test_eval_lists_every_task_without_loading_torch():
     tasks = {task["name"]: task for task in json.loads(listed)["tasks"]}
     assert {"gsm8k", "humaneval", "humaneval+", "math500", "mbpp", "mbpp+", "own", "pocket-code", "spider"} <= {*tasks}
     assert tasks["gsm8k"] == {
-        "name": "gsm8k", "what": "word problems, answer a number", "version": "1", "source": "openai/gsm8k",
+        "name": "gsm8k", "what": "word problems, answer a number", "version": "2", "source": "openai/gsm8k",
     }  # fmt: skip
     shown = s0("eval", "--list")
     assert shown.returncode == 0 and "openai/openai_humaneval" in shown.stderr.replace("\n", "")

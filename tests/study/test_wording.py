@@ -207,6 +207,9 @@ def test_terminal_and_report_name_what_is_in_no_score_and_what_was_not_judged(tm
     assert f"note: s0: {said}" in terminal
     assert f"s0: {said}." in page.replace("&#39;", "'")
     assert "base: not judged" not in terminal + page
+    figures = card({}, record)
+    assert "Left out of every score, as no answer to them can be judged: row 0, row 1," in figures
+    assert "s0: answers to p3 could not be judged and count as failed." in figures and "base: answers" not in figures
 
 
 def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsys):

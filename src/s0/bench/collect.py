@@ -23,7 +23,7 @@ from s0.examples import Example, read_examples, write_examples
 from s0.files import write_text
 from s0.models import encode_prompt
 from s0.tasks import Problem, Task
-from s0.tasks.sandbox import Sandbox
+from s0.tasks.sandbox import Limits, Sandbox
 
 KEEP = ("first", "shortest", "all")
 _JUDGED_AT_ONCE = 32  # completions: enough to keep the judge's processes busy
@@ -129,8 +129,9 @@ def collect(
             + ("some of the final split, on which nothing may be learned" if problems else "none")
         )
     asking = {key: value for key, value in asdict(settings).items() if key not in ("samples", "keep", "per_round")}
-    origin = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
-    origin |= {"base": fingerprint(model), **asking}
+    origin: dict[str, Any] = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
+    limits = Limits() if sandbox is None else sandbox.limits
+    origin |= {"base": fingerprint(model), **asking, "timeout_s": limits.timeout_s}
     out, path = Path(out), samples_file(out)
     require_place(out)
     if overwrite and path.exists() and _origin_of(path) != origin:

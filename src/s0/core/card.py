@@ -144,6 +144,12 @@ def _figures(record: Mapping[str, Any]) -> str:
     if against:
         shown = "; ".join(f"{compared['second']}: {effect(compared)}" for compared in against)
         lines += ["", f"Against the untouched model, by the standard scoring: {shown}."]
+    rows = [str(row).partition(":")[0] for row in task.get("left_out", ())]
+    if rows:
+        lines += ["", f"Left out of every score, as no answer to them can be judged: {', '.join(rows)}."]
+    for variant, summary in record["final"].items():
+        if unjudged := summary.get("not_judged"):
+            lines += ["", f"{variant}: answers to {', '.join(unjudged)} could not be judged and count as failed."]
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
 """The checker's side of what stays with the candidate: objects that say no more than the candidate's description.
 
-A stand-in has the truth value of its object and equals itself alone; compared with an object of the
-test's side whose class has the same name, such as a dataclass of the prompt, it cannot be judged. An iterator's hands out what the
-candidate's yields. Any other use that would work in Python ends the check as not judged, out of reach of the test's `except`;
-one that no object of that type allows, such as the length of a generator, raises TypeError as in Python.
+A stand-in has the truth value of its object and equals itself alone; compared with an object of the test's side whose
+class has the same name, such as a dataclass of the prompt, it cannot be judged. An iterator's hands out what the
+candidate's yields. Any other use that would work in Python ends the check as not judged, out of reach of the test's
+`except`; one that no object of that type allows, such as the length of a generator, raises TypeError as in Python.
 
 What a description says is the candidate's claim. It cannot claim more than an object of its own could do anyway:
 true or false, and which uses it offers.
