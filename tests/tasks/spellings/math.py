@@ -173,6 +173,7 @@ _VALUES = (
 \frac{\sqrt{3}}{3} | 1/√(3)
 \frac{1}{3} | 0.333333
 0.\overline{3} | \frac13
+0.\overline{3} | 0.\bar{3}
 0.\overline{3} | 0.333...
 \frac13 | 0.\dot{3}
 0.1\overline{6} | 1/6
@@ -742,6 +743,8 @@ _UNITS = (
 15\mbox{ cm}^2 | 15\text{ square units}
 144 \mbox{ m}^3 | 144 \text{ cubic meters}
 45\text{ mph} | 45
+5\text{ m/s} | 5 m/s
+20\text{ mph} | 20 miles per hour
 5.4 \text{ cents} | 5.4
 5.4 \text{ cents} | 5.4 cents
 0.25\,\text{ cm} | 0.25\text{ centimeters}
@@ -794,6 +797,8 @@ _UNITS = (
 15\mbox{ cm}^2 | 15 \text{ square inches}
 864 \mbox{ inches}^2 | 864 \text{ square feet}
 45\text{ mph} | 45\text{ kph}
+5\text{ m/s} | 5 km/h
+5\text{ m/s} | 6 m/s
 45\text{ miles per hour} | 45\text{ miles}
 2\text{ hours} | 2\text{ minutes}
 9\text{ a.m.} | 9\text{ p.m.}

@@ -254,7 +254,7 @@ class _Reader:
     def _number(self, token: _Token) -> Any:
         if self._sees("_"):
             return sympy.Symbol(f"{token.text}{self._subscript()}")
-        if "." in token.text and self._sees("\\overline", "\\dot"):
+        if "." in token.text and self._sees("\\overline", "\\bar", "\\dot"):
             return self._repeating(token.text)
         if self._sees(".") or token.text == ".":
             return self._going_on(token.text)

@@ -40,6 +40,7 @@ _TEXT = rf"\\text\{{[^{{}}]*\}}{_POWER}"
 _TEXT_UNIT = re.compile(rf"(?P<value>.*[\w\])}}!|'.]) ?(?P<unit>{_TEXT}(?: ?/ ?{_TEXT})?)")
 _BARE_NAME = rf"(?:(?:sq\.?|square|cubic) )?(?:{_BARE})(?: ?(?:/|per) ?(?:{_BARE}))?"
 _BARE_UNIT = re.compile(rf"(?P<value>.*[\d}})\]]|.*\\pi) ?(?P<unit>{_BARE_NAME}{_POWER})\.?")
+_RATE = re.compile(r"(?P<value>-?[\d.,]*\d) (?P<unit>(?:k?m|cm|ft|mi|l|k?g)/(?:s|h|hr|min))")
 _NOUN = re.compile(r"(?P<value>-?[\d.,/]*\d) (?P<unit>[a-z]{4,}(?: [a-z]{2,}){0,2})")
 _MONEY = {"\\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _SIGN = r"\\\$|[€£¥₹]"
@@ -68,7 +69,8 @@ def quantity(answer: str) -> Quantity:
         return Quantity(rest.value, unit)
     if (turn := _DEGREES.fullmatch(answer)) and not _FUNCTION.search(answer):
         return Quantity(turn["value"], "degree")
-    match = _TEXT_UNIT.fullmatch(answer) or _BARE_UNIT.fullmatch(answer) or _NOUN.fullmatch(answer)
+    match = _TEXT_UNIT.fullmatch(answer) or _BARE_UNIT.fullmatch(answer)
+    match = match or _RATE.fullmatch(answer) or _NOUN.fullmatch(answer)
     if match is None:
         return Quantity(answer, None)
     scale, words = _unit(match["unit"])
@@ -84,6 +86,7 @@ def _unit(text: str) -> tuple[int, list[str] | None]:
     """(power of ten, the unit's words, each by its one name); None where it can be no unit."""
     said = re.sub(r"\\text|[{}]|\^ ?\{? ?\d ?\}?", " ", text.lower())
     said = re.sub(r"\b([ap])\. ?m\b", r"\1m", said).replace(".", " ").replace("/", " per ")
+    said = re.sub(r"\bmph\b", "mi per h", re.sub(r"\bkph\b", "km per h", said))
     if not re.fullmatch(r"[a-z '-]*", said) or len(said) > 60:
         return 0, None
     words = said.replace("-", " ").split()
