@@ -9,8 +9,8 @@ In this order; the first rule that both sides meet decides:
 4. Sets of numbers, where a side is written as one that no bare brackets are: `x < 2`, a union, \mathbb{R} (`sets`).
    Other relations are the same where their members are, in either direction, or two sides differ by a positive factor.
 5. Parts within brackets compare part by part, with the same brackets and in order; sets and bare lists in any order,
-   each part once. \pm makes two of one, and several make all their combinations unless a \mp is with them. Bare braces
-   are no brackets.
+   each part once; a bare list of spellings of one value is that value. \pm makes two of one, and several make all
+   their combinations unless a \mp is with them. Bare braces are no brackets.
 6. Quantities: bases, units, per cent and degree signs (`units`), and formulas by their value (`formula`, `values`).
 7. `math_verify` is asked last, for sums, products, integrals and limits, and for formulas that agree at some values of
    their variables only.
@@ -83,6 +83,9 @@ def _same_unnamed(right: str, answer: str) -> bool:
     kinds = _brackets(right), _brackets(answer)
     if kinds[0] in ("set", "list") and kinds[1] in ("set", "list"):
         return _in_any_order(_parts(right), _parts(answer))
+    if kinds == ("", "list"):
+        spellings = _parts(answer)  # of one value: \boxed{1\frac12}, or \boxed{\frac32}
+        return len({*spellings}) == len(spellings) and all(equal(right, spelling) for spelling in spellings)
     if kinds[0] != kinds[1]:
         return False
     if kinds[0]:
