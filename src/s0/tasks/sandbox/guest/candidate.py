@@ -25,7 +25,7 @@ _PACKED = frozenset((int, float, bool, str, type(None)))
 def run(calls: int) -> None:
     """Serve requests over the descriptor `calls`; the first message is the program.
 
-    Requests: ("call", arguments, keywords); ("next", number of an iterator, most items).
+    Requests: ("call", arguments) or ("call", arguments, keywords); ("next", number of an iterator, most items).
     Answers: ("ready",); ("value", data); ("raised", description of an exception); ("failed", type name) where the
     program cannot be loaded, ("exited", type name) where it tries to end its process, ("too large",) where an answer
     has more than a message may; ("items", messages, ended): each message is a tuple of items, in order, and where the
@@ -92,9 +92,9 @@ class _Server:
             _say(self._calls, "exited", type(error).__name__)
             os._exit(1)
 
-    def _call(self, scope: Scope, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+    def _call(self, scope: Scope, arguments: tuple[object, ...], keywords: dict[str, object] | None = None) -> None:
         try:
-            answer = ("value", self._function(*arguments, **keywords))
+            answer = ("value", self._function(*arguments, **(keywords or {})))
         except Exception as error:
             answer = ("raised", raised.describe(error, _passes))
         frames.send(self._calls, self._encoded(answer, scope, with_changes=True))

@@ -171,7 +171,8 @@ class _Candidate:
         """
         self.called = True
         scope = Scope()
-        self._send(self._encoded(("call", arguments, keywords), scope))
+        request = ("call", arguments, keywords) if keywords else ("call", arguments)
+        self._send(self._encoded(request, scope))
         match self._answer(scope):
             case ("value", value):
                 self._answered = True

@@ -43,7 +43,7 @@ class Reader:
 
     def read(self, depth: int) -> Any:
         self._count(1, depth)
-        tag = self._take(1)[0]
+        tag = self._byte()
         if tag in _SINGLE:
             return _SINGLE[tag]
         if tag in b"isbdc":
@@ -61,7 +61,7 @@ class Reader:
     def changes(self) -> None:
         for _ in range(self._size()):
             self._count(1, 0)
-            if self._take(1) != b"u":
+            if self._byte() != ord("u"):
                 raise CodecError("no change of a known object")
             self._update(0)
 
@@ -72,7 +72,7 @@ class Reader:
 
     def _update(self, depth: int) -> Any:
         target = self._known(self._size())
-        source = self._mutable(self._take(1)[0], depth, lambda _: None)
+        source = self._mutable(self._byte(), depth, lambda _: None)
         if type(source) is not base_of(type(target), MUTABLE):
             raise CodecError("new contents of another kind")
         self.updates.append((target, source))
@@ -128,7 +128,7 @@ class Reader:
         return _built(lambda name: kinds.MADE[name](*parts), value)
 
     def _items(self, depth: int) -> list[Any]:
-        form = self._take(1)[0]
+        form = self._byte()
         count = self._size()
         self._count(count, depth + 1)
         if form == ord("*"):
@@ -176,8 +176,15 @@ class Reader:
         lengths = struct.unpack(f"<{count}I", self._take(4 * count))
         return list(itertools.accumulate(lengths, initial=0))
 
+    def _byte(self) -> int:
+        self._require(1)
+        self.position += 1
+        return self._data[self.position - 1]
+
     def _size(self) -> int:
-        size: int = SIZE.unpack(self._take(4))[0]
+        self._require(SIZE.size)
+        size: int = SIZE.unpack_from(self._data, self.position)[0]
+        self.position += SIZE.size
         return size
 
     def _count(self, values: int, depth: int) -> None:

@@ -25,6 +25,8 @@ from s0.tasks.sandbox.guest.scope import DICTIONARIES, MUTABLE, Scope, base_of, 
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _KNOWN = frozenset((*_SCALARS, *SEQUENCES, *MUTABLE, *kinds.TAKEN_APART))
+_EXACT = {id(kind): kind for kind in _KNOWN}
+"""By identity, since a metaclass can have its classes hash and compare as others."""
 
 
 class Writer:
@@ -40,7 +42,7 @@ class Writer:
     def write(self, value: Any, depth: int) -> None:
         self._count(1, depth)
         kind = type(value)
-        base = base_of(kind, _KNOWN)
+        base = _EXACT.get(id(kind)) or base_of(kind, _KNOWN)
         if base in _SCALARS:
             self._scalar(base, value)
         elif base in MUTABLE:
