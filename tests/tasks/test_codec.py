@@ -392,7 +392,7 @@ def test_a_hostile_description_of_an_exception_is_refused(description: Any) -> N
 )
 def test_an_exception_is_of_the_checkers_making(description: Any, kind: type[Exception]) -> None:
     assert raised.is_description(description)
-    error = raised.exception_of(description)
+    error = raised.exception_of(description, {})
     assert isinstance(error, kind) and isinstance(error, Exception)
     assert not isinstance(error, (StopIteration, StopAsyncIteration))
     assert str(error) == description[-1] or kind is RuntimeError

@@ -83,9 +83,10 @@ def _same_unnamed(right: str, answer: str) -> bool:
     kinds = _brackets(right), _brackets(answer)
     if kinds[0] in ("set", "list") and kinds[1] in ("set", "list"):
         return _in_any_order(_parts(right), _parts(answer))
-    if kinds == ("", "list"):
-        spellings = _parts(answer)  # of one value: \boxed{1\frac12}, or \boxed{\frac32}
-        return len({*spellings}) == len(spellings) and all(equal(right, spelling) for spelling in spellings)
+    if sorted(kinds) == ["", "list"]:
+        single, several = (right, answer) if kinds[1] else (answer, right)
+        spellings = _parts(several)  # of one value: \boxed{1\frac12}, or \boxed{\frac32}
+        return len({*spellings}) == len(spellings) and all(equal(single, spelling) for spelling in spellings)
     if kinds[0] != kinds[1]:
         return False
     if kinds[0]:

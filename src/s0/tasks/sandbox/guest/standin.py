@@ -117,7 +117,8 @@ class StandIns:
 
         def equals(value: object, other: object) -> object:
             has_its_name = type(other).__name__ == name.rpartition(".")[2]
-            if has_its_name and name not in _TYPES and not isinstance(other, _StandIn):
+            known = name in _TYPES or type(other) is object or isinstance(other, _StandIn)
+            if has_its_name and not known:
                 self._refuse("==", name)
             return NotImplemented
 
