@@ -1,4 +1,4 @@
-"""What the names of some source are bound to, whatever the scope: enough to say what is sure."""
+"""Reading syntax trees: walking them, and what the names of some source are bound to, whatever the scope."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 _CAPTURES = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 
 
@@ -19,6 +19,30 @@ def walk(tree: ast.AST) -> Iterator[ast.AST]:
         yield node
         children = node.elts if isinstance(node, (ast.List, ast.Tuple)) else ast.iter_child_nodes(node)
         nodes.extend(child for child in children if not isinstance(child, ast.Constant))
+
+
+def walk_own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """These nodes and all within them, but not what stands within a function defined there."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (*FUNCTIONS, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def dotted(node: ast.AST | None) -> str:
+    """`sys.exit` as "sys.exit"; empty where it is no such thing."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return ""
+
+
+def raised(node: ast.Raise) -> str:
+    """What is raised, as `dotted`: an exception, or the class that is called for one."""
+    return dotted(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
 
 
 class Bindings:
@@ -48,7 +72,7 @@ class Bindings:
                 self._binders[node.arg].append(node)
             elif isinstance(node, ast.alias):
                 self._binders[(node.asname or node.name).partition(".")[0]].append(node)
-            elif isinstance(node, (*_DEFINITIONS, *_CAPTURES)) and node.name is not None:
+            elif isinstance(node, (*DEFINITIONS, *_CAPTURES)) and node.name is not None:
                 self._binders[node.name].append(node)
 
     def names(self) -> set[str]:

@@ -24,8 +24,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+from s0.tasks.code.bindings import DEFINITIONS, dotted, raised, walk_own
+
 _ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _LITERALS = (ast.Name, ast.Constant, ast.Attribute, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.expr_context)
@@ -56,7 +56,7 @@ class Statement:
     @property
     def defines(self) -> bool:
         """Whether all it does is to define functions and classes; a decorator may do more."""
-        return all(isinstance(node, _DEFINITIONS) and not node.decorator_list for node in self.nodes)
+        return all(isinstance(node, DEFINITIONS) and not node.decorator_list for node in self.nodes)
 
     @property
     def imports_all(self) -> bool:
@@ -156,7 +156,7 @@ def binds_callable(nodes: Iterable[ast.AST], name: str) -> bool:
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, _DEFINITIONS):
+        if isinstance(node, DEFINITIONS):
             binds = node.name == name
         elif isinstance(node, _IMPORTS):
             binds = any((alias.asname or alias.name.split(".")[0]) == name for alias in node.names)
@@ -231,7 +231,7 @@ def _needed(program: Sequence[Statement], entry_point: str) -> set[Statement]:
     needed: set[Statement] = set()
     names: set[str] = set()
     _add_needed([entry_point], by_name, needed, names)
-    callables = {name: one for one in program for name in one.binds if isinstance(one.nodes[0], _DEFINITIONS)}
+    callables = {name: one for one in program for name in one.binds if isinstance(one.nodes[0], DEFINITIONS)}
     filling = {name: one for name, one in callables.items() if one not in needed}
     waiting = [one for one in program if not one.defines and not _prints(one)]
     before = -1
@@ -283,19 +283,20 @@ def _does_nothing(statement: Statement) -> bool:
 
 def _closes(statement: Statement) -> bool:
     """Whether it is a main guard, an assert, or ends the process."""
-    return all(isinstance(node, ast.Assert) or _is_main_guard(node) or _ends(node) for node in statement.nodes)
+    return all(isinstance(node, ast.Assert) or _is_main_guard(node) or ends_process(node) for node in statement.nodes)
 
 
-def _ends(node: ast.stmt) -> bool:
-    raised_or_called = node.exc if isinstance(node, ast.Raise) else node.value if isinstance(node, ast.Expr) else None
-    called = raised_or_called.func if isinstance(raised_or_called, ast.Call) else None
-    return _dotted(called) in _ENDS or (isinstance(node, ast.Raise) and _dotted(node.exc) in _ENDS)
+def ends_process(node: ast.stmt) -> bool:
+    """Whether the statement is there to end the program."""
+    if isinstance(node, ast.Raise):
+        return raised(node) in _ENDS
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and dotted(node.value.func) in _ENDS
 
 
 def _demonstrates(statement: Statement, entry_point: str) -> bool:
     if statement.reads & {entry_point, *_ASKS} or _reads_stdin(statement):
         return True
-    return not all(isinstance(node, _DEFINITIONS) for node in statement.nodes) and _prints(statement)
+    return not all(isinstance(node, DEFINITIONS) for node in statement.nodes) and _prints(statement)
 
 
 def _prints(statement: Statement) -> bool:
@@ -304,7 +305,7 @@ def _prints(statement: Statement) -> bool:
 
 def _reads_stdin(statement: Statement) -> bool:
     return any(
-        isinstance(part, ast.Attribute) and _dotted(part) == "sys.stdin"
+        isinstance(part, ast.Attribute) and dotted(part) == "sys.stdin"
         for node in statement.nodes
         for part in ast.walk(node)
     )
@@ -322,24 +323,7 @@ def _is_simple(statement: Statement) -> bool:
 
 def _called(nodes: Iterable[ast.AST]) -> set[str]:
     """Names called, such as "print" and "unittest.main", not within a function defined there."""
-    called = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Call):
-            called.add(_dotted(node.func))
-        if not isinstance(node, _FUNCTIONS):
-            waiting += ast.iter_child_nodes(node)
-    return called
-
-
-def _dotted(node: ast.AST | None) -> str:
-    """`sys.exit` as "sys.exit"; empty where it is no such thing."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return f"{node.value.id}.{node.attr}"
-    return ""
+    return {dotted(node.func) for node in walk_own(nodes) if isinstance(node, ast.Call)}
 
 
 def _bound(program: Iterable[Statement]) -> set[str]:
@@ -348,7 +332,7 @@ def _bound(program: Iterable[Statement]) -> set[str]:
 
 def _first_line(node: ast.stmt) -> int:
     """A decorator stands before the line that a definition counts as its own."""
-    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    decorators = node.decorator_list if isinstance(node, DEFINITIONS) else []
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
@@ -390,7 +374,7 @@ def _roots_changed(part: ast.AST) -> Iterator[str]:
         changed.append(part)
     elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
         changed.append(part.value.func)
-    elif isinstance(part, _DEFINITIONS):
+    elif isinstance(part, DEFINITIONS):
         changed += [one.func if isinstance(one, ast.Call) else one for one in part.decorator_list]
     for target in changed:
         inner = target

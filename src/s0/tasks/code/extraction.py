@@ -36,7 +36,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from s0.tasks.code.demonstration import Statement, binds_callable, helpers, statements, without_demonstration
+from s0.tasks.code.bindings import DEFINITIONS, FUNCTIONS, raised, walk_own
+from s0.tasks.code.demonstration import (
+    Statement,
+    binds_callable,
+    ends_process,
+    helpers,
+    statements,
+    without_demonstration,
+)
 from s0.tasks.code.fences import Piece, pieces
 from s0.tasks.code.parsing import from_first_statement, longest_prefix, moved, parses, readable
 from s0.tasks.problem import CodeProblem
@@ -44,8 +52,6 @@ from s0.tasks.replies import conclusion
 
 _BLANK_LINES_BEFORE = re.compile(r"\A(?:[ \t]*\n)+")
 _INDENT = "    "
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 
 
@@ -125,12 +131,12 @@ def _code(problem: CodeProblem, number: int, piece: Piece) -> _Code:
 
 def _is_stub(statement: Statement) -> bool:
     (node, *others) = statement.nodes
-    if others or not isinstance(node, _DEFINITIONS):
+    if others or not isinstance(node, DEFINITIONS):
         return False
     return all(
         isinstance(part, ast.Pass)
         or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-        or (isinstance(part, ast.Raise) and "NotImplemented" in ast.dump(part))
+        or (isinstance(part, ast.Raise) and raised(part) in ("NotImplementedError", "NotImplemented"))
         for part in node.body
     )
 
@@ -222,7 +228,8 @@ def _as_body(problem: CodeProblem, text: str) -> _Body | None:
     tree, source = max((longest_prefix(one, prompt) for one in readings), key=lambda pair: pair[1].count("\n"))
     function = _entry_function(tree, problem.entry_point)
     added = function.body[_docstring_length(stub) :] if function else []
-    acts = _answers(added) or _raises(added) or _reads_parameter(added, stub)
+    answers = _answers(added)
+    acts = answers or _raises(added) or _reads_parameter(added, stub)
     if _define_others(added, problem.entry_point) and not acts:
         return None
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
@@ -230,7 +237,7 @@ def _as_body(problem: CodeProblem, text: str) -> _Body | None:
     program = statements(tree, prompt + source)
     n_given = 1 + max(n for n, statement in enumerate(program) if statement.nodes[0].lineno <= prompt.count("\n"))
     form = "body" if text[:1] in (" ", "\t") else "body_unindented"
-    return _Body(program[:n_given], program[n_given:], form, _answers(added))
+    return _Body(program[:n_given], program[n_given:], form, answers)
 
 
 def _are_others(problem: CodeProblem, code: _Code) -> bool:
@@ -239,19 +246,19 @@ def _are_others(problem: CodeProblem, code: _Code) -> bool:
 
 def _define_others(nodes: list[ast.stmt], name: str) -> bool:
     """Whether they define functions or classes and nowhere bind `name`."""
-    return any(isinstance(node, _DEFINITIONS) for node in nodes) and not binds_callable(nodes, name)
+    return any(isinstance(node, DEFINITIONS) for node in nodes) and not binds_callable(nodes, name)
 
 
 def _raises(nodes: list[ast.stmt]) -> bool:
     """Whether one of the statements raises an exception; SystemExit ends a script, no body."""
-    return any(isinstance(node, ast.Raise) and "SystemExit" not in ast.dump(node) for node in nodes)
+    return any(isinstance(node, ast.Raise) and not ends_process(node) for node in nodes)
 
 
 def _reads_parameter(nodes: list[ast.stmt], stub: _Function) -> bool:
     """Whether the statements beside definitions read a parameter that they have not bound themselves."""
     unbound = {part.arg for part in ast.walk(stub.args) if isinstance(part, ast.arg)}
     for node in nodes:
-        if isinstance(node, _DEFINITIONS):
+        if isinstance(node, DEFINITIONS):
             continue
         names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
         if any(name.id in unbound and isinstance(name.ctx, ast.Load) for name in names):
@@ -272,7 +279,7 @@ def _prompt(problem: CodeProblem) -> str:
 
 def _entry_function(tree: ast.Module, name: str) -> _Function | None:
     """The first function of that name at the top level."""
-    return next((node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == name), None)
+    return next((node for node in tree.body if isinstance(node, FUNCTIONS) and node.name == name), None)
 
 
 def _body_indent(problem: CodeProblem, stub: _Function) -> str:
@@ -286,11 +293,4 @@ def _docstring_length(function: _Function) -> int:
 
 def _answers(nodes: Sequence[ast.AST]) -> bool:
     """Whether the statements return or yield themselves, not within a function defined there."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)):
-            return True
-        if not isinstance(node, (*_FUNCTIONS, ast.Lambda)):
-            waiting += ast.iter_child_nodes(node)
-    return False
+    return any(isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)) for node in walk_own(nodes))
