@@ -25,7 +25,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 
 from s0.tasks.math import units, words
 from s0.tasks.math.formula import read
-from s0.tasks.math.latex import closing, same_letters, split, unwrapped
+from s0.tasks.math.latex import COMMA, EQUALS, OR_OTHER_SEPARATOR, closing, same_letters, split, unwrapped
 from s0.tasks.math.names import split_name
 from s0.tasks.math.sets import MIRRORED, RELATION, read_set, same_set
 from s0.tasks.math.values import is_rounding, proportion, same_value
@@ -33,10 +33,7 @@ from s0.tasks.math.values import is_rounding, proportion, same_value
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # says that it has no time limit: the caller has one
 
 _FORMULAS = [LatexExtractionConfig()]
-_EQUALS = re.compile("=")
-_LOGICAL = r"|;|\\l(?:and|or)(?![a-zA-Z])"
-_COMMA = re.compile("," + _LOGICAL)
-_NO_THOUSANDS_COMMA = re.compile(r"(?:(?<!\d),|,(?!\d{3}(?!\d)))" + _LOGICAL)
+_NO_THOUSANDS_COMMA = re.compile(r"(?:(?<!\d),|,(?!\d{3}(?!\d)))" + OR_OTHER_SEPARATOR)
 _RATIO = re.compile(":")
 _SET = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|lor|setminus|in)(?![a-zA-Z])|\\mathbb ?\{R\}|\\emptyset")
 _OTHER_RELATION = re.compile(r"\\(?:equiv|notin|subset|subseteq|parallel|perp|sim|cong|pmod|bmod|mod)(?![a-zA-Z])")
@@ -119,7 +116,7 @@ def _parts(text: str) -> list[str]:
 def _split(text: str, *, bare: bool = False) -> list[str]:
     """The parts between commas. Digits in threes are one number beside commas with spaces, or on their own if bare."""
     threes = ", " in text or (bare and "," not in _THOUSANDS.sub("", text))
-    return split(text, _NO_THOUSANDS_COMMA if threes else _COMMA)
+    return split(text, _NO_THOUSANDS_COMMA if threes else COMMA)
 
 
 def _signs(part: str) -> list[str]:
@@ -148,7 +145,7 @@ def _in_any_order(ours: list[str], theirs: list[str]) -> bool:
 
 def _same_equation(right: str, answer: str) -> bool:
     """Whether both are equations, and left minus right sides are the same up to a factor: 2x = y, y - 2x = 0."""
-    ours, theirs = split(right, _EQUALS), split(answer, _EQUALS)
+    ours, theirs = split(right, EQUALS), split(answer, EQUALS)
     if not len(ours) == len(theirs) == 2:
         return False
     sides = [read(text) for text in (*ours, *theirs)]
@@ -181,7 +178,7 @@ def _chain(text: str) -> tuple[list[str], list[str]] | None:
         return None
     pieces = [piece.strip() for piece in RELATION.split(text)]
     members, signs = pieces[::2], pieces[1::2]
-    if not signs or any(len(split(member, _COMMA)) > 1 or "=" in member for member in members):
+    if not signs or any(len(split(member, COMMA)) > 1 or "=" in member for member in members):
         return None
     if signs[0] in (">", "\\ge"):
         return members[::-1], [MIRRORED[sign] for sign in signs[::-1]]
@@ -192,7 +189,7 @@ def _chain(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def _same_quantity(right: str, answer: str) -> bool:
-    if len(split(right, _EQUALS)) > 1 or len(split(answer, _EQUALS)) > 1:
+    if len(split(right, EQUALS)) > 1 or len(split(answer, EQUALS)) > 1:
         return _same_equation(right, answer) or _same_outcome(right, answer)
     if ":" in right and ":" in answer:
         ours, theirs = split(right, _RATIO), split(answer, _RATIO)
@@ -213,7 +210,7 @@ def _same_outcome(right: str, answer: str) -> bool:
 
 
 def _outcome(text: str) -> str | None:
-    *steps, last = split(text, _EQUALS)
+    *steps, last = split(text, EQUALS)
     return last if last and "=" not in last and all(step and equal(step, last) for step in steps) else None
 
 

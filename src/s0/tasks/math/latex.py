@@ -110,6 +110,10 @@ _SPELLINGS = (
     (r"\\text\{ ?(-?\d[\d,.]*(?: ?/ ?\d+)?) ([^{}\d]+)\}", r"\1 \\text{\2}"),
     (r" +", " "),
 )
+EQUALS = re.compile("=")
+OR_OTHER_SEPARATOR = r"|;|\\l(?:and|or)(?![a-zA-Z])"
+COMMA = re.compile("," + OR_OTHER_SEPARATOR)
+"""What parts of a tidy answer stand between, for `split`."""
 _SPELLED = [(re.compile(pattern), plain) for pattern, plain in _SPELLINGS]
 _SPACE = re.compile(r"(?<![\d,.]) | (?![\d.])|(?<=,) (?!\d{3}(?!\d))")
 """White space that says nothing: it parts no digits."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from s0.tasks.math.latex import split
+from s0.tasks.math.latex import COMMA, EQUALS, split
 from s0.tasks.math.sets import RELATION
 
 _GREEK = (
@@ -38,8 +38,6 @@ _ONE = rf"(?:{_LETTER}|{_OF_LETTERS}|{_OF_SOMETHING}|{_TRIGONOMETRIC}|{_POINTS}|
 _SEVERAL = rf"[(\{{\[]? ?{_LETTER}(?: ?, ?{_LETTER})+ ?[)\}}\]]?|\\\{{ ?{_LETTER}(?: ?, ?{_LETTER})+ ?\\\}}"
 _NAME = re.compile(rf"(?:{_ONE}|{_SEVERAL})")
 _SAYS = re.compile(r"=|:(?!\d)|\\in(?![a-zA-Z])|\\approx(?![a-zA-Z])")
-_EQUALS = re.compile("=")
-_COMMA = re.compile(r",|;|\\l(?:and|or)(?![a-zA-Z])")
 
 
 def split_name(answer: str) -> tuple[str, str]:
@@ -48,16 +46,16 @@ def split_name(answer: str) -> tuple[str, str]:
     Of several named parts the names are put in order: `y = 2, x = 3` says that (x,y) is (3,2), `x = 1, x = 2` that x
     is 1,2.
     """
-    parts = [_one_name(part) for part in split(answer, _COMMA)]
+    parts = [_one_name(part) for part in split(answer, COMMA)]
     names = [name for name, _ in parts]
     if len(parts) == 1:
         return parts[0]
     if not all(names):
-        of_all = len(split(answer, _EQUALS)) == 2 and not RELATION.search(answer)  # `(x, y) = (1, 2), (3, 4)`
+        of_all = len(split(answer, EQUALS)) == 2 and not RELATION.search(answer)  # `(x, y) = (1, 2), (3, 4)`
         return _one_name(answer) if of_all else ("", answer)
     if len(set(names)) == 1:
         return names[0], ",".join(value for _, value in parts)
-    if len(set(names)) < len(names) or any(len(split(value, _COMMA)) > 1 for _, value in parts):
+    if len(set(names)) < len(names) or any(len(split(value, COMMA)) > 1 for _, value in parts):
         return "", answer
     ordered = sorted(parts)
     return f"({','.join(name for name, _ in ordered)})", f"({','.join(value for _, value in ordered)})"

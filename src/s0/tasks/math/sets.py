@@ -17,7 +17,7 @@ from typing import Any
 import sympy
 
 from s0.tasks.math.formula import read
-from s0.tasks.math.latex import closing, split, unwrapped
+from s0.tasks.math.latex import EQUALS, closing, split, unwrapped
 from s0.tasks.math.values import same_value, value_at
 
 _UNION = re.compile(r"\\(?:cup|lor)(?![a-zA-Z])")
@@ -28,7 +28,6 @@ _SUCH_THAT = re.compile(r"[|:]|,(?=[^,]*[<>]|[^,]*\\[lgn]e(?![a-zA-Z]))")
 RELATION = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z]))")
 _NAME = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\{?\w\}?)?(?:\( ?[a-z] ?\))?")
 _COMMA = re.compile("[,;]")
-_EQUALS = re.compile("=")
 MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
@@ -91,7 +90,7 @@ def _part(text: str) -> RealSet:
     name, *within = split(text, _IN)
     if len(within) == 1 and _NAME.fullmatch(name):
         return RealSet(_plain(name), _union(within[0]).numbers)
-    name, *equal = split(text, _EQUALS)
+    name, *equal = split(text, EQUALS)
     if len(equal) == 1 and _NAME.fullmatch(name):
         return RealSet(_plain(name), sympy.FiniteSet(_number(equal[0])))
     if text[:1] in ("(", "[") and text[-1:] in (")", "]") and closing(text) == len(text) - 1:
