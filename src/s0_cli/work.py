@@ -126,12 +126,6 @@ def _asked(task: str, data: Path | None, split: str) -> tuple[Benchmark, list[Pr
     return loaded, loaded.require_split(split)
 
 
-def _require_runnable(task: Benchmark, data: Path | None, problems: list[Problem], cells: Sandbox) -> None:
-    """See now whether the tests in a user's own file can be run, and not when all answers are there."""
-    if data is not None:
-        task.require_runnable(problems, cells)
-
-
 def demo(
     model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, judging: dict[str, Any]
 ) -> dict[str, Any]:
@@ -175,7 +169,7 @@ def collect(
         interruptible(kept),
         sandbox(**judging) as cells,
     ):
-        _require_runnable(problems, data, asked, cells)
+        problems.require_runnable(asked, cells)
         loaded, tokenizer = load_model(model)
         with stage("collect", chosen.samples * len(asked)) as advance:
             examples = run_collect(
@@ -243,7 +237,7 @@ def train(
         sandbox(**judging) if judged else nullcontext() as cells,
     ):
         if judged and cells:
-            _require_runnable(judged[0], data, judged[1], cells)
+            judged[0].require_runnable(judged[1], cells)
         loaded, tokenizer = load_model(model)
         tuner = (
             S0Trainer(loaded, tokenizer, config)
@@ -361,7 +355,7 @@ def evaluate(
         return f"no answers are kept; start again with: {same_command()}"
 
     with claim, interruptible(kept), sandbox(**judging) as cells:
-        _require_runnable(problems, data, asked, cells)
+        problems.require_runnable(asked, cells)
         loaded, tokenizer = load_model(model)
         for state in states:
             require_fit(loaded, state, allow_other_base=allow_other_base)

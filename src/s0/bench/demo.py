@@ -94,8 +94,7 @@ def run_demo(
         )
     task = load_task(settings.task, settings.data)
     splits = {split: task.require_split(split) for split in SPLITS}
-    if settings.data is not None:  # a user's own tests may not run
-        task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
+    task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
     model, tokenizer = load_model(settings.model)
     variants = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
     if any(variant.method == "s0" for variant in variants.values()):
