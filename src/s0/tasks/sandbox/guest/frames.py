@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import struct
 
 from s0.tasks.sandbox.guest import codec
-
-SIZE = struct.Struct("<I")
+from s0.tasks.sandbox.guest.form import SIZE
 
 
 class ConnectionEnded(Exception):
