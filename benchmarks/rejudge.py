@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,10 @@ def _kept(whose: str, problems: Sequence[str], entry: Mapping[str, Any]) -> Judg
     return Judged(whose, [problem for problem in problems for _ in range(each)], texts, passed)
 
 
-def sandbox_of(record: Mapping[str, Any]) -> Sandbox | None:
-    """One with the limit of time that the record was judged with, where it is not the usual one."""
+def sandbox_of(record: Mapping[str, Any]) -> AbstractContextManager[Sandbox | None]:
+    """One with the limit of time that the record was judged with; None where that is the usual one."""
     timeout_s = (record.get("sandbox") or {}).get("timeout_s", Limits().timeout_s)
-    return None if timeout_s == Limits().timeout_s else Sandbox(limits=Limits(timeout_s=timeout_s))
+    return nullcontext() if timeout_s == Limits().timeout_s else Sandbox(limits=Limits(timeout_s=timeout_s))
 
 
 def differences(record: Mapping[str, Any], data: Path | None) -> Iterator[str]:
@@ -81,19 +82,23 @@ def differences(record: Mapping[str, Any], data: Path | None) -> Iterator[str]:
     task = tasks.load(record["task"]["name"], data)
     if task.data_sha256 != record["task"]["data_sha256"]:
         raise DatasetError("expected the problems that the record is of, got others; pass them by --data")
+    with sandbox_of(record) as sandbox:
+        for judged in judged_in(record):
+            for scoring in judged.passed:
+                yield from _differences(task, judged, scoring, sandbox)
+
+
+def _differences(task: tasks.Task, judged: Judged, scoring: str, sandbox: Sandbox | None) -> Iterator[str]:
     by_id = {problem.id: problem for problem in task.problems}
-    sandbox = sandbox_of(record)
-    for judged in judged_in(record):
-        replies = [*zip(judged.problems, judged.completions, strict=True)]
-        for scoring, before in judged.passed.items():
-            asked = [(by_id[problem], text) for problem, text in replies if problem in by_id]
-            verdicts = iter(task.verdicts(asked, scoring, sandbox=sandbox))
-            for (problem, text), passed in zip(replies, before, strict=True):
-                verdict = next(verdicts) if problem in by_id else None
-                if verdict is None or verdict.passed != passed:
-                    was = "passed" if passed else "failed"
-                    now = "left out" if verdict is None else repr(verdict.reason)
-                    yield f"{judged.whose}, {scoring}, {problem}: {was}, now {now}: {text!r:.200}"
+    replies = [*zip(judged.problems, judged.completions, strict=True)]
+    asked = [(by_id[problem], text) for problem, text in replies if problem in by_id]
+    verdicts = iter(task.verdicts(asked, scoring, sandbox=sandbox))
+    for (problem, text), passed in zip(replies, judged.passed[scoring], strict=True):
+        verdict = next(verdicts) if problem in by_id else None
+        if verdict is None or verdict.passed != passed:
+            was = "passed" if passed else "failed"
+            now = "left out" if verdict is None else repr(verdict.reason)
+            yield f"{judged.whose}, {scoring}, {problem}: {was}, now {now}: {text!r:.200}"
 
 
 def main() -> None:
