@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from s0 import tasks
-from s0.errors import DatasetError
+from s0.errors import DatasetError, S0Error
 from s0.record import unpacked
 from s0.tasks import SCORINGS
 from s0.tasks.sandbox import Limits, Sandbox
@@ -110,6 +110,8 @@ def main() -> None:
     for path in chosen.records:
         record = json.loads(path.read_text(encoding="utf-8"))
         n = sum(len(judged.completions) for judged in judged_in(record))
+        if n == 0:
+            raise DatasetError(f"expected a record that keeps its completions, got {path} without any; make it again")
         lines = list(differences(record, chosen.data))
         n_differing += len(lines)
         version = tasks.TASKS[record["task"]["name"]].version
@@ -120,4 +122,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (S0Error, OSError) as error:
+        sys.exit(f"error: {error}")
