@@ -64,8 +64,8 @@ def run(model_name: str, kind: str) -> dict[str, Any]:
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         examples = {
             split: collect(
-                model, tokenizer, task, task.split(split), Path(folder) / split, CollectSettings(samples=samples),
-                sandbox=sandbox,
+                model, tokenizer, task, task.split(split), Path(folder) / f"{split}.jsonl",
+                CollectSettings(samples=samples), sandbox=sandbox,
             )
             for split, samples in (("train", 16), ("select", 4))
         }  # fmt: skip

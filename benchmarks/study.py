@@ -60,7 +60,7 @@ def run(model_name: str, seed: int) -> dict[str, Any]:
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         examples = {
             split: collect(
-                model, tokenizer, task, task.split(split), Path(folder) / split,
+                model, tokenizer, task, task.split(split), Path(folder) / f"{split}.jsonl",
                 CollectSettings(samples=samples, seed=seed), sandbox=sandbox,
             )
             for split, samples in (("train", 16), ("select", 4))
