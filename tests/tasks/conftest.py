@@ -20,7 +20,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     trouble = backends.trouble_with(request.param)
     if trouble is not None:
         pytest.skip(f"{request.param} does not work on this machine: {trouble}")
-    with Sandbox(request.param, limits=Limits(timeout_s=0.4)) as opened:
+    with Sandbox(request.param, limits=Limits(timeout_s=0.2)) as opened:
         yield opened
 
 
@@ -34,7 +34,7 @@ def any_sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def no_sandbox() -> Iterator[Sandbox]:
     """The defences removed: what must fail elsewhere succeeds here, so the tests have teeth."""
-    with Sandbox(UNSAFE, limits=Limits(timeout_s=0.4)) as opened:
+    with Sandbox(UNSAFE, limits=Limits(timeout_s=0.2)) as opened:
         yield opened
 
 

@@ -44,7 +44,7 @@ def test_verdicts_come_in_order_and_equal_programs_run_once(sandbox: Sandbox) ->
 def test_time_is_limited_from_outside(sandbox: Sandbox) -> None:
     started = time.monotonic()
     assert verdict_of(sandbox, SLOW) == Verdict(False, "timeout")
-    assert time.monotonic() - started > 0.39
+    assert time.monotonic() - started > 0.19
 
 
 def test_a_timeout_cannot_be_caught(sandbox: Sandbox) -> None:

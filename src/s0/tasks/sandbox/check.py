@@ -18,7 +18,7 @@ from s0.tasks.sandbox.launch import Limits
 from s0.tasks.sandbox.pool import Sandbox
 from s0.tasks.sandbox.programs import Program
 
-LIMITS = Limits(timeout_s=0.4, memory_bytes=256 << 20, tmp_bytes=1 << 20)
+LIMITS = Limits(timeout_s=0.2, memory_bytes=256 << 20, tmp_bytes=1 << 20)
 """Of the sandbox that is attacked: small, so that going past them is quick."""
 
 ATTEMPTS = {
