@@ -14,8 +14,9 @@ import pytest
 from s0.errors import ConfigError, SandboxError
 from s0.tasks.sandbox import BACKENDS, UNSAFE, Sandbox, backends, launch, seatbelt
 from s0.tasks.sandbox.cell import Cell
+from s0.tasks.sandbox.granted import Granted
 from s0.tasks.sandbox.guest import landlock, limits, seccomp
-from s0.tasks.sandbox.launch import Limits, read_paths
+from s0.tasks.sandbox.launch import Limits, readable
 from tests.tasks.programs import HONEST, WRONG, adding, descendants
 
 
@@ -56,7 +57,7 @@ def test_a_backend_of_another_name_is_a_setting_that_cannot_work() -> None:
 
 
 def test_the_interpreter_is_granted_and_not_the_folder_around_it() -> None:
-    granted = [Path(path) for path in read_paths()]
+    granted = [Path(path) for path in readable().paths]
     assert Path(sys.base_prefix).resolve() not in granted
     assert Path.home() not in granted
     assert not any(one in two.parents for one in granted for two in granted)
@@ -70,7 +71,9 @@ def _in_a_child(attempt: str, *, with_landlock: bool, with_seccomp: bool, write_
         limits.drop_privileges()
         limits.keep_capabilities(0)
         if with_landlock:
-            landlock.restrict(landlock.ruleset(read_paths(), [write_path] if write_path else []))
+            landlock.restrict(
+                landlock.ruleset(readable().paths, readable().library, [write_path] if write_path else [])
+            )
         if with_seccomp:
             seccomp.install(writing=write_path is not None)
         try:
@@ -149,12 +152,17 @@ def test_the_filter_allows_the_calls_of_its_table_and_no_other(machine: str, wri
     table = seccomp._ALLOWED | seccomp._WRITING if writing else seccomp._ALLOWED
     allowed = {numbers[column] for numbers in table.values()}
     opening = {numbers[column]: position for numbers, position in seccomp._OPENING.values()}
-    bounded = {numbers[column]: (position, values) for numbers, position, values in seccomp._ALLOWED_WITH.values()}
+    deciding = seccomp._ALLOWED_WITH | seccomp._WRITING_WITH if writing else seccomp._ALLOWED_WITH
+    bounded = {numbers[column]: (position, values) for numbers, position, values in deciding.values()}
+    tried = (*range(400), 1 << 31, (1 << 32) - 6)
     for number in [*range(700), 0x40000000, 0xFFFFFFFF]:
-        if number in bounded:
+        if number == seccomp._FUTEX[column]:
+            answers = {value: _answer_of(code, architecture, number, (0, value)) for value in tried}
+            expected = {value: value & 128 != 0 for value in tried}
+        elif number in bounded:
             position, values = bounded[number]
-            answers = {value: _answer_of(code, architecture, number, (0,) * position + (value,)) for value in range(9)}
-            expected = {value: value in values for value in range(9)}
+            answers = {value: _answer_of(code, architecture, number, (0,) * position + (value,)) for value in tried}
+            expected = {value: value in values for value in tried}
         elif number in opening:
             answers = {
                 flags: _answer_of(code, architecture, number, (0,) * opening[number] + (flags,))
@@ -184,7 +192,6 @@ def test_root_starts_servers_as_users_that_nobody_else_is(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("backend", launch.LINUX_BACKENDS)
 def test_a_server_of_root_runs_as_that_user(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setattr(launch, "_executable", lambda: os.path.realpath("/usr/bin/python3"))  # ours may be in /root
-    monkeypatch.setattr(launch, "read_paths", lambda: ["/usr/bin", "/usr/lib", *_links_to_libraries()])
     try:
         cell = Cell(backend, Limits())
     except SandboxError as error:
@@ -196,16 +203,12 @@ def test_a_server_of_root_runs_as_that_user(monkeypatch: pytest.MonkeyPatch, bac
         cell.close()
 
 
-def _links_to_libraries() -> list[str]:
-    return [path for path in ("/lib", "/lib64") if Path(path).exists()]
-
-
 @pytest.mark.parametrize("backend", ["bubblewrap", "namespaces"])
 def test_an_interpreter_in_tmp_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str) -> None:
     if backends.trouble_with(backend) is not None or Path("/tmp") not in tmp_path.parents:
         pytest.skip(f"{backend} does not work on this machine, or its tests do not run in /tmp")
-    granted = [*read_paths(), str(tmp_path)]
-    monkeypatch.setattr(launch, "read_paths", lambda: granted)
+    granted = Granted((*readable().paths, str(tmp_path)), readable().library)
+    monkeypatch.setattr(launch, "readable", lambda: granted)
     cell = Cell(backend, Limits())
     try:
         assert [cell.judge(program).passed for program in (HONEST, WRONG)] == [True, False]
@@ -231,18 +234,22 @@ def test_where_no_user_of_its_own_works_a_server_runs_as_ours(monkeypatch: pytes
 
 
 def test_the_profile_for_macos_grants_what_is_named_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = seatbelt.profile(["/opt/python/lib", '/odd "name"'], ["/opt/python/bin/python3"]).splitlines()
+    lines = seatbelt.profile(
+        Granted(("/opt/python/lib/os.py", '/odd "name"'), ("/opt/python/lib",)), ["/opt/python/bin/python3"]
+    ).splitlines()
     assert lines[:2] == ["(version 1)", "(deny default)"]
     assert {line for line in lines if line.startswith("(allow")} == {
         "(allow process-fork)",
         "(allow signal (target self))",
         "(allow signal (target children))",
         '(allow process-exec (literal "/opt/python/bin/python3"))',
-        '(allow file-read* (subpath "/opt/python/lib"))',
+        '(allow file-read* (subpath "/opt/python/lib/os.py"))',
+        '(allow file-read* (literal "/opt/python/lib"))',
         '(allow file-read* (subpath "/odd \\"name\\""))',
         '(allow file-read-metadata (literal "/"))',
         '(allow file-read-metadata (literal "/opt"))',
         '(allow file-read-metadata (literal "/opt/python"))',
+        '(allow file-read-metadata (literal "/opt/python/lib"))',
     }
     assert all(line.count("(") == line.count(")") for line in lines)
     monkeypatch.setattr(sys, "platform", "darwin")

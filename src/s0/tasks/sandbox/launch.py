@@ -15,7 +15,8 @@ from pathlib import Path
 
 from s0.errors import SandboxError
 from s0.tasks.sandbox import seatbelt
-from s0.tasks.sandbox.guest.namespaces import TMP
+from s0.tasks.sandbox.granted import Granted, granted
+from s0.tasks.sandbox.guest.namespaces import LIBRARY, TMP
 
 LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
 _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
@@ -29,9 +30,6 @@ _NOBODY = 65534
 _OWN_IDS = 1 << 30
 """From here on, no machine has accounts."""
 _START_LIMIT_S = 30.0
-
-_SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store")
-"""What an interpreter needs beside its own files: shared libraries and their index, time zones."""
 
 _BOOTSTRAP = """\
 import sys
@@ -108,7 +106,7 @@ def _users(backend: str) -> list[int | None]:
 
 def _start_as(user: int | None, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
-    command = [*_wrapper(backend), *_interpreter()]
+    command = [*_wrapper(backend), *_interpreter(), _BOOTSTRAP]
     with theirs:
         try:
             process = subprocess.Popen(
@@ -145,7 +143,8 @@ def _send_guest(control: socket.socket, backend: str, limits: Limits) -> None:
     modules = [(f"{GUEST_PACKAGE}.{name}", _source(name)) for name in _GUEST_MODULES]
     rules = {
         "backend": backend,
-        "read_paths": read_paths(),
+        "read_paths": readable().paths,
+        "library": readable().library,
         "memory_bytes": limits.memory_bytes,
         "tmp_bytes": limits.tmp_bytes,
     }
@@ -164,13 +163,14 @@ def _last_words(process: subprocess.Popen[bytes]) -> str:
     return said.splitlines()[-1][:300] if said else f"the fork server ended with status {process.returncode}"
 
 
-def _interpreter() -> list[str]:
-    """Python without site packages, user folders, bytecode writing or anything imported from the working directory.
+def _interpreter() -> tuple[str, ...]:
+    """The command line of Python, to which a program is appended.
 
-    As `-I`, but for the one environment variable above, which `-I` would ignore; the environment is otherwise empty.
+    Without site packages, user folders, bytecode writing or anything imported from the working directory: as `-I`, but
+    for the one environment variable above, which `-I` would ignore; the environment is otherwise empty.
     """
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    return [_executable(), "-s", "-S", "-B", "-X", "utf8", *safe_path, "-c", _BOOTSTRAP]
+    return (_executable(), "-s", "-S", "-B", "-X", "utf8", *safe_path, "-c")
 
 
 def _executable() -> str:
@@ -184,12 +184,13 @@ def _framework_executable() -> list[str]:
     return [str(path)] if path.exists() else []
 
 
-def read_paths() -> list[str]:
-    """Files and folders a program may read: the interpreter, its library, shared libraries. No path lies in another."""
-    prefixes = {os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
-    libraries = [f"{prefix}/{name}" for prefix in prefixes for name in ("lib", "lib64", "Python", "Resources")]
-    found = {Path(path) for path in (_executable(), *libraries, *_SYSTEM_PATHS) if Path(path).exists()}
-    return sorted(str(path) for path in found if found.isdisjoint(path.parents))
+def readable() -> Granted:
+    """What a program may read on this machine.
+
+    Raises:
+        SandboxError: the interpreter does not run.
+    """
+    return granted(_interpreter())
 
 
 def _wrapper(backend: str) -> list[str]:
@@ -197,7 +198,7 @@ def _wrapper(backend: str) -> list[str]:
     if sys.platform != system:
         raise SandboxError(f"it needs {system}")
     if backend == "sandbox-exec":
-        return seatbelt.command(read_paths(), [_executable(), *_framework_executable()])
+        return seatbelt.command(readable(), [_executable(), *_framework_executable()])
     return _bubblewrap() if backend == "bubblewrap" else []
 
 
@@ -205,8 +206,14 @@ def _bubblewrap() -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError("bwrap is not installed")
-    binds = [argument for path in read_paths() for argument in ("--ro-bind", path, path)]
-    link = [] if any(Path("/tmp") in Path(path).parents for path in read_paths()) else ["--symlink", TMP, "/tmp"]
+    library = readable().library
+    entries = {path for folder in library for path in readable().within(folder)}
+    paths = [path for path in (*library, *readable().paths) if path not in entries]
+    binds = [argument for path in paths for argument in ("--ro-bind", path, path)]
+    # bwrap takes quadratic time for many: the guest keeps of the library what is granted, from a second view of it
+    for number, folder in enumerate(library):
+        binds += ["--ro-bind", folder, f"{LIBRARY}/{number}"]
+    link = [] if any(Path("/tmp") in Path(path).parents for path in paths) else ["--symlink", TMP, "/tmp"]
     return [
         *(bwrap, "--unshare-all", "--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)),
         *("--new-session", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--hostname", "s0", *binds),

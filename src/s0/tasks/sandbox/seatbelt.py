@@ -13,18 +13,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from s0.tasks.sandbox.granted import Granted
+
 _SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 
 
-def command(read_paths: list[str], interpreters: list[str]) -> list[str]:
+def command(readable: Granted, interpreters: list[str]) -> list[str]:
     """What to put before the interpreter's own command line."""
-    return [_SANDBOX_EXEC, "-p", profile(read_paths, interpreters)]
+    return [_SANDBOX_EXEC, "-p", profile(readable, interpreters)]
 
 
-def profile(read_paths: list[str], interpreters: list[str]) -> str:
-    """Reading `read_paths`, running `interpreters`, and what the system's own base profile grants every process."""
+def profile(readable: Granted, interpreters: list[str]) -> str:
+    """Reading what is granted, running `interpreters`, and what the system's own base profile grants every process."""
     # looking at the folders on the way is what resolving a path needs: their names and dates, not their lists
-    parents = sorted({str(parent) for path in read_paths for parent in Path(path).parents})
+    parents = sorted({str(parent) for path in readable.paths for parent in Path(path).parents})
     return "\n".join(
         [
             "(version 1)",
@@ -37,7 +39,8 @@ def profile(read_paths: list[str], interpreters: list[str]) -> str:
             "(allow signal (target self))",
             "(allow signal (target children))",
             *(f"(allow process-exec (literal {_quoted(path)}))" for path in interpreters),
-            *(f"(allow file-read* (subpath {_quoted(path)}))" for path in read_paths),
+            *(f"(allow file-read* (subpath {_quoted(path)}))" for path in readable.paths),
+            *(f"(allow file-read* (literal {_quoted(folder)}))" for folder in readable.library),
             *(f"(allow file-read-metadata (literal {_quoted(path)}))" for path in parents),
         ]
     )

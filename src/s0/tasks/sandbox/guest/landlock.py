@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from s0.tasks.sandbox.guest.limits import libc
@@ -36,9 +37,9 @@ def version() -> int:
     return max(number, 0)
 
 
-def ruleset(read_paths: list[str], write_paths: list[str]) -> int:
-    """A ruleset's file descriptor: reading beneath `read_paths`, making and changing files beneath `write_paths`, and
-    nothing else. Used by `restrict`, once per program.
+def ruleset(read_paths: Sequence[str], list_paths: Sequence[str], write_paths: Sequence[str]) -> int:
+    """A ruleset's file descriptor: reading beneath `read_paths`, listing folders beneath `list_paths`, making and
+    changing files beneath `write_paths`, and nothing else. Used by `restrict`, once per program.
 
     Raises:
         OSError: the kernel has no Landlock, or refuses.
@@ -50,7 +51,7 @@ def ruleset(read_paths: list[str], write_paths: list[str]) -> int:
     attributes = struct.pack("<QQQ", files, network, scope)
     size = 24 if interface >= 6 else 16 if interface >= 4 else 8
     descriptor = _call(_CREATE_RULESET, attributes, size, 0)
-    for paths, rights in ((read_paths, _READING), (write_paths, _WRITING & files)):
+    for paths, rights in ((read_paths, _READING), (list_paths, _READ_DIR), (write_paths, _WRITING & files)):
         for path in paths:
             _allow(descriptor, path, rights)
     return descriptor

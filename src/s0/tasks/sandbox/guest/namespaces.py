@@ -10,25 +10,29 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from s0.tasks.sandbox.guest.limits import libc
 
 _NEW_USER, _NEW_MOUNT, _NEW_PID, _NEW_NET = 0x10000000, 0x00020000, 0x20000000, 0x40000000
 _NEW_IPC, _NEW_UTS = 0x08000000, 0x04000000
-_MS_PRIVATE, _MS_RECURSIVE, _MS_BIND, _MNT_DETACH = 1 << 18, 1 << 14, 1 << 12, 2
+_MS_PRIVATE, _MS_RECURSIVE, _MS_BIND, _MS_REMOUNT, _MNT_DETACH = 1 << 18, 1 << 14, 1 << 12, 1 << 5, 2
 _AT_RECURSIVE, _AT_FDCWD = 0x8000, -100
 _READ_ONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _MOUNT_SETATTR = 442
 _UNPRIVILEGED_ID = 65534
 _FILES_IN_TMP = 1000
+_HOST_NAME = b"s0"
 
 TMP_PARENT = "/var"
 TMP = "/var/tmp"
 """Of a program; /tmp is a link to it. Landlock grants it by its parent, which outlives what is mounted on it."""
+LIBRARY = "/library"
+"""Where bubblewrap shows the folders of the library a second time, by number."""
 
 
-def enter(read_paths: list[str]) -> None:
+def enter(read_paths: Sequence[str]) -> None:
     """Go into namespaces of one's own; returns in a child that is process 1 there. The caller only waits for it.
 
     The user and group inside are 65534 ("nobody"), mapped to the caller's own: a lone mapping needs no privilege.
@@ -41,10 +45,27 @@ def enter(read_paths: list[str]) -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{_UNPRIVILEGED_ID} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{_UNPRIVILEGED_ID} {group} 1")
+    _check(libc().sethostname(_HOST_NAME, len(_HOST_NAME)), "sethostname")
     _build_root(read_paths)
     child = os.fork()
     if child:
         _wait_and_exit(child)
+
+
+def keep_only(read_paths: Sequence[str], library: Sequence[str]) -> None:
+    """Leave in the folders `library`, which bubblewrap shows whole, the entries that are granted.
+
+    Raises:
+        OSError: the kernel does not allow it.
+    """
+    for number, folder in enumerate(library):
+        _mount(b"tmpfs", folder, b"tmpfs", _NOSUID | _NODEV, b"size=1m,mode=755")
+        for path in read_paths:
+            if path.startswith(f"{folder}/"):
+                source = f"{LIBRARY}/{number}{path.removeprefix(folder)}"
+                _bind(source, path, is_directory=Path(source).is_dir())  # read-only, as its source is
+        _mount(None, folder, None, _MS_REMOUNT | _MS_BIND | _READ_ONLY | _NOSUID | _NODEV, None)
+    _mount(b"tmpfs", LIBRARY, b"tmpfs", _READ_ONLY | _NOSUID | _NODEV, b"size=1m,mode=755")
 
 
 def mount_fresh_tmp(size_bytes: int) -> None:
@@ -64,7 +85,7 @@ def _wait_and_exit(child: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _build_root(read_paths: list[str]) -> None:
+def _build_root(read_paths: Sequence[str]) -> None:
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in read_paths}
     _mount(None, "/", None, _MS_PRIVATE | _MS_RECURSIVE)
     root = "/tmp"  # any directory does: what is mounted on it is seen in this namespace alone

@@ -49,6 +49,7 @@ class Rules:
 
     backend: str
     read_paths: list[str]
+    library: list[str]
     memory_bytes: int
     tmp_bytes: int
 
@@ -59,9 +60,11 @@ class Rules:
 
 
 def main(rules: Rules) -> None:
-    """Serve until the control connection, descriptor 0, is closed. Descriptor 1 is the null device."""
+    """Serve until the control connection, descriptor 0, is closed. Descriptor 1 is the machine's null device."""
     if rules.backend == "namespaces":
         namespaces.enter(rules.read_paths)
+    if rules.backend == "bubblewrap":
+        namespaces.keep_only(rules.read_paths, rules.library)
     if rules.backend != "none" and sys.platform == "linux":
         limits.drop_privileges()
         limits.keep_capabilities(limits.SYS_ADMIN if rules.has_tmp else 0)
@@ -171,7 +174,7 @@ def _domain(rules: Rules) -> int | None:
     if rules.backend == "landlock" and not seccomp.supported():
         raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
     if rules.backend == "landlock" or (rules.backend != "none" and landlock.version() > 0):
-        return landlock.ruleset(rules.read_paths, [namespaces.TMP_PARENT] if rules.has_tmp else [])
+        return landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT] if rules.has_tmp else [])
     return None
 
 

@@ -1,0 +1,132 @@
+"""What a program may read: the interpreter, the standard library, and the shared libraries that these load.
+
+Entry by entry, by name. What is installed beside them is not granted: site packages hold answers, this library's own
+among them, and so may anything else that a person has put there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s0.errors import SandboxError
+
+_DATA = ("/etc/ld.so.cache", "/usr/lib/locale", "/usr/share/zoneinfo")
+"""The index of shared libraries, locales, time zones."""
+_MACOS_PATHS = ("/usr/lib", "/usr/share/zoneinfo")
+_FRAMEWORK = ("Python", "Resources")
+"""Of a macOS framework build, beside its library."""
+_START_LIMIT_S = 60.0
+
+_PROBE = """\
+import importlib.machinery, json, os, sys, warnings
+warnings.simplefilter("ignore")
+def imported(name):
+    try:
+        __import__(name)
+    except Exception:
+        pass
+folders = [entry for entry in sys.path if os.path.isdir(entry)]
+for folder in folders:
+    for entry in os.listdir(folder):
+        name = entry.partition(".")[0]
+        if entry.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)) and name in sys.stdlib_module_names:
+            imported(name)
+libraries = []
+if sys.platform == "linux":
+    import ctypes
+    class Library(ctypes.Structure):
+        _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Library), ctypes.c_size_t, ctypes.c_void_p)
+    def told(library, size, data):
+        libraries.append(os.fsdecode(library.contents.name or b""))
+        return 0
+    try:
+        libgcc = ctypes.CDLL("libgcc_s.so.1")  # loaded when a thread ends
+    except OSError:
+        pass
+    ctypes.CDLL(None).dl_iterate_phdr(told, None)
+print(json.dumps({"path": sys.path, "names": sorted(sys.stdlib_module_names), "tag": sys.implementation.cache_tag,
+                  "libraries": libraries}))
+"""
+"""Run once by the interpreter that programs get: where its library lies, and every shared library it ever loads."""
+
+
+@dataclass(frozen=True)
+class Granted:
+    """Absolute paths.
+
+    Attributes:
+        paths: files and folders that a program may read, with all that is in them. No path lies in another.
+        library: folders that hold entries of `paths` beside others that are not granted; a program may list them.
+    """
+
+    paths: tuple[str, ...]
+    library: tuple[str, ...]
+
+    def within(self, folder: str) -> list[str]:
+        """Of `paths`, those that lie in `folder`."""
+        return [path for path in self.paths if path.startswith(f"{folder}/")]
+
+
+@functools.cache
+def granted(interpreter: tuple[str, ...]) -> Granted:
+    """What programs may read.
+
+    Args:
+        interpreter: the command line that starts Python, to which a program is appended.
+
+    Raises:
+        SandboxError: the interpreter does not run.
+    """
+    found = _asked(interpreter)
+    library = [os.path.realpath(entry) for entry in found["path"] if Path(entry).is_dir()]
+    archives = [entry for entry in found["path"] if Path(entry).is_file()]
+    shared = [os.path.normpath(name) for name in found["libraries"] if name.startswith("/")]
+    names = frozenset(found["names"])
+    entries = [entry for folder in library for entry in _entries(folder, names, found["tag"])]
+    beside = _beside() if sys.platform == "darwin" else _DATA
+    paths = {path for path in (interpreter[0], *archives, *shared, *entries, *beside) if Path(path).exists()}
+    return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(library))))
+
+
+def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [*interpreter, _PROBE], env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            encoding="utf-8", timeout=_START_LIMIT_S, check=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
+        raise SandboxError(f"{interpreter[0]} cannot tell what it needs: {said[-1][:300]}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(f"{interpreter[0]} does not start: {error}") from None
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:
+    """The modules of the standard library in `folder`, and their compiled forms."""
+    found = [*Path(folder).iterdir(), *Path(folder, "__pycache__").glob(f"*.{tag}.pyc")]
+    return [
+        str(path)
+        for path in found
+        if (path.name.partition(".")[0] in names or path.name.startswith("_sysconfigdata"))
+        and Path(folder) in path.resolve().parents  # else it is a link to what may hold anything
+    ]
+
+
+def _beside() -> tuple[str, ...]:
+    return (*_MACOS_PATHS, *(str(Path(sys.base_prefix, name)) for name in _FRAMEWORK))
+
+
+def _outermost(paths: Sequence[str] | set[str]) -> set[str]:
+    every = {Path(path) for path in paths}
+    return {str(path) for path in every if every.isdisjoint(path.parents)}
