@@ -36,14 +36,13 @@ _ALLOWED = {
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216),
     "madvise": (28, 233),
     # time, chance, facts about itself
-    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "clock_gettime": (228, 113), "clock_getres": (229, 114),
-    "gettimeofday": (96, 169), "time": (201, _NO), "times": (100, 153), "getrusage": (98, 165),
+    "nanosleep": (35, 101), "gettimeofday": (96, 169), "time": (201, _NO), "times": (100, 153), "getrusage": (98, 165),
     "getrandom": (318, 278), "getpid": (39, 172), "getppid": (110, 173), "gettid": (186, 178), "getuid": (102, 174),
     "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "uname": (63, 160), "sysinfo": (99, 179),
     "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "getrlimit": (97, 163), "umask": (95, 166),
     # its own signals, timers, locks and end
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
-    "getitimer": (36, 102), "setitimer": (38, 103), "alarm": (37, _NO), "futex": (202, 98),
+    "getitimer": (36, 102), "setitimer": (38, 103), "alarm": (37, _NO),
     "set_robust_list": (273, 99), "rseq": (334, 293), "restart_syscall": (219, 128), "exit": (60, 93),
     "exit_group": (231, 94),
 }  # fmt: skip
@@ -56,13 +55,23 @@ _WRITING = {
 _OPENING = {"open": ((2, _NO), 1), "openat": ((257, 56), 2)}
 """Numbers, position of the flags."""
 _OPEN_FLAGS_THAT_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CLOCKS = tuple(range(12))
+"""CLOCK_REALTIME to CLOCK_TAI. Other numbers are the processor time of other processes."""
+_FCNTL, _LOCKS = (0, 1, 2, 3, 4, 1030), (5, 6, 7)
+"""F_DUPFD to F_SETFL and F_DUPFD_CLOEXEC; F_GETLK to F_SETLKW."""
 _ALLOWED_WITH = {
     # name: numbers, position of the argument that decides, its allowed values. F_SETOWN and FIOSETOWN, for one,
     # would send signals to other processes.
-    "fcntl": ((72, 25), 1, (0, 1, 2, 3, 4, 5, 6, 7, 1030)),  # F_DUPFD to F_SETFL, locks, F_DUPFD_CLOEXEC
+    "clock_gettime": ((228, 113), 0, _CLOCKS), "clock_getres": ((229, 114), 0, _CLOCKS),
+    "clock_nanosleep": ((230, 115), 0, _CLOCKS), "fcntl": ((72, 25), 1, _FCNTL),
     "ioctl": ((16, 29), 1, (0x5401, 0x5413, 0x5450, 0x5451)),  # TCGETS, TIOCGWINSZ, FIONCLEX, FIOCLEX
     "prlimit64": ((302, 261), 0, (0,)),  # of the calling process
-}
+}  # fmt: skip
+_WRITING_WITH = {"fcntl": ((72, 25), 1, _FCNTL + _LOCKS)}
+"""In place of the entry above: what is written is locked before, by sqlite3 for one."""
+
+_FUTEX, _FUTEX_OPERATION, _FUTEX_PRIVATE_FLAG = (202, 98), 1, 128
+"""Waiting within the process alone: without that flag, programs that map the same file meet on it."""
 
 _LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_FROM, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _FAIL_WITH_EPERM = 0x7FFF0000, 0x80000000, 0x00050000 | 1
@@ -111,7 +120,9 @@ def _filter(machine: str, writing: bool) -> bytes:
     for numbers, position in _OPENING.values():
         check = _instruction(_JUMP_IF_ANY_BIT, _OPEN_FLAGS_THAT_WRITE, skip_if_false=1) + refuse + allow
         answers[numbers[column]] = allow if writing else _load_argument(position) + check
-    for numbers, position, values in _ALLOWED_WITH.values():
+    is_private = _instruction(_JUMP_IF_ANY_BIT, _FUTEX_PRIVATE_FLAG, skip_if_false=1) + allow + refuse
+    answers[_FUTEX[column]] = _load_argument(_FUTEX_OPERATION) + is_private
+    for numbers, position, values in (_ALLOWED_WITH | _WRITING_WITH if writing else _ALLOWED_WITH).values():
         checks = b"".join(_instruction(_JUMP_IF_EQUAL, value, skip_if_false=1) + allow for value in values)
         answers[numbers[column]] = _load_argument(position) + checks + refuse
     answers.pop(_NO, None)
