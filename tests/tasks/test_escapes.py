@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import time
 from collections.abc import Iterator
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from s0.tasks.sandbox import Limits, Program, Sandbox
+import s0
+from s0.tasks.sandbox import UNSAFE, Limits, Program, Sandbox, launch
+from s0.tasks.sandbox.cell import Cell, ServerLost
 from tests.tasks.programs import HONEST, descendants, verdict_of
+
+DATA = Path(s0.__file__).parent / "tasks/data/pocket_code.jsonl"
+FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0)
 
 # Each is the body of `attempt(folder, port, pid)`, which raises where the attempt is refused.
 # `folder` belongs to the test, `port` listens on this machine, `pid` is the test's own process.
@@ -36,6 +42,11 @@ ESCAPES = {
     "make a device": "os.mknod(folder + '/memory', 0o20600, os.makedev(1, 1))",
     "change a file of Python's": "open(os.__file__, 'a')",
     "change the mode of a file of Python's": "os.chmod(os.__file__, 0o666)",
+    "change the times of a file of Python's": "os.utime(os.__file__)",
+    "read what is installed beside Python": (
+        "import glob; open(glob.glob(os.path.dirname(os.__file__) + '/*-packages/*.*')[0]).read()"
+    ),
+    "read this library's solutions": f"open({str(DATA)!r}).read()",
     "read a device": "open('/dev/kmsg')",
     "read another process": "open(f'/proc/{pid}/status').read()",
     "write to another process": "open(f'/proc/{pid}/comm', 'w').write('x')",
@@ -51,7 +62,13 @@ ESCAPES = {
     "run a program": "os.execv('/bin/true', ['true'])",
     "trace": "assert libc.ptrace(16, os.getppid(), 0, 0) == 0",  # PTRACE_ATTACH
     "make an anonymous file": "os.memfd_create('x')",
-    "share memory": "assert libc.shmget(0, 4096, 0o1600) >= 0",
+    "share memory": "found = libc.shmget(0, 4096, 0o1600); assert found >= 0; libc.shmctl(found, 0, None)",  # IPC_RMID
+    "meet on a file of Python's": (
+        "libc.mmap.restype = ctypes.c_void_p; "
+        "address = libc.mmap(None, 4096, 1, 1, os.open(os.__file__, os.O_RDONLY), 0); "
+        f"assert libc.syscall({FUTEX}, ctypes.c_void_p(address), 1, 1, None, None, 0) >= 0"  # FUTEX_WAKE
+    ),
+    "read another's processor time": "time.clock_gettime((~os.getppid() << 3) | 2)",
     "make namespaces": "assert libc.unshare(0x10000000) == 0",
     "move to another session": "os.setsid()",
     "have input and output signal a process": "fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid())",
@@ -75,7 +92,7 @@ ESCAPES = {
     "slow its parent down": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
     "use the environment": "assert os.environ",
 }
-IMPORTS = "import ctypes, fcntl, mmap, os, resource, socket\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+IMPORTS = "import ctypes, fcntl, mmap, os, resource, socket, time\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 HELD_EVEN_WITHOUT_A_SANDBOX = {
     "take 3 GiB", "map 3 GiB", "use the environment", "raise its memory limit", "run a program", "open without end",
 }  # fmt: skip
@@ -85,7 +102,8 @@ NEEDS_ROOT_OR_LUCK = {
     "ring the kernel", "hold another process", "read another's memory",
 }  # fmt: skip
 HARMS = {
-    "change a file of Python's", "change the mode of a file of Python's", "slow its parent down", "fill the disk",
+    "change a file of Python's", "change the mode of a file of Python's", "change the times of a file of Python's",
+    "slow its parent down", "fill the disk",
     "fill the disk from many files", "fill the disk with names", "announce a large file",
 }  # fmt: skip
 
@@ -165,7 +183,21 @@ LEAVING = {
         "import signal; assert signal.getsignal(15) == signal.SIG_DFL",
     ),
     "in its folder": ("os.chdir('/usr/lib')", "assert os.getcwd() in ('/', '/var/tmp')"),
-    "in descriptors": ("[os.dup(1) for _ in range(9)]", "assert os.dup(1) < 9"),
+    "in descriptors": ("[os.dup(1) for _ in range(9)]", "assert os.dup(1) < 12"),
+    "in the times of its output": (
+        "import contextlib\n    with contextlib.suppress(OSError): os.utime(1, (1, 1))",
+        "assert os.fstat(1).st_mtime > 1",
+    ),
+    "in the mode of its output": (
+        "import contextlib\n    with contextlib.suppress(OSError): os.fchmod(1, 0o123)",
+        "assert os.fstat(1).st_mode & 0o777 != 0o123",
+    ),
+    "in the flags of its output": (
+        "fcntl.fcntl(1, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)",
+        "assert not fcntl.fcntl(1, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK)",
+    ),
+    "in its output": ("print('word' * 10000, flush=True)", "assert os.fstat(1).st_size == os.fstat(0).st_size == 0"),
+    "in the machine's name": ("libc.sethostname(b'word', 4)", "import platform; assert platform.node() != 'word'"),
 }
 
 
@@ -173,6 +205,63 @@ LEAVING = {
 def test_state_between_programs_does_not_exist(sandbox: Sandbox, target: tuple[str, int, int], name: str) -> None:
     for body in LEAVING[name]:
         assert sandbox.judge([attempting(body, target)], jobs=1)[0].reason == "passed"
+
+
+CHANGING = """
+    import contextlib
+    for descriptor in range(32):
+        for change in (
+            lambda: os.fchmod(descriptor, 0o666), lambda: os.utime(descriptor), lambda: os.utime(descriptor, (1, 1)),
+            lambda: os.fchown(descriptor, os.getuid(), os.getgid()), lambda: os.ftruncate(descriptor, 0),
+            lambda: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            lambda: os.setxattr(descriptor, 'user.a', b'b'),
+        ):
+            with contextlib.suppress(OSError):
+                change()
+"""
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_no_descriptor_is_a_file_of_the_machine(
+    sandbox: Sandbox, target: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, privileged: bool
+) -> None:
+    if privileged:  # the worst case: an interpreter that only root can read, so that programs are root to the machine
+        monkeypatch.setattr(launch, "_users", lambda backend: [None])
+    for backend in (sandbox.backend, UNSAFE):
+        with Sandbox(backend, Limits(timeout_s=1)) as opened:
+            before = Path(os.devnull).stat()
+            assert verdict_of(opened, attempting(CHANGING, target)).reason == "passed"
+            after = Path(os.devnull).stat()
+        assert (after.st_mode, after.st_ctime_ns, after.st_mtime_ns) == (
+            before.st_mode, before.st_ctime_ns, before.st_mtime_ns,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [0, 1, 113, 127, 255])
+def test_no_exit_status_buys_a_second_run(
+    sandbox: Sandbox, target: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    original = Cell.judge
+    runs = []
+    monkeypatch.setattr(Cell, "judge", lambda cell, program: runs.append(program) or original(cell, program))
+    leaving = attempting(f"os._exit({status})", target)
+    assert verdict_of(sandbox, leaving).reason == "exit"
+    assert runs.count(leaving) == 1
+
+
+@pytest.mark.parametrize("role", [b"C", b"J"])
+def test_a_process_that_keeps_its_rights_runs_nothing(monkeypatch: pytest.MonkeyPatch, role: bytes) -> None:
+    original = launch._source
+    failing = ("_lock_down(rules, domain, cpu_s)", f"if role == {role!r}:\n            raise OSError\n        pass")
+    monkeypatch.setattr(
+        launch, "_source", lambda name: original(name).replace(*failing) if name == "zygote" else original(name)
+    )
+    cell = Cell("landlock", Limits())
+    try:
+        with pytest.raises(ServerLost):
+            cell.judge(HONEST)
+    finally:
+        cell.close()
 
 
 def test_a_tmp_is_private_empty_and_gone_afterwards(sandbox: Sandbox, target: tuple[str, int, int]) -> None:

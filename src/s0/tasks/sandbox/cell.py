@@ -15,12 +15,12 @@ import struct
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from s0.errors import SandboxError
 from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.guest import codec
-from s0.tasks.sandbox.guest.zygote import END, FORK, NOT_LOCKED_DOWN, SECONDS, UNKNOWN_S
+from s0.tasks.sandbox.guest.zygote import END, FORK, SECONDS, UNKNOWN_S
 from s0.tasks.sandbox.programs import CANNOT_RUN, NOT_JUDGED, Program, Verdict
 
 _END_LIMIT_S = 10.0
@@ -42,6 +42,24 @@ class ServerLost(Exception):
     """A fork server or a checker ended on its own; who is to blame is not known yet."""
 
 
+class _End(NamedTuple):
+    """Of a child of a fork server.
+
+    Attributes:
+        started: whether it had given up its rights and come to its program.
+        status: as `os.wait` gives it.
+        seconds: of processor time.
+    """
+
+    started: bool
+    status: int
+    seconds: float
+
+    @property
+    def signal(self) -> int | None:
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+
+
 class _ForkServer:
     def __init__(self, backend: str, limits: launch.Limits) -> None:
         self._process, self._control = launch.start(backend, limits)
@@ -57,10 +75,9 @@ class _ForkServer:
         seconds: float = self._ask(b"T", SECONDS)[0]
         return None if seconds == UNKNOWN_S else seconds
 
-    def end(self, *, patient: bool = False) -> tuple[int, float]:
-        """End the child that was forked last; its wait status and its seconds of processor time."""
-        status, seconds = self._ask(b"E" if patient else b"K", END)
-        return status, seconds
+    def end(self, *, patient: bool = False) -> _End:
+        """End the child that was forked last."""
+        return _End(*self._ask(b"E" if patient else b"K", END))
 
     def _ask(self, order: bytes, reply: struct.Struct) -> tuple[Any, ...]:
         try:
@@ -131,10 +148,10 @@ class Cell:
             watch = _Watch(self._candidates, self._checkers, timeout_s)
             answer = _converse(ours, program, watch)
         died = answer == ("failed", "died")
-        status, used_s = self._candidates.end(patient=died)
-        checker_status, checker_s = self._checkers.end()
-        self.seconds = max(used_s - watch.copying_s, checker_s / _TEST_S_PER_S)
-        return _verdict(answer, status, checker_status, late=used_s > watch.limit_s)
+        candidate = self._candidates.end(patient=died)
+        checker = self._checkers.end()
+        self.seconds = max(candidate.seconds - watch.copying_s, checker.seconds / _TEST_S_PER_S)
+        return _verdict(answer, candidate, checker, late=candidate.seconds > watch.limit_s)
 
     def user(self) -> int | None:
         """The numeric user that candidates are on this machine, whatever they see; None where there is no /proc."""
@@ -199,14 +216,14 @@ def _converse(verdict: socket.socket, program: Program, watch: _Watch) -> tuple[
         while True:
             size = struct.unpack("<I", _exactly(verdict, 4, watch))[0]
             if size > _VERDICT_BYTES:
-                return None
+                return "failed", "killed"
             match codec.decode(_exactly(verdict, size, watch)):
                 case ("copied", int() as copied):
                     watch.copied(copied)
                 case (("passed" | "failed" | "unusable" | "unjudged") as kind, str() as reason):
                     return kind, reason
                 case _:
-                    return None
+                    return "failed", "killed"
     except TimeoutError:
         return "failed", "timeout"
     except (OSError, codec.CodecError):
@@ -229,25 +246,32 @@ def _exactly(connection: socket.socket, size: int, watch: _Watch) -> bytes:
     return data
 
 
-def _verdict(answer: tuple[str, str] | None, status: int, checker_status: int, *, late: bool) -> Verdict:
-    """What the answer and the ends of candidate and checker come to; `late` says that the candidate took too long."""
+def _verdict(answer: tuple[str, str] | None, candidate: _End, checker: _End, *, late: bool) -> Verdict:
+    """What the answer and the ends of candidate and checker come to; `late` says that the candidate took too long.
+
+    Raises:
+        ServerLost: one of them never started, or the system has killed the checker. Nothing else is judged again: no
+            way to end is worth a second try.
+    """
     if answer is None:
-        if _signal_of(checker_status) == signal.SIGXCPU:
+        if checker.signal == signal.SIGXCPU:
             return Verdict(False, "timeout")
+        if checker.started and checker.signal != signal.SIGKILL:
+            return Verdict(False, "killed")
         raise ServerLost("the checker ended without a verdict")
     kind, reason = answer
     died = answer == ("failed", "died")
-    if died and os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_LOCKED_DOWN:
+    if died and not candidate.started:
         raise ServerLost("the candidate's process could not be locked down")
     if kind in ("unusable", "unjudged"):
         return Verdict(False, f"{NOT_JUDGED}{CANNOT_RUN if kind == 'unusable' else ''}{reason}")
     if late:  # it is its time that decides, not how soon we looked
         return Verdict(False, "timeout")
-    return Verdict(kind == "passed", _cause_of_death(status) if died else reason)
+    return Verdict(kind == "passed", _cause_of_death(candidate.signal) if died else reason)
 
 
-def _cause_of_death(status: int) -> str:
-    number = _signal_of(status)
+def _cause_of_death(number: int | None) -> str:
+    """In words, by the signal that ended the candidate."""
     if number is None:
         return "exit"
     if number == signal.SIGXCPU:
@@ -256,10 +280,6 @@ def _cause_of_death(status: int) -> str:
         return "killed"
     known = number in set(signal.Signals)  # real-time signals have no names
     return f"killed: {signal.Signals(number).name if known else f'signal {number}'}"
-
-
-def _signal_of(status: int) -> int | None:
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
 
 def _size(text: str) -> int:

@@ -2,12 +2,14 @@
 
 It starts once, imports what programs commonly import, and then forks: a program costs a fork, not an interpreter.
 It never reads a program, so there is nothing of one program in the memory the next one is forked from, and every
-candidate finds a tmp that was mounted for it, empty. Children inherit two or three descriptors, all of them for one
-program only, and cannot signal, trace or outlive this process.
+candidate finds a tmp that was mounted for it, empty. Children inherit descriptors that were made for one program only,
+and cannot signal, trace or outlive this process. What they print goes into a pipe that this process empties: no file of
+the machine, not even its null device, is in their hands.
 
 Control messages: `FORK`, a role ("C", candidate, with one descriptor; "J", checker, with two) and the most seconds of
 processor time. Then, of one byte each: "T", answered by `SECONDS`, the processor time of the child up to now; and "K"
-(end it now) or "E" (it is ending by itself: wait a moment first), answered by `END`, its wait status and all its time.
+(end it now) or "E" (it is ending by itself: wait a moment first), answered by `END`: whether it ever came to its
+program, its wait status and all its time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import gc
 import importlib
 import itertools
 import os
+import select
 import signal
 import socket
 import struct
@@ -32,11 +35,12 @@ _COMMON_MODULES = (
 )  # fmt: skip
 """Not among them: random and threading, which do work of their own in every forked child (0.4 ms each)."""
 _PAST_ALL_DESCRIPTORS = 64
-FORK, SECONDS, END = struct.Struct("<cI"), struct.Struct("<d"), struct.Struct("<id")
+FORK, SECONDS, END = struct.Struct("<cI"), struct.Struct("<d"), struct.Struct("<?id")
 UNKNOWN_S = -1.0
 """Seconds, where the system does not tell them."""
-NOT_LOCKED_DOWN = 113
-"""Exit status of a child that could not give up its rights, and therefore ran nothing."""
+_LOCKED_DOWN = b"L"
+_PRINTED_BYTES = 1 << 16
+"""Taken out of a pipe at a time: all that it holds."""
 _ENDING_BY_ITSELF_S = 0.2
 _CPUCLOCK_SCHED = 2
 _WARMING_ROUNDS = 64
@@ -105,20 +109,38 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
     role, cpu_s = FORK.unpack(message)
     if role == b"C" and rules.has_tmp:
         namespaces.mount_fresh_tmp(rules.tmp_bytes)
+    printed, output = os.pipe()
+    report, locked = os.pipe()
     child = os.fork()
     if child == 0:
-        _become(role, descriptors, rules, domain, cpu_s)
-    for descriptor in descriptors:
+        _become(role, descriptors, output, locked, rules, domain, cpu_s)
+    for descriptor in (*descriptors, output, locked):
         os.close(descriptor)
-    while (order := control.recv(1)) == b"T":
+    while (order := _next_order(control, printed)) == b"T":
         control.sendall(SECONDS.pack(_seconds_of(child)))
     status, seconds = _end(child, patient=order == b"E")
+    started = os.read(report, 1) == _LOCKED_DOWN  # the child has ended: what it has not written never comes
+    os.close(report)
+    os.close(printed)
     if rules.backend in _WITH_NAMESPACES and not seccomp.supported():
         _sweep()
     if not order:
         return False
-    control.sendall(END.pack(status, seconds))
+    control.sendall(END.pack(started, status, seconds))
     return True
+
+
+def _next_order(control: socket.socket, printed: int) -> bytes:
+    """Throw away what the child prints until there is an order; b"" once the control connection is closed."""
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    waiting.register(printed, select.POLLIN)
+    while True:
+        ready = dict(waiting.poll())
+        if control.fileno() in ready:
+            return control.recv(1)
+        if not os.read(printed, _PRINTED_BYTES):  # the child has closed its end
+            waiting.unregister(printed)
 
 
 def _seconds_of(child: int) -> float:
@@ -134,12 +156,17 @@ def _seconds_of(child: int) -> float:
         return 0.0
 
 
-def _become(role: bytes, descriptors: list[int], rules: Rules, domain: int | None, cpu_s: int) -> None:
+def _become(
+    role: bytes, descriptors: list[int], output: int, locked: int, rules: Rules, domain: int | None, cpu_s: int
+) -> None:
     """Turn the forked child into the checker or the candidate; never returns."""
     try:
-        os.dup2(1, 0)
-        _close_all_but(descriptors if domain is None else [*descriptors, domain])
-        _lock_down_or_exit(rules, domain, cpu_s)
+        for standard in range(3):  # nothing can be read from the first: it is the pipe's end for writing, as the others
+            os.dup2(output, standard)
+        _close_all_but([*descriptors, locked, *([] if domain is None else [domain])])
+        _lock_down(rules, domain, cpu_s)
+        os.write(locked, _LOCKED_DOWN)
+        os.close(locked)
         if role == b"C":
             os.chdir(namespaces.TMP if rules.has_tmp else "/")
             candidate.run(*descriptors)
@@ -147,13 +174,6 @@ def _become(role: bytes, descriptors: list[int], rules: Rules, domain: int | Non
             checker.run(*descriptors)
     finally:
         os._exit(0)
-
-
-def _lock_down_or_exit(rules: Rules, domain: int | None, cpu_s: int) -> None:
-    try:
-        _lock_down(rules, domain, cpu_s)
-    except BaseException:
-        os._exit(NOT_LOCKED_DOWN)
 
 
 def _lock_down(rules: Rules, domain: int | None, cpu_s: int) -> None:
