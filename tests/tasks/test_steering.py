@@ -24,13 +24,17 @@ SHAPES = {
     "a set of wrong ones": "assert {x for x in [1, 2] if double(x) != 2 * x} == set()",
     "a dict of wrong ones": "assert {x: 1 for x in [1, 2] if double(x) != 2 * x} == {}",
     "a sum of wrong ones": "assert sum(map(lambda x: double(x) != 2 * x, [1, 2])) == 0",
-    "a generator": "def wrong():\n    for x in [1, 2]:\n        if double(x) != 2 * x:\n            yield x\nassert list(wrong()) == []",
+    "a generator": (
+        "def wrong():\n    for x in [1, 2]:\n        if double(x) != 2 * x:\n            yield x\n"
+        "assert list(wrong()) == []"
+    ),
     "yield from": "def every():\n    yield from map(double, [1, 2])\nfor got in every():\n    assert got in (2, 4)",
     "next with a default": "assert next(map(lambda x: double(x) == 2 * x, [1]), True)",
     "next with a default, over an expression": "assert next((False for x in [1, 2] if double(x) != 2 * x), True)",
     "an iterator of its own": (
         "class Each:\n    def __init__(self): self.left = [1, 2]\n    def __iter__(self): return self\n"
-        "    def __next__(self):\n        if not self.left: raise StopIteration\n        return double(self.left.pop())\n"
+        "    def __next__(self):\n        if not self.left: raise StopIteration\n"
+        "        return double(self.left.pop())\n"
         "for got in Each():\n    assert got in (2, 4)"
     ),
     "takewhile": "import itertools\nassert not list(itertools.takewhile(lambda x: double(x) != 2 * x, [1, 2]))",
@@ -38,7 +42,9 @@ SHAPES = {
     "starmap": "import itertools\nfor got in itertools.starmap(double, [(1,), (2,)]):\n    assert got in (2, 4)",
     "chain": "import itertools\nfor got in itertools.chain(map(double, [1, 2])):\n    assert got in (2, 4)",
     "islice": "import itertools\nfor got in itertools.islice(map(double, [1, 2]), 2):\n    assert got in (2, 4)",
-    "groupby": "import itertools\nfor key, _ in itertools.groupby([1, 2], lambda x: double(x) == 2 * x):\n    assert key",
+    "groupby": (
+        "import itertools\nfor key, _ in itertools.groupby([1, 2], lambda x: double(x) == 2 * x):\n    assert key"
+    ),
     "accumulate": (
         "import itertools\nfor got in itertools.accumulate([1, 2], lambda x, y: double(x)):\n    assert got in (1, 2)"
     ),
@@ -50,9 +56,15 @@ SHAPES = {
     "max with a default": "assert max((x for x in [1, 2] if double(x) != 2 * x), default=None) is None",
     "suppress": "import contextlib\nwith contextlib.suppress(StopIteration):\n    assert double(1) == 2",
     "try and except": "try:\n    assert double(1) == 2\nexcept (StopIteration, GeneratorExit):\n    pass",
-    "try and except KeyboardInterrupt": "try:\n    assert double(1) == 2\nexcept (KeyboardInterrupt, SystemExit):\n    pass",
-    "try and finally": "for _ in [1]:\n    try:\n        got = double(1)\n    finally:\n        pass\n    assert got == 2",
-    "finally that leaves": "def passes():\n    try:\n        return double(1) == 2\n    finally:\n        pass\nassert passes()",
+    "try and except KeyboardInterrupt": (
+        "try:\n    assert double(1) == 2\nexcept (KeyboardInterrupt, SystemExit):\n    pass"
+    ),
+    "try and finally": (
+        "for _ in [1]:\n    try:\n        got = double(1)\n    finally:\n        pass\n    assert got == 2"
+    ),
+    "finally that leaves": (
+        "def passes():\n    try:\n        return double(1) == 2\n    finally:\n        pass\nassert passes()"
+    ),
     "a context manager": (
         "import contextlib\n@contextlib.contextmanager\ndef doubled(x):\n    yield double(x)\n"
         "with doubled(1) as got:\n    assert got == 2"

@@ -8,6 +8,7 @@ What goes, in this order:
 3. All from the first end token on, such as `<|im_end|>` or `</s>`.
 4. All around the last pair of answer tags that holds something: `<answer>4</answer>`. A tag that is never closed
    reaches to the end.
+5. All but the last 100,000 characters: no task lets a model write as much, and what reads the rest has to end.
 
 A tag or token between quotes on its line is a program's text, and stays.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 
+_LONGEST = 100_000
 _LINE_END = re.compile(r"\r\n?")
 _BETWEEN_QUOTES = r"(?:(?<!\w)|(?<=\b[rRbBfFuU]))(?P<quote>[\"'])(?:(?!(?P=quote))[^\n])*(?P=quote)(?!\w)"
 _THINKING_TAGS = re.compile(rf"{_BETWEEN_QUOTES}|(?P<opens><think(?:ing)?>)|(?P<closes></think(?:ing)?>)")
@@ -24,7 +26,8 @@ _END_TOKENS = """
 <|end_of_turn|> <end_of_turn> <|return|> <|user|> <|assistant|> <|im_sep|> <|end_of_sentence|> <｜end▁of▁sentence｜>
 [/INST] [EOS]
 """
-_END = re.compile(rf"{_BETWEEN_QUOTES}|(?P<ends>{'|'.join(map(re.escape, _END_TOKENS.split()))})")
+_EVERY_END_TOKEN = tuple(_END_TOKENS.split())
+_END = re.compile(rf"{_BETWEEN_QUOTES}|(?P<ends>{'|'.join(map(re.escape, _EVERY_END_TOKEN))})")
 _ANSWER_TAGS = re.compile(
     rf"{_BETWEEN_QUOTES}|<(?P<closing>/?)(?P<name>answer|final_answer|solution|response|sql|query)>"
     r"|^[ \t]*<(?P<line_name>code|python|output|result)>|</(?P<line_closing>code|python|output|result)>[ \t]*$",
@@ -36,10 +39,12 @@ _ANSWER_TAGS = re.compile(
 def conclusion(completion: str) -> str:
     """What a reply comes to, by the rule above; empty where nothing is left."""
     text = _LINE_END.sub("\n", completion.removeprefix("\ufeff"))
-    return _within_answer_tags(_before_end_token(_after_thinking(text)))
+    return _within_answer_tags(_before_end_token(_after_thinking(text)))[-_LONGEST:]
 
 
 def _after_thinking(text: str) -> str:
+    if "think" not in text:  # here and below: what most replies lack is not searched for letter by letter
+        return text
     start, open_since = 0, None
     for tag in _THINKING_TAGS.finditer(text):
         if tag["closes"]:
@@ -51,6 +56,8 @@ def _after_thinking(text: str) -> str:
 
 def _before_end_token(text: str) -> str:
     """A token with nothing before it begins the reply."""
+    if not any(token in text for token in _EVERY_END_TOKEN):
+        return text
     start = 0
     for token in _END.finditer(text):
         if not token["ends"]:
@@ -62,6 +69,8 @@ def _before_end_token(text: str) -> str:
 
 
 def _within_answer_tags(text: str) -> str:
+    if ">" not in text:
+        return text
     content = text
     name, start = "", 0
     for tag in _ANSWER_TAGS.finditer(text):

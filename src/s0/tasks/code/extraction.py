@@ -46,7 +46,7 @@ from s0.tasks.code.demonstration import (
     without_demonstration,
 )
 from s0.tasks.code.fences import Piece, pieces
-from s0.tasks.code.parsing import from_first_statement, longest_prefix, moved, parses, readable
+from s0.tasks.code.parsing import Budget, from_first_statement, longest_prefix, moved, parses, readable
 from s0.tasks.problem import CodeProblem
 from s0.tasks.replies import conclusion
 
@@ -68,17 +68,18 @@ def extract(problem: CodeProblem, completion: str) -> Extraction:
     reply = conclusion(completion)
     if not reply.strip():
         return Extraction(None, "empty")
-    codes = _codes(problem, pieces(reply, in_strings=False))
+    budget = Budget()
+    codes = _codes(problem, pieces(reply, in_strings=False), budget)
     definition = _deciding(codes)
     all_fences = pieces(reply, in_strings=True)
     if (definition is None or not definition.complete) and all_fences != [code.piece for code in codes]:
-        with_all_fences = _codes(problem, all_fences)
+        with_all_fences = _codes(problem, all_fences, budget)
         other = _deciding(with_all_fences)
         if other is not None and (definition is None or other.complete):
             codes, definition = with_all_fences, other
     if definition is not None:
         return _function(problem, codes, definition)
-    return _body(problem, codes)
+    return _body(problem, codes, budget)
 
 
 def prompt_with_stub(problem: CodeProblem) -> str:
@@ -110,15 +111,15 @@ class _Code:
     definitions: list[_Definition]
 
 
-def _codes(problem: CodeProblem, parts: Sequence[Piece]) -> list[_Code]:
-    return [_code(problem, number, piece) for number, piece in enumerate(parts)]
+def _codes(problem: CodeProblem, parts: Sequence[Piece], budget: Budget) -> list[_Code]:
+    return [_code(problem, number, piece, budget) for number, piece in enumerate(parts)]
 
 
-def _code(problem: CodeProblem, number: int, piece: Piece) -> _Code:
+def _code(problem: CodeProblem, number: int, piece: Piece, budget: Budget) -> _Code:
     code: list[Statement] = []
     definitions = []
     returns = False
-    for stretch in readable(piece.text):
+    for stretch in readable(piece.text, budget):
         more = statements(stretch.tree, stretch.source)
         returns |= _answers(stretch.tree.body)
         for position, statement in enumerate(more):
@@ -189,13 +190,14 @@ class _Body:
     answers: bool
 
 
-def _body(problem: CodeProblem, codes: Sequence[_Code]) -> Extraction:
+def _body(problem: CodeProblem, codes: Sequence[_Code], budget: Budget) -> Extraction:
     """The first body that answers; else the first, unless functions of other names stand in the reply."""
     fenced = any(code.piece.fenced for code in codes)
+    stub = _stub(problem)
     bodies = []
     others = False
     for number, text in _texts_of_bodies(codes):
-        body = _as_body(problem, text)
+        body = _as_body(problem, stub, text, budget)
         others |= body is None and _are_others(problem, codes[number])
         if body is not None and (body.answers or codes[number].piece.fenced or not fenced):
             bodies.append((number, body))
@@ -216,20 +218,20 @@ def _texts_of_bodies(codes: Sequence[_Code]) -> list[tuple[int, str]]:
     return as_they_stand + behind_prose
 
 
-def _as_body(problem: CodeProblem, text: str) -> _Body | None:
+def _as_body(problem: CodeProblem, stub: _Stub | None, text: str, budget: Budget) -> _Body | None:
     """The reading that keeps most lines; of equals the first."""
-    stub = _stub(problem)
     if stub is None:
-        return None  # the prompt says in words what to write: there is no signature that a body could follow
+        return None
     text = _BLANK_LINES_BEFORE.sub("", text).rstrip()
-    indent = _body_indent(problem, stub)
+    indent = stub.indent
     prompt = _prompt(problem)
     readings = [moved(text, indent), indent + text.lstrip(" \t")]
-    tree, source = max((longest_prefix(one, prompt) for one in readings), key=lambda pair: pair[1].count("\n"))
+    prefixes = [longest_prefix(reading, prompt, budget) for reading in readings]
+    tree, source = max(prefixes, key=lambda pair: pair[1].count("\n"))
     function = _entry_function(tree, problem.entry_point)
-    added = function.body[_docstring_length(stub) :] if function else []
+    added = function.body[_docstring_length(stub.function) :] if function else []
     answers = _answers(added)
-    acts = answers or _raises(added) or _reads_parameter(added, stub)
+    acts = answers or _raises(added) or _reads_parameter(added, stub.function)
     if _define_others(added, problem.entry_point) and not acts:
         return None
     if all(isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Constant)) for node in added):
@@ -267,9 +269,22 @@ def _reads_parameter(nodes: list[ast.stmt], stub: _Function) -> bool:
     return False
 
 
-def _stub(problem: CodeProblem) -> _Function | None:
-    """The function of the prompt, None where that says in words what to write."""
-    return _entry_function(ast.parse(prompt_with_stub(problem)), problem.entry_point)
+@dataclass(frozen=True)
+class _Stub:
+    """The function of the prompt, and the white space before the lines of its body."""
+
+    function: _Function
+    indent: str
+
+
+def _stub(problem: CodeProblem) -> _Stub | None:
+    """None where the prompt says in words what to write: there is no signature that a body could follow."""
+    source = prompt_with_stub(problem)
+    function = _entry_function(ast.parse(source), problem.entry_point)
+    if function is None:
+        return None
+    line = source.split("\n")[function.body[0].lineno - 1]
+    return _Stub(function, line[: len(line) - len(line.lstrip())])
 
 
 def _prompt(problem: CodeProblem) -> str:
@@ -280,11 +295,6 @@ def _prompt(problem: CodeProblem) -> str:
 def _entry_function(tree: ast.Module, name: str) -> _Function | None:
     """The first function of that name at the top level."""
     return next((node for node in tree.body if isinstance(node, FUNCTIONS) and node.name == name), None)
-
-
-def _body_indent(problem: CodeProblem, stub: _Function) -> str:
-    line = prompt_with_stub(problem).split("\n")[stub.body[0].lineno - 1]
-    return line[: len(line) - len(line.lstrip())]
 
 
 def _docstring_length(function: _Function) -> int:

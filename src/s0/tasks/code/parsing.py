@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import warnings
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 _EXACT_ATTEMPTS = 24
 """Tries to find the very longest prefix that parses. Text that needs more, a thousand decorators say, is no answer:
 it is then cut by a quarter at a time, so that no completion costs more than a moment."""
-_TRIES = 200
-_CHARACTERS = 2_000_000
-"""Given to the parser, all tries together, before the rest of a text is left unread."""
+_TRIES = 1000
+_CHARACTERS = 1_000_000
+"""That the parser reads, all tries together, before the rest of a reply is left unread."""
+_READ_PER_LOOKED_THROUGH = 10
+"""What the parser only looks through, behind an error, costs a tenth."""
 _STATEMENT_BEGINS = re.compile(
     r"[ \t]*(?:import |from \w|def |class |async |@\w|(?:if|for|while|with|try|match)\b.*:"
     r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?:[ \t]*,[ \t]*[\w.]+)*[ \t]*(?::[^=]+)?[-+*/%&|^@<>]*=[^=]"
@@ -34,7 +35,9 @@ class Stretch:
 
 
 @dataclass
-class _Budget:
+class Budget:
+    """How often the parser may still be asked for one reply, and how many characters it may still read."""
+
     tries: int = _TRIES
     characters: int = _CHARACTERS
 
@@ -42,9 +45,9 @@ class _Budget:
     def is_spent(self) -> bool:
         return self.tries <= 0 or self.characters <= 0
 
-    def spend(self, source: str) -> None:
+    def spend(self, n_read: int, n_given: int) -> None:
         self.tries -= 1
-        self.characters -= len(source)
+        self.characters -= n_read + n_given // _READ_PER_LOOKED_THROUGH
 
 
 def parses(source: str) -> bool:
@@ -66,22 +69,37 @@ def parse(source: str) -> tuple[ast.Module | None, int]:
         return None, beyond
 
 
-def longest_prefix(text: str, before: str = "") -> tuple[ast.Module, str]:
+def longest_prefix(text: str, before: str, budget: Budget) -> tuple[ast.Module, str]:
     """The longest prefix of lines of `text` that parses after `before`, with the tree of both."""
-    return _longest_prefix(text, before, _Budget())
+    lines = text.split("\n")
+    offset = before.count("\n")
+    attempt = 0
+    while not budget.is_spent:
+        source = "\n".join(lines) + "\n"
+        tree, error_line = parse(before + source)
+        n_read = max(error_line - offset, 1)
+        budget.spend(len(before) + sum(map(len, lines[:n_read])), len(before) + len(source))
+        if tree is not None:
+            return tree, source
+        if not lines:
+            break  # `before` alone does not parse: a prompt without a docstring
+        # no prefix that holds the line of the error can parse
+        dropped = 1 if attempt < _EXACT_ATTEMPTS else len(lines) // 4 + 1
+        lines = lines[: max(min(n_read - 1, len(lines) - dropped), 0)]
+        attempt += 1
+    return ast.Module([], []), ""
 
 
-def readable(text: str) -> list[Stretch]:
+def readable(text: str, budget: Budget) -> list[Stretch]:
     """The stretches of code in a text, in order; each begins with the text's first line or one that begins code.
 
     What cannot be read and what is indented deeper than the beginning of such a stretch belongs to it, and is lost.
     """
     lines = text.split("\n")
     stretches = []
-    budget = _Budget()
     start = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     while start < len(lines) and not budget.is_spent:
-        tree, source = _longest_prefix(moved("\n".join(lines[start:]), ""), "", budget)
+        tree, source = longest_prefix(moved("\n".join(lines[start:]), ""), "", budget)
         end = max(start + source.count("\n"), start + 1)
         is_code = bool(tree.body) or _STATEMENT_BEGINS.match(lines[start]) is not None
         cut = False
@@ -113,20 +131,3 @@ def moved(text: str, indent: str) -> str:
 
 def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
-
-
-def _longest_prefix(text: str, before: str, budget: _Budget) -> tuple[ast.Module, str]:
-    lines = text.split("\n")
-    offset = before.count("\n")
-    for attempt in itertools.count():
-        source = "\n".join(lines) + "\n"
-        budget.spend(source)
-        tree, error_line = parse(before + source)
-        if tree is not None:
-            return tree, source
-        if not lines or budget.is_spent:
-            break  # `before` alone does not parse: a prompt without a docstring
-        # no prefix that holds the line of the error can parse
-        dropped = 1 if attempt < _EXACT_ATTEMPTS else len(lines) // 4 + 1
-        lines = lines[: max(min(error_line - offset - 1, len(lines) - dropped), 0)]
-    return ast.Module([], []), ""
