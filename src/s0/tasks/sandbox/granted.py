@@ -115,12 +115,15 @@ def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
 def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:
     """The modules of the standard library in `folder`, and their compiled forms."""
     found = [*Path(folder).iterdir(), *Path(folder, "__pycache__").glob(f"*.{tag}.pyc")]
-    return [
-        str(path)
-        for path in found
-        if (path.name.partition(".")[0] in names or path.name.startswith("_sysconfigdata"))
-        and Path(folder) in path.resolve().parents  # else it is a link to what may hold anything
-    ]
+
+    def is_own(path: Path) -> bool:
+        return path.name.partition(".")[0] in names or path.name.startswith("_sysconfigdata")
+
+    def stays(path: Path) -> bool:
+        """A link may lead to what holds anything."""
+        return path.resolve().parent == path.parent and is_own(path.resolve())
+
+    return [str(path) for path in found if is_own(path) and stays(path)]
 
 
 def _beside() -> tuple[str, ...]:
