@@ -56,6 +56,9 @@ def _show(found: Mapping[str, Any]) -> None:
     for row in found["attempts"]:
         table.add_row(row["attempt"], "yes" if row["held"] else "NO", row["reason"], f"{row['seconds']:.2f}")
     console.print(table)
+    console.print("beside computing, a program may:")
+    for grant in found["grants"]:
+        console.print(f"- {grant}")
     console.print(f"user: {found['user_inside']} as the program sees it, {found['user_outside']} as this machine does")
     limits = found["limits"]
     console.print(

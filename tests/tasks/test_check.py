@@ -12,6 +12,8 @@ from s0.tasks.sandbox import check as checking
 from s0_cli.app import app
 
 HELD_BY_THE_CHECKER_OR_LIMITS = {
+    "leave a word in its output for the next program",
+    "end the loops of its test",
     "see your environment",
     "take more memory than allowed",
     "run for ever",
@@ -49,11 +51,13 @@ def test_the_command_reports_and_ends_with_its_status(monkeypatch: pytest.Monkey
     found = json.loads(shown.stdout)
     assert found["strongest"] == strongest and found["backends"][strongest] is None
     assert [(row["attempt"], row["held"]) for row in found["attempts"]] == [("see your environment", True)]
+    assert found["grants"] == list(backends.GRANTS[strongest])
     assert found["limits"]["timeout_s"] == 4.0
     assert isinstance(found["user_inside"], int)
     for_people = CliRunner().invoke(app, ["sandbox", "check"])
     assert for_people.exit_code == 0 and for_people.stdout == ""
     assert f"{strongest}: used" in for_people.stderr and "see your environment" in for_people.stderr
+    assert "a program may:" in for_people.stderr
 
 
 def test_without_a_backend_the_command_fails_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ in the checker's jail only; all the candidate holds is its connection to the che
 the test gets compares as it would in one process (`guest/codec`), and what is no data stays away (`guest/standin`).
 
 Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
-`launch` and `seatbelt` (starting a server), `guest/` (what runs inside).
+`launch`, `granted` and `seatbelt` (starting a server), `guest/` (what runs inside). README.md: what is kept from what.
 """
 
 from s0.tasks.sandbox.backends import BACKENDS, UNSAFE

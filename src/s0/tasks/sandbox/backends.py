@@ -6,11 +6,9 @@
     sandbox-exec   the profile of `seatbelt` on macOS; not run yet, see there
     none           no protection of files, network or processes; only on request
 
-A program sees no file but the interpreter's own, has no network, no environment, no other processes, and no way to
-start one; all have the limits of `launch.Limits`. What differs: with namespaces it has a tmp of its own, which is also
-its working directory, small, mounted for it and gone with it; elsewhere it cannot write anywhere, since nothing there
-bounds what it writes. Under `landlock` it can ask whether a path exists and how large the file is. `check` tries all
-of this.
+A program sees no file but the standard library's, has no network, no environment, no other processes, and no way to
+start one; all have the limits of `launch.Limits`. `GRANTS` says what else it may do, `check` tries what it may not, and
+README.md says which wall holds what.
 """
 
 from __future__ import annotations
@@ -28,6 +26,30 @@ from s0.tasks.sandbox.programs import Program
 BACKENDS = (*launch.LINUX_BACKENDS, "sandbox-exec")
 """Strongest first."""
 UNSAFE = "none"
+
+_EVERYWHERE = (
+    "read Python's standard library, the shared libraries that it loads, locales and time zones: by name, so nothing "
+    "that was installed beside them",
+    "ask for the time, for chance, and how many cores, how much memory and how much load this machine has",
+)
+_WITH_A_TMP = (
+    "write files into a folder of its own in memory, small, empty at its start and gone at its end",
+    "lock a file of the library, which a program that is judged at the same moment can notice: the two could signal "
+    "each other as fast as they can look. No verdict depends on it: neither is told what the other is asked",
+)
+GRANTS = {
+    "bubblewrap": (*_EVERYWHERE, *_WITH_A_TMP),
+    "namespaces": (*_EVERYWHERE, *_WITH_A_TMP),
+    "landlock": (
+        *_EVERYWHERE,
+        "ask of any path whether it is there, how large it is, when it was changed and read, whose it is, and where a "
+        "link leads; list the names of what is installed beside Python; none of these files can be opened",
+        "ask for this machine's name",
+        "leave a mark by reading: this machine may note when a file of the library was last read",
+    ),
+    "sandbox-exec": (*_EVERYWHERE, "use memory without a limit", "start threads, which end with it"),
+}
+"""What a program may do under each backend, beside computing."""
 
 _HONEST = Program("def add(a, b):\n    return a + b\n", "", "def check(add):\n    assert add(2, 3) == 5\n", "add")
 _WRONG = Program("def add(a, b):\n    return a - b\n", "", _HONEST.test, "add")

@@ -26,10 +26,16 @@ ATTEMPTS = {
     "list your home folder": ["os.listdir(home)"],
     "write a file": ["open(folder + '/written', 'w')"],
     "change a file of Python's": ["open(os.__file__, 'a')"],
+    "read this library's solutions": ["open(solutions).read()"],
     "write more than its tmp holds": ["open('/tmp/s0-large', 'wb').write(bytes(2 * tmp_bytes))"],
     "leave a file for the next program": [
         "try:\n        open('/tmp/s0-left', 'w')\n    except OSError:\n        pass",
         "os.stat('/tmp/s0-left')",
+    ],
+    "leave a word in its output for the next program": [
+        "for leave in (lambda: os.utime(1, (1, 1)), lambda: fcntl.fcntl(1, fcntl.F_SETFL, os.O_APPEND)):\n"
+        "        try: leave()\n        except OSError: pass",
+        "assert os.fstat(1).st_mtime == 1 or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND",
     ],
     "see your environment": ["assert os.environ"],
     "connect to a server": ["socket.create_connection(('127.0.0.1', port), 1)"],
@@ -42,12 +48,16 @@ ATTEMPTS = {
     "run for ever": ["while True: pass"],
     "run for ever, asleep": ["time.sleep(1000)"],
     "leave, as if done": ["os._exit(0)"],
+    "end the loops of its test": ["raise StopIteration"],
     "answer with an object that equals everything": ["return type('Same', (str,), {'__eq__': lambda *_: True})()"],
 }
 """Bodies of `attempt`, run one after the other; where the sandbox holds, the last one does not get to its end."""
 
-_IMPORTS = "import os, socket, time\n"
-_TEST = "def check(attempt):\n    assert attempt(**{arguments!r}) == 'done'\n"
+_IMPORTS = "import fcntl, os, socket, time\n"
+_TEST = (
+    "def check(attempt):\n    for got in map(lambda _: attempt(**{arguments!r}), 'a'):\n        assert got == 'done'\n"
+)
+_SOLUTIONS = Path(__file__).parents[1] / "data" / "pocket_code.jsonl"
 
 
 def check() -> dict[str, Any]:
@@ -55,8 +65,9 @@ def check() -> dict[str, Any]:
 
     Returns:
         `backends`: why each cannot be used here, or None; `strongest`: its name, or None; `limits`: the defaults;
-        and, of the strongest, `attempts`: see `attack`; `user_inside`: the numeric user a program sees itself as;
-        `user_outside`: the one this machine sees, None where that cannot be read.
+        and, of the strongest, `attempts`: see `attack`; `grants`: what a program may do, in words; `user_inside`: the
+        numeric user a program sees itself as; `user_outside`: the one this machine sees, None where that cannot be
+        read.
     """
     troubles = {backend: backends.trouble_with(backend) for backend in backends.BACKENDS}
     strongest = next((name for name, trouble in troubles.items() if trouble is None), None)
@@ -69,6 +80,7 @@ def check() -> dict[str, Any]:
     if strongest is not None:
         with Sandbox(strongest, LIMITS) as sandbox:
             found["attempts"] = attack(sandbox)
+        found["grants"] = list(backends.GRANTS[strongest])
         found["user_inside"], found["user_outside"] = _users(strongest)
     return found
 
@@ -113,6 +125,7 @@ def _targets() -> Iterator[dict[str, object]]:
         yield {
             "folder": folder,
             "home": str(Path.home()),
+            "solutions": str(_SOLUTIONS),
             "port": server.getsockname()[1],
             "pid": os.getpid(),
             "memory_bytes": LIMITS.memory_bytes,
