@@ -219,10 +219,12 @@ def test_an_interpreter_in_tmp_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tm
 def test_where_no_user_of_its_own_works_a_server_runs_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     original = launch._start_as
 
-    def refusing(user: int | None, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    def refusing(
+        user: int | None, role: str, backend: str, limits: Limits
+    ) -> tuple[subprocess.Popen[bytes], socket.socket]:
         if user is not None:
             raise SandboxError("the interpreter cannot be read")
-        return original(user, backend, limits)
+        return original(user, role, backend, limits)
 
     monkeypatch.setattr(launch, "_start_as", refusing)
     monkeypatch.setattr(launch, "_users", lambda backend: [1 << 30, None])

@@ -249,10 +249,13 @@ def test_no_exit_status_buys_a_second_run(
     assert runs.count(leaving) == 1
 
 
-@pytest.mark.parametrize("role", [b"C", b"J"])
-def test_a_process_that_keeps_its_rights_runs_nothing(monkeypatch: pytest.MonkeyPatch, role: bytes) -> None:
+@pytest.mark.parametrize("role", ["candidate", "checker"])
+def test_a_process_that_keeps_its_rights_runs_nothing(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     original = launch._source
-    failing = ("_lock_down(rules, domain, cpu_s)", f"if role == {role!r}:\n            raise OSError\n        pass")
+    failing = (
+        "_lock_down(rules, domain, cpu_s)",
+        f"if rules.role == {role!r}:\n            raise OSError\n        pass",
+    )
     monkeypatch.setattr(
         launch, "_source", lambda name: original(name).replace(*failing) if name == "zygote" else original(name)
     )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from s0.errors import SandboxError
 from s0.tasks.sandbox import launch
 from s0.tasks.sandbox.guest import codec
-from s0.tasks.sandbox.guest.zygote import END, FORK, SECONDS, UNKNOWN_S
+from s0.tasks.sandbox.guest.zygote import CANDIDATE, CHECKER, END, FORK, SECONDS, UNKNOWN_S
 from s0.tasks.sandbox.programs import CANNOT_RUN, NOT_JUDGED, Program, Verdict
 
 _END_LIMIT_S = 10.0
@@ -61,12 +61,12 @@ class _End(NamedTuple):
 
 
 class _ForkServer:
-    def __init__(self, backend: str, limits: launch.Limits) -> None:
-        self._process, self._control = launch.start(backend, limits)
+    def __init__(self, role: str, backend: str, limits: launch.Limits) -> None:
+        self._process, self._control = launch.start(role, backend, limits)
 
-    def fork(self, role: bytes, cpu_s: float, descriptors: list[int]) -> None:
+    def fork(self, cpu_s: float, descriptors: list[int]) -> None:
         try:
-            socket.send_fds(self._control, [FORK.pack(role, math.ceil(cpu_s) + 1)], descriptors)
+            socket.send_fds(self._control, [FORK.pack(math.ceil(cpu_s) + 1)], descriptors)
         except OSError as error:
             raise ServerLost(str(error)) from None
 
@@ -121,9 +121,9 @@ class Cell:
     def __init__(self, backend: str, limits: launch.Limits) -> None:
         self._timeout_s = limits.timeout_s
         self.seconds = 0.0
-        self._candidates = _ForkServer(backend, limits)
+        self._candidates = _ForkServer(CANDIDATE, backend, limits)
         try:
-            self._checkers = _ForkServer(backend, limits)
+            self._checkers = _ForkServer(CHECKER, backend, limits)
         except SandboxError:
             self._candidates.close()
             raise
@@ -143,8 +143,8 @@ class Cell:
         calls = socket.socketpair()
         with ours:
             with theirs, calls[0], calls[1]:
-                self._candidates.fork(b"C", (1 + _MOST_COPYING) * timeout_s, [calls[0].fileno()])
-                self._checkers.fork(b"J", _TEST_S_PER_S * timeout_s, [theirs.fileno(), calls[1].fileno()])
+                self._candidates.fork((1 + _MOST_COPYING) * timeout_s, [calls[0].fileno()])
+                self._checkers.fork(_TEST_S_PER_S * timeout_s, [theirs.fileno(), calls[1].fileno()])
             watch = _Watch(self._candidates, self._checkers, timeout_s)
             answer = _converse(ours, program, watch)
         died = answer == ("failed", "died")

@@ -73,8 +73,13 @@ class Limits:
     tmp_bytes: int = 16 << 20
 
 
-def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start(role: str, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a fork server, as a user of its own where this process may choose and that works; wait until it is ready.
+
+    Args:
+        role: what the server forks, `guest.zygote.CANDIDATE` or `CHECKER`.
+        backend: what surrounds it.
+        limits: of each child.
 
     Returns:
         its process (or that of its wrapper) and the control connection; closing the connection ends the server.
@@ -85,10 +90,10 @@ def start(backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket
     *own, last = _users(backend)
     for user in own:
         try:
-            return _start_as(user, backend, limits)
+            return _start_as(user, role, backend, limits)
         except SandboxError:  # ids this container does not have, an interpreter in /root, namespaces for root only
             continue
-    return _start_as(last, backend, limits)
+    return _start_as(last, role, backend, limits)
 
 
 _starts = itertools.count()
@@ -104,7 +109,9 @@ def _users(backend: str) -> list[int | None]:
     return [_OWN_IDS + 64 * os.getpid() + next(_starts) % 64, _NOBODY, None]
 
 
-def _start_as(user: int | None, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def _start_as(
+    user: int | None, role: str, backend: str, limits: Limits
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     command = [*_wrapper(backend), *_interpreter(), _BOOTSTRAP]
     with theirs:
@@ -125,7 +132,7 @@ def _start_as(user: int | None, backend: str, limits: Limits) -> tuple[subproces
             ours.close()
             raise SandboxError(f"{command[0]} does not start: {error}") from None
     try:
-        _send_guest(ours, backend, limits)
+        _send_guest(ours, role, backend, limits)
         ready = ours.recv(1) == b"R"
     except OSError:
         ready = False
@@ -138,10 +145,11 @@ def _start_as(user: int | None, backend: str, limits: Limits) -> tuple[subproces
     return process, ours
 
 
-def _send_guest(control: socket.socket, backend: str, limits: Limits) -> None:
+def _send_guest(control: socket.socket, role: str, backend: str, limits: Limits) -> None:
     packages = [GUEST_PACKAGE.rsplit(".", dots)[0] for dots in range(GUEST_PACKAGE.count("."), -1, -1)]
     modules = [(f"{GUEST_PACKAGE}.{name}", _source(name)) for name in _GUEST_MODULES]
     rules = {
+        "role": role,
         "backend": backend,
         "read_paths": readable().paths,
         "library": readable().library,

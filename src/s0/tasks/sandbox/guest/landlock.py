@@ -57,6 +57,17 @@ def ruleset(read_paths: Sequence[str], list_paths: Sequence[str], write_paths: S
     return descriptor
 
 
+def apart() -> int | None:
+    """A ruleset for a process that may not signal its parent and what surrounds it; None before kernels know that.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if version() < 6:
+        return None
+    return _call(_CREATE_RULESET, struct.pack("<QQQ", 0, 0, _SCOPE_SOCKETS_AND_SIGNALS), 24, 0)
+
+
 def restrict(descriptor: int) -> None:
     """Put this process into a domain of its own, nested in its parent's; for good.
 

@@ -1,15 +1,15 @@
 """The fork server: one process inside the jail that forks a fresh child for every program.
 
-It starts once, imports what programs commonly import, and then forks: a program costs a fork, not an interpreter.
-It never reads a program, so there is nothing of one program in the memory the next one is forked from, and every
-candidate finds a tmp that was mounted for it, empty. Children inherit descriptors that were made for one program only,
-and cannot signal, trace or outlive this process. What they print goes into a pipe that this process empties: no file of
-the machine, not even its null device, is in their hands.
+Its children are all candidates or all checkers. It starts once, imports what programs commonly import, and then forks:
+a program costs a fork, not an interpreter. It never reads a program, so there is nothing of one program in the memory
+the next one is forked from, and every candidate finds a tmp that was mounted for it, empty. Children inherit
+descriptors that were made for one program only, and cannot signal, trace or outlive this process. What they print goes
+into a pipe that this process empties: no file of the machine, not even its null device, is in their hands.
 
-Control messages: `FORK`, a role ("C", candidate, with one descriptor; "J", checker, with two) and the most seconds of
-processor time. Then, of one byte each: "T", answered by `SECONDS`, the processor time of the child up to now; and "K"
-(end it now) or "E" (it is ending by itself: wait a moment first), answered by `END`: whether it ever came to its
-program, its wait status and all its time.
+Control messages: `FORK`, the most seconds of processor time, with the child's descriptors (a candidate's connection; a
+checker's for the verdict, and the one to the candidate). Then, of one byte each: "T", answered by `SECONDS`, the
+processor time of the child up to now; and "K" (end it now) or "E" (it is ending by itself: wait a moment first),
+answered by `END`: whether it ever came to its program, its wait status and all its time.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ _COMMON_MODULES = (
 )  # fmt: skip
 """Not among them: random and threading, which do work of their own in every forked child (0.4 ms each)."""
 _PAST_ALL_DESCRIPTORS = 64
-FORK, SECONDS, END = struct.Struct("<cI"), struct.Struct("<d"), struct.Struct("<?id")
+FORK, SECONDS, END = struct.Struct("<I"), struct.Struct("<d"), struct.Struct("<?id")
 UNKNOWN_S = -1.0
 """Seconds, where the system does not tell them."""
+CANDIDATE, CHECKER = "candidate", "checker"
+"""Of all children of a server."""
 _LOCKED_DOWN = b"L"
 _PRINTED_BYTES = 1 << 16
 """Taken out of a pipe at a time: all that it holds."""
@@ -49,8 +51,9 @@ _WITH_NAMESPACES = ("bubblewrap", "namespaces")
 
 @dataclass(frozen=True)
 class Rules:
-    """What children are held to; `backend` says what else already surrounds this process."""
+    """What children are and are held to; `backend` says what else already surrounds this process."""
 
+    role: str
     backend: str
     read_paths: list[str]
     library: list[str]
@@ -59,8 +62,8 @@ class Rules:
 
     @property
     def has_tmp(self) -> bool:
-        """Whether candidates may write: only where what they write is bounded, theirs alone, and gone with them."""
-        return self.backend in _WITH_NAMESPACES
+        """Whether children may write: only where what they write is bounded, theirs alone, and gone with them."""
+        return self.role == CANDIDATE and self.backend in _WITH_NAMESPACES
 
 
 def main(rules: Rules) -> None:
@@ -106,14 +109,14 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
     message, descriptors, _, _ = socket.recv_fds(control, FORK.size, 2)
     if not message:
         return False
-    role, cpu_s = FORK.unpack(message)
-    if role == b"C" and rules.has_tmp:
+    (cpu_s,) = FORK.unpack(message)
+    if rules.has_tmp:
         namespaces.mount_fresh_tmp(rules.tmp_bytes)
     printed, output = os.pipe()
     report, locked = os.pipe()
     child = os.fork()
     if child == 0:
-        _become(role, descriptors, output, locked, rules, domain, cpu_s)
+        _become(descriptors, output, locked, rules, domain, cpu_s)
     for descriptor in (*descriptors, output, locked):
         os.close(descriptor)
     while (order := _next_order(control, printed)) == b"T":
@@ -156,9 +159,7 @@ def _seconds_of(child: int) -> float:
         return 0.0
 
 
-def _become(
-    role: bytes, descriptors: list[int], output: int, locked: int, rules: Rules, domain: int | None, cpu_s: int
-) -> None:
+def _become(descriptors: list[int], output: int, locked: int, rules: Rules, domain: int | None, cpu_s: int) -> None:
     """Turn the forked child into the checker or the candidate; never returns."""
     try:
         for standard in range(3):  # nothing can be read from the first: it is the pipe's end for writing, as the others
@@ -167,7 +168,7 @@ def _become(
         _lock_down(rules, domain, cpu_s)
         os.write(locked, _LOCKED_DOWN)
         os.close(locked)
-        if role == b"C":
+        if rules.role == CANDIDATE:
             os.chdir(namespaces.TMP if rules.has_tmp else "/")
             candidate.run(*descriptors)
         else:
@@ -190,12 +191,19 @@ def _lock_down(rules: Rules, domain: int | None, cpu_s: int) -> None:
 
 
 def _domain(rules: Rules) -> int | None:
-    """The Landlock ruleset for children: required by the backend of that name, a second wall in the others."""
+    """The Landlock ruleset for every child: required by the backend of that name, a second wall in the others.
+
+    Where nothing is mounted any more, which Landlock would forbid, this process restricts itself, its children inherit
+    that, and all that is left for each is to be kept from its parent.
+    """
     if rules.backend == "landlock" and not seccomp.supported():
         raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
-    if rules.backend == "landlock" or (rules.backend != "none" and landlock.version() > 0):
-        return landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT] if rules.has_tmp else [])
-    return None
+    if rules.backend == "none" or (rules.backend != "landlock" and landlock.version() == 0):
+        return None
+    if rules.has_tmp:
+        return landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT])
+    landlock.restrict(landlock.ruleset(rules.read_paths, rules.library, []))
+    return landlock.apart()
 
 
 def _end(child: int, *, patient: bool) -> tuple[int, float]:
