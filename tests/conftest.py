@@ -1,6 +1,8 @@
 """One thread, no network, quiet libraries, reproducible properties. Set before anything imports torch."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -36,6 +38,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if unknown:
         reporter.write_line(f"\nskipped for reasons that {path} does not allow: {unknown}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is tried here and put into the temporary folder, by processes too, goes with pytest's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

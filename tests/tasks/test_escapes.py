@@ -142,6 +142,7 @@ def test_the_same_attempt_succeeds_without_a_sandbox(
     no_sandbox: Sandbox, target: tuple[str, int, int], name: str
 ) -> None:
     restore = {name: Path(target[0], name).read_text() for name in ("secret", "victim")}
+    segments = _shared_memory()
     try:
         assert no_sandbox.judge([attempting(ESCAPES[name], target)])[0].reason == "passed"
     finally:
@@ -149,6 +150,13 @@ def test_the_same_attempt_succeeds_without_a_sandbox(
         Path(target[0], "moved").unlink(missing_ok=True)
         for file, text in restore.items():
             Path(target[0], file).write_text(text)
+    assert _shared_memory() <= segments, "left on the machine"
+
+
+def _shared_memory() -> set[str]:
+    """The numbers of all segments of System V."""
+    table = Path("/proc/sysvipc/shm")
+    return {line.split()[1] for line in table.read_text().splitlines()[1:]} if table.exists() else set()
 
 
 STARTING = {
