@@ -367,7 +367,7 @@ def test_a_mask_of_pairs_is_refused_where_it_hides_pads(dtype: torch.dtype) -> N
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_pieces_keep_pads_out_of_single_tokens_too(dynamic: bool | None) -> None:
     model, ids = shared("qwen3_5"), tokens(2, 7)
     mask = torch.ones_like(ids)

@@ -94,7 +94,7 @@ def _test_of(examples: int, each: int) -> Callable[..., None]:
 
 
 test_any_reply_is_judged = pytest.mark.parametrize("name", FRAGMENTS)(_test_of(4, 25))
-test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(100, 40)))
+test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(50, 40)))
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)
@@ -196,6 +196,8 @@ def test_of_a_reply_beyond_all_measure_the_end_is_read() -> None:
 def test_no_reply_holds_its_reader_up(all_tasks: dict[str, Task], name: str) -> None:
     """Regular expressions take steps that nobody counts: one that went astray would never end here."""
     chance = random.Random(0)
-    for unit in units_of(name):
+    for unit in WORST.get(name, units_of(name)):
         read(all_tasks[name], unit * (100_000 // len(unit)))
-        read(all_tasks[name], "".join(chance.choice((unit, *FRAGMENTS[name])) for _ in range(10_000)))
+    for _ in range(20):
+        parts = chance.sample(units_of(name), 5)
+        read(all_tasks[name], "".join(chance.choices(parts, k=10_000)))
