@@ -191,6 +191,11 @@ def test_of_a_reply_beyond_all_measure_the_end_is_read() -> None:
     assert replies.conclusion("<think>" + "a" * 1_000_000 + "</think>b") == "b"
 
 
+@pytest.mark.parametrize("text", ['x = "' + '\\"' * 50_000, "Answer\na:" + "-" * 100_000 + ' "\n'])
+def test_no_regular_expression_goes_back_to_the_beginning(all_tasks: dict[str, Task], text: str) -> None:
+    read(all_tasks["pocket-code"], text)  # a minute where one does
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FRAGMENTS)
 def test_no_reply_holds_its_reader_up(all_tasks: dict[str, Task], name: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 import s0
 from s0.tasks.sandbox import UNSAFE, Limits, Program, Sandbox, launch
 from s0.tasks.sandbox.cell import Cell, ServerLost
+from s0.tasks.sandbox.guest import landlock
 from tests.tasks.programs import HONEST, descendants, verdict_of
 
 DATA = Path(s0.__file__).parent / "tasks/data/pocket_code.jsonl"
@@ -61,6 +62,7 @@ ESCAPES = {
     "signal everything": "os.kill(-1, 0)",
     "run a program": "os.execv('/bin/true', ['true'])",
     "trace": "assert libc.ptrace(16, os.getppid(), 0, 0) == 0",  # PTRACE_ATTACH
+    "make a pipe": "os.pipe()",
     "make an anonymous file": "os.memfd_create('x')",
     "share memory": "found = libc.shmget(0, 4096, 0o1600); assert found >= 0; libc.shmctl(found, 0, None)",  # IPC_RMID
     "meet on a file of Python's": (
@@ -247,14 +249,41 @@ def test_no_descriptor_is_a_file_of_the_machine(
 
 @pytest.mark.parametrize("status", [0, 1, 113, 127, 255])
 def test_no_exit_status_buys_a_second_run(
-    sandbox: Sandbox, target: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, status: int
+    sandbox: Sandbox, target: tuple[str, int, int], runs: list[Program], status: int
 ) -> None:
-    original = Cell.judge
-    runs = []
-    monkeypatch.setattr(Cell, "judge", lambda cell, program: runs.append(program) or original(cell, program))
     leaving = attempting(f"os._exit({status})", target)
     assert verdict_of(sandbox, leaving).reason == "exit"
     assert runs.count(leaving) == 1
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+def test_no_descriptor_of_a_fork_server_is_in_reach(
+    target: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, runs: list[Program], version: int
+) -> None:
+    if landlock.version() < version:
+        pytest.skip(f"this kernel has no Landlock of version {version}")
+    original = launch._source
+    older = ("return max(number, 0)", f"return min(max(number, 0), {version})")
+    monkeypatch.setattr(launch, "_source", lambda name: original(name).replace(*older))
+    reading = (
+        "taken = []\n    for n in range(64):\n        for who in (os.getppid(), 'self'):\n            try:\n"
+        "                file = os.open(f'/proc/{who}/fd/{n}', os.O_RDONLY | os.O_NONBLOCK)\n"
+        "                taken.append(os.read(file, 100))\n            except OSError: pass\n"
+        "    os._exit(1 if any(taken) else 0)"
+    )
+    with Sandbox("landlock", Limits(timeout_s=1)) as old:
+        program = attempting(reading, target)
+        assert verdict_of(old, program).reason == "exit"
+    assert runs.count(program) == 1
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Program]:
+    """The programs that were run, each time that they were."""
+    original = Cell.judge
+    found: list[Program] = []
+    monkeypatch.setattr(Cell, "judge", lambda cell, program: found.append(program) or original(cell, program))
+    return found
 
 
 @pytest.mark.parametrize("role", ["candidate", "checker"])

@@ -171,6 +171,23 @@ def test_an_exit_cannot_be_caught_by_the_test(any_sandbox: Sandbox) -> None:
     assert [verdict.reason for verdict in verdicts] == ["exception: SystemExit", "exit"]
 
 
+READING = {
+    "all of it": "import sys\ndata = sys.stdin.read().split()\n",
+    "its lines": "import sys\nfor line in sys.stdin:\n    pass\n",
+    "its bytes": "import sys\nassert sys.stdin.buffer.read() == b''\n",
+    "a question": "try:\n    n = int(input())\nexcept EOFError:\n    n = 0\n",
+    "files or it": "import fileinput\nlines = list(fileinput.input())\n",
+    "the descriptor": "import os\nassert os.read(0, 9) == b''\n",
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_input_is_at_its_end_and_output_goes_nowhere(sandbox: Sandbox, name: str) -> None:
+    source = f"import sys\n{READING[name]}def add(a, b):\n    print('x' * 100_000, flush=True)\n"
+    source += "    print('x' * 100_000, file=sys.stderr)\n    assert not sys.stdout.seekable()\n    return a + b\n"
+    assert verdict_of(sandbox, adding(source)) == Verdict(True, "passed")
+
+
 def test_chance_and_the_order_of_sets_do_not_change_a_verdict() -> None:
     source = "import random\ndef add(a, b):\n    return [list(set('abcdefgh')), random.random()]\n"
     seen = set()

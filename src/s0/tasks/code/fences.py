@@ -12,7 +12,8 @@ _STRINGS = re.compile(
     r"#[^\n]*"
     r'|(?P<long>"""(?:[^\\]|\\.)*?"""|\'\'\'(?:[^\\]|\\.)*?\'\'\')'
     r'|"(?:[^"\\\n]|\\.)*"'
-    r"|'(?:[^'\\\n]|\\.)*'",
+    r"|'(?:[^'\\\n]|\\.)*'"
+    r"|\\.",  # else each of many escaped quotes would be tried as the beginning of a string
     re.DOTALL,
 )
 

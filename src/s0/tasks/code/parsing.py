@@ -17,7 +17,7 @@ _READ_PER_LOOKED_THROUGH = 10
 """What the parser only looks through, behind an error, costs a tenth."""
 _STATEMENT_BEGINS = re.compile(
     r"[ \t]*(?:import |from \w|def |class |async |@\w|(?:if|for|while|with|try|match)\b.*:"
-    r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?:[ \t]*,[ \t]*[\w.]+)*[ \t]*(?::[^=]+)?[-+*/%&|^@<>]*=[^=]"
+    r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?:[ \t]*,[ \t]*[\w.]+)*[ \t]*(?::[^=]+|[-+*/%&|^@<>]*)=[^=]"
     r"|[A-Za-z_][\w.]*\()"
 )
 

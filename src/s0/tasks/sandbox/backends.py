@@ -28,8 +28,8 @@ BACKENDS = (*launch.LINUX_BACKENDS, "sandbox-exec")
 UNSAFE = "none"
 
 _EVERYWHERE = (
-    "read Python's standard library, the shared libraries that it loads, locales and time zones: by name, so nothing "
-    "that was installed beside them",
+    "read Python's standard library but for its tests, the shared libraries that it loads, locales and time zones: by "
+    "name, so nothing that was installed beside them",
     "ask for the time, for chance, and how many cores, how much memory and how much load this machine has",
 )
 _WITH_A_TMP = (

@@ -48,11 +48,14 @@ if sys.platform == "linux":
     def told(library, size, data):
         libraries.append(os.fsdecode(library.contents.name or b""))
         return 0
-    try:
-        libgcc = ctypes.CDLL("libgcc_s.so.1")  # loaded when a thread ends
-    except OSError:
-        pass
+    # what the C library loads by itself, and what programs ask ctypes for
+    for name in ("libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libdl.so.2", "libutil.so.1", "libstdc++.so.6"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            pass
     ctypes.CDLL(None).dl_iterate_phdr(told, None)
+print()
 print(json.dumps({"path": sys.path, "names": sorted(sys.stdlib_module_names), "tag": sys.implementation.cache_tag,
                   "libraries": libraries}))
 """
@@ -108,7 +111,7 @@ def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
         raise SandboxError(f"{interpreter[0]} cannot tell what it needs: {said[-1][:300]}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SandboxError(f"{interpreter[0]} does not start: {error}") from None
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # modules may print as they are imported
     return answer
 
 

@@ -119,7 +119,7 @@ def _start_as(
             process = subprocess.Popen(
                 command,
                 stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # of which nothing is read: what programs print they get a pipe for
                 stderr=subprocess.PIPE,
                 env={"PYTHONHASHSEED": "0"},  # the order of a set of strings must not change a verdict from run to run
                 cwd="/",
@@ -139,7 +139,8 @@ def _start_as(
     if not ready:
         ours.close()
         raise SandboxError(_last_words(process))
-    assert process.stderr is not None
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
     process.stderr.close()
     ours.settimeout(_START_LIMIT_S)
     return process, ours

@@ -26,7 +26,9 @@ _FILE_RIGHTS = {1: (1 << 13) - 1, 2: _MOVE, 3: _TRUNCATE, 5: 1 << 15}
 """Rights by the interface version that brought them: all of them are taken away. Before version 3 nothing here keeps
 a file from being truncated: where that is so, `seccomp` refuses to open for writing, and to truncate."""
 _NET_BIND_AND_CONNECT = 3  # from version 4
-_SCOPE_SOCKETS_AND_SIGNALS = 3  # from version 6: no signal to anything outside one's own domain
+SCOPES = 6
+"""The version from which on a domain may keep signals and abstract sockets within itself, and nothing else."""
+_SCOPE_SOCKETS_AND_SIGNALS = 3
 
 
 def version() -> int:
@@ -47,9 +49,9 @@ def ruleset(read_paths: Sequence[str], list_paths: Sequence[str], write_paths: S
     interface = version()
     files = sum(rights for since, rights in _FILE_RIGHTS.items() if interface >= since)
     network = _NET_BIND_AND_CONNECT if interface >= 4 else 0
-    scope = _SCOPE_SOCKETS_AND_SIGNALS if interface >= 6 else 0
+    scope = _SCOPE_SOCKETS_AND_SIGNALS if interface >= SCOPES else 0
     attributes = struct.pack("<QQQ", files, network, scope)
-    size = 24 if interface >= 6 else 16 if interface >= 4 else 8
+    size = 24 if interface >= SCOPES else 16 if interface >= 4 else 8
     descriptor = _call(_CREATE_RULESET, attributes, size, 0)
     for paths, rights in ((read_paths, _READING), (list_paths, _READ_DIR), (write_paths, _WRITING & files)):
         for path in paths:
@@ -57,14 +59,12 @@ def ruleset(read_paths: Sequence[str], list_paths: Sequence[str], write_paths: S
     return descriptor
 
 
-def apart() -> int | None:
-    """A ruleset for a process that may not signal its parent and what surrounds it; None before kernels know that.
+def apart() -> int:
+    """A ruleset for a process that may not signal or trace its parent; for kernels from version `SCOPES` on.
 
     Raises:
         OSError: the kernel refuses.
     """
-    if version() < 6:
-        return None
     return _call(_CREATE_RULESET, struct.pack("<QQQ", 0, 0, _SCOPE_SOCKETS_AND_SIGNALS), 24, 0)
 
 

@@ -2,8 +2,9 @@
 
 An allow-list, so that a call the kernel gains tomorrow is refused. What is missing is missing on purpose: sockets
 (the one connection to the checker is read and written as a file), new processes, threads and programs (a program is
-one thread of one process, so ending it ends all of it), signals to others, tracing, shared memory and io_uring. What
-makes or changes files is allowed only where a program has a private tmp and all else is read-only.
+one thread of one process, so ending it ends all of it), signals to others, tracing, shared memory, io_uring, and pipes
+(the numbers of their inodes go on counting from one program to the next). What makes or changes files is allowed only
+where a program has a private tmp and all else is read-only.
 
 Source: Linux `seccomp(2)`, `include/uapi/linux/filter.h`; numbers from `asm/unistd_64.h` and `asm-generic/unistd.h`.
 """
@@ -27,7 +28,7 @@ _ALLOWED = {
     # files that are open, and opening and looking (Landlock decides what may be opened)
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "lseek": (8, 62), "close": (3, 57), "dup": (32, 23), "dup2": (33, _NO), "dup3": (292, 24),
-    "pipe": (22, _NO), "pipe2": (293, 59), "stat": (4, _NO), "fstat": (5, 80), "lstat": (6, _NO),
+    "stat": (4, _NO), "fstat": (5, 80), "lstat": (6, _NO),
     "newfstatat": (262, 79), "statx": (332, 291), "access": (21, _NO), "faccessat": (269, 48),
     "faccessat2": (439, 439), "getdents64": (217, 61), "getcwd": (79, 17),
     "chdir": (80, 49), "fchdir": (81, 50), "readlink": (89, _NO), "readlinkat": (267, 78),

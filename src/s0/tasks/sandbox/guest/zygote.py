@@ -4,7 +4,8 @@ Its children are all candidates or all checkers. It starts once, imports what pr
 a program costs a fork, not an interpreter. It never reads a program, so there is nothing of one program in the memory
 the next one is forked from, and every candidate finds a tmp that was mounted for it, empty. Children inherit
 descriptors that were made for one program only, and cannot signal, trace or outlive this process. What they print goes
-into a pipe that this process empties: no file of the machine, not even its null device, is in their hands.
+into a pipe that this process empties, what they read ends at once: no file of the machine, not even its null device, is
+in their hands.
 
 Control messages: `FORK`, the most seconds of processor time, with the child's descriptors (a candidate's connection; a
 checker's for the verdict, and the one to the candidate). Then, of one byte each: "T", answered by `SECONDS`, the
@@ -14,6 +15,7 @@ answered by `END`: whether it ever came to its program, its wait status and all 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import itertools
@@ -67,7 +69,7 @@ class Rules:
 
 
 def main(rules: Rules) -> None:
-    """Serve until the control connection, descriptor 0, is closed. Descriptor 1 is the machine's null device."""
+    """Serve until the control connection, descriptor 0, is closed."""
     if rules.backend == "namespaces":
         namespaces.enter(rules.read_paths)
     if rules.backend == "bubblewrap":
@@ -113,6 +115,7 @@ def _serve_one(control: socket.socket, rules: Rules, domain: int | None) -> bool
     if rules.has_tmp:
         namespaces.mount_fresh_tmp(rules.tmp_bytes)
     printed, output = os.pipe()
+    os.set_blocking(printed, False)  # a program may find a way to read what it has printed before this process does
     report, locked = os.pipe()
     child = os.fork()
     if child == 0:
@@ -142,8 +145,9 @@ def _next_order(control: socket.socket, printed: int) -> bytes:
         ready = dict(waiting.poll())
         if control.fileno() in ready:
             return control.recv(1)
-        if not os.read(printed, _PRINTED_BYTES):  # the child has closed its end
-            waiting.unregister(printed)
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(printed, _PRINTED_BYTES):  # the child has closed its end
+                waiting.unregister(printed)
 
 
 def _seconds_of(child: int) -> float:
@@ -162,8 +166,10 @@ def _seconds_of(child: int) -> float:
 def _become(descriptors: list[int], output: int, locked: int, rules: Rules, domain: int | None, cpu_s: int) -> None:
     """Turn the forked child into the checker or the candidate; never returns."""
     try:
-        for standard in range(3):  # nothing can be read from the first: it is the pipe's end for writing, as the others
-            os.dup2(output, standard)
+        empty, writer = os.pipe()
+        os.close(writer)
+        for standard, end in enumerate((empty, output, output)):
+            os.dup2(end, standard)
         _close_all_but([*descriptors, locked, *([] if domain is None else [domain])])
         _lock_down(rules, domain, cpu_s)
         os.write(locked, _LOCKED_DOWN)
@@ -193,16 +199,18 @@ def _lock_down(rules: Rules, domain: int | None, cpu_s: int) -> None:
 def _domain(rules: Rules) -> int | None:
     """The Landlock ruleset for every child: required by the backend of that name, a second wall in the others.
 
-    Where nothing is mounted any more, which Landlock would forbid, this process restricts itself, its children inherit
-    that, and all that is left for each is to be kept from its parent.
+    Where nothing is mounted any more, which Landlock would forbid, this process restricts itself and its children
+    inherit that. Each needs a domain of its own all the same, which keeps it from its parent and what that holds.
     """
     if rules.backend == "landlock" and not seccomp.supported():
         raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
     if rules.backend == "none" or (rules.backend != "landlock" and landlock.version() == 0):
         return None
-    if rules.has_tmp:
-        return landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT])
-    landlock.restrict(landlock.ruleset(rules.read_paths, rules.library, []))
+    files = landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT] if rules.has_tmp else [])
+    if rules.has_tmp or landlock.version() < landlock.SCOPES:
+        return files
+    landlock.restrict(files)
+    os.close(files)
     return landlock.apart()
 
 
