@@ -191,9 +191,24 @@ def test_of_a_reply_beyond_all_measure_the_end_is_read() -> None:
     assert replies.conclusion("<think>" + "a" * 1_000_000 + "</think>b") == "b"
 
 
-@pytest.mark.parametrize("text", ['x = "' + '\\"' * 50_000, "Answer\na:" + "-" * 100_000 + ' "\n'])
-def test_no_regular_expression_goes_back_to_the_beginning(all_tasks: dict[str, Task], text: str) -> None:
-    read(all_tasks["pocket-code"], text)  # a minute where one does
+GOING_BACK = [
+    'x = "' + '\\"' * 50_000,
+    "Answer\na:" + "-" * 100_000 + ' "\n',
+    "1" + "\x1c" * 100_000 + "{",
+    "1^" + " " * 100_000 + "x",
+    "the answer is $1$" + " " * 100_000 + "\nx",
+    "$1$" + "\n" * 100_000 + "x",
+    "#### " + "1," * 50_000 + "=5",
+    "\\boxed{" + "1," * 50_000 + "=5}",
+    "answer" * 2 + " " * 100_000 + "x",
+]
+"""What regular expressions once took minutes for, and what would make them, by the ways in which such are written."""
+
+
+@pytest.mark.parametrize("name", FRAGMENTS)
+def test_no_regular_expression_goes_back_to_the_beginning(all_tasks: dict[str, Task], name: str) -> None:
+    for text in GOING_BACK:
+        read(all_tasks[name], text)
 
 
 @pytest.mark.slow

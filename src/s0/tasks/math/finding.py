@@ -67,7 +67,8 @@ _FORMULA = (
     rf"|\\\((?:(?!\\\)).){{1,{_LONGEST}}}\\\)|\\\[(?:(?!\\\]).){{1,{_LONGEST}}}\\\])"
 )
 _ONE_FORMULA = re.compile(_FORMULA, re.DOTALL)
-_FORMULAS = re.compile(rf"{_FORMULA}(?:\s*(?:,?\s*(?:and|or)\b|,)\s*{_FORMULA})*", re.DOTALL)
+_JOINED = r"\s*(?:,\s*(?:(?:and|or)\b\s*)?|(?:and|or)\b\s*)"
+_FORMULAS = re.compile(rf"{_FORMULA}(?:{_JOINED}{_FORMULA})*", re.DOTALL)
 _DISPLAYED = re.compile(rf"[^\S\n]*\n\s*(?=\$\$|\\\[){_FORMULAS.pattern}", re.DOTALL)
 _ROWS = re.compile(
     r"\s*\\begin\{((?:align|gather|equation|eqnarray|split|multline)\w*\*?)\}(.*)\\end\{\1\}\s*", re.DOTALL
@@ -116,7 +117,7 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(
-    r"\s*,?\s*(?:or|and/or|to|through)\b|\s*,?\s*and\s+(?:\w+\s+){0,2}?-?[\d$\\]"
+    r"(?:\s*,)?\s*(?:or|and/or|to|through)\b|(?:\s*,)?\s*and\s+(?:\w+\s+){0,2}?-?[\d$\\]"
     r"|\s*[-–+*/^]\s*[\d$\\(]|\s*\\?%|[\^!]?\w"
     r"|\s+(?:squared|cubed|factorial|percent|plus\s|minus\s|divided\b|multiplied\b|times\s+[\d$\\])",
     re.IGNORECASE,

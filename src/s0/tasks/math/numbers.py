@@ -42,6 +42,8 @@ from s0.tasks.sandbox import Sandbox, Verdict
 _STRICT = re.compile(r"#### (-?[0-9.,]+)")
 _LONGEST = 60
 """Characters of a number that anybody means."""
+_LONGEST_PLACE = 1000
+"""Characters of what stands behind a mark or in a box that can matter to its number."""
 _LARGEST_POWER = 60
 
 _FRACTIONS = "½ 1/2 ⅓ 1/3 ⅔ 2/3 ¼ 1/4 ¾ 3/4 ⅕ 1/5 ⅖ 2/5 ⅗ 3/5 ⅘ 4/5 ⅙ 1/6 ⅚ 5/6 ⅛ 1/8 ⅜ 3/8 ⅝ 5/8 ⅞ 7/8"
@@ -66,7 +68,10 @@ _PLAIN = [
         (r"\\[dtc]?frac\s*(\d)\s*(?:\{\s*([\d.,]+)\s*\}|(\d))", r"\1/\2\3"),
         (r"\\(?:times|cdot|ast)(?![a-zA-Z])|(?<=\d)\s*[xX]\s*(?=10\s?\^)", "*"),
         (r"\*\*", "^"),
-        (r"\\(?:text\w*|math(?:rm|bf|it)|mbox|bold|boxed|fbox)(?![a-zA-Z])|\\(?=[$%#&])|\^\s*\{?\s*\\circ\s*\}?", " "),
+        (
+            r"\\(?:text\w*|math(?:rm|bf|it)|mbox|bold|boxed|fbox)(?![a-zA-Z])|\\(?=[$%#&])|\^\s*(?:\{\s*)?\\circ\s*\}?",
+            " ",
+        ),
         (r"\^\s*\{\s*([-+]?\d+)\s*\}", r"^\1"),
         (r"\\(?:le|ge|lt|gt|ne)(?:q|qslant)?(?![a-zA-Z])|[≤!]=", "≤"),
         (r"(?<=\w)[$€£¥₹{}]+(?=\w)", " "),
@@ -88,7 +93,8 @@ _GOES_ON = re.compile(
     r"[.,:/'’_]\d"
     r"|[)\]\s]*(?:[-+*/^:±÷≤—xX]|\.{2,3}|…)\s*[(\[√]*-?\.?\d|[)\]\s]*[+*^÷±]\s*\w"
     r"|\s*(?:\\[a-zA-Z]|[π√])|[a-dn-qx-z](?![\w'’])|\s[nxyz](?![\w'’])"
-    r"|\s*[,;]?\s*(?:or|nor|to|through|and/or)\s+(?:\w+\s+){0,2}?-?\.?\d|\s*,?\s*and\s+-?\.?\d|\s*[,;]\s*-?\.?\d|\s+-?\.?\d"
+    r"|(?:\s*[,;])?\s*(?:or|nor|to|through|and/or)\s+(?:\w+\s+){0,2}?-?\.?\d|(?:\s*,)?\s*and\s+-?\.?\d"
+    r"|\s*[,;]\s*-?\.?\d|\s+-?\.?\d"
     r"|\s+(?P<unit>\w+),?\s+or\s+(?:\w+\s+){0,2}?-?\d[\d.,]*(?:\s+(?P=unit)\b|\s*(?:[.!?)]|\Z))"
     rf"|\s+\w+\s+(?:and\s+)?\d[\d.]*\s+{_COUNTED}\b"
     r"|\s+(?:squared|cubed|factorial)\b|\s+(?:divided|multiplied)\b|\s+(?:plus|minus|times)\s+-?\.?\d"
@@ -145,7 +151,7 @@ class NumberScorer(AnswerScorer):
         for form, place in places(text, _KINDS):
             if form == "marked" and _HEADING.match(place):
                 continue
-            if (number := _said(place)) is not None:
+            if (number := _said(place[:_LONGEST_PLACE])) is not None:
                 return form, number
         if (number := _last_number(since_retracted(text))) is not None:
             return "last_number", number
