@@ -123,4 +123,4 @@ def test_no_frame_is_a_pass(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_no_frame_of_thousands_is_a_pass(sandbox: Sandbox) -> None:
-    _judged(sandbox, 1500)
+    _judged(sandbox, 500)

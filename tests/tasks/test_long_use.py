@@ -11,7 +11,7 @@ from s0.tasks.sandbox import Limits, Program, Sandbox, backends
 from tests.tasks.programs import adding, descendants
 from tests.tasks.test_cheats import CHEATS
 
-N_PROGRAMS, N_OF_OTHERS, N_ROUNDS = 10_000, 1000, 10
+N_PROGRAMS, N_OF_OTHERS, N_ROUNDS = 10_000, 500, 10
 """The strongest backend is given all of them."""
 SLEEPING = {"patch the codec", "read what was asked and stay silent", "drop a typing.py"}
 """They take ten times the limit each, and are tried elsewhere."""
