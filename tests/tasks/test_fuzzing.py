@@ -19,7 +19,7 @@ from tests.tasks.programs import HONEST, WRONG
 from tests.tasks.test_cheats import CONNECTION
 from tests.tasks.test_codec import PLAIN
 
-N_FRAMES = int(os.environ.get("S0_FUZZ_FRAMES", "8000"))
+N_FRAMES = int(os.environ.get("S0_FUZZ_FRAMES", "5000"))
 """A minute's worth, always the same ones; with the variable as many as it says, others every time."""
 SECRET = 271_828_182_845_904_523_536  # no frame holds it: only a program that answers can pass
 
@@ -123,4 +123,4 @@ def test_no_frame_is_a_pass(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_no_frame_of_thousands_is_a_pass(sandbox: Sandbox) -> None:
-    _judged(sandbox, 500)
+    _judged(sandbox, 300)

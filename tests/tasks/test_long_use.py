@@ -11,8 +11,9 @@ from s0.tasks.sandbox import Limits, Program, Sandbox, backends
 from tests.tasks.programs import adding, descendants
 from tests.tasks.test_cheats import CHEATS
 
-N_PROGRAMS, N_OF_OTHERS, N_ROUNDS = 10_000, 500, 10
-"""The strongest backend is given all of them."""
+N_PROGRAMS = int(os.environ.get("S0_JUDGED_PROGRAMS", "2000"))
+"""For the strongest backend; ten thousand take some minutes and were tried when this was written."""
+N_OF_OTHERS, N_ROUNDS = 500, 10
 SLEEPING = {"patch the codec", "read what was asked and stay silent", "drop a typing.py"}
 """They take ten times the limit each, and are tried elsewhere."""
 HOSTILE = [source for name, source in CHEATS.items() if name not in SLEEPING]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class File:
         path: below the folder of the real data.
         rows: how many it has.
         left_out: ids of those that are left out.
-        step: of how many rows one is run, where another file has the same solutions and tests.
+        step: of how many rows one is run, where each takes a second, or another file has the same ones.
         weak: ids of those whose published test passes a spoilt solution too, with the way of spoiling.
     """
 
@@ -33,11 +34,13 @@ class File:
     weak: frozenset[tuple[str, str]] = frozenset()
 
 
+STEP = int(os.environ.get("S0_STEP_OF_ROWS", "2"))
+"""With 1, every row of the files whose tests take longest is run: after a change to the judge."""
 HUMANEVAL = File("humaneval", "humaneval/HumanEval.jsonl.gz", 164)
 HUMANEVAL_PLUS_OF_THE_HUB = File(
     "humaneval+", "humanevalplus/HumanEvalPlus-OriginFmt.jsonl.gz", 164, left_out=("HumanEval/32",), step=5
 )
-HUMANEVAL_PLUS = File("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz", 164)
+HUMANEVAL_PLUS = File("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz", 164, step=STEP)
 MBPP = File(
     "mbpp",
     "mbpp/mbpp.jsonl",
@@ -53,7 +56,7 @@ MBPP = File(
     ),
 )
 MBPP_SANITIZED = File("mbpp", "mbpp/sanitized-mbpp.json", 427, weak=frozenset({("404", "its argument")}))
-MBPP_PLUS = File("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz", 378, left_out=("255",))
+MBPP_PLUS = File("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz", 378, left_out=("255",), step=STEP)
 FILES = [HUMANEVAL, HUMANEVAL_PLUS_OF_THE_HUB, HUMANEVAL_PLUS, MBPP, MBPP_SANITIZED, MBPP_PLUS]
 QUICK = [HUMANEVAL]
 
