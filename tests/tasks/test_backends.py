@@ -72,7 +72,7 @@ def _in_a_child(attempt: str, *, with_landlock: bool, with_seccomp: bool, write_
         limits.keep_capabilities(0)
         if with_landlock:
             landlock.restrict(
-                landlock.ruleset(readable().paths, readable().library, [write_path] if write_path else [])
+                landlock.ruleset(readable().paths, readable().folders, [write_path] if write_path else [])
             )
         if with_seccomp:
             seccomp.install(writing=write_path is not None)
@@ -207,7 +207,7 @@ def test_a_server_of_root_runs_as_that_user(monkeypatch: pytest.MonkeyPatch, bac
 def test_an_interpreter_in_tmp_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str) -> None:
     if backends.trouble_with(backend) is not None or Path("/tmp") not in tmp_path.parents:
         pytest.skip(f"{backend} does not work on this machine, or its tests do not run in /tmp")
-    granted = Granted((*readable().paths, str(tmp_path)), readable().library)
+    granted = Granted((*readable().paths, str(tmp_path)), readable().folders)
     monkeypatch.setattr(launch, "readable", lambda: granted)
     cell = Cell(backend, Limits())
     try:

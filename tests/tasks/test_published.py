@@ -34,13 +34,17 @@ class File:
     weak: frozenset[tuple[str, str]] = frozenset()
 
 
-STEP = int(os.environ.get("S0_STEP_OF_ROWS", "2"))
-"""With 1, every row of the files whose tests take longest is run: after a change to the judge."""
+EVERY_ROW = "S0_EVERY_ROW" in os.environ
+"""Also of the files whose tests take longest: after a change to the judge."""
 HUMANEVAL = File("humaneval", "humaneval/HumanEval.jsonl.gz", 164)
 HUMANEVAL_PLUS_OF_THE_HUB = File(
-    "humaneval+", "humanevalplus/HumanEvalPlus-OriginFmt.jsonl.gz", 164, left_out=("HumanEval/32",), step=5
+    "humaneval+",
+    "humanevalplus/HumanEvalPlus-OriginFmt.jsonl.gz",
+    164,
+    left_out=("HumanEval/32",),
+    step=1 if EVERY_ROW else 5,
 )
-HUMANEVAL_PLUS = File("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz", 164, step=STEP)
+HUMANEVAL_PLUS = File("humaneval+", "humanevalplus/HumanEvalPlus.jsonl.gz", 164, step=1 if EVERY_ROW else 2)
 MBPP = File(
     "mbpp",
     "mbpp/mbpp.jsonl",
@@ -56,7 +60,7 @@ MBPP = File(
     ),
 )
 MBPP_SANITIZED = File("mbpp", "mbpp/sanitized-mbpp.json", 427, weak=frozenset({("404", "its argument")}))
-MBPP_PLUS = File("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz", 378, left_out=("255",), step=STEP)
+MBPP_PLUS = File("mbpp+", "mbppplus/MbppPlus-OriginFmt.jsonl.gz", 378, left_out=("255",), step=1 if EVERY_ROW else 2)
 FILES = [HUMANEVAL, HUMANEVAL_PLUS_OF_THE_HUB, HUMANEVAL_PLUS, MBPP, MBPP_SANITIZED, MBPP_PLUS]
 QUICK = [HUMANEVAL]
 

@@ -68,15 +68,17 @@ class Granted:
 
     Attributes:
         paths: files and folders that a program may read, with all that is in them. No path lies in another.
-        library: folders that hold entries of `paths` beside others that are not granted; a program may list them.
+        folders: those of the library; entries of `paths` lie in them beside others. A program may list them.
     """
 
     paths: tuple[str, ...]
-    library: tuple[str, ...]
+    folders: tuple[str, ...]
 
-    def within(self, folder: str) -> list[str]:
-        """Of `paths`, those that lie in `folder`."""
-        return [path for path in self.paths if path.startswith(f"{folder}/")]
+    @property
+    def elsewhere(self) -> list[str]:
+        """Of `paths`, those that lie in none of `folders`."""
+        folders = {Path(folder) for folder in self.folders}
+        return [path for path in self.paths if folders.isdisjoint(Path(path).parents)]
 
 
 @functools.cache
@@ -90,14 +92,13 @@ def granted(interpreter: tuple[str, ...]) -> Granted:
         SandboxError: the interpreter does not run.
     """
     found = _asked(interpreter)
-    library = [os.path.realpath(entry) for entry in found["path"] if Path(entry).is_dir()]
+    folders = [os.path.realpath(entry) for entry in found["path"] if Path(entry).is_dir()]
     archives = [entry for entry in found["path"] if Path(entry).is_file()]
     shared = [os.path.normpath(name) for name in found["libraries"] if name.startswith("/")]
     names = frozenset(found["names"])
-    entries = [entry for folder in library for entry in _entries(folder, names, found["tag"])]
-    beside = _beside() if sys.platform == "darwin" else _DATA
-    paths = {path for path in (interpreter[0], *archives, *shared, *entries, *beside) if Path(path).exists()}
-    return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(library))))
+    entries = [entry for folder in folders for entry in _entries(folder, names, found["tag"])]
+    paths = {path for path in (interpreter[0], *archives, *shared, *entries, *_beside()) if Path(path).exists()}
+    return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(folders))))
 
 
 def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
@@ -130,7 +131,9 @@ def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:
 
 
 def _beside() -> tuple[str, ...]:
-    return (*_MACOS_PATHS, *(str(Path(sys.base_prefix, name)) for name in _FRAMEWORK))
+    """What belongs to no module."""
+    framework = (str(Path(sys.base_prefix, name)) for name in _FRAMEWORK)
+    return (*_MACOS_PATHS, *framework) if sys.platform == "darwin" else _DATA
 
 
 def _outermost(paths: Sequence[str] | set[str]) -> set[str]:

@@ -153,7 +153,7 @@ def _send_guest(control: socket.socket, role: str, backend: str, limits: Limits)
         "role": role,
         "backend": backend,
         "read_paths": readable().paths,
-        "library": readable().library,
+        "folders": readable().folders,
         "memory_bytes": limits.memory_bytes,
         "tmp_bytes": limits.tmp_bytes,
     }
@@ -215,12 +215,11 @@ def _bubblewrap() -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError("bwrap is not installed")
-    library = readable().library
-    entries = {path for folder in library for path in readable().within(folder)}
-    paths = [path for path in (*library, *readable().paths) if path not in entries]
+    folders = readable().folders
+    paths = [*folders, *readable().elsewhere]
     binds = [argument for path in paths for argument in ("--ro-bind", path, path)]
     # bwrap takes quadratic time for many: the guest keeps of the library what is granted, from a second view of it
-    for number, folder in enumerate(library):
+    for number, folder in enumerate(folders):
         binds += ["--ro-bind", folder, f"{LIBRARY}/{number}"]
     link = [] if any(Path("/tmp") in Path(path).parents for path in paths) else ["--symlink", TMP, "/tmp"]
     return [

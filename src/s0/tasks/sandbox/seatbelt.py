@@ -40,7 +40,7 @@ def profile(readable: Granted, interpreters: list[str]) -> str:
             "(allow signal (target children))",
             *(f"(allow process-exec (literal {_quoted(path)}))" for path in interpreters),
             *(f"(allow file-read* (subpath {_quoted(path)}))" for path in readable.paths),
-            *(f"(allow file-read* (literal {_quoted(folder)}))" for folder in readable.library),
+            *(f"(allow file-read* (literal {_quoted(folder)}))" for folder in readable.folders),
             *(f"(allow file-read-metadata (literal {_quoted(path)}))" for path in parents),
         ]
     )

@@ -52,13 +52,13 @@ def enter(read_paths: Sequence[str]) -> None:
         _wait_and_exit(child)
 
 
-def keep_only(read_paths: Sequence[str], library: Sequence[str]) -> None:
-    """Leave in the folders `library`, which bubblewrap shows whole, the entries that are granted.
+def keep_only(read_paths: Sequence[str], folders: Sequence[str]) -> None:
+    """Leave in the library's `folders`, which bubblewrap shows whole, the entries that are granted.
 
     Raises:
         OSError: the kernel does not allow it.
     """
-    for number, folder in enumerate(library):
+    for number, folder in enumerate(folders):
         _mount(b"tmpfs", folder, b"tmpfs", _NOSUID | _NODEV, b"size=1m,mode=755")
         for path in read_paths:
             if path.startswith(f"{folder}/"):

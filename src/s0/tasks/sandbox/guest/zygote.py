@@ -58,7 +58,7 @@ class Rules:
     role: str
     backend: str
     read_paths: list[str]
-    library: list[str]
+    folders: list[str]
     memory_bytes: int
     tmp_bytes: int
 
@@ -73,7 +73,7 @@ def main(rules: Rules) -> None:
     if rules.backend == "namespaces":
         namespaces.enter(rules.read_paths)
     if rules.backend == "bubblewrap":
-        namespaces.keep_only(rules.read_paths, rules.library)
+        namespaces.keep_only(rules.read_paths, rules.folders)
     if rules.backend != "none" and sys.platform == "linux":
         limits.drop_privileges()
         limits.keep_capabilities(limits.SYS_ADMIN if rules.has_tmp else 0)
@@ -206,7 +206,7 @@ def _domain(rules: Rules) -> int | None:
         raise OSError("this machine has no seccomp, or the numbers of its calls are not known here")
     if rules.backend == "none" or (rules.backend != "landlock" and landlock.version() == 0):
         return None
-    files = landlock.ruleset(rules.read_paths, rules.library, [namespaces.TMP_PARENT] if rules.has_tmp else [])
+    files = landlock.ruleset(rules.read_paths, rules.folders, [namespaces.TMP_PARENT] if rules.has_tmp else [])
     if rules.has_tmp or landlock.version() < landlock.SCOPES:
         return files
     landlock.restrict(files)
