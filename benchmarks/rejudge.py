@@ -101,6 +101,21 @@ def _differences(task: tasks.Task, judged: Judged, scoring: str, sandbox: Sandbo
             yield f"{judged.whose}, {scoring}, {problem}: {was}, now {now}: {text!r:.200}"
 
 
+def record_in(path: Path) -> dict[str, Any]:
+    """What the file holds.
+
+    Raises:
+        DatasetError: it is no record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"expected {path} to be a record in JSON, got {error}; name a record.json") from None
+    if not isinstance(record, dict) or not {"task", "problems"} <= record.keys():
+        raise DatasetError(f"expected {path} to be a record of answers, got other JSON; name a record.json")
+    return record
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", nargs="+", type=Path)
@@ -108,7 +123,7 @@ def main() -> None:
     chosen = parser.parse_args()
     n_differing = 0
     for path in chosen.records:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = record_in(path)
         n = sum(len(judged.completions) for judged in judged_in(record))
         if n == 0:
             raise DatasetError(f"expected a record that keeps its completions, got {path} without any; make it again")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.rejudge import differences, judged_in
+from benchmarks.rejudge import differences, judged_in, record_in
 from s0 import record as records
 from s0 import tasks
 from s0.errors import DatasetError
@@ -81,3 +82,13 @@ def test_a_record_is_judged_again() -> None:
     ]
     with pytest.raises(DatasetError, match="expected the problems that the record is of, got others"):
         next(differences({**record, "task": {**record["task"], "data_sha256": "0"}}, None))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[1]", "{}", '{"benchmark": "families"}', '{"task": {"name": "gsm8k"}}']
+)
+def test_what_is_no_record_of_answers_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=r"expected .*record\.json to be a record .*; name a record\.json"):
+        record_in(path)
