@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_server_of_root_runs_as_that_user(monkeypatch: pytest.MonkeyPatch, bac
 def test_an_interpreter_in_tmp_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str) -> None:
     if backends.trouble_with(backend) is not None or Path("/tmp") not in tmp_path.parents:
         pytest.skip(f"{backend} does not work on this machine, or its tests do not run in /tmp")
-    granted = Granted((*readable().paths, str(tmp_path)), readable().folders)
+    granted = replace(readable(), paths=(*readable().paths, str(tmp_path)))
     monkeypatch.setattr(launch, "readable", lambda: granted)
     cell = Cell(backend, Limits())
     try:
@@ -237,7 +238,7 @@ def test_where_no_user_of_its_own_works_a_server_runs_as_ours(monkeypatch: pytes
 
 def test_the_profile_for_macos_grants_what_is_named_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = seatbelt.profile(
-        Granted(("/opt/python/lib/os.py", '/odd "name"'), ("/opt/python/lib",)), ["/opt/python/bin/python3"]
+        Granted(("/opt/python/lib/os.py", '/odd "name"'), ("/opt/python/lib",), {}), ["/opt/python/bin/python3"]
     ).splitlines()
     assert lines[:2] == ["(version 1)", "(deny default)"]
     assert {line for line in lines if line.startswith("(allow")} == {

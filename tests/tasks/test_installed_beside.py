@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import s0
@@ -32,6 +33,7 @@ NOT_COPIED = (
 LOOKING = """
 def found(backwards, roots, outermost):
     marker = backwards[::-1]  # else it would find what it was asked
+    import numpy
     import gc, importlib, importlib.metadata, os, pkgutil, sys, zipimport
     ways = []
     def look(way, path):
@@ -106,6 +108,9 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy2(os.path.realpath(sys.executable), prefix / "bin" / "python3")
     packages = prefix / "lib" / library.name / "site-packages"
     shutil.copytree(SOURCE, packages / "s0")
+    for own in ("numpy", "numpy.libs"):  # granted, in the folder that holds the rest
+        if Path(np.__file__).parents[1].joinpath(own).is_dir():
+            shutil.copytree(Path(np.__file__).parents[1] / own, packages / own)
     data = packages / "s0/tasks/data"
     (packages / "s0.pth").write_text(f"{data}\n")
     (packages / "link.jsonl").symlink_to(data / "pocket_code.jsonl")

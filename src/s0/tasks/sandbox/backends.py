@@ -6,9 +6,9 @@
     sandbox-exec   the profile of `seatbelt` on macOS; not run yet, see there
     none           no protection of files, network or processes; only on request
 
-A program sees no file but the standard library's, has no network, no environment, no other processes, and no way to
-start one; all have the limits of `launch.Limits`. `GRANTS` says what else it may do, `check` tries what it may not, and
-README.md says which wall holds what.
+A program sees no file but the standard library's and numpy's, has no network, no environment, no other processes, and
+no way to start one; all have the limits of `launch.Limits`. `GRANTS` says what else it may do, `check` tries what it
+may not, and README.md says which wall holds what.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ BACKENDS = (*launch.LINUX_BACKENDS, "sandbox-exec")
 UNSAFE = "none"
 
 _EVERYWHERE = (
-    "read Python's standard library but for its tests, the shared libraries that it loads, locales and time zones: by "
-    "name, so nothing that was installed beside them",
+    "read Python's standard library but for its tests, numpy where it is installed, the shared libraries that these "
+    "load, locales and time zones: by name, so nothing else that was installed",
     "ask for the time, for chance, and how many cores, how much memory and how much load this machine has",
 )
 _WITH_A_TMP = (

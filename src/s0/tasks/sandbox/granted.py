@@ -1,4 +1,4 @@
-"""What a program may read: the interpreter, the standard library, and the shared libraries that these load.
+"""What a program may read: the interpreter, the standard library, numpy, and the shared libraries that these load.
 
 Entry by entry, by name. What is installed beside them is not granted: site packages hold answers, this library's own
 among them, and so may anything else that a person has put there.
@@ -7,6 +7,7 @@ among them, and so may anything else that a person has put there.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -24,9 +25,11 @@ _MACOS_PATHS = ("/usr/lib", "/usr/share/zoneinfo")
 _FRAMEWORK = ("Python", "Resources")
 """Of a macOS framework build, beside its library."""
 _START_LIMIT_S = 60.0
+_PACKAGES = ("numpy",)
+"""What programs of the tasks import beside the standard library; the folder of each, whole, and nothing beside it."""
 
 _PROBE = """\
-import importlib.machinery, json, os, sys, warnings
+import importlib.machinery, importlib.util, json, os, sys, warnings
 warnings.simplefilter("ignore")
 def imported(name):
     try:
@@ -39,6 +42,16 @@ for folder in folders:
         name = entry.partition(".")[0]
         if entry.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)) and name in sys.stdlib_module_names:
             imported(name)
+packages = {}
+for name, folder in json.loads(sys.argv[1]).items():
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[name])
+    except Exception:
+        continue  # made for another Python than the one that runs programs
+    packages[name] = folder
 libraries = []
 if sys.platform == "linux":
     import ctypes
@@ -57,9 +70,10 @@ if sys.platform == "linux":
     ctypes.CDLL(None).dl_iterate_phdr(told, None)
 print()
 print(json.dumps({"path": sys.path, "names": sorted(sys.stdlib_module_names), "tag": sys.implementation.cache_tag,
-                  "libraries": libraries}))
+                  "packages": packages, "libraries": libraries}))
 """
-"""Run once by the interpreter that programs get: where its library lies, and every shared library it ever loads."""
+"""Run once by the interpreter that programs get, with the folders of packages: where its library lies, which packages
+it can import, and every shared library that it and they ever load."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +83,12 @@ class Granted:
     Attributes:
         paths: files and folders that a program may read, with all that is in them. No path lies in another.
         folders: those of the library; entries of `paths` lie in them beside others. A program may list them.
+        packages: by name, the folder that it is imported from; among `paths`, or in one of them.
     """
 
     paths: tuple[str, ...]
     folders: tuple[str, ...]
+    packages: dict[str, str]
 
     @property
     def elsewhere(self) -> list[str]:
@@ -97,14 +113,17 @@ def granted(interpreter: tuple[str, ...]) -> Granted:
     shared = [os.path.normpath(name) for name in found["libraries"] if name.startswith("/")]
     names = frozenset(found["names"])
     entries = [entry for folder in folders for entry in _entries(folder, names, found["tag"])]
-    paths = {path for path in (interpreter[0], *archives, *shared, *entries, *_beside()) if Path(path).exists()}
-    return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(folders))))
+    packages: dict[str, str] = found["packages"]
+    every = (interpreter[0], *archives, *shared, *entries, *packages.values(), *_beside())
+    paths = {path for path in every if Path(path).exists()}
+    return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(folders))), packages)
 
 
 def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
+    command = [*interpreter, _PROBE, json.dumps(_folders_of_packages())]
     try:
         done = subprocess.run(
-            [*interpreter, _PROBE], env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            command, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
             encoding="utf-8", timeout=_START_LIMIT_S, check=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
@@ -114,6 +133,12 @@ def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
         raise SandboxError(f"{interpreter[0]} does not start: {error}") from None
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # modules may print as they are imported
     return answer
+
+
+def _folders_of_packages() -> dict[str, str]:
+    """Of those that are installed here."""
+    specs = ((name, importlib.util.find_spec(name)) for name in _PACKAGES)
+    return {name: os.path.realpath(Path(spec.origin).parent) for name, spec in specs if spec and spec.origin}
 
 
 def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:

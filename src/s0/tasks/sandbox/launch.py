@@ -23,7 +23,7 @@ _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
 _GUEST_MODULES = (
     *("scope", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
-    *("limits", "landlock", "seccomp", "namespaces", "candidate", "checker", "zygote"),
+    *("limits", "landlock", "seccomp", "namespaces", "imports", "candidate", "checker", "zygote"),
 )
 """In the order in which they import each other."""
 _NOBODY = 65534
@@ -154,6 +154,7 @@ def _send_guest(control: socket.socket, role: str, backend: str, limits: Limits)
         "backend": backend,
         "read_paths": readable().paths,
         "folders": readable().folders,
+        "packages": readable().packages,
         "memory_bytes": limits.memory_bytes,
         "tmp_bytes": limits.tmp_bytes,
     }

@@ -10,6 +10,7 @@ import datetime
 import functools
 import keyword
 import math
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
@@ -58,6 +59,15 @@ def named(name: str) -> object:
         KeyError: nothing.
     """
     return _BY_NAME[name]
+
+
+def number_of(value: object) -> bool | int | float | complex | None:
+    """A number of numpy's as Python's own; None of anything else, and of one that Python's cannot hold."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, (numpy.number, numpy.bool_)):
+        return None
+    number = numpy.generic.item(value)
+    return number if type(number) in (bool, int, float, complex) else None
 
 
 def _zone_parts(zone: datetime.tzinfo | None) -> tuple[object, ...]:

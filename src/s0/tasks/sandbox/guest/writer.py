@@ -53,6 +53,8 @@ class Writer:
             self._apart(base, value, depth)
         elif (name := kinds.name_of(value)) is not None:
             self._tagged(b"v", name, depth)
+        elif (number := kinds.number_of(value)) is not None:
+            self._scalar(type(number), number)
         else:
             self._tagged(b"A", self._away(value), depth)
 

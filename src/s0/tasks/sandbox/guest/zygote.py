@@ -28,7 +28,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from s0.tasks.sandbox.guest import candidate, checker, codec, frames, landlock, limits, namespaces, seccomp
+from s0.tasks.sandbox.guest import candidate, checker, codec, frames, imports, landlock, limits, namespaces, seccomp
 from s0.tasks.sandbox.guest.scope import Scope
 
 _COMMON_MODULES = (
@@ -59,6 +59,7 @@ class Rules:
     backend: str
     read_paths: list[str]
     folders: list[str]
+    packages: dict[str, str]
     memory_bytes: int
     tmp_bytes: int
 
@@ -80,6 +81,8 @@ def main(rules: Rules) -> None:
     for name in _COMMON_MODULES:
         importlib.import_module(name)
     os.environ.clear()
+    if rules.role == CANDIDATE:
+        imports.allow(rules.packages)
     domain = _domain(rules)
     if seccomp.supported():
         seccomp.program(rules.has_tmp)  # built before the fork, not after every one
