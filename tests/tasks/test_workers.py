@@ -1,11 +1,16 @@
-"""Many jobs at a time, and the processes that do them: what every kind of worker relies on."""
+"""Many jobs at a time, the processes that do them, and their pools: what every kind of worker relies on."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +18,11 @@ from typing import Any
 
 import pytest
 
+import s0
 from s0.errors import SandboxError
 from s0.tasks import workers
-from s0.tasks.workers import Worker, each_once
+from s0.tasks.workers import Pool, Worker, each_once
+from tests.tasks.programs import descendants
 
 MODULE = """\
 import importlib.util, json, os, signal, sys, time
@@ -171,3 +178,111 @@ def test_half_a_line_is_no_message(made: Callable[..., Made], monkeypatch: pytes
     monkeypatch.setattr(workers, "_BOOTSTRAP", f"import os; os.write(0, b'{half}'); os._exit(5)")
     with pytest.raises(SandboxError, match="status"):
         made()
+
+
+# --- Pools ---
+
+
+class MadePool(Pool[Made]):
+    def pid(self, **job: Any) -> int | None:
+        """Of the process that did the job; None where it did not."""
+        with self._member() as worker:
+            message = worker.ask(**job)
+            if message is None:
+                worker.close()
+            return None if message is None else message["session"]
+
+
+@pytest.fixture
+def pool(made: Callable[..., Made]) -> Iterator[MadePool]:
+    with MadePool(made) as opened:
+        yield opened
+
+
+def in_a_copy(do: Callable[[], bool]) -> bool:
+    """Whether `do` is so in a forked copy of this process, within a time limit."""
+    copy = os.fork()
+    if copy == 0:
+        signal.alarm(60)
+        os._exit(0 if do() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+
+
+def test_a_member_is_kept_and_a_closed_pool_makes_new_ones(pool: MadePool) -> None:
+    first = pool.pid()
+    assert pool.pid() == first
+    pool.close()
+    assert pool._idle == [] and first not in descendants(os.getpid())
+    assert pool.pid() not in (None, first)
+
+
+def test_threads_never_share_a_member(pool: MadePool) -> None:
+    together = threading.Barrier(3)
+
+    def work(_: int) -> int:
+        with pool._member() as worker:
+            together.wait(60.0)
+            return worker.process.pid
+
+    with ThreadPoolExecutor(3) as threads:
+        first, again = set(threads.map(work, range(3))), set(threads.map(work, range(3)))
+    assert len(first) == 3 and again == first == {worker.process.pid for worker in pool._idle}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_member_that_raised_or_broke_is_closed_and_not_put_back(pool: MadePool, error: type[BaseException]) -> None:
+    first = pool.pid()
+    with pytest.raises(error), pool._member() as raised:
+        raise error
+    assert pool._idle == [] and raised.spent and raised.process.pid == first
+    second = pool.pid()
+    assert pool.pid(exit=3) is None and pool._idle == []
+    third = pool.pid()
+    assert len({first, second, third, None}) == 4
+
+
+def test_a_forked_copy_makes_its_own_members_and_leaves_the_originals_alone(pool: MadePool) -> None:
+    first = pool.pid()
+    (original,) = pool._idle
+
+    def copy_works() -> bool:
+        let_go = original.spent and pool._idle == []
+        own = pool.pid()
+        pool.close()
+        return let_go and own not in (None, first)
+
+    with pool._lock:  # as where another thread takes a member just then
+        assert in_a_copy(copy_works)
+    assert pool.pid() == first and pool._idle == [original]
+
+
+def test_pools_are_closed_at_exit_and_a_copy_closes_its_own_only() -> None:
+    script = f"""
+import os, sys, types
+package = sys.modules["s0"] = types.ModuleType("s0")
+package.__path__ = [{str(Path(s0.__file__).parent)!r}]
+from s0.tasks.workers import Pool
+
+class Member:
+    def __init__(self):
+        self.spent, self.maker = False, os.getpid()
+    def close(self):
+        print("closed by its maker" if self.maker == os.getpid() else "closed by a copy", flush=True)
+    def abandon(self):
+        print("abandoned", flush=True)
+
+def use():
+    with pool._member():
+        pass
+
+pool = Pool(Member)
+use()
+copy = os.fork()
+if copy == 0:
+    use()
+else:
+    os.waitpid(copy, 0)
+    print("original", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["abandoned", "closed by its maker", "original", "closed by its maker"], done

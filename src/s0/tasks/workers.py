@@ -1,24 +1,29 @@
-"""Judging many jobs at a time, and processes of our own that stay for one job after another."""
+"""Judging many jobs at a time, processes of our own for them, and pools in which these wait for the next job."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Hashable, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from s0.errors import SandboxError
 
 Job = TypeVar("Job", bound=Hashable)
 Outcome = TypeVar("Outcome")
+AnyMember = TypeVar("AnyMember", bound="Member")
+AnyPool = TypeVar("AnyPool", bound="Pool[Any]")
 
 _BOOTSTRAP = """\
 import importlib, json, sys, types
@@ -53,6 +58,99 @@ def each_once(jobs: Sequence[Job], do: Callable[[Job], Outcome], at_a_time: int 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Member(Protocol):
+    """Does one job at a time for a `Pool`."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether it can do no more; so it is once closed."""
+
+    def close(self) -> None:
+        """End it; again changes nothing."""
+
+    def abandon(self) -> None:
+        """In a forked copy of this process, let go of what belongs to the original, without ending it."""
+
+
+class Pool(Generic[AnyMember]):
+    """Members that wait for their next job. Thread-safe; they are made when first needed and kept.
+
+    A context manager; all pools are closed at exit. A forked copy of this process makes members of its own. What a
+    subclass does with a member, it does in `_member`.
+
+    Args:
+        make: a new member.
+    """
+
+    def __init__(self, make: Callable[[], AnyMember]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._idle: list[AnyMember] = []
+        _pools.add(self)
+
+    def close(self) -> None:
+        """End the members that wait. The pool can be used again: it makes new ones."""
+        for member in self._empty():
+            member.close()
+
+    def __enter__(self: AnyPool) -> AnyPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _member(self) -> Iterator[AnyMember]:
+        """A member for one job; closed where that raises or leaves it spent, else kept."""
+        member = self._take()
+        try:
+            yield member
+        except BaseException:
+            member.close()
+            raise
+        if member.spent:
+            member.close()
+            return
+        with self._lock:
+            self._idle.append(member)
+
+    def _take(self) -> AnyMember:
+        with self._lock:
+            while self._idle:
+                member = self._idle.pop()
+                if not member.spent:
+                    return member
+                member.close()
+        return self._make()
+
+    def _empty(self) -> list[AnyMember]:
+        with self._lock:
+            members, self._idle = self._idle, []
+        return members
+
+    def _abandon(self) -> None:
+        self._lock = threading.Lock()  # it may have been taken by a thread that the copy lacks
+        for member in self._empty():
+            member.abandon()
+
+
+_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for pool in list(_pools):
+        pool._abandon()
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Bounds(Protocol):
@@ -118,10 +216,22 @@ class Worker:
             raise self._broken()
         self._link.settimeout(limits.wall_s)
 
+    @property
+    def spent(self) -> bool:
+        return self._lines.closed
+
     def close(self) -> None:
         """End the process."""
         self.process.kill()
         self.process.wait()
+        self._let_go()
+
+    def abandon(self) -> None:
+        """See `Member`."""
+        self.process.returncode = 0  # not our child: keeps `Popen` from waiting for it
+        self._let_go()
+
+    def _let_go(self) -> None:
         assert self.process.stderr is not None
         for end in (self.process.stderr, self._lines, self._link):
             end.close()

@@ -116,11 +116,13 @@ class Cell:
 
     Attributes:
         seconds: the least `timeout_s` that the last program could have been judged with.
+        spent: whether it has been closed.
     """
 
     def __init__(self, backend: str, limits: launch.Limits) -> None:
         self._timeout_s = limits.timeout_s
         self.seconds = 0.0
+        self.spent = False
         self._candidates = _ForkServer(CANDIDATE, backend, limits)
         try:
             self._checkers = _ForkServer(CHECKER, backend, limits)
@@ -159,6 +161,7 @@ class Cell:
 
     def close(self) -> None:
         """End both servers and what they run."""
+        self.spent = True
         self._candidates.close()
         self._checkers.close()
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from s0.errors import DatasetError
 from s0.tasks.sandbox import Verdict
 from s0.tasks.sql import worker as inside
 from s0.tasks.sql.problem import SqlProblem
 from s0.tasks.sql.worker import Limits
-from s0.tasks.workers import Worker, each_once
+from s0.tasks.workers import Pool, Worker, each_once
+
+Answer: TypeAlias = "tuple[SqlProblem, str]"
+"""(problem, query)."""
 
 _SPOILT_AFTER = ("timeout", "memory", "killed")
 
 
-def judge(
-    answers: Sequence[tuple[SqlProblem, str]], jobs: int | None = None, limits: Limits | None = None
-) -> list[Verdict]:
+def judge(answers: Sequence[Answer], jobs: int | None = None, limits: Limits | None = None) -> list[Verdict]:
     """Run queries and compare their results with those of the gold queries.
 
     Args:
-        answers: (problem, query) in any number and order; equal pairs are run once.
+        answers: in any number and order; equal ones are run once.
         jobs: processes at a time; None takes the number of processor cores this process may use.
         limits: for each query on each database; None takes the defaults.
 
@@ -33,39 +35,22 @@ def judge(
         DatasetError: a gold query gives no result within the limits; names the problem.
         SandboxError: the process that runs queries does not start or breaks by itself.
     """
-    pool = _Pool(limits or Limits())
-    try:
-        return each_once(answers, lambda answer: pool.judge(*answer), jobs)
-    finally:
-        pool.close()
+    with _Workers(limits or Limits()) as workers:
+        return each_once(answers, workers.judge, jobs)
 
 
-class _Pool:
-    """Processes that wait for work; one that broke is not put back."""
+class _Workers(Pool["_Worker"]):
+    """Processes that run queries."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._idle: list[_Worker] = []
+        super().__init__(functools.partial(_Worker, limits))
 
-    def judge(self, problem: SqlProblem, query: str) -> Verdict:
-        try:
-            worker = self._idle.pop()
-        except IndexError:
-            worker = _Worker(self._limits)
-        try:
-            verdict = worker.judge(problem, query)
-        except BaseException:
-            worker.close()
-            raise
-        if verdict.reason in _SPOILT_AFTER:
-            worker.close()
-        else:
-            self._idle.append(worker)
-        return verdict
-
-    def close(self) -> None:
-        for worker in self._idle:
-            worker.close()
+    def judge(self, answer: Answer) -> Verdict:
+        with self._member() as worker:
+            verdict = worker.judge(*answer)
+            if verdict.reason in _SPOILT_AFTER:
+                worker.close()
+            return verdict
 
 
 class _Worker(Worker):
