@@ -262,10 +262,10 @@ def test_a_database_that_is_gone_or_none_is_an_error(tmp_path: Path) -> None:
 def test_a_process_that_dies_of_itself_is_an_error(problem: SqlProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_BOOTSTRAP", "raise SystemExit('no interpreter')")
     with pytest.raises(SandboxError, match=r"a process that runs SQL queries; got, .*: no interpreter"):
-        judge([(problem, GOLD)])
+        judge([(problem, GOLD)], limits=Limits())
     monkeypatch.setattr(workers, "_BOOTSTRAP", "print(1); import socket; socket.socket(fileno=0).send(b'{}\\n'); 1 / 0")
     with pytest.raises(SandboxError, match="ZeroDivisionError"):
-        judge([(problem, GOLD)])
+        judge([(problem, GOLD)], limits=Limits())
 
 
 def test_a_killed_process_costs_one_verdict(problem: SqlProblem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,9 @@ def test_a_killed_process_costs_one_verdict(problem: SqlProblem, monkeypatch: py
     assert judge([(problem, GOLD), (problem, GOLD + ";")], 1) == [Verdict(False, "killed"), PASSED]
 
 
-def test_equal_answers_are_run_once_and_no_process_stays(problem: SqlProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_answers_are_run_once_and_with_limits_no_process_stays(
+    problem: SqlProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     workers: list[judging._Worker] = []
     judge_one = judging._Worker.judge
@@ -299,7 +301,7 @@ def test_equal_answers_are_run_once_and_no_process_stays(problem: SqlProblem, mo
 
     monkeypatch.setattr(judging._Worker, "judge", counted)
     wrong = "SELECT 1"
-    verdicts = judge([(problem, GOLD), (problem, wrong), (problem, GOLD), (problem, wrong)], jobs=3)
+    verdicts = judge([(problem, GOLD), (problem, wrong), (problem, GOLD), (problem, wrong)], 3, Limits())
     assert [verdict.passed for verdict in verdicts] == [True, False, True, False]
     assert sorted(asked) == sorted([GOLD, wrong])
     assert all(worker.process.poll() is not None for worker in workers)

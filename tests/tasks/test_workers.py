@@ -21,7 +21,10 @@ import pytest
 import s0
 from s0.errors import SandboxError
 from s0.tasks import workers
+from s0.tasks.sandbox import Verdict
+from s0.tasks.sql import judge as sql
 from s0.tasks.workers import Pool, Worker, each_once
+from tests.tasks.databases import made_database, sql_problem
 from tests.tasks.programs import descendants
 
 MODULE = """\
@@ -286,3 +289,29 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["abandoned", "closed by its maker", "original", "closed by its maker"], done
+
+
+def test_processes_for_queries_are_kept_until_they_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def works() -> bool:
+        return sql.judge([(problem, problem.gold)], 1) == [Verdict(True, "passed")]
+
+    def descriptors() -> list[str]:
+        return sorted(os.listdir("/dev/fd"))  # noqa: PTH208
+
+    gold = "SELECT name FROM singer"
+    problem = sql_problem(made_database(tmp_path / "made.sqlite"), gold)
+    sql._shared().close()
+    before = descriptors(), descendants(os.getpid())
+    assert works()
+    (worker,) = sql._shared()._idle
+    monkeypatch.chdir(made_database(tmp_path / "elsewhere" / "made.sqlite", []).parent)
+    empty = sql_problem(Path("made.sqlite"), gold)
+    answers = [(empty, f"{gold} WHERE age < {age}") for age in range(30)]
+    assert all(verdict.passed for verdict in sql.judge(answers, 1)), "it looks into another folder than the caller's"
+    assert in_a_copy(works) and works()
+    assert sql._shared()._idle == [worker]
+    worker.process.kill()
+    worker.process.wait()
+    assert works(), "a process that ended while it waited is replaced"
+    sql._shared().close()
+    assert (descriptors(), descendants(os.getpid())) == before

@@ -25,7 +25,7 @@ def judge(answers: Sequence[Answer], jobs: int | None = None, limits: Limits | N
     Args:
         answers: in any number and order; equal ones are run once.
         jobs: processes at a time; None takes the number of processor cores this process may use.
-        limits: for each query on each database; None takes the defaults.
+        limits: for each query on each database; None takes the defaults, whose processes are kept for the next call.
 
     Returns:
         one verdict per answer, in order. Reasons: "passed", "wrong answer", "too many rows" (than can be right),
@@ -35,7 +35,9 @@ def judge(answers: Sequence[Answer], jobs: int | None = None, limits: Limits | N
         DatasetError: a gold query gives no result within the limits; names the problem.
         SandboxError: the process that runs queries does not start or breaks by itself.
     """
-    with _Workers(limits or Limits()) as workers:
+    if limits is None:
+        return each_once(answers, _shared().judge, jobs)
+    with _Workers(limits) as workers:
         return each_once(answers, workers.judge, jobs)
 
 
@@ -53,6 +55,12 @@ class _Workers(Pool["_Worker"]):
             return verdict
 
 
+@functools.cache
+def _shared() -> _Workers:
+    """The process-wide ones with default limits; closed at exit."""
+    return _Workers(Limits())
+
+
 class _Worker(Worker):
     """One process and the connection to it."""
 
@@ -60,12 +68,17 @@ class _Worker(Worker):
     remedy = "run again"
 
     def __init__(self, limits: Limits) -> None:
-        # Nothing but the standard library is needed, and a path is taken from the caller's folder.
-        super().__init__(inside, limits, flags=("-I", "-S"), start_limit_s=60.0)
+        # Nothing but the standard library is needed.
+        super().__init__(inside, limits, flags=("-I", "-S"), cwd="/", start_limit_s=60.0)
+
+    @property
+    def spent(self) -> bool:
+        """Also where the process has ended while it waited, for which no query is to blame."""
+        return self.process.poll() is not None
 
     def judge(self, problem: SqlProblem, query: str) -> Verdict:
         job = {
-            "databases": [str(path) for path in problem.databases],
+            "databases": [str(path.absolute()) for path in problem.databases],
             "gold": problem.gold,
             "answer": query,
             "ordered": problem.ordered,
