@@ -22,7 +22,7 @@ test-slow: .venv/dev
 
 # The newest transformers that is in our range, in an environment of its own, with this library installed as the README
 # says: the core, training, decoding, other libraries, every check of `s0 verify` on every family, and the commands.
-NEWEST_TESTS := tests/core tests/train tests/decode tests/ecosystem tests/verify tests/test_releases.py
+NEWEST_TESTS := tests/core tests/adapter tests/train tests/decode tests/ecosystem tests/verify tests/test_releases.py tests/test_rnn.py
 test-newest: .venv-newest/dev
 	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
 	.venv-newest/bin/python $(PYTEST) $(NEWEST_TESTS)

@@ -22,6 +22,7 @@ from grid import winner
 from units import kept, run_units
 
 from s0 import S0Config, load_model, tasks
+from s0.adapter.fingerprint import fingerprint
 from s0.bench import (
     CollectSettings,
     Questions,
@@ -31,7 +32,6 @@ from s0.bench import (
     evaluation_record,
     run_variant,
 )
-from s0.core.fingerprint import fingerprint
 from s0.examples import examples_sha256
 from s0.models import POCKET_MODELS
 from s0.tasks.sandbox import Sandbox

@@ -23,8 +23,8 @@ from grid import winner
 from units import kept, run_units, task_facts
 
 from s0 import S0Config, load_model, tasks
+from s0.adapter.fingerprint import fingerprint
 from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
-from s0.core.fingerprint import fingerprint
 from s0.examples import Example, examples_sha256
 from s0.record import packed
 from s0.tasks.sandbox import Sandbox

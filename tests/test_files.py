@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from s0 import Example, files
+from s0.adapter import card, state_files
 from s0.bench.collect import Sample, _Journal
 from s0.bench.record import write_record
-from s0.core import card, store
 from s0.examples import write_examples
 from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text
 from s0.study.report import write_report
@@ -31,16 +31,18 @@ from s0_cli.ending import os_error_line
 from tests.study.records import demo_record
 
 STATE = {"model.layers.0.linear_attn": torch.ones(1, 2, 2)}
-STORED = store.StoredState({"0": torch.ones(1, 2, 2)}, 1.0, False, None, "gated_delta_net")
+STORED = state_files.StoredState({"0": torch.ones(1, 2, 2)}, 1.0, False, None, "gated_delta_net")
 
 WRITERS: dict[str, Callable[[Path, int], object]] = {
     "text": lambda folder, n: write_text(folder / "a.txt", f"text {n}"),
     "bytes": lambda folder, n: write_bytes(folder / "a.bin", b"%d" % n),
     "several files": lambda folder, n: write_files(folder, {"a": b"%d" % n, "sub/b": b"%d" % n}),
     "examples": lambda folder, n: write_examples(folder / "a.jsonl", [Example("a", f"b{n}")]),
-    "state": lambda folder, n: store.write(folder / "state", STATE, {"alpha": n}, {card.CARD_FILE: "card"}),
-    "published state": lambda folder, n: store.write_published(folder / "state", STORED, {"0": n}),
-    "adapter": lambda folder, n: store.write_contents(folder / "lora", {"a.safetensors": STATE, "b.json": {"n": n}}),
+    "state": lambda folder, n: state_files.write(folder / "state", STATE, {"alpha": n}, {card.CARD_FILE: "card"}),
+    "published state": lambda folder, n: state_files.write_published(folder / "state", STORED, {"0": n}),
+    "adapter": lambda folder, n: state_files.write_contents(
+        folder / "lora", {"a.safetensors": STATE, "b.json": {"n": n}}
+    ),
     "card": lambda folder, n: card.write_card(folder / "state", {"alpha": n}),
     "checkpoint": lambda folder, n: Checkpoint(folder / "run").write({}, {"n": n}, STATE),
     "record": lambda folder, n: write_record(folder / "record.json", {"n": n}),

@@ -3,9 +3,11 @@
 Importing this package registers "S0" as a PEFT method.
 """
 
-from s0 import errors
-from s0.core import releases, rnn  # noqa: F401  (releases first: it refuses a transformers that the rest cannot use)
-from s0.core.adapter import S0AdapterConfig
+from s0.core import releases  # noqa: F401  (first: it refuses a transformers that the rest cannot use)
+
+# isort: split
+from s0 import errors, rnn
+from s0.adapter.model import S0AdapterConfig
 from s0.examples import Example
 from s0.models import load_model
 from s0.train import S0Config, S0Trainer

@@ -34,6 +34,8 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from s0 import S0Config, S0Trainer, load_model
+from s0.adapter import state_files
+from s0.adapter.fingerprint import fingerprint
 from s0.bench import (
     CollectSettings,
     DemoSettings,
@@ -51,9 +53,7 @@ from s0.bench import collect as run_collect
 from s0.bench.collect import require_place, samples_file
 from s0.bench.variants import Advance
 from s0.cautions import Caution
-from s0.core import store
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
-from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchError
 from s0.examples import Example, examples_sha256, read_examples
 from s0.models import generate as continued
@@ -420,7 +420,7 @@ def inspect(target: str) -> dict[str, Any]:
     folder = Path(target)
     if baseline_kind(folder) is not None:
         return _inspect_baseline(folder)
-    if (folder / store.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
+    if (folder / state_files.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
         return _inspect_state(target)
     loaded = load_base_model(target)
     mixers = find_mixers(loaded)
@@ -467,7 +467,7 @@ def verify(model: str) -> dict[str, Any]:
 
 
 def _inspect_state(target: str) -> dict[str, Any]:
-    stored = store.read(target, variant=None)
+    stored = state_files.read(target, variant=None)
     sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
     return {
         "kind": "state",
@@ -522,10 +522,10 @@ def export(state: str, to: str, out: Path, overwrite: bool) -> dict[str, Any]:
             f"expected the folder of a state, got {state} with a {kind} adapter, which the layout {to!r} cannot hold; "
             "it is a plain PEFT adapter already: load it with peft"
         )
-    stored = store.read(state)
+    stored = state_files.read(state)
     indices = {name: _layer_number(name) for name in stored.tensors}
     with claimed(out, [state], partial(require_free_folder, out, EXPORTED, overwrite)):
-        store.write_published(out, stored, indices)
+        state_files.write_published(out, stored, indices)
     return {"kind": "export", "to": to, "layers": len(indices), "out": str(out)}
 
 

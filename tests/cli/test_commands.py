@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from s0.core import store
+from s0.adapter import state_files
 from s0.core.families import family_facts
 from s0.verify import CHECKS, Check
 from s0.verify.subject import Comparison
@@ -218,7 +218,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(steps):
     result("train", *asked, "--out", out)
     assert not checkpoint.exists()
     result("train", *asked, "--out", folder / "whole")
-    first, second = (store.read(folder / name).tensors for name in ("killed", "whole"))
+    first, second = (state_files.read(folder / name).tensors for name in ("killed", "whole"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -242,7 +242,7 @@ def test_inspect_needs_no_tokenizer(tmp_path):
 def test_export_writes_the_published_layout(steps):
     folder, *_ = steps
     result("export", folder / "state", "--to", "published", "--out", folder / "published")
-    exported, own = store.read(folder / "published"), store.read(folder / "state")
+    exported, own = state_files.read(folder / "published"), state_files.read(folder / "state")
     assert exported.layout == "published"
     assert [t.tolist() for t in exported.tensors.values()] == [t.tolist() for t in own.tensors.values()]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
 from s0 import S0AdapterConfig
-from s0.core import store
+from s0.adapter import state_files
 from s0.core.families import find_mixers, kernel_globals, recurrence_of
 from s0.core.offset import added_to_readout
 from s0.core.states import state_layers
@@ -356,7 +356,7 @@ def test_the_gradient_is_the_same_in_every_mode(family: str) -> None:
 def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
     model, ids = tuned("falcon_h1", variant="offset", alpha=0.5), tokens(1, 6)
     model.save_pretrained(tmp_path)
-    assert store.read_json(tmp_path / store.CONFIG_FILE)["variant"] == "offset"
+    assert state_files.read_json(tmp_path / state_files.CONFIG_FILE)["variant"] == "offset"
     again = PeftModel.from_pretrained(zoo.make("falcon_h1"), tmp_path)
     assert again.peft_config["default"].variant == "offset"
     with torch.no_grad():
@@ -366,16 +366,16 @@ def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
         torch.testing.assert_close(logits(going_on, ids), logits(model, ids))
 
 
-@pytest.mark.parametrize("variant", store.VARIANTS)
+@pytest.mark.parametrize("variant", state_files.VARIANTS)
 def test_one_variant_is_never_taken_for_the_other(tmp_path: Path, variant: str) -> None:
-    other = next(one for one in store.VARIANTS if one != variant)
+    other = next(one for one in state_files.VARIANTS if one != variant)
     tuned("qwen3_5", variant=variant).save_pretrained(tmp_path)
     message = f"expected the variant '{other}' in .*, got '{variant}'"
     with pytest.raises(StateMismatchError, match=message):
-        store.read(tmp_path, variant=other)
+        state_files.read(tmp_path, variant=other)
     with pytest.raises(StateMismatchError, match=message):
         get_peft_model(zoo.make("qwen3_5"), S0AdapterConfig(variant=other, init=str(tmp_path)))
-    file = tmp_path / store.CONFIG_FILE
+    file = tmp_path / state_files.CONFIG_FILE
     text = file.read_text()
     for edited in (f'"variant": "{other}"', '"variant": "both"', '"variant": ["state"]'):
         file.write_text(text.replace(f'"variant": "{variant}"', edited))
@@ -385,16 +385,16 @@ def test_one_variant_is_never_taken_for_the_other(tmp_path: Path, variant: str) 
 
 def test_a_state_without_a_word_on_its_variant_is_one(tmp_path: Path) -> None:
     tuned("qwen3_5").save_pretrained(tmp_path)
-    file = tmp_path / store.CONFIG_FILE
+    file = tmp_path / state_files.CONFIG_FILE
     file.write_text(file.read_text().replace('  "variant": "state"', '  "other": 0'))
-    assert store.read(tmp_path).variant == "state"
+    assert state_files.read(tmp_path).variant == "state"
 
 
 def test_it_is_not_written_in_the_published_layout(tmp_path: Path) -> None:
     tuned("qwen3_5", variant="offset").save_pretrained(tmp_path / "offset")
-    stored = store.read(tmp_path / "offset", variant=None)
+    stored = state_files.read(tmp_path / "offset", variant=None)
     with pytest.raises(StateMismatchError, match="expected a state for the published layout, got the variant 'offset'"):
-        store.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
+        state_files.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
     assert not (tmp_path / "published").exists()
 
 

@@ -30,7 +30,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from torch.nn.parallel import DistributedDataParallel
 
 from s0 import S0AdapterConfig
-from s0.core import store
+from s0.adapter import state_files
 from s0.core.split import whole
 from s0.core.states import state_layers
 from tests import zoo
@@ -243,7 +243,7 @@ def refused(folder: Path) -> dict[str, Callable[[], Any]]:
 
     def written() -> None:
         shards = {str(layer.layer_idx): layer.s0_state["default"] for layer in state_layers(sharded(tuned("qwen3_5")))}
-        store.write(folder / "written", shards, {})
+        state_files.write(folder / "written", shards, {})
 
     def shards_of_a_dict() -> None:
         model = sharded(tuned("qwen3_5"))

@@ -15,7 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from s0 import S0AdapterConfig, S0Trainer
-from s0.core.card import card
+from s0.adapter.card import card
 from tests import words, zoo
 from tests.core.helpers import logits, tokens, tuned
 

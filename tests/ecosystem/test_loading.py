@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from s0 import S0AdapterConfig
+from s0.adapter.state_files import STATE_FILE
 from s0.core.states import state_layers
-from s0.core.store import STATE_FILE
 from s0.errors import StateMismatchError
 from tests import zoo
 from tests.core.helpers import fill, logits, tokens, tuned

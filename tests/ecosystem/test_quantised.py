@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from s0 import S0AdapterConfig
-from s0.core.fingerprint import UNKNOWN, fingerprint
+from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import EngineError
 from tests import words, zoo

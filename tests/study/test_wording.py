@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s0.adapter.card import card
 from s0.bench.evaluate import Answer
 from s0.bench.record import comparisons
-from s0.core.card import card
 from s0.study.report import write_report
 from s0.study.wording import (
     effect,

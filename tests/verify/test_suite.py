@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from s0.adapter.model import S0Model
 from s0.core import offset, states
-from s0.core.adapter import S0Model
 from s0.core.raw_states import RawStates
 from s0.core.states import StateLayer, effective_state
 from s0.errors import ConfigError, UnsupportedModelError

@@ -15,8 +15,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.adapter.fingerprint import fingerprint
 from s0.bench.asking import sampling_for, seed_of
-from s0.core.fingerprint import fingerprint
 from s0.decode import Batcher, Completion
 from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, read_examples, write_examples

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from s0.adapter.fingerprint import fingerprint
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.record import evaluation_record, write_record
 from s0.bench.variants import Outcome, Questions, Stage, Variant, run_variant
 from s0.core.families import find_mixers
-from s0.core.fingerprint import fingerprint
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import load_model

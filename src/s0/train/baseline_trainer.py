@@ -21,9 +21,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.core import store
-from s0.core.card import remove_card
-from s0.core.fingerprint import fingerprint
+from s0.adapter import state_files
+from s0.adapter.card import remove_card
+from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, baseline_kind, read_baseline
@@ -311,11 +311,15 @@ class BaselineTrainer(Tuner):
         config, tensors = self._held()
         described = {**config.to_dict(), "inference_mode": True}
         described = {name: sorted(value) if isinstance(value, set) else value for name, value in described.items()}
-        sealed = {"fingerprint": fingerprint(self._base), "checksum": store.checksum(tensors, {})}
+        sealed = {"fingerprint": fingerprint(self._base), "checksum": state_files.checksum(tensors, {})}
         # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
-        files = {store.STATE_FILE: tensors, store.CONFIG_FILE: described, TRAINING_FILE: {**self.training, **sealed}}
+        files = {
+            state_files.STATE_FILE: tensors,
+            state_files.CONFIG_FILE: described,
+            TRAINING_FILE: {**self.training, **sealed},
+        }
         if is_first_process():
-            store.write_contents(Path(path), files)
+            state_files.write_contents(Path(path), files)
             remove_card(path)  # of a state that lay there before
             self._saved()
 
@@ -330,7 +334,7 @@ class BaselineTrainer(Tuner):
                 weights of the same shape can be accepted with `allow_other_base=True`).
         """
         self._require_attached()
-        found = read_baseline(store.locate(path), self._base, allow_other_base)
+        found = read_baseline(state_files.locate(path), self._base, allow_other_base)
         if type(found.settings) is not type(self.settings):
             raise StateMismatchError(
                 f"expected an adapter for {type(self.settings).__name__}, got one for {type(found.settings).__name__} "
@@ -365,7 +369,7 @@ def load_tuned(
     Raises:
         StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
     """
-    folder = store.locate(path)
+    folder = state_files.locate(path)
     stored = require_fit(model, folder, allow_other_base=allow_other_base)
     trainer: S0Trainer | BaselineTrainer
     if isinstance(stored, StoredBaseline):
@@ -379,15 +383,15 @@ def load_tuned(
 
 def require_fit(
     model: PreTrainedModel, path: str | Path, *, allow_other_base: bool = False
-) -> store.StoredState | StoredBaseline:
+) -> state_files.StoredState | StoredBaseline:
     """Check that what was tuned, by whichever method, can be put on `model`; arguments and errors as of `load_tuned`.
 
     Returns:
         what is stored there.
     """
-    folder = store.locate(path)
+    folder = state_files.locate(path)
     if baseline_kind(folder) is not None:
         return read_baseline(folder, model, allow_other_base)
-    stored = store.read(folder, variant=None)
-    store.match(stored, model, allow_other_base=allow_other_base)
+    stored = state_files.read(folder, variant=None)
+    state_files.match(stored, model, allow_other_base=allow_other_base)
     return stored

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from s0.core.fingerprint import fingerprint
+from s0.adapter.fingerprint import fingerprint
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError

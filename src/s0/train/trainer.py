@@ -17,14 +17,14 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.core import store
-from s0.core.adapter import S0AdapterConfig
-from s0.core.card import CARD_FILE, card_for
+from s0.adapter import state_files
+from s0.adapter.attach import alone, attach, detach, is_on, switch_to
+from s0.adapter.card import CARD_FILE, card_for
+from s0.adapter.model import S0AdapterConfig
 from s0.core.families import find_mixers, plain_name, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
-from s0.train.attachment import alone, attach, detach, is_on, switch_to
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.candidates import tune
@@ -397,7 +397,9 @@ class S0Trainer(Tuner):
         return super().generate(prompt, max_new_tokens, **kwargs)
 
     def save(self, path: str | Path) -> None:
-        """Write the state as a PEFT adapter folder (see `s0.core.store`); among several processes, the first one does.
+        """Write the state as a PEFT adapter folder (see `s0.adapter.state_files`).
+
+        Among several processes, the first one does.
 
         Raises:
             ConfigError: there is no state yet.
@@ -418,7 +420,7 @@ class S0Trainer(Tuner):
         }
         card = card_for(path, config, record)
         replaces_baseline = holds_baseline(Path(path))
-        store.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
+        state_files.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
         if replaces_baseline:
             (Path(path) / TRAINING_FILE).unlink(missing_ok=True)
 
@@ -465,8 +467,8 @@ class S0Trainer(Tuner):
                 set of weights of the same shape can be accepted with `allow_other_base=True`).
         """
         self._require_attached()
-        stored = store.read(path, variant=self.config.variant)
-        tensors = store.match(stored, self.model, allow_other_base=allow_other_base)
+        stored = state_files.read(path, variant=self.config.variant)
+        tensors = state_files.match(stored, self.model, allow_other_base=allow_other_base)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
         was_active = self.is_active

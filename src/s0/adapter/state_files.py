@@ -5,8 +5,8 @@ A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 
 
     format_version   1
     family           the recurrence, e.g. "gated_delta_net"
-    state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.core.rnn`)
-    fingerprint      of the model the state was tuned on (see `s0.core.fingerprint`), or "unknown"
+    state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.rnn`)
+    fingerprint      of the model the state was tuned on (see `s0.adapter.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
     variant          "state"; or "offset", which every step reads (see `s0.core.offset`)
     checksum         sha256 over the scale, the layers, the variant, and the tensors' names, shapes and values
@@ -30,8 +30,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of, unwrapped
-from s0.core.fingerprint import UNKNOWN, check_base
 from s0.core.split import refuse_shards
 from s0.errors import ConfigError, StateMismatchError
 from s0.files import write_files

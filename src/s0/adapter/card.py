@@ -50,7 +50,7 @@ def card_for(folder: str | Path, config: Mapping[str, Any], record: Mapping[str,
 
     Args:
         folder: where the state lies, or is about to lie.
-        config: the adapter's, see `s0.core.store`.
+        config: the adapter's, see `s0.adapter.state_files`.
         record: of an evaluation with this state (see `s0.bench.record`); without one, the card tells no figures.
     """
     path = Path(folder) / CARD_FILE

@@ -29,10 +29,11 @@ from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from s0.core import packing, padding, store
-from s0.core.card import write_card
+from s0.adapter import state_files
+from s0.adapter.card import write_card
+from s0.adapter.fingerprint import check_base, fingerprint
+from s0.core import packing, padding
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
-from s0.core.fingerprint import check_base, fingerprint
 from s0.core.generation import refuse_pads
 from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.raw_states import RawStates
@@ -75,7 +76,7 @@ class S0AdapterConfig(PeftConfig):
         init: "zeros", or the folder of a state to start from.
         allow_other_base: accept a state that was tuned on other weights of the same shape.
         target_modules: set by this library to the names of the tuned layers.
-        format_version, family, state_shapes, fingerprint, checksum, training: see `s0.core.store`.
+        format_version, family, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
     """
 
     variant: str = "state"
@@ -87,7 +88,7 @@ class S0AdapterConfig(PeftConfig):
     target_modules: list[str] | set[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
-    format_version: int = store.FORMAT_VERSION
+    format_version: int = state_files.FORMAT_VERSION
     family: str | None = None
     state_shapes: dict[str, list[int]] | None = None
     fingerprint: str | None = None
@@ -102,10 +103,10 @@ class S0AdapterConfig(PeftConfig):
         except ValueError as error:  # PEFT's check of task_type
             raise ConfigError(str(error)) from error
         self.peft_type = _S0
-        if self.variant not in store.VARIANTS:
-            raise ConfigError(f"expected variant to be one of {', '.join(store.VARIANTS)}, got {self.variant!r}")
-        store.check_scale(self.alpha, self.normalize)
-        if self.layers is not None and not store.are_distinct_indices(self.layers):
+        if self.variant not in state_files.VARIANTS:
+            raise ConfigError(f"expected variant to be one of {', '.join(state_files.VARIANTS)}, got {self.variant!r}")
+        state_files.check_scale(self.alpha, self.normalize)
+        if self.layers is not None and not state_files.are_distinct_indices(self.layers):
             raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
         if not isinstance(self.init, str) or not self.init:
             raise ConfigError(f"expected init to be 'zeros' or the folder of a state, got {self.init!r}")
@@ -113,9 +114,9 @@ class S0AdapterConfig(PeftConfig):
             raise ConfigError(
                 f"expected no modules_to_save, got {self.modules_to_save!r}: a state file holds only states"
             )
-        if self.format_version != store.FORMAT_VERSION:
+        if self.format_version != state_files.FORMAT_VERSION:
             raise StateMismatchError(
-                f"expected format_version {store.FORMAT_VERSION}, got {self.format_version!r}; use the s0-tuning "
+                f"expected format_version {state_files.FORMAT_VERSION}, got {self.format_version!r}; use the s0-tuning "
                 "version that wrote the state"
             )
         # Only a file tells a checksum. Trust in another base is the caller's to give, not the file's; and the start
@@ -139,9 +140,9 @@ class S0AdapterConfig(PeftConfig):
         # PEFT has written the tensors by now, and gives this argument. transformers writes them next: what lies there
         # is of an earlier time.
         if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
-            described.checksum = store.checksum(states, vars(self))
-        elif (Path(save_directory) / store.STATE_FILE).is_file():
-            described.checksum = store.checksum_of_file(save_directory, vars(self))
+            described.checksum = state_files.checksum(states, vars(self))
+        elif (Path(save_directory) / state_files.STATE_FILE).is_file():
+            described.checksum = state_files.checksum_of_file(save_directory, vars(self))
         if described.checksum is not None:
             write_card(save_directory, vars(self))
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
@@ -158,12 +159,12 @@ class S0AdapterConfig(PeftConfig):
         """Read a config, after checking the whole state beside it; one that was saved by itself has none.
 
         Raises:
-            StateMismatchError: as `s0.core.store.read`.
+            StateMismatchError: as `s0.adapter.state_files.read`.
         """
-        hub = {name: kwargs[name] for name in store.HUB_SETTINGS if kwargs.get(name) is not None}
-        folder = store.locate(pretrained_model_name_or_path, subfolder, **hub)
-        if _loads_a_state.get() or not store.is_config_alone(folder):
-            store.read(folder, variant=None)
+        hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
+        folder = state_files.locate(pretrained_model_name_or_path, subfolder, **hub)
+        if _loads_a_state.get() or not state_files.is_config_alone(folder):
+            state_files.read(folder, variant=None)
         config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
         config.checksum = None  # it speaks of the file, which is checked now, not of what training may make of it
         return config
@@ -254,7 +255,7 @@ class S0Model(BaseTuner):
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
         family = recurrence_of(next(iter(mixers.values()))).name
         if peft_config._is_from_file:
-            store.check_recurrence(peft_config.family, peft_config.base_model_name_or_path, self.model)
+            state_files.check_recurrence(peft_config.family, peft_config.base_model_name_or_path, self.model)
             if peft_config.state_shapes != shapes:
                 raise StateMismatchError(_of_other_layers(peft_config.state_shapes or {}, shapes, self.model))
             if not peft_config.allow_other_base:
@@ -375,9 +376,9 @@ class S0Model(BaseTuner):
         cls, model: nn.Module, config: S0AdapterConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         # PEFT only warns about missing layers and accepts extra ones and NaN.
-        state_dict = {store.file_key(key): tensor for key, tensor in state_dict.items()}
-        tensors = {store.layer_name(key): tensor for key, tensor in state_dict.items()}
-        store.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
+        state_dict = {state_files.file_key(key): tensor for key, tensor in state_dict.items()}
+        tensors = {state_files.layer_name(key): tensor for key, tensor in state_dict.items()}
+        state_files.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
         remapped: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
@@ -435,10 +436,10 @@ def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterC
         if isinstance(own, S0AdapterConfig) and own.checksum is not None:
             # Copied because FSDP2 cannot free what NumPy has looked into.
             states = {name: whole(state).clone() for name, state in own._states().items()}
-            if store.checksum(states, told) != told["checksum"]:
+            if state_files.checksum(states, told) != told["checksum"]:
                 raise StateMismatchError(
                     f"expected adapter {adapter_name!r} to be the state with checksum {told['checksum']}, got "
-                    f"{store.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
+                    f"{state_files.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
                     "it with PeftModel.from_pretrained, which says more"
                 )
             own.checksum = None  # it speaks of the file, and what is there now may learn
@@ -508,9 +509,9 @@ def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
     def checked(self: PeftModel, model_id: str | Path, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         config = self.peft_config.get(adapter_name)
         if isinstance(config, S0AdapterConfig):
-            hub = {name: kwargs[name] for name in store.HUB_SETTINGS if kwargs.get(name) is not None}
-            stored = store.read(model_id, kwargs.get("subfolder"), variant=config.variant, **hub)
-            store.match(stored, self, allow_other_base=config.allow_other_base)
+            hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
+            stored = state_files.read(model_id, kwargs.get("subfolder"), variant=config.variant, **hub)
+            state_files.match(stored, self, allow_other_base=config.allow_other_base)
             if (stored.alpha, stored.normalize) != (config.alpha, config.normalize):
                 raise StateMismatchError(
                     f"expected adapter {adapter_name!r} to have the scale that the state in {model_id} was saved with, "
@@ -608,13 +609,13 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     """
     if config.init == "zeros":
         return {}
-    stored = store.read(config.init, variant=config.variant)
+    stored = state_files.read(config.init, variant=config.variant)
     if config.normalize or config.alpha == 0:
         raise ConfigError("expected a non-zero alpha and normalize=False with a state to start from; set them after")
     if stored.alpha is None:
         raise ConfigError(f"expected {config.init} to say its alpha; export it with one first")
     scale = S0AdapterConfig(alpha=stored.alpha, normalize=stored.normalize)
-    matched = store.match(stored, model, allow_other_base=config.allow_other_base)
+    matched = state_files.match(stored, model, allow_other_base=config.allow_other_base)
     left_out = sorted(set(matched) - set(_selected(find_mixers(model), config.layers)))
     if left_out:
         raise ConfigError(f"expected layers to include all those of {config.init}, but they leave out {left_out}")

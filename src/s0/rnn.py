@@ -11,7 +11,7 @@ pieces start where the piece before ended, and the learned state is not added ag
 
 Every layer and direction has a state vector of its own, and in an LSTM two (h and c). They are named as torch names
 the weights: `h_l0`, `h_l0_reverse`, `c_l0`, `h_l1`, ... What enters is the effective state of each (see
-`s0.core.states`), and a folder on disk is the one of `s0.core.store` with those names for layers.
+`s0.core.states`), and a folder on disk is the one of `s0.adapter.state_files` with those names for layers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from s0.core import store
-from s0.core.fingerprint import check_base, fingerprint
+from s0.adapter import state_files
+from s0.adapter.fingerprint import check_base, fingerprint
 from s0.core.raw_states import RawStates
 from s0.core.states import effective_state
 from s0.errors import StateMismatchError, UnsupportedModelError
@@ -58,7 +58,7 @@ class InitialState(nn.Module):
                 f"expected a layer of type nn.RNN, nn.GRU or nn.LSTM, got {type(layer).__name__}; for the recurrent "
                 "layers of a language model use get_peft_model(model, S0AdapterConfig())"
             )
-        store.check_scale(alpha, normalize)
+        state_files.check_scale(alpha, normalize)
         self.base_layer = layer.requires_grad_(False)
         self.alpha, self.normalize = alpha, normalize
         self.s0_state = RawStates()
@@ -101,17 +101,17 @@ class InitialState(nn.Module):
             StateMismatchError: a state is not finite.
         """
         shapes = {name: list(raw.shape) for name, raw in self.s0_state.items()}
-        store.check_tensors(dict(self.s0_state.items()), shapes, f"the states for {path}")
+        state_files.check_tensors(dict(self.s0_state.items()), shapes, f"the states for {path}")
         config = {
             "peft_type": "S0",
-            "format_version": store.FORMAT_VERSION,
+            "format_version": state_files.FORMAT_VERSION,
             "family": self._family,
             "state_shapes": shapes,
             "fingerprint": fingerprint(self.base_layer),
             "alpha": self.alpha,
             "normalize": self.normalize,
         }
-        store.write(path, dict(self.s0_state.items()), config)
+        state_files.write(path, dict(self.s0_state.items()), config)
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over the states and the scale of a folder that `save` wrote; on an error nothing has changed.
@@ -123,7 +123,7 @@ class InitialState(nn.Module):
         Raises:
             StateMismatchError: the folder is damaged, or its states belong to another kind, size or set of weights.
         """
-        stored = store.read(path)
+        stored = state_files.read(path)
         shapes = _state_shapes(self.base_layer)
         got = {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
         if stored.alpha is None or (stored.family, got) != (self._family, shapes):

@@ -10,7 +10,7 @@ from typing import Any
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from s0.core.adapter import S0AdapterConfig, unwrap
+from s0.adapter.model import S0AdapterConfig, unwrap
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 

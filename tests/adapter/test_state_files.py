@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from s0 import S0AdapterConfig
-from s0.core import card, store
-from s0.core.fingerprint import UNKNOWN, fingerprint
+from s0.adapter import card, state_files
+from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error, StateMismatchError
 from tests import zoo
@@ -33,7 +33,7 @@ from tests.core.helpers import fill, holds_no_state, logits, tokens, tuned
 FAMILY = "zamba2"  # three recurrent layers, one of them inside a hybrid layer
 OTHER_RECURRENCE = "qwen3_5"
 IDS = tokens(1, 5)
-CONFIG, STATE = store.CONFIG_FILE, store.STATE_FILE
+CONFIG, STATE = state_files.CONFIG_FILE, state_files.STATE_FILE
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ class Bench:
         base, model = self.base, self.tuned
         self._models = None  # only models that passed every check below are used again
         with pytest.raises(S0Error):
-            store.match(store.read(folder), base)
+            state_files.match(state_files.read(folder), base)
         with pytest.raises((S0Error, *peft_errors)):
             PeftModel.from_pretrained(base, folder)
         with pytest.raises((S0Error, *peft_errors)):
@@ -86,12 +86,14 @@ class Bench:
     def refuses_or_reads_unchanged(self, folder: Path) -> None:
         """A change that happens to mean nothing may pass, a changed value never does."""
         try:
-            stored = store.read(folder)
+            stored = state_files.read(folder)
         except S0Error:
             self.refuses(folder)
         else:
-            assert set(stored.tensors) == {store.layer_name(key) for key in self.tensors}
-            assert all(torch.equal(stored.tensors[store.layer_name(key)], old) for key, old in self.tensors.items())
+            assert set(stored.tensors) == {state_files.layer_name(key) for key in self.tensors}
+            assert all(
+                torch.equal(stored.tensors[state_files.layer_name(key)], old) for key, old in self.tensors.items()
+            )
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +111,8 @@ def edit_config(folder: Path, **changes: Any) -> None:
     config.update(changes)
     if "checksum" not in changes:  # which covers alpha, normalize and layers: no other check shall hide behind it
         with contextlib.suppress(Exception):  # values that cannot even be sealed
-            tensors = {store.layer_name(key): value for key, value in load_file(folder / STATE).items()}
-            config["checksum"] = store.checksum(tensors, config)
+            tensors = {state_files.layer_name(key): value for key, value in load_file(folder / STATE).items()}
+            config["checksum"] = state_files.checksum(tensors, config)
     (folder / CONFIG).write_text(json.dumps(config))
 
 
@@ -120,7 +122,7 @@ def rewrite(folder: Path, tensors: dict[str, Tensor]) -> None:
     names = {key.removeprefix("base_model.model.").removesuffix(".s0_state"): value for key, value in tensors.items()}
     shapes = {name: list(value.shape) for name, value in names.items()}
     config = json.loads((folder / CONFIG).read_text())
-    checksum = store.checksum({name: value.float() for name, value in names.items()}, config)
+    checksum = state_files.checksum({name: value.float() for name, value in names.items()}, config)
     edit_config(folder, checksum=checksum, state_shapes=shapes, target_modules=list(names))
 
 
@@ -128,23 +130,23 @@ def rewrite(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def test_a_saved_state_is_read_back_and_matches_its_model(bench: Bench) -> None:
-    stored = store.read(bench.saved)
+    stored = state_files.read(bench.saved)
     assert (stored.alpha, stored.normalize, stored.family, stored.layout) == (0.5, False, "mamba2", "peft")
     assert stored.fingerprint == fingerprint(bench.base)
-    matched = store.match(stored, bench.base)
+    matched = state_files.match(stored, bench.base)
     for layer, tensor in zip(state_layers(bench.tuned), matched.values(), strict=True):
         assert torch.equal(layer.s0_state["default"], tensor)
 
 
 def test_a_state_matches_a_model_that_already_carries_adapters(bench: Bench) -> None:
-    assert set(store.match(store.read(bench.saved), bench.tuned)) == set(
-        store.match(store.read(bench.saved), bench.base)
+    assert set(state_files.match(state_files.read(bench.saved), bench.tuned)) == set(
+        state_files.match(state_files.read(bench.saved), bench.base)
     )
 
 
 def test_write_makes_what_peft_makes(bench: Bench, tmp_path: Path) -> None:
     config = json.loads((bench.saved / CONFIG).read_text())
-    store.write(tmp_path, store.read(bench.saved).tensors, config)
+    state_files.write(tmp_path, state_files.read(bench.saved).tensors, config)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [CONFIG, STATE]
     assert json.loads((tmp_path / CONFIG).read_text()) == config
     assert torch.equal(run(PeftModel.from_pretrained(zoo.make(FAMILY), tmp_path)), bench.tuned_before)
@@ -152,14 +154,14 @@ def test_write_makes_what_peft_makes(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_config(bench: Bench, folder: Path) -> None:
     (folder / CONFIG).write_text((folder / CONFIG).read_text(), encoding="utf-8-sig")
-    assert set(store.match(store.read(folder), bench.base)) == set(store.read(bench.saved).tensors)
+    assert set(state_files.match(state_files.read(folder), bench.base)) == set(state_files.read(bench.saved).tensors)
 
 
 def test_how_a_state_was_trained_travels_with_it(tmp_path: Path) -> None:
     model = tuned(FAMILY)
     model.peft_config["default"].training = {"settings": {"lr": 0.1}, "seed": 3}
     model.save_pretrained(tmp_path)
-    assert store.read(tmp_path).training == {"settings": {"lr": 0.1}, "seed": 3}
+    assert state_files.read(tmp_path).training == {"settings": {"lr": 0.1}, "seed": 3}
 
 
 # --- Damaged tensors ---
@@ -251,7 +253,7 @@ def test_wrong_tensors_are_refused_even_if_truly_described(
 def test_the_refusal_says_what_is_missing(folder: Path, bench: Bench) -> None:
     rewrite(folder, TENSOR_EDITS["one layer of three"](bench.tensors))
     with pytest.raises(StateMismatchError, match=r"missing layers \['model.layers.1.mamba_decoder.mamba'"):
-        store.match(store.read(folder), bench.base)
+        state_files.match(state_files.read(folder), bench.base)
 
 
 def test_a_layer_that_was_not_selected_is_refused(tmp_path: Path, bench: Bench) -> None:
@@ -274,7 +276,7 @@ def test_a_model_of_many_layers_saves_and_loads(tmp_path: Path, low_cpu_mem_usag
     fill(model)
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / CONFIG).read_text())["target_modules"] == ["linear_attn"]
-    assert len(store.match(store.read(tmp_path), base)) == 23
+    assert len(state_files.match(state_files.read(tmp_path), base)) == 23
     again = PeftModel.from_pretrained(base, tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
     assert torch.equal(run(again), run(model))
 
@@ -331,7 +333,7 @@ def test_a_state_of_another_recurrence_names_both_recurrences_and_models(wrapped
     )
     model = get_peft_model(target, S0AdapterConfig()) if wrapped else target
     with pytest.raises(StateMismatchError, match=says):
-        store.match(store.read(tmp_path), model)
+        state_files.match(state_files.read(tmp_path), model)
     with pytest.raises(StateMismatchError, match=says):
         model.load_adapter(tmp_path, "other") if wrapped else PeftModel.from_pretrained(target, tmp_path)
 
@@ -351,17 +353,17 @@ def test_a_state_of_other_layers_of_the_same_recurrence_names_the_first_one(
 def test_errors_name_the_model_within_the_wrapper(bench: Bench, folder: Path, layers: list[int]) -> None:
     edit_config(folder, layers=layers)
     with pytest.raises(StateMismatchError, match=f"layers .*of {type(zoo.make(FAMILY)).__name__}, got one"):
-        store.match(store.read(folder), bench.tuned)
+        state_files.match(state_files.read(folder), bench.tuned)
 
 
 def test_a_stored_state_tells_what_it_is_in_a_line(bench: Bench) -> None:
-    shown = repr(store.read(bench.saved))
+    shown = repr(state_files.read(bench.saved))
     assert shown.startswith("StoredState(state, ") and "3 layers, alpha=0.5, normalize=False, None)" in shown
 
 
 def test_a_model_without_recurrent_layers_refuses_every_state(bench: Bench) -> None:
     with pytest.raises(S0Error):
-        store.match(store.read(bench.saved), zoo.make("llama"))
+        state_files.match(state_files.read(bench.saved), zoo.make("llama"))
     with pytest.raises(S0Error):
         PeftModel.from_pretrained(zoo.make("llama"), bench.saved)
 
@@ -370,11 +372,11 @@ def test_another_base_is_accepted_by_the_callers_explicit_flag_only(bench: Bench
     other = zoo.make(FAMILY, seed=1)
     edit_config(folder, allow_other_base=True)  # not the file's to give
     with pytest.raises(StateMismatchError, match="allow_other_base=True"):
-        store.match(store.read(folder), other)
+        state_files.match(state_files.read(folder), other)
     with pytest.raises(StateMismatchError, match="allow_other_base=True"):
         PeftModel.from_pretrained(other, folder)
     assert holds_no_state(other)
-    assert len(store.match(store.read(folder), other, allow_other_base=True)) == 3
+    assert len(state_files.match(state_files.read(folder), other, allow_other_base=True)) == 3
     config = S0AdapterConfig.from_pretrained(folder)
     config.allow_other_base = True
     model = PeftModel.from_pretrained(other, folder, config=config)
@@ -427,7 +429,7 @@ def test_a_changed_scale_or_selection_is_refused(bench: Bench, folder: Path, cha
     sealed = json.loads((folder / CONFIG).read_text())["checksum"]
     edit_config(folder, checksum=sealed, **changes)
     with pytest.raises(StateMismatchError, match="checksum"):
-        store.read(folder)
+        state_files.read(folder)
     bench.refuses(folder)
 
 
@@ -464,14 +466,14 @@ def test_a_config_that_is_no_json_object_is_refused(bench: Bench, folder: Path, 
 def test_a_huge_config_is_refused_before_it_is_parsed(folder: Path) -> None:
     edit_config(folder, training={"notes": "x" * (5 << 20)})
     with pytest.raises(StateMismatchError, match="at most"):
-        store.read(folder)
+        state_files.read(folder)
 
 
 @pytest.mark.parametrize("kind", ["LORA", "lora", "", None, 3, ["S0"]])
 def test_another_peft_type_is_refused(bench: Bench, folder: Path, kind: Any) -> None:
     edit_config(folder, peft_type=kind)
     with pytest.raises(StateMismatchError, match="peft_type"):
-        store.read(folder)
+        state_files.read(folder)
 
 
 def test_nesting_at_the_edge_of_the_recursion_limit_is_refused_cleanly(folder: Path) -> None:
@@ -483,7 +485,7 @@ def test_nesting_at_the_edge_of_the_recursion_limit_is_refused_cleanly(folder: P
             changed[name] = "@"
             (folder / CONFIG).write_text(json.dumps(changed).replace('"@"', deep))
             with pytest.raises(S0Error):
-                store.read(folder)
+                state_files.read(folder)
 
 
 json_values = st.recursive(
@@ -530,17 +532,17 @@ def test_a_missing_file_is_refused(bench: Bench, folder: Path, name: str) -> Non
 def test_a_path_that_leads_nowhere_is_refused(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StateMismatchError):
-        store.read(where)
+        state_files.read(where)
 
 
 def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
     with pytest.raises(StateMismatchError, match="pass the folder"):
-        store.read(folder / STATE)
+        state_files.read(folder / STATE)
 
 
 def test_a_missing_subfolder_is_refused(folder: Path) -> None:
     with pytest.raises(StateMismatchError, match="no such folder"):
-        store.read(folder, "best")
+        state_files.read(folder, "best")
 
 
 # --- Pickles are never run ---
@@ -567,7 +569,7 @@ def test_a_pickle_in_an_adapter_folder_is_never_opened(
 ) -> None:
     mark = tmp_path / "exploded"
     save({"base_model.model.x.s0_state": Bomb(mark)}, folder / "adapter_model.bin")
-    assert store.read(folder).alpha == 0.5  # beside a good state it is ignored ...
+    assert state_files.read(folder).alpha == 0.5  # beside a good state it is ignored ...
     PeftModel.from_pretrained(zoo.make(FAMILY), folder)
     (folder / STATE).unlink()
     bench.refuses(folder)  # ... and it never stands in for one
@@ -583,7 +585,7 @@ def test_a_pickle_in_a_published_folder_is_never_run(
     (published / "states.safetensors").unlink()
     save({0: Bomb(mark)}, published / "states.pt")
     with pytest.raises(StateMismatchError, match="unsafe"):
-        store.read(published)
+        state_files.read(published)
     assert not mark.exists()
 
 
@@ -598,16 +600,16 @@ def test_saving_as_a_pickle_is_refused(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.fixture
 def published(bench: Bench, tmp_path: Path) -> Path:
-    stored = store.read(bench.saved)
+    stored = state_files.read(bench.saved)
     indices = {name: layer.layer_idx for name, layer in zip(stored.tensors, state_layers(bench.tuned), strict=True)}
-    store.write_published(tmp_path / "published", stored, indices)
+    state_files.write_published(tmp_path / "published", stored, indices)
     return tmp_path / "published"
 
 
 def assert_reads_as_saved(folder: Path, bench: Bench) -> None:
-    stored = store.read(folder)
+    stored = state_files.read(folder)
     assert (stored.layout, stored.alpha, stored.normalize, stored.fingerprint) == ("published", 0.5, False, UNKNOWN)
-    matched, want = store.match(stored, bench.base), store.match(store.read(bench.saved), bench.base)
+    matched, want = state_files.match(stored, bench.base), state_files.match(state_files.read(bench.saved), bench.base)
     assert matched.keys() == want.keys()
     assert all(torch.equal(matched[name], want[name]) for name in want)
 
@@ -633,9 +635,9 @@ def test_a_published_state_can_be_trained_on(published: Path, bench: Bench) -> N
 
 
 def test_layers_of_different_shapes_cannot_be_published(tmp_path: Path) -> None:
-    stored = store.StoredState({"a": torch.zeros(1, 2, 3), "b": torch.zeros(1, 2, 4)}, 1.0, False, None, "mamba2")
+    stored = state_files.StoredState({"a": torch.zeros(1, 2, 3), "b": torch.zeros(1, 2, 4)}, 1.0, False, None, "mamba2")
     with pytest.raises(StateMismatchError, match="one shape"):
-        store.write_published(tmp_path, stored, {"a": 0, "b": 1})
+        state_files.write_published(tmp_path, stored, {"a": 0, "b": 1})
 
 
 PUBLISHED_EDITS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], Any]] = {
@@ -679,7 +681,7 @@ def test_a_wrong_published_state_is_refused(published: Path, bench: Bench, chang
     (published / "meta.json").write_text(json.dumps(meta))
     (published / "config.json").write_text(json.dumps(config))
     with pytest.raises(StateMismatchError):
-        store.match(store.read(published), bench.base)
+        state_files.match(state_files.read(published), bench.base)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", "a tensor", "a list", "numbers", "nothing", "both 0 and '0'"])
@@ -693,7 +695,7 @@ def test_a_torch_file_that_holds_no_states_is_refused(published: Path, content: 
     else:
         torch.save(objects[content], published / "states.pt")
     with pytest.raises(StateMismatchError):
-        store.read(published)
+        state_files.read(published)
 
 
 # --- A write that fails ---
@@ -713,7 +715,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_write_that_fails_early_leaves_the_old_state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, config = contents(folder), json.loads((folder / CONFIG).read_text())
-    others = {name: tensor + 1 for name, tensor in store.read(folder).tensors.items()}
+    others = {name: tensor + 1 for name, tensor in state_files.read(folder).tensors.items()}
 
     for target, name, replacement in [
         (os, "fsync", fail),
@@ -723,7 +725,7 @@ def test_a_write_that_fails_early_leaves_the_old_state(folder: Path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(target, name, replacement)
             with pytest.raises(Failure):
-                store.write(folder, others, config)
+                state_files.write(folder, others, config)
         assert contents(folder) == before
 
 
@@ -732,7 +734,7 @@ def test_a_write_that_fails_between_its_files_puts_the_old_ones_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch, has_second_names: bool
 ) -> None:
     config, before = json.loads((folder / CONFIG).read_text()), contents(folder)
-    others = {name: tensor + 1 for name, tensor in store.read(folder).tensors.items()}
+    others = {name: tensor + 1 for name, tensor in state_files.read(folder).tensors.items()}
     replace, renamed = Path.replace, []
 
     def fail_at_the_second(self: Path, target: Path) -> None:
@@ -746,17 +748,17 @@ def test_a_write_that_fails_between_its_files_puts_the_old_ones_back(
         if not has_second_names:
             patch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
         with pytest.raises(Failure):
-            store.write(folder, others, config)
+            state_files.write(folder, others, config)
     assert len(renamed) == 3 and contents(folder) == before
-    store.write(folder, others, config)
-    assert all(torch.equal(tensor, others[name]) for name, tensor in store.read(folder).tensors.items())
+    state_files.write(folder, others, config)
+    assert all(torch.equal(tensor, others[name]) for name, tensor in state_files.read(folder).tensors.items())
 
 
 def test_a_first_write_that_fails_leaves_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(Failure):
-            store.write(tmp_path / "new" / "state", {"a": torch.zeros(1, 1, 1)}, {})
+            state_files.write(tmp_path / "new" / "state", {"a": torch.zeros(1, 1, 1)}, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -813,7 +815,7 @@ def test_quantised_weights_are_unknown_and_match_any_fingerprint(bench: Bench) -
         weight.requires_grad_(False)
         weight.data = weight.data.to(torch.int8)
     assert fingerprint(model) == UNKNOWN
-    assert len(store.match(store.read(bench.saved), model)) == 3
+    assert len(state_files.match(state_files.read(bench.saved), model)) == 3
 
 
 @pytest.mark.parametrize("saved", [torch.float32, torch.bfloat16])
@@ -846,21 +848,21 @@ def test_an_account_of_a_training_that_was_edited_is_refused(folder: Path, edite
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**config, "training": {**(config["training"] or {}), **edited}}))
     with pytest.raises(StateMismatchError, match=next(iter(edited))):
-        store.read(folder)
+        state_files.read(folder)
 
 
 def test_a_state_whose_account_tells_no_settings_is_exported(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**config, "training": {"settings": None}}))
-    stored = store.read(folder)
-    store.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
-    assert store.read(tmp_path / "published").layout == "published"
+    stored = state_files.read(folder)
+    state_files.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
+    assert state_files.read(tmp_path / "published").layout == "published"
 
 
 def test_figures_that_json_does_not_know_are_refused(folder: Path) -> None:
     (folder / CONFIG).write_text((folder / CONFIG).read_text().replace('"alpha": ', '"other": NaN, "alpha": ', 1))
     with pytest.raises(StateMismatchError, match="NaN"):
-        store.read(folder)
+        state_files.read(folder)
 
 
 def test_the_card_tells_what_to_beware_of_and_how_the_scale_came(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from peft import (
 from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
-from s0.core import store
+from s0.adapter import state_files
 from s0.core.families import FAMILIES, find_mixers, kernel_globals, recurrence_of
 from s0.core.releases import cache_of
 from s0.core.states import effective_state, state_layers
@@ -106,7 +106,7 @@ def test_a_weight_of_the_base_whose_name_looks_alike_is_none_of_ours(tmp_path: P
     model = get_peft_model(base, S0AdapterConfig())
     assert all(name.endswith("s0_state.default") for name, weight in model.named_parameters() if weight.requires_grad)
     model.save_pretrained(tmp_path)
-    assert len(store.read(tmp_path).tensors) == 2
+    assert len(state_files.read(tmp_path).tensors) == 2
 
 
 def test_a_new_adapter_changes_nothing_before_it_is_trained(untouched: Tensor) -> None:
@@ -800,11 +800,11 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    store.read("someone/state", "best", revision="v2", token="secret")
+    state_files.read("someone/state", "best", revision="v2", token="secret")
     assert asked["name"] == "someone/state" and asked["revision"] == "v2" and asked["token"] == "secret"
     assert "best/adapter_model.safetensors" in asked["allow_patterns"]
     assert not any(name.endswith(".bin") for name in asked["allow_patterns"])
-    (tmp_path / "best" / store.STATE_FILE).unlink()
+    (tmp_path / "best" / state_files.STATE_FILE).unlink()
     asked.clear()
     with pytest.raises(StateMismatchError):
         S0AdapterConfig.from_pretrained("someone/state", subfolder="best", revision="v3")
@@ -894,7 +894,7 @@ def test_a_config_by_itself_is_no_state_to_load(config: S0AdapterConfig | None, 
 
 def test_the_config_of_a_state_whose_tensors_are_gone_is_refused(tmp_path: Path) -> None:
     shared(FAMILY).save_pretrained(tmp_path)
-    (tmp_path / store.STATE_FILE).unlink()
+    (tmp_path / state_files.STATE_FILE).unlink()
     with pytest.raises(StateMismatchError, match="found no such file"):
         S0AdapterConfig.from_pretrained(tmp_path)
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from s0 import rnn
-from s0.core import store
-from s0.core.rnn import InitialState
+from s0.adapter import state_files
 from s0.errors import ConfigError, StateMismatchError, UnsupportedModelError
+from s0.rnn import InitialState
 from tests import zoo
 from tests.core.helpers import tuned
 
@@ -308,7 +308,7 @@ def test_saved_states_are_loaded_exactly(kind: str, tmp_path: Path) -> None:
     assert (again.alpha, again.normalize) == (0.3, True)
     with torch.no_grad():
         assert torch.equal(flat(again(x)), flat(wrapped(x)))
-    assert {path.name for path in (tmp_path / "state").iterdir()} == {store.CONFIG_FILE, store.STATE_FILE}
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {state_files.CONFIG_FILE, state_files.STATE_FILE}
 
 
 def refuses(folder: Path, wrapped: InitialState, match: str) -> None:
@@ -357,27 +357,32 @@ def test_states_of_other_weights_need_leave(tmp_path: Path) -> None:
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     wrapped = filled(layer_of("gru", num_layers=2))
     wrapped.save(tmp_path)
-    tensors, config = load_file(tmp_path / store.STATE_FILE), json.loads((tmp_path / store.CONFIG_FILE).read_text())
+    tensors, config = (
+        load_file(tmp_path / state_files.STATE_FILE),
+        json.loads((tmp_path / state_files.CONFIG_FILE).read_text()),
+    )
     key = "base_model.model.h_l1.s0_state"
     assert set(tensors) == {key, "base_model.model.h_l0.s0_state"}
 
     def with_tensor(value: Tensor) -> None:
         changed = {**tensors, key: value}
-        save_file(changed, tmp_path / store.STATE_FILE)
-        names = {store.layer_name(one): tensor for one, tensor in changed.items()}
-        (tmp_path / store.CONFIG_FILE).write_text(json.dumps({**config, "checksum": store.checksum(names, config)}))
+        save_file(changed, tmp_path / state_files.STATE_FILE)
+        names = {state_files.layer_name(one): tensor for one, tensor in changed.items()}
+        (tmp_path / state_files.CONFIG_FILE).write_text(
+            json.dumps({**config, "checksum": state_files.checksum(names, config)})
+        )
 
     with_tensor(torch.full((4,), float("nan")))
     refuses(tmp_path, wrapped, "NaN")
     with_tensor(torch.ones(5))
     refuses(tmp_path, wrapped, r"\[4\]")
-    save_file({**tensors, key: tensors[key] + 1}, tmp_path / store.STATE_FILE)
-    (tmp_path / store.CONFIG_FILE).write_text(json.dumps(config))
+    save_file({**tensors, key: tensors[key] + 1}, tmp_path / state_files.STATE_FILE)
+    (tmp_path / state_files.CONFIG_FILE).write_text(json.dumps(config))
     refuses(tmp_path, wrapped, "checksum")
-    save_file(tensors, tmp_path / store.STATE_FILE)
-    (tmp_path / store.CONFIG_FILE).write_text(json.dumps({**config, "alpha": 2.0}))
+    save_file(tensors, tmp_path / state_files.STATE_FILE)
+    (tmp_path / state_files.CONFIG_FILE).write_text(json.dumps({**config, "alpha": 2.0}))
     refuses(tmp_path, wrapped, "checksum")
-    (tmp_path / store.STATE_FILE).write_bytes(b"not tensors")
+    (tmp_path / state_files.STATE_FILE).write_bytes(b"not tensors")
     refuses(tmp_path, wrapped, "safetensors")
     refuses(tmp_path / "nowhere", wrapped, "no such folder")
 
@@ -398,7 +403,7 @@ def test_states_of_language_models_and_of_layers_are_not_confused(tmp_path: Path
     with pytest.raises(StateMismatchError, match="tuned on another model"):
         PeftModel.from_pretrained(zoo.make("qwen3_5"), tmp_path / "layer")
     with pytest.raises(StateMismatchError):
-        store.match(store.read(tmp_path / "layer"), zoo.make("qwen3_5"))
+        state_files.match(state_files.read(tmp_path / "layer"), zoo.make("qwen3_5"))
 
 
 # --- The page ---
@@ -408,7 +413,7 @@ def test_the_example_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "rnn.md"
+    page = Path(__file__).parents[1] / "docs" / "rnn.md"
     [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(block, page.name, "exec"), {})
     untouched, tuned_loss = map(float, re.findall(r"\d\S*e-\d+", capsys.readouterr().out))
