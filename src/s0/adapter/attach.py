@@ -10,7 +10,8 @@ from typing import Any
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from s0.adapter.model import S0AdapterConfig, unwrap
+from s0.adapter.config import S0AdapterConfig
+from s0.adapter.model import unwrap
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 

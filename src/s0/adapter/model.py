@@ -1,4 +1,4 @@
-"""S0 as a PEFT method: importing this module registers it, and PEFT's whole interface works with it.
+"""S0 as a PEFT method: `import s0` registers it (see `s0.adapter.patches`), and PEFT's whole interface works with it.
 
 model = get_peft_model(model, S0AdapterConfig(alpha=0.5))
 model.save_pretrained("my-state");  PeftModel.from_pretrained(base, "my-state")
@@ -13,161 +13,31 @@ state = get_peft_model(lora.get_base_model(), S0AdapterConfig(), "state")
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PeftModelForCausalLM
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
-from peft.utils import WEIGHTS_NAME, PeftType, register_peft_method
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from s0.adapter import state_files
-from s0.adapter.card import write_card
+from s0.adapter.config import S0AdapterConfig
 from s0.adapter.fingerprint import check_base, fingerprint
 from s0.core import packing, padding
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
-from s0.core.generation import refuse_pads
 from s0.core.quantised import keep_unpacked, let_pack
-from s0.core.raw_states import RawStates
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
-from s0.core.split import refuse_shards, refuse_split, whole
+from s0.core.split import refuse_split, whole
 from s0.core.states import BASE, StateLayer, effective_state, state_layers
 from s0.errors import ConfigError, StateMismatchError
 
-
-def _register_peft_type(name: str) -> PeftType:
-    """Add a member to PEFT's enumeration of methods, which it offers no call for."""
-    if name not in PeftType.__members__:
-        member = str.__new__(PeftType, name)
-        member._name_, member._value_ = name, name
-        PeftType._member_names_.append(name)
-        PeftType._member_map_[name] = member
-        PeftType._value2member_map_[name] = member
-        type.__setattr__(PeftType, name, member)
-    return PeftType(name)
-
-
-_S0 = _register_peft_type("S0")
-# Whether PEFT is loading a state, so that a config alone will not do.
-_loads_a_state: ContextVar[bool] = ContextVar("loads_a_state", default=False)
-# TRL holds a trained adapter to what it was: under this name it adds a second one of the same config, and copies the
-# weights by a part of their names that those of states lack.
+# TRL (1.16) compares what it trains with what it was: under this name it adds a second adapter of the same config, and
+# copies the weights into it by a part of their names that those of states lack. So such an adapter starts as a copy.
 _TRL_REFERENCE = "ref"
-
-
-@dataclass
-class S0AdapterConfig(PeftConfig):
-    """Settings of one state.
-
-    Attributes:
-        variant: "state", where sequences start from; or "offset", which every step reads beside its state, at a cost
-            per step (see `s0.core.offset`).
-        alpha: scale of the effective state, applied in training and inference alike.
-        normalize: divide each layer's state by its norm first.
-        layers: indices of the layers to tune; None for every recurrent layer.
-        init: "zeros", or the folder of a state to start from.
-        allow_other_base: accept a state that was tuned on other weights of the same shape.
-        target_modules: set by this library to the names of the tuned layers.
-        format_version, family, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
-    """
-
-    variant: str = "state"
-    alpha: float = 1.0
-    normalize: bool = False
-    layers: list[int] | None = None
-    init: str = "zeros"
-    allow_other_base: bool = False
-    target_modules: list[str] | set[str] | str | None = None
-    exclude_modules: list[str] | str | None = None
-    modules_to_save: list[str] | None = None
-    format_version: int = state_files.FORMAT_VERSION
-    family: str | None = None
-    state_shapes: dict[str, list[int]] | None = None
-    fingerprint: str | None = None
-    checksum: str | None = None
-    training: dict[str, Any] | None = field(default=None)
-    _is_from_file = False  # whether family, state_shapes and fingerprint are claims to check, or to be filled in
-    _held = ("", dict[str, RawStates]())  # the adapter's name, and where each layer keeps its state, once it has any
-
-    def __post_init__(self) -> None:
-        try:
-            super().__post_init__()
-        except ValueError as error:  # PEFT's check of task_type
-            raise ConfigError(str(error)) from error
-        self.peft_type = _S0
-        if self.variant not in state_files.VARIANTS:
-            raise ConfigError(f"expected variant to be one of {', '.join(state_files.VARIANTS)}, got {self.variant!r}")
-        state_files.check_scale(self.alpha, self.normalize)
-        if self.layers is not None and not state_files.are_distinct_indices(self.layers):
-            raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
-        if not isinstance(self.init, str) or not self.init:
-            raise ConfigError(f"expected init to be 'zeros' or the folder of a state, got {self.init!r}")
-        if self.modules_to_save:
-            raise ConfigError(
-                f"expected no modules_to_save, got {self.modules_to_save!r}: a state file holds only states"
-            )
-        if self.format_version != state_files.FORMAT_VERSION:
-            raise StateMismatchError(
-                f"expected format_version {state_files.FORMAT_VERSION}, got {self.format_version!r}; use the s0-tuning "
-                "version that wrote the state"
-            )
-        # Only a file tells a checksum. Trust in another base is the caller's to give, not the file's; and the start
-        # of a finished training is history.
-        if self.checksum is not None:
-            self._is_from_file, self.allow_other_base, self.init = True, False, "zeros"
-
-    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write the config of a state that is being saved, with the checksum of its tensors, and a model card.
-
-        Raises:
-            ConfigError: PEFT has written the tensors as a pickle, which is never loaded; or this process holds only
-                parts of them.
-        """
-        if (Path(save_directory) / WEIGHTS_NAME).is_file():
-            raise ConfigError(
-                f"expected no {WEIGHTS_NAME} in {save_directory}: pickles are never loaded; remove it and save with "
-                "safe_serialization=True"
-            )
-        described, states = copy.copy(self), self._states()
-        # PEFT has written the tensors by now, and gives this argument. transformers writes them next: what lies there
-        # is of an earlier time.
-        if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
-            described.checksum = state_files.checksum(states, vars(self))
-        elif (Path(save_directory) / state_files.STATE_FILE).is_file():
-            described.checksum = state_files.checksum_of_file(save_directory, vars(self))
-        if described.checksum is not None:
-            write_card(save_directory, vars(self))
-        super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
-
-    def _states(self) -> dict[str, Tensor]:
-        """The adapter's raw states by layer name; none before it is on a model, or once it is deleted."""
-        name, layers = self._held
-        return {layer: raw(name) for layer, raw in layers.items() if name in raw}
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any
-    ) -> S0AdapterConfig:
-        """Read a config, after checking the whole state beside it; one that was saved by itself has none.
-
-        Raises:
-            StateMismatchError: as `s0.adapter.state_files.read`.
-        """
-        hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
-        folder = state_files.locate(pretrained_model_name_or_path, subfolder, **hub)
-        if _loads_a_state.get() or not state_files.is_config_alone(folder):
-            state_files.read(folder, variant=None)
-        config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
-        config.checksum = None  # it speaks of the file, which is checked now, not of what training may make of it
-        return config
 
 
 class S0Model(BaseTuner):
@@ -229,7 +99,7 @@ class S0Model(BaseTuner):
             )
         config = self.peft_config[adapter_name]
         starts_as_default = adapter_name == _TRL_REFERENCE and config is self.peft_config.get("default")
-        if config._held[0]:
+        if config._on_model[0]:
             config = self.peft_config[adapter_name] = copy.copy(config)  # it describes an adapter made before
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         _wrap_others(model, mixers)
@@ -238,7 +108,7 @@ class S0Model(BaseTuner):
             layer.limits, layer.has_packed_weights = limits, has_packed_weights
         layers = {plain_name(name): module for name, module in model.named_modules() if isinstance(module, StateLayer)}
         new = {name: layer for name, layer in layers.items() if adapter_name in layer.s0_state}
-        config._held = adapter_name, {name: layer.s0_state for name, layer in new.items()}
+        config._on_model = adapter_name, {name: layer.s0_state for name, layer in new.items()}
         for module in model.modules():
             if isinstance(module, PreTrainedModel) and state_layers(module):
                 padding.watch(module)
@@ -429,176 +299,24 @@ def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterC
         adapter_name: its name.
         config: what the file says.
     """
-    told = dict(vars(config))  # the scale may be set to another one before the first forward
+    in_file = dict(vars(config))  # the scale may be set to another one before the first forward
 
     def check(layer: StateLayer, *_: Any) -> None:
-        own = layer.scales.get(adapter_name)  # a deep copy's own, where it is the copy that runs
-        if isinstance(own, S0AdapterConfig) and own.checksum is not None:
+        described = layer.scales.get(adapter_name)  # a deep copy's own, where it is the copy that runs
+        if isinstance(described, S0AdapterConfig) and described.checksum is not None:
             # Copied because FSDP2 cannot free what NumPy has looked into.
-            states = {name: whole(state).clone() for name, state in own._states().items()}
-            if state_files.checksum(states, told) != told["checksum"]:
+            states = {name: whole(state).clone() for name, state in described._states().items()}
+            if state_files.checksum(states, in_file) != in_file["checksum"]:
                 raise StateMismatchError(
-                    f"expected adapter {adapter_name!r} to be the state with checksum {told['checksum']}, got "
-                    f"{state_files.checksum(states, told)}: its file is damaged or incomplete, or was not loaded; load "
-                    "it with PeftModel.from_pretrained, which says more"
+                    f"expected adapter {adapter_name!r} to be the state with checksum {in_file['checksum']}, got "
+                    f"{state_files.checksum(states, in_file)}: its file is damaged or incomplete, or was not loaded; "
+                    "load it with PeftModel.from_pretrained, which says more"
                 )
-            own.checksum = None  # it speaks of the file, and what is there now may learn
+            described.checksum = None  # it speaks of the file, and what is there now may learn
         if layer is first:
             handle.remove()
 
     handle = first.register_forward_pre_hook(check)
-
-
-def _minding_states(inject_adapter: Callable[..., Any]) -> Callable[..., Any]:
-    """`BaseTuner.inject_adapter` that refuses what PEFT does not see where another method meets a state.
-
-    Refused are two methods' adapters of one name, of which one is saved; and adapters that would be left out inside
-    the recurrent layers, where PEFT enters nothing once a state is around them.
-    """
-
-    @functools.wraps(inject_adapter)
-    def minding(self: BaseTuner, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(self, S0Model):
-            config = self.peft_config.pop(adapter_name)  # back in the account of all wrappers if it is not refused
-            holder = next((layer for layer in state_layers(model) if adapter_name in layer.s0_state), None)
-            if holder is not None:
-                self.peft_config[adapter_name] = holder.scales[adapter_name]  # which PEFT has put the new one over
-                raise ConfigError(
-                    f"expected a new adapter name, got {adapter_name!r}, under which a state is on this model: only "
-                    "one of the two would be saved; choose another name"
-                )
-            left_out = _left_out(config, model)
-            if left_out is not None:
-                raise ConfigError(
-                    f"expected adapter {adapter_name!r} on the model before any state, got it afterwards: PEFT would "
-                    f"leave out its targets inside the recurrent layers, such as {left_out}; add the state last "
-                    "(unload() takes states off and leaves other adapters on), or name targets outside of them"
-                )
-            self.peft_config[adapter_name] = config
-        return inject_adapter(self, model, adapter_name, *args, **kwargs)
-
-    return minding
-
-
-def _left_out(config: PeftConfig, model: nn.Module) -> str | None:
-    """The name of something within a state layer that `config` targets, if there is any."""
-    targets = getattr(config, "target_modules", None)
-    exact = [*(getattr(config, "target_parameters", None) or ()), *(getattr(config, "modules_to_save", None) or ())]
-    for path, layer in model.named_modules():
-        if not isinstance(layer, StateLayer):
-            continue
-        modules = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_modules() if name]
-        parameters = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_parameters()]
-        for name in modules:  # without targets, or with all linear layers, PEFT makes a choice of its own
-            if targets in (None, "all-linear") or check_target_module_exists(config, name):
-                return name
-        for name in modules + parameters:
-            if f".{name}".endswith(tuple(f".{target}" for target in exact)):
-                return name
-    return None
-
-
-def _checking_states(load_adapter: Callable[..., Any]) -> Callable[..., Any]:
-    """`PeftModel.load_adapter` that checks the file of a state that is loaded into an adapter that exists.
-
-    PEFT reads the tensors alone then, not the scale and base model they were trained with: so when a Trainer goes on
-    from a checkpoint or ends with its best one, and in `PeftModel.from_pretrained(..., config=...)`.
-    """
-
-    @functools.wraps(load_adapter)
-    def checked(self: PeftModel, model_id: str | Path, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        config = self.peft_config.get(adapter_name)
-        if isinstance(config, S0AdapterConfig):
-            hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
-            stored = state_files.read(model_id, kwargs.get("subfolder"), variant=config.variant, **hub)
-            state_files.match(stored, self, allow_other_base=config.allow_other_base)
-            if (stored.alpha, stored.normalize) != (config.alpha, config.normalize):
-                raise StateMismatchError(
-                    f"expected adapter {adapter_name!r} to have the scale that the state in {model_id} was saved with, "
-                    f"alpha={stored.alpha} and normalize={stored.normalize}, got alpha={config.alpha} and "
-                    f"normalize={config.normalize}; set these in its config, or load the state under a new name"
-                )
-        return load_adapter(self, model_id, adapter_name, *args, **kwargs)
-
-    return checked
-
-
-def _refusing_a_config_alone(load: Callable[..., Any]) -> Callable[..., Any]:
-    """`PeftModel.from_pretrained` or `load_adapter` that asks for a state beside an S0 config, before all else."""
-
-    @functools.wraps(load)
-    def refusing(*args: Any, **kwargs: Any) -> Any:
-        before = _loads_a_state.set(True)
-        try:
-            return load(*args, **kwargs)
-        finally:
-            _loads_a_state.reset(before)
-
-    return refusing
-
-
-def _keeping_float32(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of `PeftModel` that refuses to give states the dtype of a model whose dtype is not theirs."""
-    signature = inspect.signature(method)
-
-    @functools.wraps(method)
-    def keeping(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
-        told = signature.bind(self, *args, **kwargs).arguments
-        if not told.get("autocast_adapter_dtype", True):
-            config = told["peft_config"] if "peft_config" in told else self.peft_config.get(told["adapter_name"])
-            if isinstance(config, S0AdapterConfig):
-                _require_float32(told.get("model", self))
-        return method(self, *args, **kwargs)
-
-    return keeping
-
-
-def _require_float32(model: nn.Module) -> None:
-    others = {str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()} - {"torch.float32"}
-    if others:
-        raise ConfigError(
-            f"expected autocast_adapter_dtype=True on a model with weights in {', '.join(sorted(others))}, got False: "
-            "states are float32 in models of every dtype; leave the argument out"
-        )
-
-
-def _refusing_pads(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """`generate` of a PeftModel that looks at its prompts' pads first, while a state is on the model."""
-
-    @functools.wraps(generate)
-    def refusing(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
-        layers = [layer for layer in state_layers(self) if not layer.disable_adapters]
-        if any(layer.active_adapters or kwargs.get("adapter_names") for layer in layers):
-            refuse_pads(self.get_base_model(), layers[0].limits, args, kwargs)
-        return generate(self, *args, **kwargs)
-
-    return refusing
-
-
-def _saving_whole_states(save: Callable[..., Any]) -> Callable[..., Any]:
-    """`PeftModel.save_pretrained` that writes no shard of a state."""
-
-    @functools.wraps(save)
-    def saving(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
-        given = kwargs.get("state_dict")
-        held = dict(self.named_parameters()) if given is None else given
-        refuse_shards(tensor for name, tensor in held.items() if f".{S0Model.prefix}." in name)
-        return save(self, *args, **kwargs)
-
-    return saving
-
-
-def _uploading_the_card(upload: Callable[..., Any]) -> Callable[..., Any]:
-    """The last step of `PeftModel.push_to_hub`, which has replaced the state's card by a template of transformers'."""
-
-    @functools.wraps(upload)
-    def uploading(self: PeftModel, working_dir: str | Path, *args: Any, **kwargs: Any) -> Any:
-        config = self.peft_config.get("default")  # the one that lies in the folder itself
-        if isinstance(config, S0AdapterConfig):
-            write_card(working_dir, vars(config))
-        return upload(self, working_dir, *args, **kwargs)
-
-    return uploading
 
 
 def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor]:
@@ -639,16 +357,3 @@ def _selected(mixers: dict[str, nn.Module], layers: Sequence[int] | None) -> dic
     if unknown:
         raise ConfigError(f"expected layers among the recurrent ones {sorted(recurrent)}, got {unknown}")
     return {recurrent[index]: mixers[recurrent[index]] for index in sorted(layers)}
-
-
-# PEFT offers no call for these; a model without states passes through them as before.
-BaseTuner.inject_adapter = _minding_states(BaseTuner.inject_adapter)
-PeftModel.save_pretrained = _saving_whole_states(PeftModel.save_pretrained)
-PeftModel.__init__ = _keeping_float32(PeftModel.__init__)
-PeftModel.add_adapter = _keeping_float32(PeftModel.add_adapter)
-PeftModel.load_adapter = _refusing_a_config_alone(_keeping_float32(_checking_states(PeftModel.load_adapter)))
-PeftModel.from_pretrained = classmethod(_refusing_a_config_alone(PeftModel.from_pretrained.__func__))
-PeftModel.generate = _refusing_pads(PeftModel.generate)
-PeftModelForCausalLM.generate = _refusing_pads(PeftModelForCausalLM.generate)
-PeftModel._upload_modified_files = _uploading_the_card(PeftModel._upload_modified_files)
-register_peft_method(name="s0", config_cls=S0AdapterConfig, model_cls=S0Model, prefix="s0_state")

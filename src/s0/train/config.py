@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s0.adapter.model import S0AdapterConfig
+from s0.adapter.config import S0AdapterConfig
 from s0.errors import ConfigError
 from s0.train.fit import FitSettings, require_whole
 

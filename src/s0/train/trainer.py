@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.adapter import state_files
 from s0.adapter.attach import alone, attach, detach, is_on, switch_to
 from s0.adapter.card import CARD_FILE, card_for
-from s0.adapter.model import S0AdapterConfig
+from s0.adapter.config import S0AdapterConfig
 from s0.core.families import find_mixers, plain_name, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error

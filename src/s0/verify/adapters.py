@@ -15,7 +15,7 @@ from accelerate import cpu_offload  # type: ignore[import-untyped]
 from peft import PeftModel, get_peft_model
 from torch import Tensor
 
-from s0.adapter.model import S0AdapterConfig
+from s0.adapter.config import S0AdapterConfig
 from s0.core.minimax import LightningStateLayer
 from s0.core.releases import cache_of
 from s0.core.states import state_layers

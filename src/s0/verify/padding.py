@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from s0.adapter.model import S0AdapterConfig
+from s0.adapter.config import S0AdapterConfig
 from s0.core.states import BASE
 from s0.verify.check import Check
 from s0.verify.learning import sum_of

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from s0.adapter.model import S0AdapterConfig
+from s0.adapter.config import S0AdapterConfig
 from s0.core.states import BASE, StateLayer, state_layers
 from s0.errors import ConfigError
 from s0.verify.running import fill, gradients, logits
