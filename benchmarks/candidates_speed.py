@@ -26,8 +26,9 @@ from torch import nn
 from training_speed import build_batches, build_model, cpu_seconds
 
 from s0 import Example, S0AdapterConfig, load_model
-from s0.bench import environment, write_record
+from s0.bench import environment
 from s0.core.states import BASE, state_layers
+from s0.record import write_record
 from s0.tasks import load as load_task
 from s0.train import Batch, FitSettings, Learner, fit_together, prepare
 from s0.train.scale import FixedScale, passing_states

@@ -27,9 +27,10 @@ import torch
 from training_speed import cpu_seconds
 
 from s0 import load_model, tasks
-from s0.bench import environment, write_record
+from s0.bench import environment
 from s0.decode import Batcher, Request
 from s0.models import encode_prompt, end_tokens
+from s0.record import write_record
 
 MODELS = ("pocket:gdn", "pocket:mamba2")
 PROMPTS, ROWS = 200, 64

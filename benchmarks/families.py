@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from s0.bench import environment, write_record
+from s0.bench import environment
 from s0.core.families import family_of, find_mixers, recurrence_of
+from s0.record import write_record
 from s0.verify import FAILS, verify
 from s0.verify.subject import TOLERANCE
 from tests import zoo

@@ -42,8 +42,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, DynamicCache, FalconH1Config, PreTrainedConfig, Qwen3_5TextConfig
 
 from s0 import S0AdapterConfig
-from s0.bench import environment, t_interval, write_record
+from s0.bench import environment, t_interval
 from s0.core.states import state_layers
+from s0.record import write_record
 from s0.train import Batch, FitSettings, batches, fit
 from s0.train.batches import TokenizedExample
 from s0.verify.running import name_of_cache

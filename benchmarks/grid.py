@@ -26,6 +26,7 @@ from units import kept, path_of, run_units, task_facts
 from s0 import S0Config, load_model, tasks
 from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
 from s0.core.families import find_mixers, recurrence_of
+from s0.record import plain
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, rank_matching
 
@@ -81,7 +82,7 @@ def run(model_name: str, kind: str) -> dict[str, Any]:
                     "parameters": outcome.facts["parameters"],
                     "final_loss": training["final_loss"],
                     "alpha": outcome.facts["scale"]["chosen"] if kind == "s0" else None,
-                    "select": summary(outcome.answers)["pass_at_1"],
+                    "select": plain(summary(outcome.answers))["pass_at_1"],
                     "seconds": dict(outcome.seconds),
                     **kept(outcome.answers),
                 }

@@ -25,8 +25,9 @@ from training_speed import VOCABULARY, build_model, cpu_seconds
 from transformers import DynamicCache
 
 from s0 import S0AdapterConfig
-from s0.bench import environment, write_record
+from s0.bench import environment
 from s0.core.states import state_layers
+from s0.record import write_record
 from s0.verify.running import name_of_cache
 
 BATCH, PROMPT, STEPS = 4, 192, 64

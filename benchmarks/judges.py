@@ -59,7 +59,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from benchmarks.sandbox_speed import cpu_seconds
-from s0.bench import environment, write_record
+from s0.bench import environment
+from s0.record import write_record
 from s0.tasks import CodeProblem, MathProblem, Problem, Scorer, Task, load
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.gsm8k import SCORER as NUMBERS

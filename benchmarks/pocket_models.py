@@ -34,6 +34,7 @@ from s0.bench import (
 )
 from s0.examples import examples_sha256
 from s0.models import POCKET_MODELS
+from s0.record import Model, plain
 from s0.tasks.sandbox import Sandbox
 
 FOLDER = Path(__file__).resolve().parent / "results" / "pocket"
@@ -65,8 +66,8 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
             )
             for name, variant in variants.items()
         }
-    base = {"name": model_name, "fingerprint": fingerprint(model)}
-    record = evaluation_record("pocket_models", base, questions, outcomes, sandbox)
+    base = Model(model_name, fingerprint(model))
+    record = plain(evaluation_record("pocket_models", base, questions, outcomes, sandbox))
     del record["answers"], record["sampled"]["answers"]
     return {
         **record,

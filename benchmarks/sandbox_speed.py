@@ -186,7 +186,8 @@ def main() -> None:
         print(json.dumps(one_round(chosen.executor, json.load(sys.stdin))))
         return
 
-    from s0.bench import environment, write_record
+    from s0.bench import environment
+    from s0.record import write_record
     from s0.tasks import load
     from s0.tasks.sandbox import BACKENDS
     from s0.tasks.sandbox.backends import trouble_with

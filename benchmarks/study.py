@@ -26,7 +26,7 @@ from s0 import S0Config, load_model, tasks
 from s0.adapter.fingerprint import fingerprint
 from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
 from s0.examples import Example, examples_sha256
-from s0.record import packed
+from s0.record import packed, plain
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning
 
@@ -84,7 +84,7 @@ def run(model_name: str, seed: int) -> dict[str, Any]:
             name: {
                 **outcome.facts,
                 "seconds": outcome.seconds,
-                "summary": summary(outcome.answers),
+                "summary": plain(summary(outcome.answers)),
                 **kept(outcome.answers),
             }
             for name, outcome in outcomes.items()

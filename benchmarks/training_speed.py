@@ -24,8 +24,9 @@ from peft import get_peft_model
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
 from s0 import S0AdapterConfig
-from s0.bench import environment, write_record
+from s0.bench import environment
 from s0.core.states import state_layers
+from s0.record import write_record
 from s0.train import Batch, FitSettings, batches, fit
 from s0.train.batches import TokenizedExample
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from s0.bench import Answer, write_record
-from s0.record import packed
+from s0.record import Answer, packed, write_record
 from s0.tasks import SCORINGS, TASKS, Task
 
 

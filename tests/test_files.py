@@ -22,9 +22,9 @@ import torch
 from s0 import Example, files
 from s0.adapter import card, state_files
 from s0.bench.collect import Sample, _Journal
-from s0.bench.record import write_record
 from s0.examples import write_examples
 from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text
+from s0.record import parsed, write_record
 from s0.study.report import write_report
 from s0.train.checkpoint import Checkpoint
 from s0_cli.ending import os_error_line
@@ -46,7 +46,7 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     "card": lambda folder, n: card.write_card(folder / "state", {"alpha": n}),
     "checkpoint": lambda folder, n: Checkpoint(folder / "run").write({}, {"n": n}, STATE),
     "record": lambda folder, n: write_record(folder / "record.json", {"n": n}),
-    "report": lambda folder, n: write_report({**demo_record(), "seed": n}, folder / "report"),
+    "report": lambda folder, n: write_report(parsed({**demo_record(), "seconds": {"train s0": n}}), folder / "report"),
 }
 """Each writes one result, into the folder it is given; the number makes two of them differ."""
 

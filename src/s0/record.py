@@ -1,36 +1,464 @@
-"""Records of evaluations: the one rule for what a comparison shows, and how completions are kept in little room."""
+"""Records: what a job has found, with everything needed to check it or to make it again.
+
+    Record                       of a job: who answered what, how it came out
+    ├── Run                      of a variant: method, settings, size
+    │   ├── Training             the account of how it was trained
+    │   ├── Scale                the scale of a state, and what it was chosen from
+    │   └── Layer                one layer of a state
+    ├── Answer                   one completion with its verdicts
+    ├── Summary                  of a variant's answers: rates with intervals
+    ├── Comparison               of two variants, pair by pair, and what it shows: `effect`
+    └── Sampled                  the same of answers that were drawn, where any were
+
+On disk a record is JSON with these names; `read_record` checks it whole, so that nobody has to look twice. What an
+earlier version has written is read too, as version 0 where it names none.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import lzma
-from collections.abc import Mapping, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from s0.errors import DatasetError
+from s0.files import write_text
 
+FORMAT_VERSION = 1
 LEVEL = 0.05
-_MOST_BYTES = 256 << 20
 HELPED, HURT, UNCLEAR = "helped", "hurt", "no clear difference"
+KINDS = ("demo", "eval")
+_MOST_BYTES = 256 << 20
+
+Value = TypeVar("Value")
 
 
-def effect(comparison: Mapping[str, Any]) -> str:
+class _Part(msgspec.Struct, frozen=True):
+    """What a record always tells."""
+
+
+class _Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a record tells where there is something to tell."""
+
+
+class Scored(_Part, Generic[Value], frozen=True):
+    """Something under both scorings."""
+
+    standard: Value
+    paper: Value
+
+    def items(self) -> Iterator[tuple[str, Value]]:
+        """Name of the scoring and what is said under it, the standard one first."""
+        yield "standard", self.standard
+        yield "paper", self.paper
+
+
+class Rate(_Part, frozen=True):
+    """A share of n with its 95% interval."""
+
+    count: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Estimate(_Part, frozen=True):
+    """A figure between 0 and 1 with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Summary(_Part, frozen=True):
+    """Of greedy answers.
+
+    Attributes:
+        pass_at_1: by scoring.
+        truncated: share of answers cut off at the limit of length.
+        formats: shares of the forms of answers.
+        mean_tokens: of an answer.
+        not_judged: by problem, why its answer could not be judged.
+    """
+
+    pass_at_1: Scored[Rate]
+    truncated: float
+    formats: dict[str, float]
+    mean_tokens: float
+    not_judged: dict[str, str] = {}
+
+
+class SampledSummary(_Part, frozen=True):
+    """Of answers that were drawn: pass@k by scoring and k; `n` problems; the rest as of `Summary`."""
+
+    pass_at_k: Scored[dict[str, Estimate]]
+    n: int
+    truncated: float
+    formats: dict[str, float]
+    mean_tokens: float
+    not_judged: dict[str, str] = {}
+
+
+class Difference(_Part, frozen=True):
+    """Of two variants' pass@1 on n problems: 95% interval (Tango), McNemar's p, flips, p by Holm."""
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    p_holm: float
+
+
+class SampledDifference(_Part, frozen=True):
+    """Of two variants' pass@k: 95% t-interval over problems, p of the paired t-test, p by Holm."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+
+class Comparison(_Part, frozen=True):
+    """`second` against `first`, and what the standard scoring shows of it; see `effect_of`."""
+
+    first: str
+    second: str
+    standard: Difference
+    paper: Difference
+    effect: str = ""
+
+    def items(self) -> Iterator[tuple[str, Difference]]:
+        """Name of the scoring and the difference under it, the standard one first."""
+        yield "standard", self.standard
+        yield "paper", self.paper
+
+
+class SampledComparison(_Part, frozen=True):
+    """`second` against `first`: by scoring, the differences by k."""
+
+    first: str
+    second: str
+    standard: dict[str, SampledDifference]
+    paper: dict[str, SampledDifference]
+
+    def items(self) -> Iterator[tuple[str, dict[str, SampledDifference]]]:
+        """Name of the scoring and the differences under it, the standard one first."""
+        yield "standard", self.standard
+        yield "paper", self.paper
+
+
+class Answer(_Part, frozen=True):
+    """One completion and its verdicts.
+
+    Attributes:
+        problem: the problem's id.
+        sample: its number among several, from 0; None for a greedy one.
+        completion: what the model wrote.
+        n_tokens: its length.
+        truncated: it hit the limit before an end.
+        format: how the standard scoring read it, one of the task's `scorer.formats`.
+        passed: verdict by scoring.
+        reason: why, by scoring.
+    """
+
+    problem: str
+    sample: int | None
+    completion: str
+    n_tokens: int
+    truncated: bool
+    format: str
+    passed: dict[str, bool]
+    reason: dict[str, str]
+
+
+class Sampled(_Part, frozen=True):
+    """Answers that were drawn: `n` to each problem, and how."""
+
+    n: int
+    temperature: float
+    top_p: float
+    seed: int
+    final: dict[str, SampledSummary]
+    comparisons: tuple[SampledComparison, ...]
+    answers: dict[str, tuple[Answer, ...]]
+
+
+class Training(_Facts, frozen=True):
+    """The account of a training. Losses are in nats per token; of those that are series, one per step.
+
+    Attributes:
+        losses, norms, select_losses: before, after, after each step; None where a loss was not finite.
+        best_step: after so many steps the tensors were as they were kept.
+        initial_loss, training_loss, final_loss: untouched, as trained, as deployed.
+        candidates: what a search has tried.
+        combined: of a state that was combined from others, from which.
+    """
+
+    settings: dict[str, Any] = {}
+    n_examples: int | None = None
+    tokens_sha256: str | None = None
+    select_tokens_sha256: str | None = None
+    versions: dict[str, str] = {}
+    n_select: int | None = None
+    n_select_shared: int | None = None
+    interrupted: bool = False
+    losses: tuple[float | None, ...] | None = None
+    norms: tuple[float | None, ...] | None = None
+    best_step: int | None = None
+    select_losses: tuple[float | None, ...] | None = None
+    candidates: tuple[dict[str, Any], ...] | None = None
+    combined: Any = None
+    lr: float | None = None
+    n_steps: int | None = None
+    initial_loss: float | None = None
+    training_loss: float | None = None
+    final_loss: float | None = None
+    select_initial_loss: float | None = None
+    select_final_loss: float | None = None
+    avg_state_norm: float | None = None
+    avg_norm: float | None = None
+    alpha: float | None = None
+
+
+class Point(_Part, frozen=True):
+    """A scale that was tried, and what was measured at it; None where that was not finite."""
+
+    alpha: float
+    value: float | None
+
+
+class Scale(_Part, frozen=True):
+    """Of a state: what was chosen, by what ("loss" or "pass rate"), whether it helps, and everything tried."""
+
+    chosen: float
+    by: str
+    helps: bool
+    curve: tuple[Point, ...]
+
+
+class Layer(_Part, frozen=True):
+    """Of a state: the layer, its tensor's shape and norm."""
+
+    name: str
+    shape: tuple[int, ...]
+    norm: float
+
+
+class Run(_Facts, frozen=True):
+    """A variant: what it is and how it was made.
+
+    Attributes:
+        method: base, few-shot, s0, offset, lora or prefix.
+        path: where it was loaded from.
+        content: "wrong" where it was trained on wrong content in the right form.
+        examples, examples_sha256: of these; `shots` of them are shown in front of every problem.
+        settings: of its training.
+        parameters: how many numbers it is.
+        cautions: what to know before its result is believed.
+    """
+
+    method: str
+    path: str | None = None
+    shots: int | None = None
+    content: str | None = None
+    examples: int | None = None
+    examples_sha256: str | None = None
+    settings: dict[str, Any] | None = None
+    parameters: int | None = None
+    training: Training | None = None
+    cautions: tuple[str, ...] | None = None
+    scale: Scale | None = None
+    layers: tuple[Layer, ...] | None = None
+
+
+class Model(_Part, frozen=True):
+    """Who was asked: its name, and its fingerprint."""
+
+    name: str
+    fingerprint: str
+
+
+class TaskFacts(_Part, frozen=True):
+    """What was asked: the task's rules by version, its data by hash, what its scorings mean, the rows left out."""
+
+    name: str
+    version: str
+    data_sha256: str
+    scorings: dict[str, str] = {}
+    left_out: tuple[str, ...] = ()
+
+
+class Examples(_Part, frozen=True):
+    """What was collected to learn from or choose on: `n` from so many problems."""
+
+    n: int
+    of_problems: int
+    sha256: str
+
+
+class Record(_Part, frozen=True, kw_only=True):
+    """Variants that answered the same questions.
+
+    Attributes:
+        kind: of job, one of `KINDS`.
+        environment: when and on what it was made, see `s0.bench.record.environment`.
+        sandbox: backend and limits that programs were judged under; None for the process-wide ones.
+        split: train, select or final.
+        chat: asked through the chat template.
+        seconds: per stage.
+        variants: by name, the untouched model first.
+        final: of their greedy answers, in the same order.
+        problems: id and prompt.
+        answers: by variant, in the order of `problems`.
+        settings: of a demo. examples: by split.
+    """
+
+    format_version: int = 0
+    kind: str
+    environment: dict[str, Any]
+    model: Model
+    task: TaskFacts
+    sandbox: dict[str, Any] | None = None
+    split: str
+    chat: bool
+    seconds: dict[str, float]
+    variants: dict[str, Run]
+    final: dict[str, Summary]
+    comparisons: tuple[Comparison, ...]
+    sampled: Sampled | None
+    problems: dict[str, str]
+    answers: dict[str, tuple[Answer, ...]]
+    settings: dict[str, Any] | UnsetType = UNSET
+    examples: dict[str, Examples] | UnsetType = UNSET
+
+    @property
+    def untouched(self) -> str:
+        """The first variant, which nothing was done to."""
+        return next(iter(self.final))
+
+    @property
+    def n_problems(self) -> int:
+        """How many problems were asked."""
+        return self.final[self.untouched].pass_at_1.standard.n
+
+
+def read_record(path: str | Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        DatasetError: there is none, or a damaged one.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"expected {path} to be a record in JSON, got: {error}; name a record.json") from error
+    return parsed(data)
+
+
+def parsed(data: object) -> Record:
+    """The record that JSON holds; nothing in it is trusted.
+
+    Raises:
+        DatasetError: it is no such record, or a damaged one.
+    """
+    version = data.get("format_version", 0) if isinstance(data, Mapping) else 0
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DatasetError(
+            f"expected a record of format version {FORMAT_VERSION} at most, got {version}; read it with the s0-tuning "
+            "that wrote it, or a newer one"
+        )
+    try:
+        record = msgspec.convert(data, Record)
+        _require_whole(record)
+    except (msgspec.ValidationError, LookupError, ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"expected a record as `s0 demo` and `s0 eval` write it, got one that cannot be read ({error!r:.200}); "
+            "make it again with this version"
+        ) from error
+    told = tuple(
+        msgspec.structs.replace(comparison, effect=comparison.effect or effect_of(comparison.standard))
+        for comparison in record.comparisons  # the first ones did not tell it
+    )
+    return msgspec.structs.replace(record, comparisons=told)
+
+
+def _require_whole(record: Record) -> None:
+    """Refuse what names what is not there."""
+    if record.kind not in KINDS:
+        raise ValueError(f"kind {record.kind!r:.40}")
+    if not record.final:
+        raise ValueError("no variant")
+    for name in record.final:
+        record.variants[name], record.answers[name]
+    for comparison in record.comparisons:
+        answered = [
+            {answer.problem for answer in record.answers[name]} for name in (comparison.first, comparison.second)
+        ]
+        for _, difference in comparison.items():
+            for problem in (*difference.gained, *difference.lost):
+                if problem not in record.problems or not all(problem in problems for problems in answered):
+                    raise ValueError(f"no answers to {problem!r:.40}")
+
+
+def plain(record: Record | Run | Summary) -> dict[str, Any]:
+    """The record as JSON has it."""
+    data: dict[str, Any] = msgspec.to_builtins(record)
+    return data
+
+
+def write_record(path: str | Path, record: Record | Mapping[str, Any]) -> None:
+    """Write a record as JSON, all of it or nothing.
+
+    Args:
+        path: of the file.
+        record: of a job; or of a benchmark, which has a shape of its own.
+
+    Raises:
+        OSError: it cannot be written there. Its answers took long, so it is kept in the system's folder for temporary
+            files then, and the error says where.
+    """
+    data = plain(record) if isinstance(record, Record) else record
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        spare = _elsewhere(Path(path).name, text)
+        if spare is None:
+            raise
+        raise OSError(
+            f"expected to write {path}, got: {error.strerror or error}; the record is kept in {spare}; move it"
+        ) from error
+
+
+def _elsewhere(name: str, text: str) -> Path | None:
+    try:
+        path = Path(tempfile.mkdtemp(prefix="s0-record-")) / name
+        write_text(path, text)
+    except OSError:
+        return None
+    return path
+
+
+def effect_of(standard: Difference) -> str:
     """What the standard scoring shows of the second variant: "helped", "hurt" or "no clear difference".
 
     Clear is a difference whose 95% interval (Tango's) leaves out 0 and whose p-value (McNemar's), adjusted by Holm for
-    all comparisons of the record, is at most 0.05. Records say it themselves; those written before they did are judged
-    by the same rule.
-
-    Args:
-        comparison: of two variants, see `s0.bench.record.comparisons`.
+    all comparisons of the record, is at most 0.05.
     """
-    if "effect" in comparison:
-        return str(comparison["effect"])
-    standard = comparison["standard"]
-    if not standard["p_holm"] <= LEVEL:  # nor NaN
+    if not standard.p_holm <= LEVEL:  # nor NaN
         return UNCLEAR
-    return HELPED if standard["low"] > 0 else HURT if standard["high"] < 0 else UNCLEAR
+    return HELPED if standard.low > 0 else HURT if standard.high < 0 else UNCLEAR
 
 
 def packed(completions: Sequence[str]) -> str:

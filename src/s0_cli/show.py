@@ -9,6 +9,18 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from s0.record import (
+    Comparison,
+    Difference,
+    Estimate,
+    Examples,
+    Rate,
+    Record,
+    Sampled,
+    SampledDifference,
+    Summary,
+    parsed,
+)
 from s0.study.wording import (
     FEW_PROBLEMS,
     few_problems,
@@ -30,71 +42,69 @@ def show(result: Mapping[str, Any]) -> None:
     _SHOWN[str(result["kind"])](result)
 
 
-def _evaluation(record: Mapping[str, Any]) -> None:
-    if "examples" in record:
-        _demo_header(record)
-    variants = record["final"]
-    first_name = next(iter(variants))
-    n = variants[first_name]["pass_at_1"]["standard"]["n"]
+def _evaluation(result: Mapping[str, Any]) -> None:
+    record = parsed(result)
+    if record.examples:
+        _demo_header(record, record.examples)
+    n = record.n_problems
     table = Table(
-        title=f"{record['model']['name']} on {record['task']['name']}: greedy pass@1 in %, {n} problems",
+        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {n} problems",
         caption="[ , ] 95% interval, Wilson's",
         box=SIMPLE,
     )
     table.add_column("scoring")
     for scoring in _SCORINGS:
         table.add_column(scoring, justify="right")
-    for name, values in variants.items():
-        table.add_row(name, *(_rate(values["pass_at_1"][scoring]) for scoring in _SCORINGS))
+    for name, summary in record.final.items():
+        table.add_row(name, *(_rate(rate) for _, rate in summary.pass_at_1.items()))
     _CONSOLE.print(table)
-    if record["comparisons"]:
-        _CONSOLE.print(_differences(record["comparisons"]))
-    if record["sampled"]:
-        _CONSOLE.print(_sampled(record["sampled"]))
-        if record["sampled"]["comparisons"]:
-            _CONSOLE.print(_sampled_differences(record["sampled"]))
-    for scoring, note in record["task"]["scorings"].items():
+    if record.comparisons:
+        _CONSOLE.print(_differences(record.comparisons))
+    if record.sampled is not None:
+        _CONSOLE.print(_sampled(record.sampled))
+        if record.sampled.comparisons:
+            _CONSOLE.print(_sampled_differences(record.sampled))
+    for scoring, note in record.task.scorings.items():
         _CONSOLE.print(f"  {scoring}: {note}", style="dim")
-    _CONSOLE.print(_formats(variants))
-    for compared in record["comparisons"]:
-        if compared["first"] == first_name:
-            _CONSOLE.print(_in_words(compared, first_name), soft_wrap=True)
-    if record["comparisons"] and n < FEW_PROBLEMS:
+    _CONSOLE.print(_formats(record.final))
+    for comparison in record.comparisons:
+        if comparison.first == record.untouched:
+            _CONSOLE.print(_in_words(comparison, record.untouched), soft_wrap=True)
+    if record.comparisons and n < FEW_PROBLEMS:
         _CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
-    for name, facts in record["variants"].items():
-        _cautions(facts, f"{name}: ")
+    for name, run in record.variants.items():
+        _cautions(run.cautions or (), f"{name}: ")
     for unjudged in not_judged(record):
         _CONSOLE.print(f"note: {unjudged}", soft_wrap=True)
-    if rows := left_out(record["task"]["left_out"]):
+    if rows := left_out(record.task.left_out):
         _CONSOLE.print(f"note: {rows}", soft_wrap=True)
-    if record["out"]:
-        _CONSOLE.print(f"written to {record['out']}; look at {record['report']}", soft_wrap=True)
+    if result["out"]:
+        _CONSOLE.print(f"written to {result['out']}; look at {result['report']}", soft_wrap=True)
 
 
-def _demo_header(record: Mapping[str, Any]) -> None:
-    for split, examples in record["examples"].items():
+def _demo_header(record: Record, examples: Mapping[str, Examples]) -> None:
+    for split, verified in examples.items():
         _CONSOLE.print(
-            f"{split} examples: {examples['n']} verified, from {examples['of_problems']} problems {_SPLITS[split]}"
+            f"{split} examples: {verified.n} verified, from {verified.of_problems} problems {_SPLITS[split]}"
         )
-    for name, facts in record["variants"].items():
-        if "training" in facts:
-            training, scale = facts["training"], facts.get("scale")
+    for name, run in record.variants.items():
+        if run.training is not None:
             _CONSOLE.print(
-                f"{name}: {facts['parameters']} numbers trained; loss in nats per token (lower is better) "
-                f"{training['initial_loss']:.3f} -> {training['final_loss']:.3f}"
-                + (f" at the scale (alpha) {scale['chosen']:g}" if scale else ""),
+                f"{name}: {run.parameters} numbers trained; loss in nats per token (lower is better) "
+                f"{run.training.initial_loss:.3f} -> {run.training.final_loss:.3f}"
+                + (f" at the scale (alpha) {run.scale.chosen:g}" if run.scale else ""),
                 soft_wrap=True,
             )
     _CONSOLE.print(
-        "seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record["seconds"].items()), soft_wrap=True
+        "seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record.seconds.items()), soft_wrap=True
     )
 
 
-def _rate(rate: Mapping[str, float]) -> str:
-    return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+def _rate(rate: Rate | Estimate) -> str:
+    return f"{100 * rate.value:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
 
-def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
+def _differences(comparisons: Sequence[Comparison]) -> Table:
     table = Table(
         title="differences in points, pair by pair",
         caption="[ , ] 95% interval, Tango's for pairs; p: chance of such flips without any effect, McNemar's exact "
@@ -103,21 +113,19 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     )
     for name in ("", "scoring", "difference", "p", "+ / -"):
         table.add_column(name, justify="left" if name in ("", "scoring") else "right")
-    for one in comparisons:
-        for i, scoring in enumerate(_SCORINGS):
-            pair = f"{one['second']} - {one['first']}" if i == 0 else ""
-            table.add_row(pair, scoring, *_difference(one[scoring]))
+    for comparison in comparisons:
+        pair = f"{comparison.second} - {comparison.first}"
+        for scoring, difference in comparison.items():
+            flips = f"{len(difference.gained)} / {len(difference.lost)}"
+            table.add_row(pair, scoring, _points(difference), f"{difference.p_holm:.1g}", flips)
+            pair = ""
     return table
 
 
-def _difference(compared: Mapping[str, Any]) -> list[str]:
-    return [_points(compared), f"{compared['p_holm']:.1g}", f"{len(compared['gained'])} / {len(compared['lost'])}"]
-
-
-def _sampled(sampled: Mapping[str, Any]) -> Table:
+def _sampled(sampled: Sampled) -> Table:
     table = Table(
-        title=f"pass@k in %, {sampled['n']} samples a problem, temperature {sampled['temperature']:g}, "
-        f"top_p {sampled['top_p']:g}",
+        title=f"pass@k in %, {sampled.n} samples a problem, temperature {sampled.temperature:g}, "
+        f"top_p {sampled.top_p:g}",
         caption="unbiased; [ , ] 95% over problems, Wilson at the effective number of problems",
         box=SIMPLE,
     )
@@ -125,14 +133,13 @@ def _sampled(sampled: Mapping[str, Any]) -> Table:
     table.add_column("k", justify="right")
     for scoring in _SCORINGS:
         table.add_column(scoring, justify="right")
-    for name, values in sampled["final"].items():
-        for i, k in enumerate(values["pass_at_k"][_SCORINGS[0]]):
-            rates = (_rate(values["pass_at_k"][scoring][k]) for scoring in _SCORINGS)
-            table.add_row("" if i else name, k, *rates)
+    for name, summary in sampled.final.items():
+        for i, (k, estimate) in enumerate(summary.pass_at_k.standard.items()):
+            table.add_row("" if i else name, k, _rate(estimate), _rate(summary.pass_at_k.paper[k]))
     return table
 
 
-def _sampled_differences(sampled: Mapping[str, Any]) -> Table:
+def _sampled_differences(sampled: Sampled) -> Table:
     table = Table(
         title="differences in pass@k in points, problem by problem",
         caption="[ , ] 95%; p: paired t-test over problems, Holm-adjusted",
@@ -140,35 +147,35 @@ def _sampled_differences(sampled: Mapping[str, Any]) -> Table:
     )
     for name in ("", "k", "scoring", "difference", "p"):
         table.add_column(name, justify="left" if name in ("", "scoring") else "right")
-    for one in sampled["comparisons"]:
-        pair = f"{one['second']} - {one['first']}"
-        for scoring in _SCORINGS:
-            for k, compared in one[scoring].items():
-                table.add_row(pair, k, scoring, _points(compared), f"{compared['p_holm']:.1g}")
+    for comparison in sampled.comparisons:
+        pair = f"{comparison.second} - {comparison.first}"
+        for scoring, differences in comparison.items():
+            for k, difference in differences.items():
+                table.add_row(pair, k, scoring, _points(difference), f"{difference.p_holm:.1g}")
                 pair = ""
     return table
 
 
-def _points(compared: Mapping[str, float]) -> str:
-    return f"{100 * compared['difference']:+.1f} [{100 * compared['low']:+.1f}, {100 * compared['high']:+.1f}]"
+def _points(compared: Difference | SampledDifference) -> str:
+    return f"{100 * compared.difference:+.1f} [{100 * compared.low:+.1f}, {100 * compared.high:+.1f}]"
 
 
-def _formats(variants: Mapping[str, Any]) -> Table:
+def _formats(final: Mapping[str, Summary]) -> Table:
     failures = ("unparsable", "empty")
-    found = {form for values in variants.values() for form in values["formats"]}
+    forms = {form for summary in final.values() for form in summary.formats}
     table = Table(title="form of the answers, in %", box=SIMPLE)
     table.add_column("")
-    for name in variants:
+    for name in final:
         table.add_column(name, justify="right")
-    for form in [*sorted(found - {*failures}), *failures]:
-        rates = (values["formats"].get(form, 0.0) for values in variants.values())
+    for form in [*sorted(forms - {*failures}), *failures]:
+        rates = (summary.formats.get(form, 0.0) for summary in final.values())
         table.add_row(form_name(form), *(f"{100 * rate:.1f}" for rate in rates))
-    table.add_row("truncated", *(f"{100 * values['truncated']:.1f}" for values in variants.values()))
-    table.caption = f"{form_words([*found, *failures])}; truncated: cut off at the limit of length"
+    table.add_row("truncated", *(f"{100 * summary.truncated:.1f}" for summary in final.values()))
+    table.caption = f"{form_words([*forms, *failures])}; truncated: cut off at the limit of length"
     return table
 
 
-def _in_words(comparison: Mapping[str, Any], untouched: str) -> str:
+def _in_words(comparison: Comparison, untouched: str) -> str:
     return f"Under the standard scoring {finding(comparison, untouched)}. {reservation(comparison)}".rstrip()
 
 
@@ -242,13 +249,13 @@ def _training(result: Mapping[str, Any]) -> None:
         )
     elif "alpha" in result:
         _CONSOLE.print(f"scale (alpha): {result['alpha']:g}, not chosen on select examples")
-    _cautions(result)
+    _cautions(result.get("cautions", ()))
     _CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
     _next(result)
 
 
-def _cautions(facts: Mapping[str, Any], whose: str = "") -> None:
-    for caution in facts.get("cautions", ()):
+def _cautions(cautions: Sequence[str], whose: str = "") -> None:
+    for caution in cautions:
         _CONSOLE.print(f"note: {whose}{caution}", soft_wrap=True)
 
 

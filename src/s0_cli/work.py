@@ -47,7 +47,6 @@ from s0.bench import (
     run_demo,
     scale_by_pass_rate,
     tuned_facts,
-    write_record,
 )
 from s0.bench import collect as run_collect
 from s0.bench.collect import require_place, samples_file
@@ -58,6 +57,7 @@ from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchErro
 from s0.examples import Example, examples_sha256, read_examples
 from s0.models import generate as continued
 from s0.models import load_base_model
+from s0.record import Model, Record, plain, write_record
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
@@ -139,7 +139,7 @@ def demo(
 
     with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(**judging) as cells:
         record = run_demo(settings, place, stage, cells, overwrite=overwrite)
-        return {**record, "out": str(place), "report": _reported(record, place / "record.json", place)}
+        return {**plain(record), "out": str(place), "report": _reported(record, place / "record.json", place)}
 
 
 def collect(
@@ -359,7 +359,7 @@ def evaluate(
         loaded, tokenizer = load_model(model)
         for state in states:
             require_fit(loaded, state, allow_other_base=allow_other_base)
-        base = {"name": model, "fingerprint": fingerprint(loaded)}
+        base = Model(model, fingerprint(loaded))
         outcomes = {
             "base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=cells)
         }
@@ -370,12 +370,12 @@ def evaluate(
             tuner.detach()
         record = evaluation_record("eval", base, questions, outcomes, cells)
         if place is None:
-            return {**record, "out": None, "report": None}
+            return {**plain(record), "out": None, "report": None}
         write_record(place.record, record)
-        return {**record, "out": str(place.record), "report": _reported(record, place.record, place.report)}
+        return {**plain(record), "out": str(place.record), "report": _reported(record, place.record, place.report)}
 
 
-def _reported(record: Mapping[str, Any], path: Path, folder: Path) -> str:
+def _reported(record: Record, path: Path, folder: Path) -> str:
     """Write the report of a record that lies in `path`; where it is."""
     from s0.study.report import write_report  # brings matplotlib, which only a report needs
 

@@ -23,7 +23,7 @@ def test_answers_are_evaluated_and_collected(task, tmp_path, monkeypatch):
     model, tokenizer = load_model("pocket:gdn")
     answers = evaluate(model, tokenizer, task, task.problems[:2], max_new_tokens=6)
     assert all(one.format in task.scorer.formats and {*one.passed} == {*tasks.SCORINGS} for one in answers)
-    assert list(summary(answers)["formats"])[-2:] == ["unparsable", "empty"]
+    assert list(summary(answers).formats)[-2:] == ["unparsable", "empty"]
     job = sys.modules["s0.bench.collect"]  # the package names the function, too
     monkeypatch.setattr(job, "Batcher", Saying)
     settings = CollectSettings(samples=1, chat=True)

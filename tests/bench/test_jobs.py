@@ -37,6 +37,7 @@ from s0.bench.collect import samples_file
 from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
+from s0.record import Model, plain
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, load_tuned
 from tests.pocket_rows import write_rows
@@ -257,7 +258,7 @@ def test_sampled_answers_have_both_verdicts_and_unbiased_rates(pocket, sandbox, 
     alone = evaluate(*pocket, task, problems[1:2], samples=drawn, sandbox=sandbox)
     assert alone == answers[4:8]  # whatever else is asked
     assert answers != evaluate(*pocket, task, problems, samples=replace(drawn, seed=1), sandbox=sandbox)
-    told = sampled_summary(answers, drawn)
+    told = plain(sampled_summary(answers, drawn))
     for scoring in ("standard", "paper"):
         replies = [(problems[i // 4], one.completion) for i, one in enumerate(answers)]
         passed = [verdict.passed for verdict in task.verdicts(replies, scoring, sandbox=sandbox)]
@@ -278,7 +279,7 @@ def test_sampled_variants_are_compared_problem_by_problem(pocket, sandbox, task)
         "base": answer("base", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
         "again": answer("again", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
     }
-    record = evaluation_record("eval", {"name": "m", "fingerprint": "f"}, questions, outcomes)
+    record = plain(evaluation_record("eval", Model("m", "f"), questions, outcomes))
     sampled = record["sampled"]
     assert sampled["answers"]["base"] == sampled["answers"]["again"] and len(sampled["answers"]["base"]) == 8
     (pair,) = sampled["comparisons"]
@@ -299,7 +300,7 @@ def demo(sandbox, tmp_path_factory):
     data = write_rows(folder / "rows.jsonl", train=6, select=4, final=4)
     settings = DemoSettings(data=str(data), samples=4)
     few = {"s0": Variant(S0Config(n_steps=2, lr=1e-2, alpha="auto")), "lora": Variant(LoraTuning(n_steps=2, rank=2))}
-    record = run_demo(settings, folder / "run", stage, sandbox, few)
+    record = plain(run_demo(settings, folder / "run", stage, sandbox, few))
     return settings, folder / "run", stages, record
 
 

@@ -16,20 +16,37 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from s0 import S0AdapterConfig, S0Trainer
 from s0.adapter.card import card
+from s0.record import parsed
 from tests import words, zoo
 from tests.core.helpers import logits, tokens, tuned
 
 FAMILY = "qwen3_5"
 PAIRS = [("def add(a, b):\n    return a + b\n", 15), ("def one():\n    return 1\n", 10)]
 EDITED = "---\nlibrary_name: peft\n---\n# My state\n\nIt speaks like a pirate.\n"
-RECORD = {
-    "task": {"name": "pocket-code", "version": "3", "data_sha256": "abc123"},
-    "split": "final",
-    "final": {
-        "base": {"pass_at_1": {"standard": {"value": 0.25, "low": 0.2, "high": 0.3}}},
-        "state": {"pass_at_1": {"standard": {"value": 0.5, "low": 0.44, "high": 0.56}}},
-    },
-}
+
+
+def _summary(count: int, low: float, high: float) -> dict[str, Any]:
+    rate = {"count": count, "n": 100, "value": count / 100, "low": low, "high": high}
+    return {"pass_at_1": {"standard": rate, "paper": rate}, "truncated": 0.0, "formats": {}, "mean_tokens": 9.0}
+
+
+RECORD = parsed(
+    {
+        "kind": "eval",
+        "environment": {},
+        "model": {"name": "pocket:gdn", "fingerprint": "f"},
+        "task": {"name": "pocket-code", "version": "3", "data_sha256": "abc123"},
+        "split": "final",
+        "chat": False,
+        "seconds": {},
+        "variants": {"base": {"method": "base"}, "state": {"method": "s0"}},
+        "final": {"base": _summary(25, 0.2, 0.3), "state": _summary(50, 0.44, 0.56)},
+        "comparisons": [],
+        "sampled": None,
+        "problems": {},
+        "answers": {"base": [], "state": []},
+    }
+)
 
 
 class Hub:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from s0.record import parsed
 from s0.study.plots import Plot, draw
 from s0.study.report import write_report
 from tests.study.records import demo_record, hostile_record, sampled_record
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 
 
 def written(record: dict[str, Any], folder: Path) -> Page:
-    return Page(write_report(record, folder))
+    return Page(write_report(parsed(record), folder))
 
 
 @pytest.fixture(scope="session")
@@ -66,4 +67,4 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 @pytest.fixture(scope="session")
 def plots() -> dict[str, Plot]:
-    return draw(demo_record())
+    return draw(parsed(demo_record()))

@@ -8,10 +8,11 @@ import random
 from importlib.resources import files
 from typing import Any
 
-from s0.bench.evaluate import Answer, Samples
+from s0.bench.evaluate import Samples
 from s0.bench.record import sampled_part
 from s0.bench.stats import compare, holm, rate
 from s0.bench.variants import Outcome
+from s0.record import Answer, plain
 
 FORMATS = ("body", "body_unindented", "function", "fenced", "unparsable", "empty")
 BREAKERS = "</style><script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7 * 7 }} {% raw %}"
@@ -87,7 +88,7 @@ def sampled_record(n: int = 40, samples: int = 8) -> dict[str, Any]:
         for name, given in record["answers"].items()
     }
     outcomes = {name: Outcome({}, (), sampled=given) for name, given in answers.items()}
-    return {**record, "sampled": sampled_part(drawn, outcomes)}
+    return {**record, "sampled": plain(sampled_part(drawn, outcomes))}
 
 
 def training(rng: random.Random, steps: int, first: float, last: float, select: bool = False) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _summary(given: list[dict[str, Any]]) -> dict[str, Any]:
     n = len(given)
     rates = {scoring: rate([one["passed"][scoring] for one in given]) for scoring in ("standard", "paper")}
     return {
-        "pass_at_1": {scoring: dict(vars(found)) for scoring, found in rates.items()},
+        "pass_at_1": {scoring: plain(found) for scoring, found in rates.items()},
         "truncated": sum(one["truncated"] for one in given) / n,
         "formats": {form: sum(one["format"] == form for one in given) / n for form in FORMATS},
         "mean_tokens": sum(one["n_tokens"] for one in given) / n,

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
+from s0.record import parsed
 from s0.study.plots import DARK, LIGHT, draw
 from tests.study.records import demo_record, hostile_record, sampled_record, verdicts
 
@@ -24,10 +25,10 @@ def test_every_plot_is_a_small_png_and_two_drawings(plots):
 
 
 def test_only_what_the_record_holds_is_drawn():
-    assert list(draw(verdicts(base=(YES, NO)))) == ["passrates"]
-    assert list(draw(verdicts(base=(YES, NO), s0=(NO, NO)))) == ["passrates", "differences"]
+    assert list(draw(parsed(verdicts(base=(YES, NO))))) == ["passrates"]
+    assert list(draw(parsed(verdicts(base=(YES, NO), s0=(NO, NO))))) == ["passrates", "differences"]
     record = sampled_record()
-    drawn = draw(record)
+    drawn = draw(parsed(record))
     assert list(drawn) == ["passrates", "differences", "sampled", "scale", "loss", "norms"]
     last = record["sampled"]["final"]["lora"]["pass_at_k"]["standard"]["8"]["value"]
     assert f"lora: pass@1 51.2%, pass@8 {100 * last:.1f}%" in drawn["sampled"].alt
@@ -44,7 +45,7 @@ def test_the_words_of_a_plot_have_its_figures(plots):
 def test_plots_are_the_same_whatever_the_users_settings(plots, monkeypatch):
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "none"}):
-        again = draw(demo_record())
+        again = draw(parsed(demo_record()))
     assert again == plots
     assert dict(matplotlib.rcParams) == before
 
@@ -56,7 +57,7 @@ def test_hostile_names_are_drawn_as_they_are(monkeypatch):
     monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a glyph that the font lacks would warn
-        drawn = draw(hostile_record())
+        drawn = draw(parsed(hostile_record()))
     assert len(drawn) == 5
     for plot in drawn.values():
         for svg in (plot.light, plot.dark):
@@ -72,7 +73,7 @@ def test_measurements_that_are_not_finite_are_left_out():
     facts["layers"][0]["norm"] = math.inf
     facts["scale"]["curve"][2]["value"] = math.nan
     record["variants"]["lora"]["training"]["losses"] = [1.0, 0.5, 0.01]
-    assert len(draw(record)) == 5
+    assert len(draw(parsed(record))) == 5
 
 
 def luminance(colour):

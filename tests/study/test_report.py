@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from s0.errors import DatasetError
+from s0.record import parsed
 from s0.study.report import FLIPS_SHOWN, write_report
 from s0.study.wording import percent, points, visible
 from tests.study.conftest import written
@@ -213,7 +214,7 @@ def test_a_damaged_record_is_refused_and_nothing_written(damage, tmp_path):
     record = verdicts(base=([True, False], [True, False]), s0=([False, True], [False, True]))
     damage(record)
     with pytest.raises(DatasetError, match=r"expected a record as .* make it again"):
-        write_report(record, tmp_path)
+        write_report(parsed(record), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

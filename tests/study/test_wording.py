@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s0.adapter.card import card
-from s0.bench.evaluate import Answer
 from s0.bench.record import comparisons
+from s0.record import Answer, Comparison, Difference, effect_of, parsed, plain
 from s0.study.report import write_report
 from s0.study.wording import (
-    effect,
     finding,
     headline,
     number,
@@ -77,13 +76,12 @@ def test_figures():
 
 def compared(standard, paper=None):
     """A comparison from (low, high, p, p by Holm) of each scoring."""
-    keys = ("low", "high", "p_value", "p_holm")
-    return {
-        "first": "base",
-        "second": "s0",
-        "standard": dict(zip(keys, standard, strict=True)),
-        "paper": dict(zip(keys, paper or (-0.1, 0.1, 1.0, 1.0), strict=True)),
-    }
+
+    def difference(low, high, p_value, p_holm):
+        return Difference(100, 0.0, low, high, p_value, (), (), p_holm)
+
+    first = difference(*standard)
+    return Comparison("base", "s0", first, difference(*(paper or (-0.1, 0.1, 1.0, 1.0))), effect_of(first))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def compared(standard, paper=None):
     ],
 )
 def test_only_what_interval_and_holm_agree_on_is_clear(standard, expected):
-    assert effect(compared(standard)) == expected
+    assert compared(standard).effect == expected
 
 
 def test_an_interval_away_from_zero_is_not_passed_over():
@@ -140,12 +138,12 @@ HALF = [i % 2 == 0 for i in range(40)]
     ],
 )
 def test_headline_says_what_was_found(passed, expected):
-    assert headline(verdicts(**passed)) == expected
+    assert headline(parsed(verdicts(**passed))) == expected
 
 
 def test_findings_between_tuned_variants_name_both():
-    record = verdicts(base=(HALF, NO), s0=(YES, NO), lora=(NO, NO), other=(YES, NO))
-    said = [finding(one, "base") for one in record["comparisons"]]
+    record = parsed(verdicts(base=(HALF, NO), s0=(YES, NO), lora=(NO, NO), other=(YES, NO)))
+    said = [finding(comparison, "base") for comparison in record.comparisons]
     assert said == [
         "s0 helped",
         "lora hurt",
@@ -170,24 +168,27 @@ def test_terminal_report_and_card_say_the_same_of_one_record(gained, lost, other
     base = [False] * gained + [True] * (n - gained)
     tuned = [True] * (n - lost) + [False] * lost
     record = verdicts(base=(base, base), s0=(tuned, tuned), **{f"other{i}": (base, base) for i in range(others)})
-    record["comparisons"] = comparisons(
-        {name: [Answer(**one) for one in answers] for name, answers in record["answers"].items()}
-    )
+    record["comparisons"] = [
+        plain(comparison)
+        for comparison in comparisons(
+            {name: [Answer(**one) for one in answers] for name, answers in record["answers"].items()}
+        )
+    ]
     assert record["comparisons"][0]["effect"] == expected
     said = f"s0 made {expected}" if expected == "no clear difference" else f"s0 {expected}"
     record["task"] |= {"scorings": {}, "left_out": []}
     show({**record, "out": None, "report": None})
     terminal = " ".join(capsys.readouterr().err.split())
     assert f"Under the standard scoring {said}." in terminal
-    page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
+    page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
     assert f"<b><bdi>{said}</bdi></b>" in page
-    assert f"s0: {expected}" in card({}, record)
+    assert f"s0: {expected}" in card({}, parsed(record))
     if expected == "no clear difference":
         assert "helped" not in terminal.partition("Under the standard scoring")[2].partition("Under")[0]
     without = {**record, "comparisons": [{**one} for one in record["comparisons"]]}
     for one in without["comparisons"]:
         del one["effect"]  # as records were before they told it
-    assert [effect(one) for one in without["comparisons"]] == [effect(one) for one in record["comparisons"]]
+    assert parsed(without).comparisons == parsed(record).comparisons
 
 
 UNJUDGED = {"p3": "the test uses 'group' of a re.Match"}
@@ -199,7 +200,7 @@ def test_terminal_and_report_name_what_is_in_no_score_and_what_was_not_judged(tm
     record["final"]["s0"]["not_judged"] = UNJUDGED
     show({**record, "out": None, "report": None})
     terminal = " ".join(capsys.readouterr().err.split())
-    page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
+    page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
     rows = "; ".join(f"row {n}: no test" for n in range(8))
     assert f"note: left out of every score, 10 rows: {rows}; and 2 more" in terminal
     assert f"Left out of every score, 10 rows: {rows}; and 2 more." in page
@@ -207,7 +208,7 @@ def test_terminal_and_report_name_what_is_in_no_score_and_what_was_not_judged(tm
     assert f"note: s0: {said}" in terminal
     assert f"s0: {said}." in page.replace("&#39;", "'")
     assert "base: not judged" not in terminal + page
-    figures = card({}, record)
+    figures = card({}, parsed(record))
     assert "Left out of every score, as no answer to them can be judged: row 0, row 1," in figures
     assert "s0: answers to p3 could not be judged and count as failed." in figures and "base: answers" not in figures
 
@@ -218,6 +219,6 @@ def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsy
     record["sampled"]["final"]["lora"]["not_judged"] = UNJUDGED
     show({**record, "out": None, "report": None})
     terminal = " ".join(capsys.readouterr().err.split())
-    page = " ".join(write_report(record, tmp_path).read_text(encoding="utf-8").split())
+    page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
     said = "lora, samples: not judged, and counted as failed, answers to 1 problem: p3"
     assert f"note: {said}" in terminal and said in page

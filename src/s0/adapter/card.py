@@ -14,7 +14,7 @@ from typing import Any
 
 from s0.cautions import cautions
 from s0.files import write_text
-from s0.record import effect
+from s0.record import Record
 
 CARD_FILE = "README.md"
 _MARK = "<!-- Made from adapter_config.json; without this line, the card is left as it is. -->"
@@ -38,20 +38,20 @@ _KINDS = {
 """{variant: what a card calls it, and what it says of it}."""
 
 
-def write_card(folder: str | Path, config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+def write_card(folder: str | Path, config: Mapping[str, Any], record: Record | None = None) -> None:
     """Write a state's card into its folder, unless somebody has written one there; see `card_for`."""
     text = card_for(folder, config, record)
     if text is not None:
         write_text(Path(folder) / CARD_FILE, text)
 
 
-def card_for(folder: str | Path, config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str | None:
+def card_for(folder: str | Path, config: Mapping[str, Any], record: Record | None = None) -> str | None:
     """The card to write into a state's folder; None where somebody has written one there.
 
     Args:
         folder: where the state lies, or is about to lie.
         config: the adapter's, see `s0.adapter.state_files`.
-        record: of an evaluation with this state (see `s0.bench.record`); without one, the card tells no figures.
+        record: of an evaluation with this state; without one, the card tells no figures.
     """
     path = Path(folder) / CARD_FILE
     present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else _MARK
@@ -65,7 +65,7 @@ def remove_card(folder: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def card(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> str:
+def card(config: Mapping[str, Any], record: Record | None = None) -> str:
     """The card's text: the Hub's YAML header, then Markdown."""
     base = str(config.get("base_model_name_or_path") or "") or None
     on_hub = base is not None and base.count("/") == 1 and not Path(base).exists()
@@ -125,31 +125,32 @@ def _training(training: Mapping[str, Any]) -> str:
     return "\n\n".join([*interrupted, _table(facts), *with_care])
 
 
-def _figures(record: Mapping[str, Any]) -> str:
-    task = record["task"]
-    scorings = list(next(iter(record["final"].values()))["pass_at_1"])
+def _figures(record: Record) -> str:
+    task = record.task
+    scorings = [scoring for scoring, _ in record.final[record.untouched].pass_at_1.items()]
     lines = [
-        f"Task {task['name']}, version {task['version']}, split {record['split']}; one greedy answer to each problem, "
-        f"95% intervals; sha256 of the data {task['data_sha256']}.",
+        f"Task {task.name}, version {task.version}, split {record.split}; one greedy answer to each problem, "
+        f"95% intervals; sha256 of the data {task.data_sha256}.",
         "",
         "| | " + " | ".join(f"pass@1, {scoring} scoring" for scoring in scorings) + " |",
         "|---|" + "---|" * len(scorings),
     ]
-    for variant, summary in record["final"].items():
-        rates = [summary["pass_at_1"][scoring] for scoring in scorings]
-        told = " | ".join(f"{one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})" for one in rates)
-        lines.append(f"| {variant} | {told} |")
-    untouched = next(iter(record["final"]))
-    against = [compared for compared in record.get("comparisons", ()) if compared["first"] == untouched]
+    for variant, summary in record.final.items():
+        rates = " | ".join(
+            f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" for _, rate in summary.pass_at_1.items()
+        )
+        lines.append(f"| {variant} | {rates} |")
+    against = [comparison for comparison in record.comparisons if comparison.first == record.untouched]
     if against:
-        shown = "; ".join(f"{compared['second']}: {effect(compared)}" for compared in against)
+        shown = "; ".join(f"{comparison.second}: {comparison.effect}" for comparison in against)
         lines += ["", f"Against the untouched model, by the standard scoring: {shown}."]
-    rows = [str(row).partition(":")[0] for row in task.get("left_out", ())]
+    rows = [row.partition(":")[0] for row in task.left_out]
     if rows:
         lines += ["", f"Left out of every score, as no answer to them can be judged: {', '.join(rows)}."]
-    for variant, summary in record["final"].items():
-        if unjudged := summary.get("not_judged"):
-            lines += ["", f"{variant}: answers to {', '.join(unjudged)} could not be judged and count as failed."]
+    for variant, summary in record.final.items():
+        if summary.not_judged:
+            unjudged = ", ".join(summary.not_judged)
+            lines += ["", f"{variant}: answers to {unjudged} could not be judged and count as failed."]
     return "\n".join(lines)
 
 

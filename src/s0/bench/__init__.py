@@ -3,22 +3,19 @@
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
 from s0.bench.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
-from s0.bench.evaluate import Answer, Samples, evaluate, sampled_summary, summary
-from s0.bench.record import comparisons, environment, evaluation_record, write_record
+from s0.bench.evaluate import Samples, evaluate, sampled_summary, summary
+from s0.bench.record import comparisons, environment, evaluation_record
 from s0.bench.scale import scale_by_pass_rate
-from s0.bench.stats import Comparison, Rate, compare, holm, paired_t, pass_at_k, rate, t_interval, welch
+from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval, welch
 from s0.bench.variants import Outcome, Questions, Variant, answer, run_variant, tuned_facts
 
 __all__ = [
     "POCKET_VARIANTS",
     "PUBLISHED_VARIANTS",
-    "Answer",
     "CollectSettings",
-    "Comparison",
     "DemoSettings",
     "Outcome",
     "Questions",
-    "Rate",
     "Samples",
     "Variant",
     "answer",
@@ -41,6 +38,5 @@ __all__ = [
     "t_interval",
     "tuned_facts",
     "welch",
-    "write_record",
     "wrong_content",
 ]

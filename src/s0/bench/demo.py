@@ -6,16 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from s0.adapter.fingerprint import fingerprint
 from s0.bench.collect import CollectSettings, collect
-from s0.bench.record import evaluation_record, write_record
+from s0.bench.record import evaluation_record
 from s0.bench.variants import Outcome, Questions, Stage, Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import load_model
+from s0.record import Examples, Model, Record, write_record
 from s0.tasks import SPLITS
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
@@ -68,7 +70,7 @@ def run_demo(
     sandbox: Sandbox | None = None,
     variants: Mapping[str, Variant] | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Record:
     """Collect examples, tune a state and LoRA on them, answer the final split untouched and tuned.
 
     Writes `train.jsonl`, `select.jsonl`, a folder for everything tuned, and `record.json` under `out`.
@@ -82,7 +84,7 @@ def run_demo(
         overwrite: replace a finished demo, and examples that were collected with other settings.
 
     Returns:
-        the record, see `s0.bench.record.evaluation_record`; with settings and the counts of examples.
+        the record, with settings and the counts of examples.
 
     Raises:
         S0Error: as the single steps.
@@ -99,7 +101,7 @@ def run_demo(
     variants = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
     if any(variant.method == "s0" for variant in variants.values()):
         find_mixers(model)  # refuses before the long work
-    base = {"name": settings.model, "fingerprint": fingerprint(model)}
+    base = Model(settings.model, fingerprint(model))
     (out / "record.json").unlink(missing_ok=True)  # of a demo that makes room; interrupted, this one goes on
     examples: dict[str, list[Example]] = {}
     seconds: dict[str, float] = {}
@@ -129,11 +131,14 @@ def run_demo(
         for name, variant in {"base": Variant(), **variants}.items()
     }  # fmt: skip
     record = evaluation_record("demo", base, questions, outcomes, sandbox)
-    record["seconds"] = {**seconds, **record["seconds"]}
-    record["settings"] = asdict(settings)
-    record["examples"] = {
-        split: {"n": len(found), "of_problems": len(splits[split]), "sha256": examples_sha256(found)}
-        for split, found in examples.items()
-    }
+    record = replace(
+        record,
+        seconds={**seconds, **record.seconds},
+        settings=asdict(settings),
+        examples={
+            split: Examples(len(verified), len(splits[split]), examples_sha256(verified))
+            for split, verified in examples.items()
+        },
+    )
     write_record(out / "record.json", record)
     return record

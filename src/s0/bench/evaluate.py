@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -16,6 +16,7 @@ from s0.bench.stats import mean_pass_at_k, rate
 from s0.decode import complete
 from s0.errors import ConfigError
 from s0.examples import Example
+from s0.record import Answer, Estimate, SampledSummary, Scored, Summary
 from s0.tasks import SCORINGS, Problem, Task
 from s0.tasks.sandbox import NOT_JUDGED, Sandbox
 
@@ -45,31 +46,6 @@ class Samples:
     def ks(self) -> list[int]:
         """The k for which pass@k is told: powers of two up to n, and n."""
         return sorted({2**i for i in range(self.n.bit_length())} | {self.n})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One completion and its verdicts.
-
-    Attributes:
-        problem: the problem's id.
-        sample: its number among several, from 0; None for a greedy one.
-        completion: what the model wrote.
-        n_tokens: its length.
-        truncated: it hit the limit before an end.
-        format: how the standard scoring read it, one of the task's `scorer.formats`.
-        passed: verdict by scoring.
-        reason: why, by scoring.
-    """
-
-    problem: str
-    sample: int | None
-    completion: str
-    n_tokens: int
-    truncated: bool
-    format: str
-    passed: Mapping[str, bool]
-    reason: Mapping[str, str]
 
 
 def evaluate(
@@ -134,31 +110,26 @@ def evaluate(
     ]
 
 
-def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+def summary(answers: Sequence[Answer]) -> Summary:
     """Greedy answers: pass rates under both scorings with 95% Wilson intervals, and how the answers look."""
-    return {
-        "pass_at_1": {scoring: asdict(rate([one.passed[scoring] for one in answers])) for scoring in SCORINGS},
-        **_looks(answers),
-    }
+    rates = (rate([answer.passed[scoring] for answer in answers]) for scoring in SCORINGS)
+    return Summary(Scored(*rates), **_looks(answers))
 
 
-def sampled_summary(answers: Sequence[Answer], samples: Samples) -> dict[str, Any]:
+def sampled_summary(answers: Sequence[Answer], samples: Samples) -> SampledSummary:
     """Sampled answers: pass@k under both scorings with 95% intervals (`mean_pass_at_k`), and how the answers look."""
-    pass_at = {}
+    estimates = []
     for scoring in SCORINGS:
         correct = list(solved(answers, scoring).values())
-        told = {k: mean_pass_at_k(samples.n, correct, k) for k in samples.ks}
-        pass_at[scoring] = {
-            str(k): dict(zip(("value", "low", "high"), figures, strict=True)) for k, figures in told.items()
-        }
-    return {"pass_at_k": pass_at, "n": len(solved(answers, SCORINGS[0])), **_looks(answers)}
+        estimates.append({str(k): Estimate(*mean_pass_at_k(samples.n, correct, k)) for k in samples.ks})
+    return SampledSummary(Scored(*estimates), len(solved(answers, SCORINGS[0])), **_looks(answers))
 
 
 def solved(answers: Sequence[Answer], scoring: str) -> dict[str, int]:
     """How many answers to each problem passed."""
     counts: dict[str, int] = {}
-    for one in answers:
-        counts[one.problem] = counts.get(one.problem, 0) + one.passed[scoring]
+    for answer in answers:
+        counts[answer.problem] = counts.get(answer.problem, 0) + answer.passed[scoring]
     return counts
 
 
@@ -168,11 +139,11 @@ def _looks(answers: Sequence[Answer]) -> dict[str, Any]:
     Of the formats those that occur; "unparsable" and "empty" always, last.
     """
     failures = ("unparsable", "empty")
-    forms = [*sorted({one.format for one in answers} - {*failures}), *failures]
+    forms = [*sorted({answer.format for answer in answers} - {*failures}), *failures]
     return {
-        "truncated": sum(one.truncated for one in answers) / len(answers),
-        "formats": {form: sum(one.format == form for one in answers) / len(answers) for form in forms},
-        "mean_tokens": sum(one.n_tokens for one in answers) / len(answers),
+        "truncated": sum(answer.truncated for answer in answers) / len(answers),
+        "formats": {form: sum(answer.format == form for answer in answers) / len(answers) for form in forms},
+        "mean_tokens": sum(answer.n_tokens for answer in answers) / len(answers),
         "not_judged": not_judged(answers),
     }
 

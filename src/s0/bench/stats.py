@@ -11,23 +11,13 @@ import numpy as np
 from scipy import optimize, stats
 
 from s0.errors import ConfigError
+from s0.record import Rate
 
 _Z = float(stats.norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share of problems with its 95% Wilson interval."""
-
-    count: int
-    n: int
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Comparison:
+class PairedRates:
     """Two answers to each of the same problems, compared pair by pair.
 
     Attributes:
@@ -57,7 +47,7 @@ def rate(passed: Sequence[bool]) -> Rate:
     return Rate(sum(passed), len(passed), sum(passed) / len(passed), float(interval.low), float(interval.high))
 
 
-def compare(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
+def compare(first: Sequence[bool], second: Sequence[bool]) -> PairedRates:
     """Compare two sets of verdicts on the same problems, in the same order.
 
     The interval holds every difference that the score test does not reject at 5% (Tango 1998, Statistics in Medicine
@@ -72,7 +62,7 @@ def compare(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
     n, flips = len(first), len(gained) + len(lost)
     p_value = float(stats.binomtest(len(gained), flips, 0.5).pvalue) if flips else 1.0
     low, high = -_score_bound(len(lost), len(gained), n), _score_bound(len(gained), len(lost), n)
-    return Comparison(n, (len(gained) - len(lost)) / n, low, high, p_value, gained, lost)
+    return PairedRates(n, (len(gained) - len(lost)) / n, low, high, p_value, gained, lost)
 
 
 def _score_bound(gained: int, lost: int, n: int) -> float:

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.bench.controls import wrong_content
-from s0.bench.evaluate import Answer, Samples, evaluate
+from s0.bench.evaluate import Samples, evaluate
 from s0.cautions import cautions
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
+from s0.record import Answer
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from s0.record import Layer, Record, Scale
 from s0.study.wording import number, p_words, percent, points, shortened, visible
 
 PUBLISHED_SCALES = (0.07, 0.65)
@@ -76,7 +77,7 @@ class Plot:
 Drawing = tuple[Figure, str]
 
 
-def draw(record: Mapping[str, Any]) -> dict[str, Plot]:
+def draw(record: Record) -> dict[str, Plot]:
     """Every plot that the record has data for, by name."""
     plots = {}
     for name, drawing in _DRAWINGS.items():
@@ -179,14 +180,14 @@ def _legend_above(axes: Axes, ink: Ink, handles: Sequence[Artist]) -> None:
     )  # fmt: skip
 
 
-def _colour(ink: Ink, record: Mapping[str, Any], name: str) -> str:
-    place = list(record["final"]).index(name)
+def _colour(ink: Ink, record: Record, name: str) -> str:
+    place = list(record.final).index(name)
     return ink.series[(place - 1) % len(ink.series)] if place else ink.base
 
 
-def _look(ink: Ink, record: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _look(ink: Ink, record: Record, name: str) -> dict[str, Any]:
     """Colour, dashes and marker of a variant: any one of them tells it from its neighbours."""
-    place = list(record["final"]).index(name)
+    place = list(record.final).index(name)
     return {
         "color": _colour(ink, record, name),
         "linestyle": _DASHES[(place - 1) % len(_DASHES)],
@@ -202,22 +203,19 @@ def _fill(colour: str, scoring: str) -> dict[str, Any]:
     }
 
 
-def _pass_rates(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    final = record["final"]
+def _pass_rates(record: Record, ink: Ink) -> Drawing | None:
+    final = record.final
     labels = [(_name(name), "") for name in final]
     figure, (axes,) = _panel(ink, "Problems solved", 0.46 * len(final), _room(labels))
     told = []
-    for row, ((name, values), (label, _)) in enumerate(zip(final.items(), labels, strict=True)):
+    for row, ((name, summary), (label, _)) in enumerate(zip(final.items(), labels, strict=True)):
         colour = _colour(ink, record, name)
-        for scoring, offset in (("standard", -0.19), ("paper", 0.19)):
-            found = values["pass_at_1"][scoring]
-            value, low, high = (100 * float(found[key]) for key in ("value", "low", "high"))
+        for (scoring, rate), offset in zip(summary.pass_at_1.items(), (-0.19, 0.19), strict=True):
+            value, low, high = 100 * rate.value, 100 * rate.low, 100 * rate.high
             axes.barh(row + offset, value, 0.34, edgecolor=colour, **_fill(colour, scoring))
             axes.plot([low, high], [row + offset] * 2, color=ink.text, linewidth=1, solid_capstyle="butt")
             axes.text(high + 1.5, row + offset, f"{value:.1f}", color=ink.text, va="center", fontsize=8)
-            told.append(
-                f"{label}, {scoring}: {percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
-            )
+            told.append(f"{label}, {scoring}: {percent(rate.value)} ({percent(rate.low)} to {percent(rate.high)})")
     _rows(axes, ink, labels)
     axes.set_xlim(0, 112)
     axes.xaxis.set_major_locator(FixedLocator(range(0, 101, 20)))
@@ -229,25 +227,24 @@ def _pass_rates(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "Bars of pass@1 with 95% intervals. " + "; ".join(told) + "."
 
 
-def _differences(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    compared = record["comparisons"]
-    if not compared:
+def _differences(record: Record, ink: Ink) -> Drawing | None:
+    comparisons = record.comparisons
+    if not comparisons:
         return None
-    labels = [(_name(one["second"]), f"against {_name(one['first'])}") for one in compared]
-    figure, (axes,) = _panel(ink, "Points gained", 0.46 * len(compared), _room(labels))
+    labels = [(_name(comparison.second), f"against {_name(comparison.first)}") for comparison in comparisons]
+    figure, (axes,) = _panel(ink, "Points gained", 0.46 * len(comparisons), _room(labels))
     axes.axvline(0, color=ink.text, linewidth=0.9)
     told = []
-    for row, (one, (label, below)) in enumerate(zip(compared, labels, strict=True)):
-        colour = _colour(ink, record, one["second"])
-        for scoring, offset in (("standard", -0.15), ("paper", 0.19)):
-            found = one[scoring]
-            value, low, high = (100 * float(found[key]) for key in ("difference", "low", "high"))
+    for row, (comparison, (label, below)) in enumerate(zip(comparisons, labels, strict=True)):
+        colour = _colour(ink, record, comparison.second)
+        for (scoring, compared), offset in zip(comparison.items(), (-0.15, 0.19), strict=True):
+            value, low, high = 100 * compared.difference, 100 * compared.low, 100 * compared.high
             axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.8 if scoring == "standard" else 1.1)
             face = colour if scoring == "standard" else ink.paper
             axes.plot(value, row + offset, "o", color=colour, markerfacecolor=face, markersize=5.5, clip_on=False)
             told.append(
-                f"{label} {below}, {scoring}: {points(found['difference'])} points "
-                f"({points(found['low'])} to {points(found['high'])}), Holm’s p {p_words(found['p_holm'])}"
+                f"{label} {below}, {scoring}: {points(compared.difference)} points "
+                f"({points(compared.low)} to {points(compared.high)}), Holm’s p {p_words(compared.p_holm)}"
             )
     _rows(axes, ink, labels)
     low, high = axes.get_xlim()
@@ -261,23 +258,24 @@ def _differences(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "Differences in pass@1 with 95% intervals. " + "; ".join(told) + "."
 
 
-def _sampled(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    sampled = record["sampled"]
-    if not sampled:
+def _sampled(record: Record, ink: Ink) -> Drawing | None:
+    sampled = record.sampled
+    if sampled is None:
         return None
-    keys = [_key(ink, _name(name), **_look(ink, record, name)) for name in sampled["final"]]
+    keys = [_key(ink, _name(name), **_look(ink, record, name)) for name in sampled.final]
     figure, (axes,) = _panel(ink, "Solved by one of k samples", 1.75, 0.62, [keys])
     told: list[str] = []
     ks: list[int] = []
-    for index, (name, values) in enumerate(sampled["final"].items()):
-        found = {int(k): one for k, one in values["pass_at_k"]["standard"].items()}
-        ks, look = sorted(found), _look(ink, record, name)
-        beside = [k * 1.05 ** (index - (len(sampled["final"]) - 1) / 2) for k in ks]
-        heights = {key: [100 * float(found[k][key]) for k in ks] for key in ("value", "low", "high")}
-        axes.plot(beside, heights["value"], **look)
-        axes.vlines(beside, heights["low"], heights["high"], color=look["color"], linewidth=1)
-        first, last = found[ks[0]]["value"], found[ks[-1]]["value"]
-        told.append(f"{_name(name)}: pass@{ks[0]} {percent(first)}, pass@{ks[-1]} {percent(last)}")
+    for index, (name, summary) in enumerate(sampled.final.items()):
+        estimates = {int(k): estimate for k, estimate in summary.pass_at_k.standard.items()}
+        ks, look = sorted(estimates), _look(ink, record, name)
+        ordered = [estimates[k] for k in ks]
+        beside = [k * 1.05 ** (index - (len(sampled.final) - 1) / 2) for k in ks]
+        axes.plot(beside, [100 * estimate.value for estimate in ordered], **look)
+        lows, highs = [100 * estimate.low for estimate in ordered], [100 * estimate.high for estimate in ordered]
+        axes.vlines(beside, lows, highs, color=look["color"], linewidth=1)
+        first, last = percent(ordered[0].value), percent(ordered[-1].value)
+        told.append(f"{_name(name)}: pass@{ks[0]} {first}, pass@{ks[-1]} {last}")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -288,22 +286,22 @@ def _sampled(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "pass@k by k, standard scoring. " + "; ".join(told) + "."
 
 
-def _scale(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    held = {name: facts["scale"] for name, facts in record["variants"].items() if facts.get("scale", {}).get("curve")}
-    if not held:
+def _scale(record: Record, ink: Ink) -> Drawing | None:
+    scales = {name: run.scale for name, run in record.variants.items() if run.scale is not None and run.scale.curve}
+    if not scales:
         return None
-    kinds = sorted({str(scale["by"]) for scale in held.values()})
+    kinds = sorted({scale.by for scale in scales.values()})
     keys: list[list[Artist]] = [[] for _ in kinds]
-    for name, scale in held.items():
-        chosen, shown = number(float(scale["chosen"])), keys[kinds.index(scale["by"])]
+    for name, scale in scales.items():
+        chosen, shown = number(scale.chosen), keys[kinds.index(scale.by)]
         shown.append(_key(ink, f"{_name(name)}: {chosen}", **_look(ink, record, name)))
         if 0 in dict(_measured(scale)):
             shown.append(_key(ink, "at scale 0", **_untouched(ink, record, name)))
     figure, panes = _panel(ink, "Select examples by scale", 1.75, 0.62, keys)
     for axes, kind in zip(panes, kinds, strict=True):
         heights: list[float] = []
-        for name, scale in held.items():
-            if scale["by"] != kind:
+        for name, scale in scales.items():
+            if scale.by != kind:
                 continue
             look, measured = _look(ink, record, name), dict(_measured(scale))
             rungs = sorted(alpha for alpha in measured if alpha > 0)
@@ -311,9 +309,9 @@ def _scale(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
             axes.plot(rungs, [measured[alpha] for alpha in rungs], **look)
             if 0 in measured:
                 axes.axhline(measured[0], **_untouched(ink, record, name))
-            if (best := float(scale["chosen"])) in rungs:
+            if (best := scale.chosen) in rungs:
                 axes.plot(best, measured[best], "o", markersize=11, markerfacecolor="none", markeredgecolor=ink.text)
-        _logarithmic(axes, [point["alpha"] for scale in held.values() for point in scale["curve"]])
+        _logarithmic(axes, [point.alpha for scale in scales.values() for point in scale.curve])
         for published in PUBLISHED_SCALES:
             axes.axvline(published, color=ink.soft, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
             place: dict[str, Any] = {"ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
@@ -322,19 +320,19 @@ def _scale(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
             _wide(axes, heights)
         axes.set_ylabel("loss, nats per token" if kind == "loss" else "passed, %", color=ink.soft)
         axes.set_xlabel("scale; dotted: the published values; ring: chosen", color=ink.soft, loc="right")
-    told = [f"{_name(name)}: chosen {number(float(scale['chosen']))}" for name, scale in held.items()]
+    told = [f"{_name(name)}: chosen {number(scale.chosen)}" for name, scale in scales.items()]
     return figure, "The scale of the state on the select examples. " + "; ".join(told) + "."
 
 
-def _untouched(ink: Ink, record: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _untouched(ink: Ink, record: Record, name: str) -> dict[str, Any]:
     return {"color": _colour(ink, record, name), "linewidth": 0.9, "linestyle": (0, (4, 3))}
 
 
-def _measured(scale: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+def _measured(scale: Scale) -> Iterator[tuple[float, float]]:
     """(alpha, loss or percentage) of a scale's curve, where it is finite."""
-    for point in scale["curve"]:
-        if point["value"] is not None and math.isfinite(point["value"]):
-            yield float(point["alpha"]), float(point["value"]) * (1 if scale["by"] == "loss" else 100)
+    for point in scale.curve:
+        if point.value is not None and math.isfinite(point.value):
+            yield point.alpha, point.value * (1 if scale.by == "loss" else 100)
 
 
 def _logarithmic(axes: Axes, alphas: Sequence[float]) -> None:
@@ -360,27 +358,25 @@ def _wide(axes: Axes, values: Sequence[float]) -> None:
         axes.set_ylim(min(0, *values), 1.08 * max(values) or 1)
 
 
-def _loss(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    trained = {
-        name: facts["training"] for name, facts in record["variants"].items() if facts.get("training", {}).get("losses")
-    }
+def _loss(record: Record, ink: Ink) -> Drawing | None:
+    trained = {name: run.training for name, run in record.variants.items() if run.training and run.training.losses}
     if not trained:
         return None
     keys = [_key(ink, _name(name), **{**_look(ink, record, name), "marker": ""}) for name in trained]
-    if any(training.get("select_losses") for training in trained.values()):
+    if any(training.select_losses for training in trained.values()):
         keys.append(_key(ink, "select examples", linewidth=0.9, marker="."))
     figure, (axes,) = _panel(ink, "Loss by step", 1.75, 0.62, [keys])
     heights, told = [], []
     for name, training in trained.items():
-        for series, marker, width in (("losses", "", 1.6), ("select_losses", ".", 0.9)):
-            values = [float(value) if value is not None else math.nan for value in training.get(series) or ()]
+        series = (("training", training.losses, "", 1.6), ("select", training.select_losses, ".", 0.9))
+        for examples, losses, marker, width in series:
+            values = [math.nan if loss is None else loss for loss in losses or ()]
             drawn = [value if math.isfinite(value) else math.nan for value in values]
             finite = [value for value in values if math.isfinite(value)]
             look = {**_look(ink, record, name), "marker": marker, "linewidth": width}
             axes.plot(range(1, len(values) + 1), drawn, **look)
             heights += finite
             if finite:
-                examples = "training" if series == "losses" else "select"
                 told.append(f"{_name(name)}, {examples} examples: {number(finite[0])} to {number(finite[-1])}")
     if heights:
         _wide(axes, heights)
@@ -390,20 +386,20 @@ def _loss(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "Loss by step, in nats per token. " + "; ".join(told) + "."
 
 
-def _norms(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
-    held = {name: facts["layers"] for name, facts in record["variants"].items() if facts.get("layers")}
-    if not held:
+def _norms(record: Record, ink: Ink) -> Drawing | None:
+    states = {name: run.layers for name, run in record.variants.items() if run.layers}
+    if not states:
         return None
-    looks = {name: {**_look(ink, record, name), "linestyle": ""} for name in held}
-    keys = [_key(ink, _name(name), **look) for name, look in looks.items()] if len(held) > 1 else []
+    looks = {name: {**_look(ink, record, name), "linestyle": ""} for name in states}
+    keys = [_key(ink, _name(name), **look) for name, look in looks.items()] if len(states) > 1 else []
     figure, (axes,) = _panel(ink, "Norm by layer", 1.75, 0.62, [keys])
-    numbered = all(places is not None for places in map(_places, held.values()))
+    numbered = all(places is not None for places in map(_places, states.values()))
     heights, told = [], []
-    for index, (name, layers) in enumerate(held.items()):
-        norms = [float(layer["norm"]) for layer in layers]
+    for index, (name, layers) in enumerate(states.items()):
+        norms = [layer.norm for layer in layers]
         heights += [norm for norm in norms if math.isfinite(norm)]
         places = (_places(layers) if numbered else None) or list(range(1, len(layers) + 1))
-        beside = [place + 0.16 * (index - (len(held) - 1) / 2) for place in places]
+        beside = [place + 0.16 * (index - (len(states) - 1) / 2) for place in places]
         axes.vlines(beside, 0, norms, color=looks[name]["color"], linewidth=1)
         axes.plot(beside, norms, **looks[name])
         told.append(f"{_name(name)}: {number(min(norms))} to {number(max(norms))} over {len(norms)} layers")
@@ -414,14 +410,14 @@ def _norms(record: Mapping[str, Any], ink: Ink) -> Drawing | None:
     return figure, "Norm of the learned state in each layer. " + "; ".join(told) + "."
 
 
-def _places(layers: Sequence[Mapping[str, Any]]) -> list[int] | None:
+def _places(layers: Sequence[Layer]) -> list[int] | None:
     """The number in each layer's name, where every name has one of its own."""
-    numbers = [re.findall(r"[0-9]{1,6}", str(layer["name"])) for layer in layers]
+    numbers = [re.findall(r"[0-9]{1,6}", layer.name) for layer in layers]
     places = [int(found[0]) for found in numbers if len(found) == 1]
     return places if len(set(places)) == len(layers) else None
 
 
-_DRAWINGS: Mapping[str, Callable[[Mapping[str, Any], Ink], Drawing | None]] = {
+_DRAWINGS: Mapping[str, Callable[[Record, Ink], Drawing | None]] = {
     "passrates": _pass_rates,
     "differences": _differences,
     "sampled": _sampled,

@@ -5,16 +5,30 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from s0.errors import DatasetError
 from s0.files import write_files
-from s0.record import effect
+from s0.record import (
+    UNCLEAR,
+    Answer,
+    Comparison,
+    Difference,
+    Estimate,
+    Layer,
+    Rate,
+    Record,
+    Sampled,
+    SampledDifference,
+    Scale,
+    Summary,
+    Training,
+    plain,
+)
 from s0.study.marks import GENERATOR
 from s0.study.plots import Plot, draw
 from s0.study.wording import (
@@ -43,28 +57,19 @@ _TOLD_ELSEWHERE = {"final", "comparisons", "sampled", "problems", "answers"}
 _SERIES = {"losses", "norms", "select_losses", "curve", "layers"}
 
 
-def write_report(record: Mapping[str, Any], folder: str | Path) -> Path:
+def write_report(record: Record, folder: str | Path) -> Path:
     """Write `report.html`, which needs nothing beside it, and the plots as PNG files under `plots/`.
 
     Args:
-        record: as `s0 demo` and `s0 eval` write it; nothing in it is trusted.
+        record: whose texts are not trusted.
         folder: made if need be; earlier files of the same names are replaced.
 
     Returns:
         the path of `report.html`.
-
-    Raises:
-        DatasetError: it is no such record, or a damaged one.
     """
     folder = Path(folder)
-    try:
-        plots = draw(record)
-        page = _template().render(_view(record), plots={name: _shown(plot) for name, plot in plots.items()})
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise DatasetError(
-            f"expected a record as `s0 demo` and `s0 eval` write it, got one that cannot be read ({error!r:.200}); "
-            "make it again with this version"
-        ) from error
+    plots = draw(record)
+    page = _template().render(_view(record), plots={name: _shown(plot) for name, plot in plots.items()})
     pictures = {f"plots/{name}.png": plot.png for name, plot in plots.items()}
     write_files(folder, {**pictures, "report.html": page.encode()})
     return folder / "report.html"
@@ -89,188 +94,177 @@ def _shown(plot: Plot) -> dict[str, Any]:
     return {**vars(plot), **{theme: f"data:image/svg+xml;base64,{data}" for theme, data in urls.items()}}
 
 
-def _view(record: Mapping[str, Any]) -> dict[str, Any]:
+def _view(record: Record) -> dict[str, Any]:
     """What the template writes, section by section."""
-    if record["kind"] not in ("demo", "eval"):
-        raise ValueError(f"kind {record['kind']!r}")
-    untouched, variants = next(iter(record["final"])), list(record["variants"].items())
-    told = [one for one in record["comparisons"] if one["first"] == untouched or effect(one) != "no clear difference"]
+    told = [
+        comparison
+        for comparison in record.comparisons
+        if comparison.first == record.untouched or comparison.effect != UNCLEAR
+    ]
     return {
         "generator": GENERATOR,
         "headline": headline(record),
         "about": _about(record),
-        "findings": [_finding(record, one) for one in told],
-        "untold": len(record["comparisons"]) - len(told),
+        "findings": [_finding(record, comparison) for comparison in told],
+        "untold": len(record.comparisons) - len(told),
         "cautions": list(_cautions(record)),
-        "rates": [_rates(record, name) for name in record["final"]],
-        "differences": [_difference(one) for one in record["comparisons"]],
-        "sampled": _sampled(record["sampled"]) if record["sampled"] else None,
-        "scales": [_scale(name, facts["scale"]) for name, facts in variants if "scale" in facts],
-        "training": [_training(name, facts["training"]) for name, facts in variants if facts.get("training")],
-        "forms": _forms(record["final"]),
+        "rates": [_rates(name, summary.pass_at_1.items()) for name, summary in record.final.items()],
+        "differences": [_difference(comparison) for comparison in record.comparisons],
+        "sampled": None if record.sampled is None else _sampled(record.sampled),
+        "scales": [_scale(name, run.scale) for name, run in record.variants.items() if run.scale],
+        "training": [_training(name, run.training) for name, run in record.variants.items() if run.training],
+        "forms": _forms(record.final),
         "flips": _flips(record),
-        "layers": [(name, _layers(facts)) for name, facts in variants if facts.get("layers")],
+        "layers": [(name, _layers(run.layers)) for name, run in record.variants.items() if run.layers],
         "cost": _cost(record),
-        "provenance": list(_facts({key: value for key, value in record.items() if key not in _TOLD_ELSEWHERE})),
+        "provenance": list(_facts({key: value for key, value in plain(record).items() if key not in _TOLD_ELSEWHERE})),
     }
 
 
-def _about(record: Mapping[str, Any]) -> list[str]:
-    n = next(iter(record["final"].values()))["pass_at_1"]["standard"]["n"]
-    asked = "asked through the chat template" if record["chat"] else "completing the prompt"
+def _about(record: Record) -> list[str]:
+    asked = "asked through the chat template" if record.chat else "completing the prompt"
     return [
-        str(record["model"]["name"]),
-        f"{record['task']['name']}, {n} problems of the {record['split']} split",
+        record.model.name,
+        f"{record.task.name}, {record.n_problems} problems of the {record.split} split",
         f"greedy answers, {asked}",
-        str(record["environment"]["time"]),
+        str(record.environment.get("time", "")),
     ]
 
 
-def _finding(record: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any]:
-    standard = compared["standard"]
-    rates = [record["final"][compared[side]]["pass_at_1"]["standard"]["value"] for side in ("first", "second")]
+def _finding(record: Record, comparison: Comparison) -> dict[str, Any]:
+    standard = comparison.standard
+    rates = [record.final[name].pass_at_1.standard for name in (comparison.first, comparison.second)]
     return {
-        "effect": effect(compared),
-        "sentence": finding(compared, next(iter(record["final"]))),
-        "rates": [percent(rate) for rate in rates],
-        "difference": points(standard["difference"]),
+        "effect": comparison.effect,
+        "sentence": finding(comparison, record.untouched),
+        "rates": [percent(rate.value) for rate in rates],
+        "difference": points(standard.difference),
         "interval": _interval(standard),
-        "p": p_words(standard["p_holm"]),
-        "gained": len(standard["gained"]),
-        "lost": len(standard["lost"]),
-        "reservation": reservation(compared),
+        "p": p_words(standard.p_holm),
+        "gained": len(standard.gained),
+        "lost": len(standard.lost),
+        "reservation": reservation(comparison),
     }
 
 
-def _interval(compared: Mapping[str, Any]) -> str:
-    return f"{points(compared['low'])} to {points(compared['high'])}"
+def _interval(compared: Difference | SampledDifference) -> str:
+    return f"{points(compared.low)} to {points(compared.high)}"
 
 
-def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
+def _cautions(record: Record) -> Iterator[str]:
     """What a reader must know before taking the figures for more than they are."""
-    if record["model"]["name"].startswith("pocket:"):
+    if record.model.name.startswith("pocket:"):
         yield (
             "The pocket models and their task were made so that tuning can help. This page shows how the method works; "
             "it is no evidence for its effect on other models."
         )
-    n_problems = next(iter(record["final"].values()))["pass_at_1"]["standard"]["n"]
-    if record["comparisons"] and n_problems < FEW_PROBLEMS:
-        said = few_problems(n_problems)
+    if record.comparisons and record.n_problems < FEW_PROBLEMS:
+        said = few_problems(record.n_problems)
         yield f"{said[0].upper()}{said[1:]}."
-    if record["split"] != "final":
-        split = shortened(record["split"], _NAME)
+    if record.split != "final":
+        split = shortened(record.split, _NAME)
         yield f"These are problems of the {split} split, on which settings may have been chosen."
-    if any(facts.get("training") for facts in record["variants"].values()):
+    if any(run.training is not None for run in record.variants.values()):
         yield "Every method was trained once. The intervals cover the choice of problems, not the luck of a run."
-    for name, facts in record["variants"].items():
+    for name, run in record.variants.items():
         shown = shortened(name, _NAME)
-        if facts.get("content") == "wrong":
+        if run.content == "wrong":
             yield f"{shown} was trained on wrong completions in the right form: what it gains is a gain in format."
-        training = facts.get("training", {})
-        if training.get("interrupted"):
+        training = run.training or Training()
+        if training.interrupted:
             yield f"The training of {shown} did not come to its end."
-        losses = training.get("losses") or ()
-        if not all(loss is not None and math.isfinite(loss) for loss in losses):
+        if not all(loss is not None and math.isfinite(loss) for loss in training.losses or ()):
             yield f"The training of {shown} broke down: some of its losses are not finite."
-        for caution in facts.get("cautions", ()):
+        for caution in run.cautions or ():
             yield f"{shown}: {caution}."
-    for name, values in record["final"].items():
-        if values["truncated"] > _TRUNCATED:
-            share, shown = percent(values["truncated"]), shortened(name, _NAME)
+    for name, summary in record.final.items():
+        if summary.truncated > _TRUNCATED:
+            share, shown = percent(summary.truncated), shortened(name, _NAME)
             yield f"{share} of {shown}’s answers hit the limit of length and count as they are."
     for unjudged in not_judged(record):
         yield f"{unjudged}."
-    if rows := left_out(record["task"].get("left_out", ())):
+    if rows := left_out(record.task.left_out):
         yield f"{rows[0].upper()}{rows[1:]}."
 
 
-def _rates(record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    rates = record["final"][name]["pass_at_1"]
+def _rates(name: str, rates: Iterable[tuple[str, Rate]]) -> dict[str, Any]:
     cells = {
-        scoring: {
-            "value": percent(rate["value"]),
-            "interval": f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f}",
-            "count": f"{number(rate['count'])} of {number(rate['n'])}",
-        }
-        for scoring, rate in rates.items()
+        scoring: {**_estimate(rate), "count": f"{number(rate.count)} of {number(rate.n)}"} for scoring, rate in rates
     }
-    return {"name": name, "standard": cells["standard"], "paper": cells["paper"]}
+    return {"name": name, **cells}
 
 
-def _difference(compared: Mapping[str, Any]) -> dict[str, Any]:
+def _estimate(figure: Rate | Estimate) -> dict[str, str]:
+    return {"value": percent(figure.value), "interval": f"{100 * figure.low:.1f} to {100 * figure.high:.1f}"}
+
+
+def _difference(comparison: Comparison) -> dict[str, Any]:
     rows = [
         {
             "scoring": scoring,
-            "difference": points(compared[scoring]["difference"]),
-            "interval": _interval(compared[scoring]),
-            "p": p_words(compared[scoring]["p_value"]).removeprefix("= "),
-            "p_holm": p_words(compared[scoring]["p_holm"]).removeprefix("= "),
-            "gained": len(compared[scoring]["gained"]),
-            "lost": len(compared[scoring]["lost"]),
+            **_compared(difference),
+            "gained": len(difference.gained),
+            "lost": len(difference.lost),
         }
-        for scoring in ("standard", "paper")
+        for scoring, difference in comparison.items()
     ]
-    return {"first": compared["first"], "second": compared["second"], "rows": rows}
+    return {"first": comparison.first, "second": comparison.second, "rows": rows}
 
 
-def _sampled(sampled: Mapping[str, Any]) -> dict[str, Any]:
-    """pass@k: a row per variant and k, the differences, and how the samples were drawn."""
-
-    def cell(found: Mapping[str, float]) -> dict[str, str]:
-        return {"value": percent(found["value"]), "interval": f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"}
-
+def _compared(difference: Difference | SampledDifference) -> dict[str, str]:
     return {
-        "drawn": {key: number(sampled[key]) for key in ("n", "temperature", "top_p", "seed")},
+        "difference": points(difference.difference),
+        "interval": _interval(difference),
+        "p": p_words(difference.p_value).removeprefix("= "),
+        "p_holm": p_words(difference.p_holm).removeprefix("= "),
+    }
+
+
+def _sampled(sampled: Sampled) -> dict[str, Any]:
+    """pass@k: a row per variant and k, the differences, and how the samples were drawn."""
+    drawn = {"n": sampled.n, "temperature": sampled.temperature, "top_p": sampled.top_p, "seed": sampled.seed}
+    return {
+        "drawn": {name: number(value) for name, value in drawn.items()},
         "variants": [
             {
                 "name": name,
                 "rows": [
-                    {"k": k, "standard": cell(one), "paper": cell(values["pass_at_k"]["paper"][k])}
-                    for k, one in values["pass_at_k"]["standard"].items()
+                    {"k": k, "standard": _estimate(estimate), "paper": _estimate(summary.pass_at_k.paper[k])}
+                    for k, estimate in summary.pass_at_k.standard.items()
                 ],
-                "truncated": percent(values["truncated"]),
-                "unparsable": percent(values["formats"]["unparsable"]),
-                "empty": percent(values["formats"]["empty"]),
+                "truncated": percent(summary.truncated),
+                "unparsable": percent(summary.formats.get("unparsable", 0.0)),
+                "empty": percent(summary.formats.get("empty", 0.0)),
             }
-            for name, values in sampled["final"].items()
+            for name, summary in sampled.final.items()
         ],
         "differences": [
             {
-                "first": one["first"],
-                "second": one["second"],
+                "first": comparison.first,
+                "second": comparison.second,
                 "rows": [
-                    {
-                        "k": k,
-                        "scoring": scoring,
-                        "difference": points(found["difference"]),
-                        "interval": _interval(found),
-                        "p": p_words(found["p_value"]).removeprefix("= "),
-                        "p_holm": p_words(found["p_holm"]).removeprefix("= "),
-                    }
-                    for scoring in ("standard", "paper")
-                    for k, found in one[scoring].items()
+                    {"k": k, "scoring": scoring, **_compared(difference)}
+                    for scoring, differences in comparison.items()
+                    for k, difference in differences.items()
                 ],
             }
-            for one in sampled["comparisons"]
+            for comparison in sampled.comparisons
         ],
     }
 
 
-def _scale(name: str, scale: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = float(scale["chosen"])
+def _scale(name: str, scale: Scale) -> dict[str, Any]:
     curve = {
-        float(point["alpha"]): _figure(point["value"])
-        if scale["by"] == "loss" or point["value"] is None
-        else percent(point["value"])
-        for point in scale["curve"]
+        point.alpha: _figure(point.value) if scale.by == "loss" or point.value is None else percent(point.value)
+        for point in scale.curve
     }
     return {
         "name": name,
-        "by": scale["by"],
-        "chosen": number(chosen),
-        "at_chosen": curve.get(chosen),
+        "by": scale.by,
+        "chosen": number(scale.chosen),
+        "at_chosen": curve.get(scale.chosen),
         "at_zero": curve.get(0.0),
-        "curve": [(number(alpha), value, alpha == chosen) for alpha, value in curve.items()],
+        "curve": [(number(alpha), value, alpha == scale.chosen) for alpha, value in curve.items()],
     }
 
 
@@ -278,62 +272,73 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else number(value)
 
 
-def _training(name: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    steps = len(training.get("losses") or ())
+def _training(name: str, training: Training) -> dict[str, Any]:
+    steps = len(training.losses or ())
+    losses = (training.initial_loss, training.training_loss, training.final_loss)
     return {
         "name": name,
         "steps": steps,
-        "kept": training.get("best_step", steps),
-        "losses": [_figure(training.get(key)) for key in ("initial_loss", "training_loss", "final_loss")],
-        "select": [_figure(training.get(key)) for key in ("select_initial_loss", "select_final_loss")],
+        "kept": steps if training.best_step is None else training.best_step,
+        "losses": [_figure(loss) for loss in losses],
+        "select": [_figure(loss) for loss in (training.select_initial_loss, training.select_final_loss)],
     }
 
 
-def _forms(final: Mapping[str, Any]) -> dict[str, Any]:
-    forms = dict.fromkeys(form for values in final.values() for form in values["formats"])
+def _forms(final: Mapping[str, Summary]) -> dict[str, Any]:
+    forms = dict.fromkeys(form for summary in final.values() for form in summary.formats)
     rows = [
-        (form_name(form), [percent(values["formats"].get(form, 0.0)) for values in final.values()]) for form in forms
+        (form_name(form), [percent(summary.formats.get(form, 0.0)) for summary in final.values()]) for form in forms
     ]
-    rows.append(("cut off at the limit", [percent(values["truncated"]) for values in final.values()]))
+    rows.append(("cut off at the limit", [percent(summary.truncated) for summary in final.values()]))
     return {
         "names": list(final),
         "words": form_words(forms),
         "rows": rows,
-        "tokens": [f"{values['mean_tokens']:.1f}" for values in final.values()],
+        "tokens": [f"{summary.mean_tokens:.1f}" for summary in final.values()],
     }
 
 
-def _flips(record: Mapping[str, Any]) -> dict[str, Any]:
+def _flips(record: Record) -> dict[str, Any]:
     """The problems whose verdict changed. Losses stand before gains, and each group has its share of the room."""
-    answers = {name: {one["problem"]: one for one in given} for name, given in record["answers"].items()}
-    groups = [
-        {"compared": compared, "scoring": "standard", "kind": kind, "ids": list(compared["standard"][kind])}
-        for compared in record["comparisons"]
-        for kind in ("lost", "gained")
-    ]
-    for compared in record["comparisons"]:
-        seen = {*compared["standard"]["lost"], *compared["standard"]["gained"]}
-        for kind in ("lost", "gained"):
-            only = [problem for problem in compared["paper"][kind] if problem not in seen]
-            groups.append({"compared": compared, "scoring": "paper", "kind": kind, "ids": only})
-    half = 2 * len(record["comparisons"])
-    shares = _dealt([len(group["ids"]) for group in groups[:half]], FLIPS_SHOWN)
-    shares += _dealt([len(group["ids"]) for group in groups[half:]], FLIPS_SHOWN - sum(shares))
-    told = []
-    for compared in record["comparisons"]:
+    groups = [*_flipped(record.comparisons, "standard"), *_flipped(record.comparisons, "paper")]
+    half = len(groups) // 2
+    shares = _dealt([len(group.problems) for group in groups[:half]], FLIPS_SHOWN)
+    shares += _dealt([len(group.problems) for group in groups[half:]], FLIPS_SHOWN - sum(shares))
+    answers = {name: {answer.problem: answer for answer in given} for name, given in record.answers.items()}
+    comparisons = []
+    for comparison in record.comparisons:
         parts = [
             {
-                "scoring": group["scoring"],
-                "kind": group["kind"],
-                "n": len(group["ids"]),
-                "rest": len(group["ids"]) - share,
-                "problems": [_flip(record, answers, group, problem) for problem in group["ids"][:share]],
+                "scoring": group.scoring,
+                "kind": group.kind,
+                "n": len(group.problems),
+                "rest": len(group.problems) - share,
+                "problems": [_flip(record, answers, group, problem) for problem in group.problems[:share]],
             }
             for group, share in zip(groups, shares, strict=True)
-            if group["compared"] is compared and (group["scoring"] == "standard" or group["ids"])
+            if group.comparison is comparison and (group.scoring == "standard" or group.problems)
         ]
-        told.append({"first": compared["first"], "second": compared["second"], "groups": parts})
-    return {"comparisons": told, "shown": sum(shares), "n": sum(len(group["ids"]) for group in groups)}
+        comparisons.append({"first": comparison.first, "second": comparison.second, "groups": parts})
+    return {"comparisons": comparisons, "shown": sum(shares), "n": sum(len(group.problems) for group in groups)}
+
+
+class _Flipped(NamedTuple):
+    """Problems whose verdict changed one way, under one scoring."""
+
+    comparison: Comparison
+    scoring: str
+    kind: str
+    problems: list[str]
+
+
+def _flipped(comparisons: Sequence[Comparison], scoring: str) -> Iterator[_Flipped]:
+    """Lost and gained of every comparison; under the paper's scoring, those alone that the standard one has not."""
+    for comparison in comparisons:
+        standard = comparison.standard
+        difference = standard if scoring == "standard" else comparison.paper
+        seen = set() if scoring == "standard" else {*standard.lost, *standard.gained}
+        for kind, problems in (("lost", difference.lost), ("gained", difference.gained)):
+            yield _Flipped(comparison, scoring, kind, [problem for problem in problems if problem not in seen])
 
 
 def _dealt(sizes: Sequence[int], room: int) -> list[int]:
@@ -347,34 +352,29 @@ def _dealt(sizes: Sequence[int], room: int) -> list[int]:
     return shares
 
 
-def _flip(
-    record: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]], group: Mapping[str, Any], problem: str
-) -> dict[str, Any]:
-    sides = []
-    for name in (group["compared"]["first"], group["compared"]["second"]):
-        one = answers[name][problem]
-        verdicts = [
-            {"scoring": scoring, "passed": bool(one["passed"][scoring]), "reason": one["reason"][scoring]}
-            for scoring in ("standard", "paper")
-        ]
-        sides.append(
-            {
-                "name": name,
-                "text": one["completion"],
-                "verdicts": verdicts,
-                "form": form_name(one["format"]),
-                "tokens": one["n_tokens"],
-                "truncated": bool(one["truncated"]),
-            }
-        )
-    failing = sides[0 if group["kind"] == "gained" else 1]
-    reason = next(one["reason"] for one in failing["verdicts"] if one["scoring"] == group["scoring"])
+def _flip(record: Record, answers: Mapping[str, Mapping[str, Answer]], group: _Flipped, problem: str) -> dict[str, Any]:
+    names = (group.comparison.first, group.comparison.second)
+    failing = names[0] if group.kind == "gained" else names[1]
     return {
         "problem": problem,
-        "failed": failing["name"],
-        "reason": reason,
-        "prompt": record["problems"][problem],
-        "sides": sides,
+        "failed": failing,
+        "reason": answers[failing][problem].reason[group.scoring],
+        "prompt": record.problems[problem],
+        "sides": [_side(name, answers[name][problem]) for name in names],
+    }
+
+
+def _side(name: str, answer: Answer) -> dict[str, Any]:
+    return {
+        "name": name,
+        "text": answer.completion,
+        "verdicts": [
+            {"scoring": scoring, "passed": answer.passed[scoring], "reason": answer.reason[scoring]}
+            for scoring in ("standard", "paper")
+        ],
+        "form": form_name(answer.format),
+        "tokens": answer.n_tokens,
+        "truncated": answer.truncated,
     }
 
 
@@ -383,18 +383,18 @@ def _cut(text: str) -> str:
     return text if rest <= 0 else f"{text[:_LONGEST]}\n… {rest} more characters"
 
 
-def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = dict(record["seconds"])
+def _cost(record: Record) -> dict[str, Any]:
+    seconds = dict(record.seconds)
     rows = [
         {
             "name": name,
-            "method": record["variants"][name]["method"],
-            "parameters": _figure(record["variants"][name].get("parameters")),
+            "method": record.variants[name].method,
+            "parameters": _figure(record.variants[name].parameters),
             "train": _seconds(seconds.pop(f"train {name}", None)),
             "evaluate": _seconds(seconds.pop(f"evaluate {name}", None)),
-            "tokens": f"{values['mean_tokens']:.1f}",
+            "tokens": f"{summary.mean_tokens:.1f}",
         }
-        for name, values in record["final"].items()
+        for name, summary in record.final.items()
     ]
     return {"rows": rows, "stages": [(stage, _seconds(spent)) for stage, spent in seconds.items()]}
 
@@ -403,11 +403,8 @@ def _seconds(spent: float | None) -> str:
     return "–" if spent is None else f"{spent:.1f}"
 
 
-def _layers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"name": layer["name"], "shape": list(layer["shape"]), "norm": number(layer["norm"])}
-        for layer in facts["layers"]
-    ]
+def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    return [{"name": layer.name, "shape": list(layer.shape), "norm": number(layer.norm)} for layer in layers]
 
 
 def _facts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

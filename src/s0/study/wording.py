@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-from s0.record import LEVEL, effect
+from s0.record import HELPED, HURT, LEVEL, UNCLEAR, Comparison, Record
 
 _NAME = 40  # characters of a variant's name in a sentence
 _LINE = 160  # characters of a row's id and what is said of it
@@ -39,15 +38,16 @@ def left_out(rows: Sequence[str]) -> str:
     return f"left out of every score, {_n(rows, 'row')}: {_some(rows)}" if rows else ""
 
 
-def not_judged(record: Mapping[str, Any]) -> Iterator[str]:
+def not_judged(record: Record) -> Iterator[str]:
     """A line for each variant with greedy or drawn answers that could not be judged: to which problems, and why."""
-    drawn = (record.get("sampled") or {}).get("final", {})
-    for whose, final in (("", record["final"]), (", samples", drawn)):
-        for name, values in final.items():
-            named = [f"{problem} ({reason})" for problem, reason in values.get("not_judged", {}).items()]
-            if named:
-                told = f"not judged, and counted as failed, answers to {_n(named, 'problem')}: {_some(named)}"
-                yield f"{shortened(name, _NAME)}{whose}: {told}"
+    greedy = [(name, "", summary.not_judged) for name, summary in record.final.items()]
+    sampled = {} if record.sampled is None else record.sampled.final
+    drawn = [(name, ", samples", summary.not_judged) for name, summary in sampled.items()]
+    for name, which, reasons in [*greedy, *drawn]:
+        named = [f"{problem} ({reason})" for problem, reason in reasons.items()]
+        if named:
+            whose = f"{shortened(name, _NAME)}{which}"
+            yield f"{whose}: not judged, and counted as failed, answers to {_n(named, 'problem')}: {_some(named)}"
 
 
 def _n(items: Sequence[str], name: str) -> str:
@@ -110,57 +110,56 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def reservation(comparison: Mapping[str, Any]) -> str:
-    """What must be said with `effect` so that it does not mislead; often nothing."""
-    standard, paper = comparison["standard"], comparison["paper"]
-    found = effect(comparison)
+def reservation(comparison: Comparison) -> str:
+    """What must be said with the effect so that it does not mislead; often nothing."""
+    standard, paper = comparison.standard, comparison.paper
     said = []
-    if found == "no clear difference" and not standard["low"] <= 0 <= standard["high"]:
-        side = "above" if standard["low"] > 0 else "below"
-        if standard["p_value"] > LEVEL:
+    if comparison.effect == UNCLEAR and not standard.low <= 0 <= standard.high:
+        side = "above" if standard.low > 0 else "below"
+        if standard.p_value > LEVEL:
             said.append(f"The interval lies {side} 0, but so few verdicts flipped that the exact test does not agree.")
         else:
             said.append(f"The interval lies {side} 0, but not clearly so among this many comparisons (Holm).")
     if says_format(comparison):
         said.append("The gain under the paper’s scoring is a gain in format, not in skill.")
-    if paper["high"] < 0 <= standard["high"]:
+    if paper.high < 0 <= standard.high:
         said.append("The loss under the paper’s scoring is a loss in format, not in skill.")
     return " ".join(said)
 
 
-def finding(comparison: Mapping[str, Any], untouched: str) -> str:
-    """`effect` as a clause about the two variants; `untouched` is the one that nothing was done to."""
-    first, second = (shortened(comparison[side], _NAME) for side in ("first", "second"))
-    found = effect(comparison)
-    if comparison["first"] == untouched:
-        return f"{second} {found}" if found in ("helped", "hurt") else f"{second} made {found}"
-    words = {"helped": f"{second} is better than {first}", "hurt": f"{second} is worse than {first}"}
-    return words.get(found, f"{found} between {second} and {first}")
+def finding(comparison: Comparison, untouched: str) -> str:
+    """The effect as a clause about the two variants; `untouched` is the one that nothing was done to."""
+    first, second = (shortened(name, _NAME) for name in (comparison.first, comparison.second))
+    effect = comparison.effect
+    if comparison.first == untouched:
+        return f"{second} made {effect}" if effect == UNCLEAR else f"{second} {effect}"
+    words = {HELPED: f"{second} is better than {first}", HURT: f"{second} is worse than {first}"}
+    return words.get(effect, f"{effect} between {second} and {first}")
 
 
-def headline(record: Mapping[str, Any]) -> str:
+def headline(record: Record) -> str:
     """One sentence for the whole record: what was found against the first variant, or how many problems it solved."""
-    untouched = next(iter(record["final"]))
-    against = [one for one in record["comparisons"] if one["first"] == untouched]
+    untouched = record.untouched
+    against = [comparison for comparison in record.comparisons if comparison.first == untouched]
     if not against:
-        rate = record["final"][untouched]["pass_at_1"]["standard"]
-        return f"{shortened(untouched, _NAME)} solved {percent(rate['value'])} of {rate['n']} problems"
+        rate = record.final[untouched].pass_at_1.standard
+        return f"{shortened(untouched, _NAME)} solved {percent(rate.value)} of {rate.n} problems"
     clauses = []
-    for found, verb in (("helped", "helped"), ("hurt", "hurt"), ("no clear difference", "made no clear difference")):
-        clauses += [f"{names} {verb}" for names in _named([one for one in against if effect(one) == found])]
-    for names in _named([one for one in against if says_format(one)]):
+    for effect, verb in ((HELPED, HELPED), (HURT, HURT), (UNCLEAR, f"made {UNCLEAR}")):
+        clauses += [f"{names} {verb}" for names in _named([each for each in against if each.effect == effect])]
+    for names in _named([comparison for comparison in against if says_format(comparison)]):
         clauses.append(f"what {names} gained under the paper’s scoring is format")
     return "; ".join(clauses)
 
 
-def _named(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+def _named(compared: Sequence[Comparison]) -> list[str]:
     """The second variants as one subject of a sentence, or nothing; more than three are counted."""
-    names = [shortened(one["second"], _NAME) for one in compared]
+    names = [shortened(comparison.second, _NAME) for comparison in compared]
     if len(names) > 3:
         return [f"{len(names)} variants"]
     return [" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)] if names else []
 
 
-def says_format(comparison: Mapping[str, Any]) -> bool:
+def says_format(comparison: Comparison) -> bool:
     """Whether a variant gains under the paper's scoring and not under the standard one."""
-    return bool(comparison["standard"]["low"] <= 0 < comparison["paper"]["low"])
+    return comparison.standard.low <= 0 < comparison.paper.low

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -25,6 +25,7 @@ from s0.core.families import find_mixers, plain_name, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
+from s0.record import Record
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.candidates import tune
@@ -409,7 +410,7 @@ class S0Trainer(Tuner):
             self._write(path)
             self._saved()
 
-    def _write(self, path: str | Path, record: Mapping[str, Any] | None = None) -> None:
+    def _write(self, path: str | Path, record: Record | None = None) -> None:
         base, adapter = unwrapped(self.model), self._apply_scale()
         config = {
             **adapter.to_dict(),
@@ -428,7 +429,7 @@ class S0Trainer(Tuner):
         self,
         repo_id: str,
         *,
-        record: Mapping[str, Any] | None = None,
+        record: Record | None = None,
         private: bool | None = None,
         token: str | None = None,
     ) -> str:
@@ -436,7 +437,8 @@ class S0Trainer(Tuner):
 
         Args:
             repo_id: the repository; made if need be.
-            record: of an evaluation with this state, such as `s0 eval` writes, whose figures the card shall tell.
+            record: of an evaluation with this state, whose figures the card shall tell (`s0.record.read_record` reads
+                the file that `s0 eval` writes).
             private: whether a new repository is; None as the account's settings say.
             token: of the Hub; None for the one that was logged in with.
 

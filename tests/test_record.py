@@ -1,0 +1,55 @@
+"""Records on disk: read whole or refused, and written as they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s0.errors import DatasetError
+from s0.record import FORMAT_VERSION, parsed, plain, read_record, write_record
+from tests.study.records import demo_record, hostile_record, sampled_record
+
+
+@pytest.mark.parametrize("made", [demo_record, sampled_record])
+def test_what_is_written_is_read_again(made: Any, tmp_path: Path) -> None:
+    record = parsed(made())
+    write_record(tmp_path / "record.json", record)
+    assert read_record(tmp_path / "record.json") == record
+    assert json.loads((tmp_path / "record.json").read_text()) == json.loads(json.dumps(plain(record)))
+
+
+def test_any_text_survives(tmp_path: Path) -> None:
+    record = parsed(hostile_record())
+    write_record(tmp_path / "record.json", record)
+    read = read_record(tmp_path / "record.json")
+    assert read.answers == record.answers and read.problems == record.problems
+
+
+def test_a_record_of_before_versions_says_what_it_shows() -> None:
+    record = demo_record()
+    assert "format_version" not in record and "effect" not in record["comparisons"][0]
+    assert [comparison.effect for comparison in parsed(record).comparisons] == [
+        "helped",
+        "no clear difference",
+        "hurt",
+    ]
+
+
+def test_a_record_of_a_later_version_is_refused() -> None:
+    with pytest.raises(DatasetError, match=f"format version {FORMAT_VERSION} at most, got {FORMAT_VERSION + 1}; read"):
+        parsed({**demo_record(n=6), "format_version": FORMAT_VERSION + 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "7", "null", "{}", '{"kind": "demo"}', "[" * 5000, '{"format_version": "x"}', "\udcff"]
+)
+def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DatasetError, match="expected"):
+        read_record(path)
+    with pytest.raises(DatasetError, match="expected"):
+        read_record(tmp_path / "missing.json")
