@@ -13,7 +13,7 @@ Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one chec
 
 from s0.tasks.sandbox.backends import BACKENDS, UNSAFE
 from s0.tasks.sandbox.launch import Limits
-from s0.tasks.sandbox.pool import Sandbox, shared
 from s0.tasks.sandbox.programs import CANNOT_RUN, NOT_JUDGED, Program, Verdict
+from s0.tasks.sandbox.sandbox import Sandbox, shared
 
 __all__ = ["BACKENDS", "CANNOT_RUN", "NOT_JUDGED", "UNSAFE", "Limits", "Program", "Sandbox", "Verdict", "shared"]

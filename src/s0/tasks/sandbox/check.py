@@ -15,8 +15,8 @@ from typing import Any
 from s0.tasks.sandbox import backends
 from s0.tasks.sandbox.cell import Cell
 from s0.tasks.sandbox.launch import Limits
-from s0.tasks.sandbox.pool import Sandbox
 from s0.tasks.sandbox.programs import Program
+from s0.tasks.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(timeout_s=0.2, memory_bytes=256 << 20, tmp_bytes=1 << 20)
 """Of the sandbox that is attacked: small, so that going past them is quick."""
