@@ -23,6 +23,7 @@ from s0 import Example, files
 from s0.adapter import card, state_files
 from s0.bench.collect import Sample, _Journal
 from s0.examples import write_examples
+from s0.export import published
 from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text
 from s0.record import parsed, write_record
 from s0.study.report import write_report
@@ -39,7 +40,7 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     "several files": lambda folder, n: write_files(folder, {"a": b"%d" % n, "sub/b": b"%d" % n}),
     "examples": lambda folder, n: write_examples(folder / "a.jsonl", [Example("a", f"b{n}")]),
     "state": lambda folder, n: state_files.write(folder / "state", STATE, {"alpha": n}, {card.CARD_FILE: "card"}),
-    "published state": lambda folder, n: state_files.write_published(folder / "state", STORED, {"0": n}),
+    "published state": lambda folder, n: published.write(folder / "state", STORED, {"0": n}),
     "adapter": lambda folder, n: state_files.write_contents(
         folder / "lora", {"a.safetensors": STATE, "b.json": {"n": n}}
     ),

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from s0.adapter import state_files
+from s0.adapter import checks, state_files
 from s0.adapter.fingerprint import check_base, fingerprint
 from s0.core.raw_states import RawStates
 from s0.core.states import effective_state
@@ -58,7 +58,7 @@ class InitialState(nn.Module):
                 f"expected a layer of type nn.RNN, nn.GRU or nn.LSTM, got {type(layer).__name__}; for the recurrent "
                 "layers of a language model use get_peft_model(model, S0AdapterConfig())"
             )
-        state_files.check_scale(alpha, normalize)
+        checks.check_scale(alpha, normalize)
         self.base_layer = layer.requires_grad_(False)
         self.alpha, self.normalize = alpha, normalize
         self.s0_state = RawStates()
@@ -101,7 +101,7 @@ class InitialState(nn.Module):
             StateMismatchError: a state is not finite.
         """
         shapes = {name: list(raw.shape) for name, raw in self.s0_state.items()}
-        state_files.check_tensors(dict(self.s0_state.items()), shapes, f"the states for {path}")
+        checks.check_tensors(dict(self.s0_state.items()), shapes, f"the states for {path}")
         config = {
             "peft_type": "S0",
             "format_version": state_files.FORMAT_VERSION,

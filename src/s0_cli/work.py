@@ -53,8 +53,9 @@ from s0.bench.collect import require_place, samples_file
 from s0.bench.variants import Advance
 from s0.cautions import Caution
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
-from s0.errors import ConfigError, DatasetError, SandboxError, StateMismatchError
+from s0.errors import ConfigError, DatasetError, SandboxError
 from s0.examples import Example, examples_sha256, read_examples
+from s0.export import published
 from s0.models import generate as continued
 from s0.models import load_base_model
 from s0.record import Model, Record, plain, write_record
@@ -523,14 +524,7 @@ def export(state: str, to: str, out: Path, overwrite: bool) -> dict[str, Any]:
             "it is a plain PEFT adapter already: load it with peft"
         )
     stored = state_files.read(state)
-    indices = {name: _layer_number(name) for name in stored.tensors}
+    indices = published.layer_indices(stored)
     with claimed(out, [state], partial(require_free_folder, out, EXPORTED, overwrite)):
-        state_files.write_published(out, stored, indices)
+        published.write(out, stored, indices)
     return {"kind": "export", "to": to, "layers": len(indices), "out": str(out)}
-
-
-def _layer_number(name: str) -> int:
-    numbers = [int(part) for part in name.split(".") if part.isdigit()]
-    if len(numbers) != 1:
-        raise StateMismatchError(f"expected a layer name with one number in it, got {name!r}")
-    return numbers[0]

@@ -27,6 +27,7 @@ from s0.adapter import card, state_files
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error, StateMismatchError
+from s0.export.published import write as write_published
 from tests import zoo
 from tests.core.helpers import fill, holds_no_state, logits, tokens, tuned
 
@@ -602,7 +603,7 @@ def test_saving_as_a_pickle_is_refused(bench: Bench, tmp_path: Path) -> None:
 def published(bench: Bench, tmp_path: Path) -> Path:
     stored = state_files.read(bench.saved)
     indices = {name: layer.layer_idx for name, layer in zip(stored.tensors, state_layers(bench.tuned), strict=True)}
-    state_files.write_published(tmp_path / "published", stored, indices)
+    write_published(tmp_path / "published", stored, indices)
     return tmp_path / "published"
 
 
@@ -637,7 +638,7 @@ def test_a_published_state_can_be_trained_on(published: Path, bench: Bench) -> N
 def test_layers_of_different_shapes_cannot_be_published(tmp_path: Path) -> None:
     stored = state_files.StoredState({"a": torch.zeros(1, 2, 3), "b": torch.zeros(1, 2, 4)}, 1.0, False, None, "mamba2")
     with pytest.raises(StateMismatchError, match="one shape"):
-        state_files.write_published(tmp_path, stored, {"a": 0, "b": 1})
+        write_published(tmp_path, stored, {"a": 0, "b": 1})
 
 
 PUBLISHED_EDITS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], Any]] = {
@@ -855,7 +856,7 @@ def test_a_state_whose_account_tells_no_settings_is_exported(folder: Path, tmp_p
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**config, "training": {"settings": None}}))
     stored = state_files.read(folder)
-    state_files.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
+    write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
     assert state_files.read(tmp_path / "published").layout == "published"
 
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
 from s0 import S0AdapterConfig
-from s0.adapter import state_files
+from s0.adapter import checks, state_files
 from s0.core.families import find_mixers, kernel_globals, recurrence_of
 from s0.core.offset import added_to_readout
 from s0.core.states import state_layers
 from s0.errors import ConfigError, EngineError, S0Error, StateMismatchError
+from s0.export import published
 from tests import zoo
 from tests.core.helpers import (
     FORGETFUL,
@@ -356,7 +357,7 @@ def test_the_gradient_is_the_same_in_every_mode(family: str) -> None:
 def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
     model, ids = tuned("falcon_h1", variant="offset", alpha=0.5), tokens(1, 6)
     model.save_pretrained(tmp_path)
-    assert state_files.read_json(tmp_path / state_files.CONFIG_FILE)["variant"] == "offset"
+    assert checks.read_json(tmp_path / state_files.CONFIG_FILE)["variant"] == "offset"
     again = PeftModel.from_pretrained(zoo.make("falcon_h1"), tmp_path)
     assert again.peft_config["default"].variant == "offset"
     with torch.no_grad():
@@ -394,7 +395,7 @@ def test_it_is_not_written_in_the_published_layout(tmp_path: Path) -> None:
     tuned("qwen3_5", variant="offset").save_pretrained(tmp_path / "offset")
     stored = state_files.read(tmp_path / "offset", variant=None)
     with pytest.raises(StateMismatchError, match="expected a state for the published layout, got the variant 'offset'"):
-        state_files.write_published(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
+        published.write(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
     assert not (tmp_path / "published").exists()
 
 

@@ -14,7 +14,7 @@ from peft import PeftConfig
 from peft.utils import WEIGHTS_NAME, PeftType
 from torch import Tensor
 
-from s0.adapter import state_files
+from s0.adapter import checks, state_files
 from s0.adapter.card import write_card
 from s0.core.raw_states import RawStates
 from s0.errors import ConfigError, StateMismatchError
@@ -78,8 +78,8 @@ class S0AdapterConfig(PeftConfig):
         self.peft_type = PeftType("S0")  # a member since `s0.adapter.patches.install`
         if self.variant not in state_files.VARIANTS:
             raise ConfigError(f"expected variant to be one of {', '.join(state_files.VARIANTS)}, got {self.variant!r}")
-        state_files.check_scale(self.alpha, self.normalize)
-        if self.layers is not None and not state_files.are_distinct_indices(self.layers):
+        checks.check_scale(self.alpha, self.normalize)
+        if self.layers is not None and not checks.are_distinct_indices(self.layers):
             raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
         if not isinstance(self.init, str) or not self.init:
             raise ConfigError(f"expected init to be 'zeros' or the folder of a state, got {self.init!r}")

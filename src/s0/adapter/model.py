@@ -24,7 +24,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from s0.adapter import state_files
+from s0.adapter import checks, state_files
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.fingerprint import check_base, fingerprint
 from s0.core import packing, padding
@@ -248,7 +248,7 @@ class S0Model(BaseTuner):
         # PEFT only warns about missing layers and accepts extra ones and NaN.
         state_dict = {state_files.file_key(key): tensor for key, tensor in state_dict.items()}
         tensors = {state_files.layer_name(key): tensor for key, tensor in state_dict.items()}
-        state_files.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
+        checks.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
         remapped: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )

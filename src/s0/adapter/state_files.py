@@ -26,14 +26,14 @@ from types import NoneType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from s0.adapter import checks
 from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.core.families import RECURRENCES, find_mixers, layer_index, recurrence_of, unwrapped
 from s0.core.split import refuse_shards
-from s0.errors import ConfigError, StateMismatchError
+from s0.errors import StateMismatchError
 from s0.files import write_files
 
 FORMAT_VERSION = 1
@@ -42,8 +42,6 @@ CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
 HUB_SETTINGS = ("revision", "cache_dir", "token")
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
-_MAX_JSON_BYTES = 4 << 20
-_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def is_config_alone(folder: Path) -> bool:
     """Whether a local folder holds the config of an adapter that has no state yet, as PEFT configs save themselves."""
     if not (folder / CONFIG_FILE).is_file() or (folder / STATE_FILE).exists():
         return False
-    config = read_json(folder / CONFIG_FILE)
+    config = checks.read_json(folder / CONFIG_FILE)
     return config.get("peft_type") == "S0" and config.get("checksum") is None
 
 
@@ -143,7 +141,7 @@ def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
 
 
 def _read_peft(folder: Path) -> StoredState:
-    config = read_json(folder / CONFIG_FILE)
+    config = checks.read_json(folder / CONFIG_FILE)
     if config.get("peft_type") != "S0":
         raise StateMismatchError(
             f"expected {folder / CONFIG_FILE} to hold an S0 state, got peft_type {config.get('peft_type')!r}; "
@@ -156,18 +154,19 @@ def _read_peft(folder: Path) -> StoredState:
             "use the s0-tuning version that wrote it"
         )
     tensors = _read_layers(folder)
-    shapes = _field(config, "state_shapes", dict, folder)
-    check_tensors(tensors, shapes, str(folder))
-    targets = _field(config, "target_modules", (list, NoneType), folder)  # PEFT shortens long lists to name endings
+    shapes = checks.field(config, "state_shapes", dict, folder)
+    checks.check_tensors(tensors, shapes, str(folder))
+    # PEFT shortens long lists to endings of names.
+    targets = checks.field(config, "target_modules", (list, NoneType), folder)
     if targets is not None and not all(any(f".{name}".endswith(f".{end}") for name in tensors) for end in targets):
         raise StateMismatchError(f"expected target_modules in {folder} to name the layers, got {targets!r:.80}")
     layers = config.get("layers")
-    if layers is not None and not are_distinct_indices(layers):
+    if layers is not None and not checks.are_distinct_indices(layers):
         raise StateMismatchError(
             f"expected layers in {folder / CONFIG_FILE} to be distinct layer indices, got {layers!r:.80}"
         )
-    alpha, normalize = _finite(config, "alpha", folder), _field(config, "normalize", bool, folder)
-    check_account(_field(config, "training", (dict, NoneType), folder) or {}, str(folder))
+    alpha, normalize = checks.finite(config, "alpha", folder), checks.field(config, "normalize", bool, folder)
+    checks.check_account(checks.field(config, "training", (dict, NoneType), folder) or {}, str(folder))
     variant = config.get("variant", "state")
     if variant not in VARIANTS:
         raise StateMismatchError(
@@ -185,28 +184,28 @@ def _read_peft(folder: Path) -> StoredState:
         alpha=alpha,
         normalize=normalize,
         layers=None if layers is None else tuple(layers),
-        family=_field(config, "family", str, folder),
-        fingerprint=_field(config, "fingerprint", str, folder),
-        base_model=_field(config, "base_model_name_or_path", (str, NoneType), folder),
-        training=_field(config, "training", (dict, NoneType), folder) or {},
+        family=checks.field(config, "family", str, folder),
+        fingerprint=checks.field(config, "fingerprint", str, folder),
+        base_model=checks.field(config, "base_model_name_or_path", (str, NoneType), folder),
+        training=checks.field(config, "training", (dict, NoneType), folder) or {},
         variant=variant,
     )
 
 
 def _read_published(folder: Path) -> StoredState:
-    meta, config = read_json(folder / "meta.json"), read_json(folder / "config.json")
+    meta, config = checks.read_json(folder / "meta.json"), checks.read_json(folder / "config.json")
     tensors = _published_tensors(folder)
-    layers = _field(meta, "recurrent_layers", list, folder)
-    shape = _field(meta, "state_shape", list, folder)
-    check_tensors(tensors, {str(layer): shape for layer in layers}, str(folder))
-    family = _field(meta, "arch", str, folder)
+    layers = checks.field(meta, "recurrent_layers", list, folder)
+    shape = checks.field(meta, "state_shape", list, folder)
+    checks.check_tensors(tensors, {str(layer): shape for layer in layers}, str(folder))
+    family = checks.field(meta, "arch", str, folder)
     if family not in {recurrence.name for recurrence in RECURRENCES}:
         raise StateMismatchError(f"expected a known arch in {folder / 'meta.json'}, got {family!r}")
     alpha = config.get("alpha")
     return StoredState(
         tensors=tensors,
-        alpha=None if alpha is None else _finite(config, "alpha", folder),
-        normalize=_field({"normalize": False, **config}, "normalize", bool, folder),
+        alpha=None if alpha is None else checks.finite(config, "alpha", folder),
+        normalize=checks.field({"normalize": False, **config}, "normalize", bool, folder),
         layers=None,
         family=family,
         training={"settings": config},
@@ -216,7 +215,7 @@ def _read_published(folder: Path) -> StoredState:
 
 def _published_tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / "states.safetensors").is_file():
-        return read_tensors(folder / "states.safetensors")
+        return checks.read_tensors(folder / "states.safetensors")
     path = folder / "states.pt"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: refuses pickled code
@@ -233,118 +232,8 @@ def _published_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        StateMismatchError: there is none, or it is damaged.
-    """
-    if not path.is_file():
-        raise StateMismatchError(f"expected the state in {path}, found no such file; pickled weights are never loaded")
-    try:
-        return dict(sorted(load(path.read_bytes()).items()))  # by its bytes: a path need not be UTF-8
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise StateMismatchError(
-            f"expected {path} to be a safetensors file, got {type(error).__name__}: {error}; copy the file again"
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of modest size.
-
-    Raises:
-        StateMismatchError: there is none, it is too large, or no JSON object.
-    """
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes, at most {_MAX_JSON_BYTES} allowed")
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise StateMismatchError(f"expected {path} to be a JSON file, got {type(error).__name__}: {error}") from error
-    if not isinstance(value, dict):
-        raise StateMismatchError(f"expected {path} to hold a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name}, which is no JSON")
-
-
-def check_account(training: Mapping[str, Any], where: str) -> None:
-    """Refuse an account of a training whose figures are none: no checksum covers it, and much is computed from it.
-
-    Raises:
-        StateMismatchError: naming the figure.
-    """
-    figures = ("initial_loss", "training_loss", "final_loss", "select_initial_loss", "select_final_loss", "alpha")
-    counts = ("n_examples", "n_select", "n_select_shared")
-    sound = {name: training.get(name) is None or is_finite_number(training[name]) for name in (*figures, *counts)}
-    sound |= {name: _is_list_of_numbers(training.get(name) or []) for name in ("losses", "norms", "select_losses")}
-    sound["settings"] = isinstance(training.get("settings") or {}, dict)
-    sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
-    prompts = training.get("prompts") or []
-    sound["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
-    for name, is_sound in sound.items():
-        if not is_sound:
-            raise StateMismatchError(
-                f"expected the account of the training in {where} to be as it was written, got {name} = "
-                f"{training.get(name)!r:.60}; the file was edited: copy it again"
-            )
-
-
-def _is_list_of_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(value is None or isinstance(value, (int, float)) for value in values)
-
-
-def _is_scale(scale: object) -> bool:
-    if not isinstance(scale, dict) or not {"alpha", "helps", "by", "alphas", "values"} <= scale.keys():
-        return False
-    alphas, values = scale["alphas"], scale["values"]
-    has_curve = _is_list_of_numbers(alphas) and _is_list_of_numbers(values) and len(alphas) == len(values)
-    return has_curve and scale["alpha"] in alphas and any(alpha for alpha in alphas)
-
-
-def _field(config: Mapping[str, Any], name: str, kind: type | tuple[type, ...], folder: Path) -> Any:
-    value = config.get(name)
-    if not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(one.__name__ for one in kinds)
-        raise StateMismatchError(f"expected {name} in {folder} to be of type {expected}, got {value!r:.80}")
-    return value
-
-
-def _finite(config: Mapping[str, Any], name: str, folder: Path) -> float:
-    value: Any = config.get(name)
-    if not is_finite_number(value):
-        raise StateMismatchError(f"expected {name} in {folder} to be a finite float32 number, got {value!r:.80}")
-    return float(value)
-
-
-def check_scale(alpha: object, normalize: object) -> None:
-    """Check that the two can scale a state.
-
-    Raises:
-        ConfigError: naming the one that cannot.
-    """
-    if not is_finite_number(alpha):
-        raise ConfigError(f"expected `alpha` to be a finite float32 number, got {alpha!r}")
-    if not isinstance(normalize, bool):
-        raise ConfigError(f"expected `normalize` to be True or False, got {normalize!r}")
-
-
-def is_finite_number(value: object) -> bool:
-    """Whether `value` is a number that float32 can hold, as a scale has to be."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def are_distinct_indices(layers: object) -> bool:
-    """Whether `layers` is a list of layer indices, at least one and none twice."""
-    indices = list(layers) if isinstance(layers, (list, tuple)) else []
-    return bool(indices) and all(type(i) is int and i >= 0 for i in indices) and len(set(indices)) == len(indices)
-
-
 def _read_layers(folder: Path) -> dict[str, Tensor]:
-    return {layer_name(key): tensor for key, tensor in read_tensors(folder / STATE_FILE).items()}
+    return {layer_name(key): tensor for key, tensor in checks.read_tensors(folder / STATE_FILE).items()}
 
 
 def layer_name(key: str) -> str:
@@ -357,39 +246,6 @@ def layer_name(key: str) -> str:
 def file_key(key: str) -> str:
     """How a file names a tensor that PEFT calls `key`: of a model without PEFT's wrapper, it leaves the prefix out."""
     return _PREFIX + key.removeprefix(_PREFIX)
-
-
-def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], where: str) -> None:
-    """Refuse tensors that are not what `shapes` (layer name -> [H, K, V]) announces, or not finite.
-
-    Raises:
-        StateMismatchError: missing or extra layers, wrong dtype or shape, NaN or inf; names `where`.
-    """
-    if not tensors or set(tensors) != set(shapes):
-        raise StateMismatchError(
-            f"expected in {where} a tensor for each of the layers {sorted(shapes)}, got {sorted(tensors)}; "
-            "it is incomplete or not what its description says"
-        )
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or list(tensor.shape) != shapes[name]:
-            raise StateMismatchError(
-                f"expected layer {name} in {where} to be float32 {shapes[name]}, "
-                f"got {tensor.dtype} {list(tensor.shape)}"
-            )
-    require_finite(tensors, where)
-
-
-def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse tensors with NaN or inf in them.
-
-    Raises:
-        StateMismatchError: names `where`.
-    """
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise StateMismatchError(
-                f"expected finite values in layer {name} of {where}, got NaN or inf; train it again"
-            )
 
 
 # --- Against a model ---
@@ -500,35 +356,6 @@ def write(
     keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**config, "checksum": checksum(tensors, config)}
     write_contents(Path(path), {**(texts or {}), STATE_FILE: keyed, CONFIG_FILE: described})
-
-
-def write_published(path: str | Path, stored: StoredState, indices: Mapping[str, int]) -> None:
-    """Write a state in the layout of the published package.
-
-    Args:
-        path: the folder; made if need be.
-        stored: the state.
-        indices: layer index of each of its layers.
-
-    Raises:
-        StateMismatchError: its layers differ in shape, or it is an offset, which that layout cannot express.
-    """
-    if stored.variant != "state":
-        raise StateMismatchError(f"expected a state for the published layout, got the variant {stored.variant!r}")
-    shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
-    if len(shapes) != 1:
-        raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")
-    settings = dict(stored.training.get("settings") or {})
-    known = ("n_steps", "lr", "l2_lambda", "grad_clip", "max_length")
-    config = {name: settings[name] for name in known if name in settings}
-    keyed = {str(indices[name]): tensor.detach().cpu().contiguous() for name, tensor in stored.tensors.items()}
-    meta = {
-        "arch": stored.family,
-        "recurrent_layers": sorted(indices[name] for name in stored.tensors),
-        "state_shape": list(shapes.pop()),
-    }
-    described = {**config, "alpha": stored.alpha, "normalize": stored.normalize}
-    write_contents(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
 
 
 def write_contents(folder: Path, contents: Mapping[str, str | Mapping[str, Any]]) -> None:

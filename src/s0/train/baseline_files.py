@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftConfig, PrefixTuningConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 
-from s0.adapter import state_files
+from s0.adapter import checks, state_files
 from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.errors import ConfigError, StateMismatchError
 from s0.train.baselines import LoraTuning, PrefixTuning, Tuning, linear_modules
@@ -50,7 +50,7 @@ class BaselineFiles:
         Raises:
             StateMismatchError: a file in `folder`, where they were read, is damaged or of another adapter.
         """
-        state_files.require_finite(self.tensors, str(folder))
+        checks.require_finite(self.tensors, str(folder))
         checksum = state_files.checksum(self.tensors, {})
         if self.checksum not in (None, checksum):
             raise StateMismatchError(
@@ -72,7 +72,7 @@ def baseline_kind(folder: Path) -> str | None:
     """PEFT's name of the method whose adapter lies in a folder; None where none does, or a state."""
     if not (folder / state_files.CONFIG_FILE).is_file():
         return None
-    kind = state_files.read_json(folder / state_files.CONFIG_FILE).get("peft_type")
+    kind = checks.read_json(folder / state_files.CONFIG_FILE).get("peft_type")
     return None if kind == "S0" else str(kind)
 
 
@@ -90,17 +90,17 @@ def read_files(folder: Path) -> BaselineFiles:
     Raises:
         StateMismatchError: damaged, or of another method.
     """
-    config = state_files.read_json(folder / state_files.CONFIG_FILE)
+    config = checks.read_json(folder / state_files.CONFIG_FILE)
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise StateMismatchError(
             f"expected {folder / state_files.CONFIG_FILE} to hold one of the peft_types {sorted(_KINDS)}, got "
             f"{kind!r:.40}"
         )
-    stored = state_files.read_tensors(folder / state_files.STATE_FILE)
+    stored = checks.read_tensors(folder / state_files.STATE_FILE)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
-    training = state_files.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
-    state_files.check_account(training, str(folder))
+    training = checks.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
+    checks.check_account(training, str(folder))
     checksum, fingerprint = training.pop("checksum", None), str(training.pop("fingerprint", UNKNOWN))
     return BaselineFiles(kind, config, tensors, training, fingerprint, checksum)
 
@@ -119,7 +119,7 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
             f"expected {folder / state_files.CONFIG_FILE} to describe a plain {files.kind} for "
             f"{type(model).__name__}, but: {error}"
         ) from error
-    state_files.check_tensors(files.tensors, shapes, str(folder))
+    checks.check_tensors(files.tensors, shapes, str(folder))
     files.require_whole(folder)
     if not allow_other_base:
         check_base(files.fingerprint, model)

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from s0.adapter import state_files
+from s0.adapter import checks
 from s0.core.families import plain_name
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
@@ -89,7 +89,7 @@ class LoraTuning(_Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole("rank", self.rank, 1)
-        if self.alpha is not None and (not state_files.is_finite_number(self.alpha) or self.alpha <= 0):
+        if self.alpha is not None and (not checks.is_finite_number(self.alpha) or self.alpha <= 0):
             raise ConfigError(f"expected `alpha` to be a finite number above 0, or None, got {self.alpha!r}")
         object.__setattr__(self, "targets", tuple(self.targets))
 

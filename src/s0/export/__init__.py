@@ -1,0 +1,1 @@
+"""States in the formats of other programs."""
