@@ -12,16 +12,13 @@ Everything else that splits a model, or hands its layers other tensors than thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from s0.core.raw_states import RawStates
 from s0.errors import ConfigError
-
-if TYPE_CHECKING:
-    from s0.core.states import StateLayer
 
 _WRAPPERS = {
     "FullyShardedDataParallel": "FSDP1",
@@ -74,11 +71,12 @@ def refuse_split(model: nn.Module) -> None:
         )
 
 
-def refuse_split_layer(layer: StateLayer) -> None:
+def refuse_split_layer(layer: nn.Module, states: RawStates) -> None:
     """Refuse to run a state layer that does not hold its own whole tensors in this process.
 
     Args:
         layer: about to start from a state.
+        states: its raw states by name.
 
     Raises:
         ConfigError: it does not; says why.
@@ -87,7 +85,7 @@ def refuse_split_layer(layer: StateLayer) -> None:
     if not is_replica and not _is_launched():  # nearly always; what follows takes time
         return
     # FSDP1 puts views of its flat parameter in the place of parameters, FSDP2 puts parameters there.
-    fsdp1 = _is_in_fsdp(layer) and not all(isinstance(state, nn.Parameter) for state in layer.s0_state.values())
+    fsdp1 = _is_in_fsdp(layer) and not all(isinstance(state, nn.Parameter) for state in states.values())
     for split in ("DataParallel",) if is_replica else ("FSDP1",) if fsdp1 else split_by(layer):
         raise ConfigError(
             f"expected a state layer with its whole tensors in this process, got {split}; use DistributedDataParallel, "
@@ -96,14 +94,14 @@ def refuse_split_layer(layer: StateLayer) -> None:
         )
 
 
-def expected_to_learn(layer: StateLayer) -> set[str]:
-    """The states whose gradient is expected of this process whether or not a row has chosen them.
+def expected_to_learn(layer: nn.Module, states: RawStates) -> set[str]:
+    """Those of the layer's `states` whose gradient is expected of this process whether or not a row has chosen them.
 
     FSDP2 sends the gradients there are, and mixes them up where processes have different ones.
     """
     if not _is_in_fsdp(layer):
         return set()
-    return {name for name, state in layer.s0_state.items() if state.requires_grad}
+    return {name for name, state in states.items() if state.requires_grad}
 
 
 def refuse_rounded(dtype: torch.dtype) -> None:

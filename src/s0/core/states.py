@@ -255,14 +255,14 @@ class StateLayer(MixerLayer):
         counted = {name for name, scale in self.scales.items() if variant in ("state", scale.variant)}
         if not counted:
             return None
-        refuse_split_layer(self)
+        refuse_split_layer(self, self.s0_state)
         batch, device = len(hidden_states), hidden_states.device
         choice = choice_for(self)
         if choice is None:
             active = [self.effective(name, variant) for name in self.active_adapters if name in counted]
             return reduce(torch.add, active).to(device).expand(batch, *self.state_shape) if active else None
         names, copies = choice.names, choice.copies(batch)
-        distinct = sorted({*names, *expected_to_learn(self)})
+        distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})
         if counted.isdisjoint(distinct):
             return None
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])

@@ -9,7 +9,6 @@ from jinja2 import TemplateError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.core.families import unwrapped
 from s0.errors import ConfigError, DatasetError
 from s0.examples import is_text
 
@@ -63,7 +62,7 @@ def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequ
     Raises:
         DatasetError: an id is not below the number of rows of the embedding.
     """
-    base: Any = unwrapped(model)
+    base: Any = getattr(model, "get_base_model", lambda: model)()  # without PEFT's wrapper, if it has one
     try:
         n_rows = base.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
