@@ -63,7 +63,7 @@ from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
-from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, require_fit
+from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, read_tuned, trainer_of
 from s0.train.baseline_files import baseline_kind, read_files
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
@@ -358,14 +358,13 @@ def evaluate(
     with claim, interruptible(kept), sandbox(**judging) as cells:
         problems.require_runnable(asked, cells)
         loaded, tokenizer = load_model(model)
-        for state in states:
-            require_fit(loaded, state, allow_other_base=allow_other_base)
+        tuned = [read_tuned(state, loaded, allow_other_base=allow_other_base) for state in states]
         base = Model(model, fingerprint(loaded))
         outcomes = {
             "base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=cells)
         }
-        for name, state in zip(names, states, strict=True):
-            tuner = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base)
+        for name, state, stored in zip(names, states, tuned, strict=True):
+            tuner = trainer_of(stored, loaded, tokenizer)
             facts = {"path": state, **tuned_facts(tuner, questions)}
             outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
             tuner.detach()

@@ -12,24 +12,28 @@ from torch import nn
 
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.model import unwrap
+from s0.core.families import plain_name
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
 
-def attach(model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any]) -> tuple[Any, str]:
+def attach(
+    model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any], name: str | None = None
+) -> tuple[Any, str]:
     """Put a zero state, switched off, beside those that are on `model`.
 
     Args:
         model: a transformers model, or a PEFT model with states.
         layers: as in `S0Config`.
         scale: alpha, normalize and variant.
+        name: the state's adapter name; None for one that is free.
 
     Returns:
         the PEFT model, and the state's adapter name on it.
 
     Raises:
         UnsupportedModelError: the model has no recurrent state to tune.
-        ConfigError: a PEFT model of another kind, or settings that cannot work.
+        ConfigError: a PEFT model of another kind, settings that cannot work, or a name that is taken.
     """
     if isinstance(model, PeftModel) and model.peft_type != "S0":
         raise ConfigError(
@@ -37,7 +41,12 @@ def attach(model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any])
             "pass its base model, get_base_model(): adapters inside its layers, like LoRA's, stay in place"
         )
     taken = {name for layer in state_layers(model) for name in layer.s0_state}
-    name = next(name for i in range(len(taken) + 1) if (name := f"s0_{i}") not in taken)
+    if name in taken:
+        raise ConfigError(
+            f"expected a new name, got {name!r}, under which a state is on this model; choose another name"
+        )
+    if name is None:
+        name = next(free for i in range(len(taken) + 1) if (free := f"s0_{i}") not in taken)
     config = S0AdapterConfig(layers=layers, **scale, inference_mode=True)
     put_back = _remembered(model)
     if isinstance(model, PeftModel):
@@ -56,6 +65,12 @@ def attach(model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any])
             del vars(model)["enable_input_require_grads"]
     put_back(wrapped)
     return wrapped, name
+
+
+def layers_with(model: nn.Module, name: str) -> dict[str, StateLayer]:
+    """The layers that have a state of this name, by their own names in the untouched model."""
+    named = ((plain_name(path), module) for path, module in model.named_modules())
+    return {path: module for path, module in named if isinstance(module, StateLayer) and name in module.s0_state}
 
 
 def detach(model: Any, name: str) -> Any:

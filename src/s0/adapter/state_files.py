@@ -72,6 +72,18 @@ class StoredState:
     layout: str = "peft"
     variant: str = "state"
 
+    def require_variant(self, variant: str, where: str = "") -> None:
+        """Refuse a state of another variant.
+
+        Raises:
+            StateMismatchError: it is one; says `where`.
+        """
+        if self.variant != variant:
+            raise StateMismatchError(
+                f"expected the variant {variant!r}{where}, got {self.variant!r}: sequences start from a state, and "
+                "every step reads an offset, so one cannot stand for the other"
+            )
+
     def __repr__(self) -> str:
         scale = f"alpha={self.alpha}, normalize={self.normalize}"
         return f"StoredState({self.variant}, {self.family}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
@@ -104,11 +116,8 @@ def read(path: str | Path, subfolder: str | None = None, *, variant: str | None 
             f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
             f"{held}; check the path"
         )
-    if variant not in (stored.variant, None):
-        raise StateMismatchError(
-            f"expected the variant {variant!r} in {folder}, got {stored.variant!r}: sequences start from a state, and "
-            "every step reads an offset, so one cannot stand for the other"
-        )
+    if variant is not None:
+        stored.require_variant(variant, f" in {folder}")
     return stored
 
 

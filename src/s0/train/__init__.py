@@ -1,7 +1,7 @@
 """Training: examples to batches, one loop for every method, and the trainers on top."""
 
 from s0.train.baseline_files import TRAINING_FILE
-from s0.train.baseline_trainer import BaselineTrainer, load_tuned, require_fit
+from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
@@ -9,6 +9,7 @@ from s0.train.config import S0Config
 from s0.train.fit import Course, FitResult, FitSettings, Learner, fit, fit_together, mean_loss
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.trainer import S0Trainer
+from s0.train.tuned import load_tuned, read_tuned, trainer_of
 
 __all__ = [
     "TRAINING_FILE",
@@ -34,8 +35,9 @@ __all__ = [
     "mean_loss",
     "prepare",
     "rank_matching",
-    "require_fit",
+    "read_tuned",
     "scale_curve",
     "scales_as_rows",
     "tokenize",
+    "trainer_of",
 ]

@@ -26,15 +26,13 @@ from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
-from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, baseline_kind, read_baseline
+from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
-from s0.train.config import S0Config
 from s0.train.fit import fit, mean_loss
 from s0.train.modes import training as training_modes
 from s0.train.processes import is_first_process
-from s0.train.trainer import S0Trainer
 from s0.train.tuner import Tuner, account, warn
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
@@ -334,16 +332,24 @@ class BaselineTrainer(Tuner):
                 weights of the same shape can be accepted with `allow_other_base=True`).
         """
         self._require_attached()
-        found = read_baseline(state_files.locate(path), self._base, allow_other_base)
-        if type(found.settings) is not type(self.settings):
+        self.take(read_baseline(state_files.locate(path), self._base, allow_other_base))
+
+    def take(self, stored: StoredBaseline) -> None:
+        """Take over an adapter that was read for this model; see `load`.
+
+        Raises:
+            StateMismatchError: it is of another method.
+        """
+        self._require_attached()
+        if type(stored.settings) is not type(self.settings):
             raise StateMismatchError(
-                f"expected an adapter for {type(self.settings).__name__}, got one for {type(found.settings).__name__} "
-                f"in {path}; use load_tuned, which looks which it is"
+                f"expected an adapter for {type(self.settings).__name__}, got one for "
+                f"{type(stored.settings).__name__}; use load_tuned, which looks which it is"
             )
-        own = {name: value for name, value in vars(found.settings).items() if name not in SHARED}
+        own = {name: value for name, value in vars(stored.settings).items() if name not in SHARED}
         self.settings = replace(self.settings, **own)
-        self._put(self.settings.adapter(self._base), found.tensors)
-        self._trained, self._unsaved = found.training, None
+        self._put(self.settings.adapter(self._base), stored.tensors)
+        self._trained, self._unsaved = stored.training, None
 
     def _require_attached(self) -> None:
         if self._name is None:
@@ -353,45 +359,3 @@ class BaselineTrainer(Tuner):
         self._require_attached()
         if self._trained is None:
             raise ConfigError("expected a trained adapter, but there is none yet; call train() or load() first")
-
-
-def load_tuned(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path, allow_other_base: bool = False
-) -> S0Trainer | BaselineTrainer:
-    """Put what was tuned, by whichever method, on `model`, and switch it on.
-
-    Args:
-        model: with nothing attached.
-        tokenizer: the model's.
-        path: a folder with a state (of this package or the published one), a LoRA or a prefix; or a Hub repository.
-        allow_other_base: accept what was tuned on other weights of the same shape.
-
-    Raises:
-        StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
-    """
-    folder = state_files.locate(path)
-    stored = require_fit(model, folder, allow_other_base=allow_other_base)
-    trainer: S0Trainer | BaselineTrainer
-    if isinstance(stored, StoredBaseline):
-        trainer = BaselineTrainer(model, tokenizer, stored.settings)
-    else:
-        trainer = S0Trainer(model, tokenizer, S0Config(variant=stored.variant))
-    trainer.load(folder, allow_other_base=allow_other_base)
-    trainer.activate()
-    return trainer
-
-
-def require_fit(
-    model: PreTrainedModel, path: str | Path, *, allow_other_base: bool = False
-) -> state_files.StoredState | StoredBaseline:
-    """Check that what was tuned, by whichever method, can be put on `model`; arguments and errors as of `load_tuned`.
-
-    Returns:
-        what is stored there.
-    """
-    folder = state_files.locate(path)
-    if baseline_kind(folder) is not None:
-        return read_baseline(folder, model, allow_other_base)
-    stored = state_files.read(folder, variant=None)
-    state_files.match(stored, model, allow_other_base=allow_other_base)
-    return stored

@@ -17,11 +17,12 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.adapter import state_files
-from s0.adapter.attach import alone, attach, detach, is_on, switch_to
+from s0.adapter import load, state_files
+from s0.adapter.attach import alone, attach, detach, is_on, layers_with, switch_to
 from s0.adapter.card import CARD_FILE, card_for
 from s0.adapter.config import S0AdapterConfig
-from s0.core.families import find_mixers, plain_name, recurrence_of, unwrapped
+from s0.adapter.state_files import StoredState
+from s0.core.families import find_mixers, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
@@ -107,12 +108,7 @@ class S0Trainer(Tuner):
         return adapter
 
     def _layers(self) -> dict[str, StateLayer]:
-        named = ((plain_name(name), module) for name, module in self.model.named_modules())
-        return {
-            name: module
-            for name, module in named
-            if isinstance(module, StateLayer) and self.adapter_name in module.s0_state
-        }
+        return layers_with(self.model, self.adapter_name)
 
     def _states(self) -> dict[str, nn.Parameter]:
         return {name: layer.s0_state[self.adapter_name] for name, layer in self._layers().items()}
@@ -469,19 +465,27 @@ class S0Trainer(Tuner):
                 set of weights of the same shape can be accepted with `allow_other_base=True`).
         """
         self._require_attached()
-        stored = state_files.read(path, variant=self.config.variant)
-        tensors = state_files.match(stored, self.model, allow_other_base=allow_other_base)
+        self.take(load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base))
+
+    def take(self, stored: StoredState) -> None:
+        """Take over a state that was read for this model by `s0.adapter.load.read`; see `load`.
+
+        Raises:
+            StateMismatchError: it is of another variant than `config.variant`.
+        """
+        self._require_attached()
+        stored.require_variant(self.config.variant)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
         was_active = self.is_active
-        if set(tensors) != set(self._states()):
+        if set(stored.tensors) != set(self._states()):
             self.deactivate()
             self.model.delete_adapter(self.adapter_name)
             self.config = config
             self.model, self.adapter_name = attach(self.model, config.layers, self._scale(self.model))
         self.config, self._trained, self._unsaved = config, dict(stored.training), None
         for name, state in self._states().items():
-            state.data.copy_(tensors[name])
+            state.data.copy_(stored.tensors[name])
         adapter = self._apply_scale()
         adapter.training, self._chosen_alpha = self._trained, adapter.alpha
         if was_active:

@@ -1,0 +1,79 @@
+"""A folder with a state becomes a state on a model: read, checked and matched once, then taken over as it is.
+
+    stored = read("my-state", model)      # checked against itself and against the model
+    model = put(stored, model, "code")    # on it, switched off; or `load`, which does both
+
+What trains states does the same, with a trainer in the place of `put`; serving them needs no more than this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+
+from s0.adapter import state_files
+from s0.adapter.attach import attach, layers_with
+from s0.adapter.state_files import StoredState
+from s0.core.families import find_mixers, recurrence_of
+
+
+def read(
+    path: str | Path, model: nn.Module, *, variant: str | None = None, allow_other_base: bool = False, **hub: Any
+) -> StoredState:
+    """Read a state of this package or the published one for `model`.
+
+    Args:
+        path: a local folder, or a repository on the Hub.
+        model: with or without adapters on it.
+        variant: the one that is expected; None takes any.
+        allow_other_base: accept a state tuned on other weights of the same shape.
+        hub: `revision`, `cache_dir` and `token` of the Hub.
+
+    Returns:
+        the state, with its tensors by the model's layer names, whichever layout it came in.
+
+    Raises:
+        StateMismatchError: no state, damaged, of another variant, or tuned on another model.
+    """
+    stored = state_files.read(path, variant=variant, **hub)
+    tensors = state_files.match(stored, model, allow_other_base=allow_other_base)
+    return replace(stored, tensors=tensors, layout="peft")
+
+
+def put(stored: StoredState, model: nn.Module, name: str) -> PeftModel:
+    """Put a state on the model that it was read for, switched off, beside those that are on it.
+
+    Args:
+        stored: what `read` returned for this model.
+        model: a transformers model, or a PEFT model with states.
+        name: the state's adapter name there, for `adapter_names` and `s0.adapter.attach.switch_to`.
+
+    Returns:
+        the PEFT model; the one that was passed, if it was one.
+
+    Raises:
+        ConfigError: a name that is taken or cannot be one, or a PEFT model of another kind.
+    """
+    layers = None if stored.layers is None else sorted(stored.layers)
+    scale = {"alpha": _alpha(stored, model), "normalize": stored.normalize, "variant": stored.variant}
+    wrapped, _ = attach(model, layers, scale, name)
+    wrapped.peft_config[name].training = dict(stored.training)
+    for layer_name, layer in layers_with(wrapped, name).items():
+        layer.s0_state[name].data.copy_(stored.tensors[layer_name])
+    return wrapped
+
+
+def load(path: str | Path, model: nn.Module, name: str, *, allow_other_base: bool = False, **hub: Any) -> PeftModel:
+    """`read` a state and `put` it on `model` under `name`; the arguments, result and errors are theirs."""
+    return put(read(path, model, allow_other_base=allow_other_base, **hub), model, name)
+
+
+def _alpha(stored: StoredState, model: nn.Module) -> float:
+    """The state's scale; where the published layout leaves it open, the one published for the model's recurrence."""
+    if stored.alpha is not None:
+        return stored.alpha
+    return recurrence_of(next(iter(find_mixers(model).values()))).alpha

@@ -1,0 +1,57 @@
+"""What was tuned, by whichever method: from its folder, read once, to a trainer that holds it on a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.adapter import load, state_files
+from s0.adapter.state_files import StoredState
+from s0.train.baseline_files import StoredBaseline, baseline_kind, read_baseline
+from s0.train.baseline_trainer import BaselineTrainer
+from s0.train.config import S0Config
+from s0.train.trainer import S0Trainer
+
+
+def load_tuned(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path, allow_other_base: bool = False
+) -> S0Trainer | BaselineTrainer:
+    """Put what was tuned on `model`, and switch it on.
+
+    Args:
+        model: with nothing attached.
+        tokenizer: the model's.
+        path: a folder with a state (of this package or the published one), a LoRA or a prefix; or a Hub repository.
+        allow_other_base: accept what was tuned on other weights of the same shape.
+
+    Raises:
+        StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
+    """
+    return trainer_of(read_tuned(path, model, allow_other_base=allow_other_base), model, tokenizer)
+
+
+def read_tuned(
+    path: str | Path, model: PreTrainedModel, *, allow_other_base: bool = False
+) -> StoredState | StoredBaseline:
+    """Read what was tuned and check that it can be put on `model`; arguments and errors as of `load_tuned`."""
+    folder = state_files.locate(path)
+    if baseline_kind(folder) is None:
+        return load.read(folder, model, allow_other_base=allow_other_base)
+    return read_baseline(folder, model, allow_other_base)
+
+
+def trainer_of(
+    stored: StoredState | StoredBaseline, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> S0Trainer | BaselineTrainer:
+    """Put what `read_tuned` has read for `model` on it, and switch it on."""
+    trainer: S0Trainer | BaselineTrainer
+    if isinstance(stored, StoredBaseline):
+        trainer = BaselineTrainer(model, tokenizer, stored.settings)
+        trainer.take(stored)
+    else:
+        layers = None if stored.layers is None else sorted(stored.layers)
+        trainer = S0Trainer(model, tokenizer, S0Config(variant=stored.variant, layers=layers))
+        trainer.take(stored)
+    trainer.activate()
+    return trainer
