@@ -331,24 +331,6 @@ def grid() -> str:
     return "\n".join(lines)
 
 
-def candidates() -> str:
-    """Several learning rates side by side against one after the other."""
-    found = record("candidates_speed")
-    lines = [
-        "| model | CPU seconds, side by side : one by one | a step of all, side by side | one by one |",
-        "|---|---|---|---|",
-    ]
-    for name, label in (("training_speed", "random, as in training_speed.py"), ("pocket:gdn", "pocket:gdn")):
-        one = found[name]
-        ratio, seconds = one["together_over_one_by_one"], one["cpu_seconds_per_step"]
-        lines.append(
-            f"| {label} | {ratio['ratio']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] | {seconds['together']:.2f} s "
-            f"| {seconds['one_by_one']:.2f} s |"
-        )
-    told = f"{found['candidates']} candidates, {found['pairs']} pairs of runs, 95% t-interval of the log ratio."
-    return "\n".join([*lines, "", told])
-
-
 def sandbox() -> str:
     """What a verdict costs on every backend, beside executors without protection."""
     found = record("sandbox_speed")
@@ -503,7 +485,6 @@ TABLES = {
     "models": models,
     "tasks": tasks,
     "decoding": decoding,
-    "candidates": candidates,
     "sandbox": sandbox,
     "judges": judges,
     "families": families,

@@ -21,12 +21,14 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
+from s0.core.states import state_layers
 from s0.errors import CheckpointError, ConfigError, DatasetError, S0Error, StateMismatchError
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitResult, FitSettings, fit, fit_together
+from s0.train.fit import FitResult, FitSettings, fit
+from s0.train.search import SearchResult, search
 from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
-from tests.train.test_fit import learners, of, poisoned, raising, values, with_states
+from tests.train.test_fit import poisoned, raising, values
 
 SETTINGS = FitSettings(n_steps=4, lr=0.1)
 N_BATCHES = 2
@@ -121,25 +123,28 @@ def test_patience_goes_on_where_it_was(tmp_path: Path, call: int) -> None:
     assert len(calls) == {3: 11, 6: 8, 8: 8, 9: 5, 10: 4, 13: 4}[call]
 
 
-@pytest.mark.parametrize("call", [2, 4, 6])
-def test_learners_side_by_side_go_on_where_they_were(tmp_path: Path, call: int) -> None:
-    def together(model: nn.Module) -> Any:
-        asked = Checkpoint(tmp_path / "run", 1)
-        made = learners(model, drawn={"lr": 1e30})
-        return fit_together(model, in_batches(budget=200), made, keep_at=[1, 3], checkpoint=asked, progress=False)
+@pytest.mark.parametrize("call", [2, 4, 8, 10, 12, 18])
+def test_a_search_goes_on_in_the_learning_rate_where_it_was(tmp_path: Path, call: int) -> None:
+    def searched(model: nn.Module, asked: Checkpoint | None) -> SearchResult:
+        return search(
+            model, state_layers(model), in_batches(budget=200), in_batches(PAIRS[3:]), SETTINGS, normalize=False,
+            variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 3), batch_tokens=4096, checkpoint=asked, progress=False,
+        )  # fmt: skip
 
-    whole, crashed, resumed = with_states(), with_states(), with_states()
-    expected = together(whole)
-    (tmp_path / "run").unlink()
+    whole, crashed, resumed = tuned(), tuned(), tuned()
+    with at_call(whole, 0, print) as calls:
+        expected = searched(whole, None)
+    asked = Checkpoint(tmp_path / "run", 1)
     with raising(crashed, RuntimeError("crash"), call), pytest.raises(RuntimeError, match="crash"):
-        together(crashed)
-    got = together(resumed)
-    for one, other in zip(got, expected, strict=True):
-        assert repr(one.losses) == repr(other.losses) and one.norms == other.norms  # repr: nan is nan
-        assert one.kept.keys() == other.kept.keys()
-        assert all(same(one.kept[steps], other.kept[steps]) for steps in one.kept)
-    assert len(got[1].losses) == 2
-    assert all(same(of(resumed, name), of(whole, name)) for name in ("slow", "drawn", "clipped"))
+        searched(crashed, asked)
+    with at_call(resumed, 0, print) as again:
+        result = searched(resumed, asked)
+    assert [row.loss is None for row in expected.candidates] == [False, False, False, True, False, False]
+    assert repr(replace(result, tensors=[])) == repr(replace(expected, tensors=[]))
+    assert same(result.tensors, expected.tensors) and result.best.n_steps == 3
+    # Two micro-batches a step: six calls for the first rate, four for the one that explodes, six for the last.
+    assert len(calls) - len(again) == {2: 0, 4: 2, 8: 6, 10: 8, 12: 10, 18: 16}[call]
+    assert files(tmp_path) == ["run"]
 
 
 def test_a_resumed_training_that_fails_keeps_the_same_last_good_values(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,10 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from s0 import S0AdapterConfig
-from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError
-from s0.train.fit import FitResult, FitSettings, Learner, fit, fit_together, mean_loss
+from s0.train.fit import FitResult, FitSettings, fit, mean_loss
 from s0.train.modes import unscaled
 from tests import zoo
 from tests.train.helpers import (
@@ -343,141 +341,6 @@ def test_an_absurd_learning_rate_ends_in_an_error_and_finite_values() -> None:
     with pytest.raises(DatasetError, match="lower `lr`"):
         run(model, FitSettings(n_steps=5, lr=1e30))
     assert all(torch.isfinite(state).all() for state in values(model))
-
-
-# --- Several learners side by side ---
-
-RATES = {"slow": {"lr": 0.002}, "drawn": {"lr": 0.06, "l2_lambda": 0.3}, "clipped": {"lr": 0.02, "grad_clip": 1e-3}}
-
-
-def with_states(family: str = "qwen3_5", names: Sequence[str] = tuple(RATES)) -> PeftModel:
-    """A model with a state of its own for each name, none of them zero."""
-    model = tuned(family)
-    generator = torch.Generator().manual_seed(3)
-    for i, name in enumerate(names):
-        model.add_adapter(name, S0AdapterConfig(alpha=0.3 * (i + 1)))
-        for state in of(model, name):
-            state.data.copy_(torch.randn(state.shape, generator=generator) * 0.3)
-    return model
-
-
-def of(model: nn.Module, name: str) -> list[nn.Parameter]:
-    return [layer.s0_state[name] for layer in state_layers(model)]
-
-
-def learners(model: nn.Module, settings: FitSettings = SETTINGS, **changes: dict[str, Any]) -> list[Learner]:
-    rates = {name: {**rate, **changes.get(name, {})} for name, rate in RATES.items()}
-    return [Learner(name, of(model, name), replace(settings, **rate)) for name, rate in rates.items()]
-
-
-def alone(name: str, settings: FitSettings, family: str = "qwen3_5") -> tuple[FitResult, list[Tensor]]:
-    """The result and the tensors of one of the learners, trained by `fit`."""
-    model = with_states(family)
-    model.set_adapter(name)
-    result = fit(model, in_batches(budget=100), of(model, name), settings, progress=False)
-    return result, [state.detach() for state in of(model, name)]
-
-
-@every_family
-@pytest.mark.parametrize(
-    "change", [{}, {"gradient_checkpointing": True}, {"scale_in_training": True}], ids=lambda change: " ".join(change)
-)
-def test_learners_side_by_side_learn_what_each_learns_alone(family: str, change: dict[str, Any]) -> None:
-    model = with_states(family)
-    starts = [state.detach().clone() for name in RATES for state in of(model, name)]
-    before, together = snapshot(model), learners(model, replace(SETTINGS, **change))
-    courses = fit_together(model, in_batches(budget=100), together, keep_at=[0, 2, 3], progress=False)
-    assert snapshot(model) == before
-    for one, course in zip(together, courses, strict=True):
-        result, states = alone(one.state, one.settings, family)
-        assert course.losses == pytest.approx(result.losses, abs=1e-6)
-        assert course.norms == pytest.approx(result.norms, abs=1e-6)
-        assert_states_equal(one.parameters, states, 1e-6)
-        assert_states_equal(course.kept[3], states, 1e-6)
-        assert list(course.kept) == [0, 2, 3]
-    kept = [state for course in courses for state in course.kept[0]]
-    assert all(torch.equal(a, b) for a, b in zip(kept, starts, strict=True))
-    assert_states_equal(courses[1].kept[2], alone("drawn", replace(together[1].settings, n_steps=2), family)[1], 1e-6)
-
-
-@every_family
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_learner_with_nan_in_every_layer_spoils_no_other(family: str, checkpointing: bool) -> None:
-    model, settings = with_states(family), FitSettings(n_steps=2, gradient_checkpointing=checkpointing)
-    together = learners(model, settings)
-    for state in of(model, "drawn"):
-        state.data.fill_(math.inf)
-    courses = fit_together(model, in_batches(budget=100), together, keep_at=[1], progress=False)
-    assert math.isnan(courses[1].losses[0]) and courses[1].norms == () and not courses[1].kept
-    for one, course in list(zip(together, courses, strict=True))[::2]:
-        result, states = alone(one.state, one.settings, family)
-        assert course.losses == pytest.approx(result.losses, abs=1e-6)
-        assert_states_equal(one.parameters, states, 1e-6)
-
-
-def test_a_learner_that_explodes_on_its_way_is_dropped_and_the_others_go_on() -> None:
-    model = with_states()
-    together = learners(model, drawn={"lr": 1e30})
-    courses = fit_together(model, in_batches(budget=100), together, keep_at=[0, 1, 2, 3], progress=False)
-    assert [list(course.kept) for course in courses] == [[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]]
-    dropped = courses[1]
-    assert math.isfinite(dropped.losses[0]) and not math.isfinite(dropped.losses[1]) and len(dropped.losses) == 2
-    assert len(dropped.norms) == 1
-    assert all(torch.isfinite(state).all() for state in of(model, "drawn"))
-
-
-def test_rows_that_explode_take_only_their_learner_with_them() -> None:
-    made, model = in_batches(budget=100), with_states()
-    together = learners(model)
-    start = [state.detach().clone() for state in of(model, "drawn")]
-    hurt = len(made[1].names) + 1  # second row of the second learner
-    with poisoned(model, hurt, at_call=len(made) + 2):
-        courses = fit_together(model, made, together, progress=False)
-    assert [len(course.losses) for course in courses] == [3, 2, 3]
-    assert math.isnan(courses[1].losses[1])
-    assert all(torch.equal(a, b) for a, b in zip(of(model, "drawn"), start, strict=True))  # gave the last finite loss
-    for one in together[::2]:
-        assert_states_equal(one.parameters, alone(one.state, one.settings)[1], 1e-6)
-
-
-def test_a_gradient_that_explodes_takes_only_its_learner_with_it() -> None:
-    model = with_states()
-    together = learners(model)
-    state = of(model, "drawn")[1].requires_grad_()
-    state.register_hook(lambda gradient: gradient * math.inf)
-    courses = fit_together(model, in_batches(budget=100), together, progress=False)
-    assert [len(course.losses) for course in courses] == [3, 1, 3]
-    assert math.isnan(courses[1].losses[0]) and courses[1].norms == ()
-    for one in together[::2]:
-        assert_states_equal(one.parameters, alone(one.state, one.settings)[1], 1e-6)
-
-
-def test_when_no_learner_is_left_the_last_failure_is_raised() -> None:
-    model = with_states()
-    with pytest.raises(DatasetError, match=r"no learner is left.*'slow'.*lower `lr`"):
-        fit_together(model, in_batches(), learners(model, **{name: {"lr": 1e30} for name in RATES}), progress=False)
-    assert all(torch.isfinite(state).all() for name in RATES for state in of(model, name))
-
-
-def test_learners_that_cannot_learn_together_are_refused() -> None:
-    model, data = with_states(), in_batches()
-    one, other, third = learners(model)
-    lora = nn.Parameter(torch.ones(2))
-    for refused, match, keep_at in [
-        ([], "at least one", ()),
-        ([one, one], "of its own", ()),
-        ([one, replace(other, parameters=[*other.parameters, lora])], "'drawn' to be tensors of that state", ()),
-        ([one, replace(other, parameters=one.parameters)], "'drawn' to be tensors of that state", ()),
-        ([one, replace(other, state="unheard")], "'unheard' to be tensors of that state", ()),
-        ([one, replace(other, settings=replace(other.settings, n_steps=9))], r"same n_steps, got \[3, 9\]", ()),
-        ([one, replace(other, settings=replace(other.settings, scale_in_training=True))], "scale_in_training", ()),
-        ([one, replace(other, settings=replace(other.settings, gradient_checkpointing=True))], "checkpointing", ()),
-        ([one, replace(other, settings=replace(other.settings, patience=2))], "no patience", ()),
-        ([one, other, third], "keep_at", (4,)),
-        ([one, other, third], "keep_at", (-1,)),
-    ]:
-        with pytest.raises(ConfigError, match=match):
-            fit_together(model, data, refused, keep_at=keep_at, progress=False)
 
 
 # --- Patience ---

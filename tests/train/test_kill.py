@@ -15,17 +15,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from s0.core.states import state_layers
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitSettings, fit, fit_together
+from s0.train.fit import FitSettings, fit
+from s0.train.search import search
 from tests.train.helpers import PAIRS, in_batches, trainable, tuned
-from tests.train.test_fit import RATES, learners, of, with_states
 
 N_STEPS, N_KILLS = 16, 20
 CALLS_PER_STEP = 3  # two micro-batches to learn from and one to select on
@@ -48,25 +50,25 @@ class Fit:
         return list(trainable(self.model))
 
 
-class Together:
-    """Three states side by side, one of which explodes."""
+class Search:
+    """Three learning rates in turn, one of which explodes, and the choice among what they give."""
 
     def __init__(self) -> None:
-        self.model = with_states()
+        self.model = tuned()
 
     def train(self, checkpoint: Checkpoint | None) -> Any:
-        made = learners(self.model, FitSettings(n_steps=6), drawn={"lr": 1e30})
-        data = in_batches(PAIRS[:3], budget=80)
-        courses = fit_together(self.model, data, made, keep_at=[1, 4, 6], checkpoint=checkpoint, progress=False)
-        return [
-            (one.losses, one.norms, {n: [digest(t) for t in kept] for n, kept in one.kept.items()}) for one in courses
-        ]
+        self.result = search(
+            self.model, state_layers(self.model), in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:]),
+            FitSettings(), normalize=False, variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 4, 12), batch_tokens=4096,
+            checkpoint=checkpoint, progress=False,
+        )  # fmt: skip
+        return replace(self.result, tensors=[])
 
     def tensors(self) -> list[torch.Tensor]:
-        return [tensor for name in RATES for tensor in of(self.model, name)]
+        return self.result.tensors
 
 
-KINDS: dict[str, Callable[[], Any]] = {"fit": Fit, "fit_together": Together}
+KINDS: dict[str, Callable[[], Any]] = {"fit": Fit, "search": Search}
 
 
 def digest(tensor: torch.Tensor) -> str:
@@ -116,7 +118,7 @@ def n_done(path: Path) -> int:
     if not path.exists():
         return 0
     progress, _ = Checkpoint(path)._opened(path.read_bytes())[0]["progress"], None
-    return max(len(one["norms"]) for one in progress["learners"])
+    return sum(len(learner["norms"]) for learner in progress["learners"])
 
 
 def killed_again_and_again(subject: Any, folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def flat(told: Any) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "case", ["uneven shares", "an idle process", "patience", "side by side", "trainer", "curve"]
+    "case", ["uneven shares", "an idle process", "patience", "search", "trainer", "curve"]
 )  # fmt: skip
 def test_two_processes_equal_one(
     case: str, launched: list[tuple[Told, dict[str, Tensor]]], tmp_path: Path, monkeypatch: Any

@@ -23,9 +23,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from s0.train import Checkpoint, FitSettings, fit, fit_together, scale_curve
+from s0.train import Checkpoint, FitSettings, fit, scale_curve
 from tests.train.helpers import EXAMPLES, PAIRS, in_batches, trainable, trainer, tuned
-from tests.train.test_fit import learners, of, with_states
 
 ALPHAS = (0.0, 0.5, 2.0)
 SETTINGS = FitSettings(n_steps=4, lr=0.02)
@@ -43,13 +42,12 @@ def learned(*, budget: int = 60, data: Any = PAIRS, settings: FitSettings = SETT
     return {"told": vars(result), "tensors": trainable(model)}
 
 
-def side_by_side() -> dict[str, Any]:
-    """Several states, one of which explodes."""
-    model = with_states()
-    made = learners(model, SETTINGS, drawn={"lr": EXPLODES})
-    courses = fit_together(model, in_batches(PAIRS, 60), made, keep_at=[2], progress=False)
-    tensors = [tensor for one in made if one.settings.lr != EXPLODES for tensor in of(model, one.state)]
-    return {"told": [[one.losses, one.norms, sorted(one.kept)] for one in courses], "tensors": tensors}
+def by_search() -> dict[str, Any]:
+    """Learning rates in turn, one of which explodes, and the best of them."""
+    made = trainer(batch_tokens=60)
+    report = made.train_auto(EXAMPLES[:3], EXAMPLES[3:], lrs=(0.02, EXPLODES, 0.1), steps=(2, 4), progress=False)
+    rows = [[row["lr"], row["n_steps"], row["loss"]] for row in made.training["candidates"] if row["lr"] != EXPLODES]
+    return {"told": [report, rows], "tensors": trainable_states(made.model, made.adapter_name)}
 
 
 def by_trainer() -> dict[str, Any]:
@@ -164,7 +162,7 @@ def cases(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "uneven shares": learned,
         "an idle process": lambda: learned(budget=4096),
         "patience": lambda: learned(data=PAIRS[:3], settings=patient, select=in_batches(PAIRS[3:], 20)),
-        "side by side": side_by_side,
+        "search": by_search,
         "trainer": by_trainer,
         "curve": curve,
         "other data": other_data,

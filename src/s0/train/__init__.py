@@ -6,7 +6,7 @@ from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
 from s0.train.config import S0Config
-from s0.train.fit import Course, FitResult, FitSettings, Learner, fit, fit_together, mean_loss
+from s0.train.fit import FitResult, FitSettings, fit, mean_loss
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.trainer import S0Trainer
 from s0.train.tuned import load_tuned, read_tuned, trainer_of
@@ -16,10 +16,8 @@ __all__ = [
     "BaselineTrainer",
     "Batch",
     "Checkpoint",
-    "Course",
     "FitResult",
     "FitSettings",
-    "Learner",
     "LoraTuning",
     "PrefixTuning",
     "S0Config",
@@ -30,7 +28,6 @@ __all__ = [
     "batches",
     "choose_scale",
     "fit",
-    "fit_together",
     "load_tuned",
     "mean_loss",
     "prepare",

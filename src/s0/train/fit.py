@@ -1,4 +1,4 @@
-"""Training anything with trainable parameters: states, LoRA, prefixes, one alone or several side by side.
+"""Training anything with trainable parameters: a state, LoRA, a prefix.
 
 Each step sees the whole training set: the loss is the mean over examples of each example's mean completion loss, so it
 does not depend on how the examples are split into micro-batches, or the micro-batches over processes. Adam; L2 on the
@@ -8,19 +8,18 @@ trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint
-from s0.train.learning import Learning
+from s0.train.learner import LearnerState
 from s0.train.loop import mean_of, run
 from s0.train.modes import unscaled
 
@@ -96,39 +95,8 @@ class FitResult:
 
     def course(self) -> dict[str, Any]:
         """What the account of a training keeps of it, step by step."""
-        told = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}
-        return {**told, "select_losses": self.select_losses} if self.select_losses else told
-
-
-@dataclass(frozen=True)
-class Learner:
-    """One of several that learn side by side in one model.
-
-    Attributes:
-        state: the adapter name of the state that its rows start from.
-        parameters: tensors of that state, one per layer.
-        settings: its own; `n_steps`, `gradient_checkpointing` and `scale_in_training` are the same for all.
-    """
-
-    state: str
-    parameters: Sequence[nn.Parameter]
-    settings: FitSettings
-
-
-@dataclass(frozen=True)
-class Course:
-    """How one of several learners fared.
-
-    Attributes:
-        losses: the mean completion loss before each step, in nats per token. A learner whose loss or gradient was not
-            finite is dropped there: its last loss is inf or nan, and its tensors have the last good values.
-        norms: the mean norm of its tensors after each step.
-        kept: copies of its tensors, by the number of steps they have learned.
-    """
-
-    losses: tuple[float, ...]
-    norms: tuple[float, ...]
-    kept: Mapping[int, list[Tensor]]
+        course = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}
+        return {**course, "select_losses": self.select_losses} if self.select_losses else course
 
 
 def fit(
@@ -170,52 +138,21 @@ def fit(
             f"expected selection examples with patience and only then, got {len(select)} batches of them and patience "
             f"{settings.patience}"
         )
-    one = Learning(parameters, settings)
-    with run(model, [one], batches, checkpoint, progress, select=select) as loop:
+    learner = LearnerState(parameters, settings)
+    with run(model, [learner], batches, checkpoint, progress, select=select) as loop:
         with nullcontext() if settings.scale_in_training else unscaled(model):
-            loop.learn()
-            best_step = one.take_best()
+            loop.learn(learner)
+            best_step = learner.take_best()
             loss_after = loop.mean_loss(batches)
         loss_deployed = loop.mean_loss(batches)
     return FitResult(
-        tuple(one.losses), loss_after, loss_deployed, tuple(one.norms), best_step, tuple(one.select_losses)
+        losses=tuple(learner.losses),
+        loss_after=loss_after,
+        loss_deployed=loss_deployed,
+        norms=tuple(learner.norms),
+        best_step=best_step,
+        select_losses=tuple(learner.select_losses),
     )
-
-
-def fit_together(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    learners: Sequence[Learner],
-    *,
-    keep_at: Sequence[int] = (),
-    checkpoint: Checkpoint | None = None,
-    progress: bool = True,
-) -> list[Course]:
-    """Train several states in place, each as `fit` would train it alone, side by side in one forward pass.
-
-    Every micro-batch is repeated once per learner, so it takes the memory of so many times its rows. A learner whose
-    loss or gradient is not finite is dropped and the others go on. What is restored afterwards, several processes and
-    interruptions are as with `fit`.
-
-    Args:
-        model: with all the states on it.
-        batches: all training examples.
-        learners: at least one; no two share a state.
-        keep_at: numbers of steps after which every learner's tensors are copied.
-        checkpoint: as with `fit`.
-        progress: show a bar on stderr.
-
-    Raises:
-        DatasetError: no learner is left; says why the last one failed.
-        ConfigError: learners that cannot learn together; otherwise as `fit`.
-        StateMismatchError, CheckpointError: as `fit`.
-    """
-    _require_company(model, learners, keep_at)
-    learning = [Learning(one.parameters, one.settings, one.state) for one in learners]
-    scale = nullcontext() if learners[0].settings.scale_in_training else unscaled(model)
-    with run(model, learning, batches, checkpoint, progress, keep_at=keep_at) as loop, scale:
-        loop.learn()
-    return [Course(tuple(one.losses), tuple(one.norms), one.kept) for one in learning]
 
 
 @torch.no_grad()
@@ -226,27 +163,3 @@ def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
         DatasetError: a loss is not finite; names the example.
     """
     return mean_of(torch.cat([batch.losses(model) for batch in batches]), batches)
-
-
-def _require_company(model: nn.Module, learners: Sequence[Learner], keep_at: Sequence[int]) -> None:
-    if not learners:
-        raise ConfigError("expected at least one learner, got none")
-    names = [one.state for one in learners]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"expected a state of its own for each learner, got {names}")
-    for one in learners:
-        own = {id(layer.s0_state[one.state]) for layer in state_layers(model) if one.state in layer.s0_state}
-        if not own or any(id(parameter) not in own for parameter in one.parameters):
-            raise ConfigError(
-                f"expected the parameters of learner {one.state!r} to be tensors of that state on this model, got "
-                "others: what learners share cannot be trained side by side; train them one by one with fit"
-            )
-        if one.settings.patience is not None:
-            raise ConfigError(f"expected no patience for learner {one.state!r}: use keep_at, and choose afterwards")
-    for name in ("n_steps", "gradient_checkpointing", "scale_in_training"):
-        values = {getattr(one.settings, name) for one in learners}
-        if len(values) > 1:
-            raise ConfigError(f"expected all learners to have the same {name}, got {sorted(values)}")
-    unknown = [steps for steps in keep_at if not 0 <= steps <= learners[0].settings.n_steps]
-    if unknown:
-        raise ConfigError(f"expected keep_at between 0 and n_steps = {learners[0].settings.n_steps}, got {unknown}")

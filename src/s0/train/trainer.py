@@ -29,13 +29,13 @@ from s0.models import load_model
 from s0.record import Record
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
-from s0.train.candidates import tune
 from s0.train.checkpoint import Checkpoint
 from s0.train.config import S0Config
 from s0.train.fit import fit
 from s0.train.modes import unscaled
 from s0.train.processes import is_first_process
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
+from s0.train.search import search
 from s0.train.tuner import Tuner, account, hashes, warn
 
 
@@ -211,8 +211,8 @@ class S0Trainer(Tuner):
     ) -> dict[str, float]:
         """Choose learning rate, number of steps and scale by the loss on `select`, and learn the state that they give.
 
-        All learning rates are trained side by side, and every one's state after each of `steps` is measured at a ladder
-        of scales (see `s0.train.candidates`). The state, `config` and `training` end as after `train` with
+        Every learning rate is trained, and its state after each of `steps` is measured at a ladder of scales (see
+        `s0.train.search`). The state, `config` and `training` end as after `train` with
         `S0Config(lr=..., n_steps=..., alpha="auto")` of the winner; `training["candidates"]` lists all of them.
 
         Args:
@@ -234,11 +234,10 @@ class S0Trainer(Tuner):
         config = replace(self.config, alpha="auto")
         settings = config.fit_settings()
         self._require_attached()
-        # Every micro-batch is repeated once per learning rate: that it takes no more memory, it starts smaller.
-        learned = self._prepare(data, batch_tokens=max(1, config.batch_tokens // max(1, len(lrs))))
+        learned = self._prepare(data)
         chosen_on = self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
-        tuned = tune(
+        result = search(
             self.model,
             list(self._layers().values()),
             learned.batches,
@@ -252,34 +251,32 @@ class S0Trainer(Tuner):
             checkpoint=keeper,
             progress=progress,
         )
-        best = tuned.best
+        best = result.best
         self.config = replace(config, lr=best.lr, n_steps=best.n_steps)
         with self._learning(learned, chosen_on, keeper) as trained:
-            for state, values in zip(self._states().values(), tuned.tensors, strict=True):
+            for state, values in zip(self._states().values(), result.tensors, strict=True):
                 state.data.copy_(values)
-            trained.update(losses=tuned.losses, norms=tuned.norms, best_step=best.n_steps)
-            trained["candidates"] = [asdict(candidate) for candidate in tuned.candidates]
+            trained.update(losses=result.losses, norms=result.norms, best_step=best.n_steps)
+            trained["candidates"] = [asdict(candidate) for candidate in result.candidates]
             with unscaled(self.model):
                 (training_loss,) = self._curve(learned, [1.0])
             report = {
                 "lr": best.lr,
                 "n_steps": best.n_steps,
-                "initial_loss": tuned.losses[0],
+                "initial_loss": result.losses[0],
                 "training_loss": training_loss,
-                "final_loss": self._deploy(tuned.scale, trained, learned),
+                "final_loss": self._deploy(result.scale, trained, learned),
             }
             return self._completed(report, trained, chosen_on)
 
-    def _prepare(
-        self, data: TrainingData, name: str = "the training data", batch_tokens: int | None = None
-    ) -> TrainingSet:
+    def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
         try:
             return prepare(
                 data,
                 self.model,
                 self.tokenizer,
                 max_length=self.config.max_length,
-                batch_tokens=batch_tokens or self.config.batch_tokens,
+                batch_tokens=self.config.batch_tokens,
             )
         except DatasetError as error:
             raise DatasetError(f"in {name}: {error}") from error

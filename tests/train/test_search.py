@@ -1,4 +1,4 @@
-"""Candidates trained and measured side by side are what each would have been alone, and the best of them is kept."""
+"""What is tried is what each training would have come to alone, and the best of them is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tuned(family: str, normalize: bool = False) -> tuple[S0Trainer, dict[str, fl
 
 
 def alone(family: str, lr: float, n_steps: int, **settings: Any) -> S0Trainer:
-    """What one candidate becomes without company."""
+    """What one candidate becomes without the others."""
     made = trainer(family, lr=lr, n_steps=n_steps, alpha="auto", l2_lambda=1e-3, **settings)
     made.train(EXAMPLES, select=SELECT, progress=False)
     return made

@@ -1,4 +1,4 @@
-"""One learner on its way through the loop: its tensors, its optimiser, what was measured, and how that is resumed."""
+"""A learner on its way through the loop: its tensors, its optimiser, what was measured, and how that is resumed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 _SERIES = ("losses", "norms", "select_losses")
 
 
-class Learning:
-    """What one learner has come to.
+class LearnerState:
+    """What a learner has come to.
 
     Attributes:
         parameters: what it trains, in place.
         settings: how.
-        state: the adapter name of the state that its rows start from; None where the model computes as it is.
         losses: the mean loss before each step, in nats per token; inf or nan where it failed.
         norms: the mean norm of its tensors after each step.
         select_losses: of the selection examples, after each step.
@@ -31,8 +30,8 @@ class Learning:
         failure: why it learns no more, or None.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], settings: FitSettings, state: str | None = None) -> None:
-        self.parameters, self.settings, self.state = list(parameters), settings, state
+    def __init__(self, parameters: Sequence[nn.Parameter], settings: FitSettings) -> None:
+        self.parameters, self.settings = list(parameters), settings
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.lr)
         self._last_good = self._copies()
         self.losses: list[float] = []
@@ -107,9 +106,10 @@ class Learning:
         """For a checkpoint: every tensor that training goes on from, not copied."""
         lists: dict[str, Sequence[Tensor]] = {"now": self.parameters, "last_good": self._last_good}
         lists |= {f"after_{steps}": copies for steps, copies in self.kept.items()}
-        named = {f"{name}.{i}": one for name, held in lists.items() for i, one in enumerate(held)}
+        named = {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
         for i, parameter in enumerate(self.parameters):
-            named |= {f"adam.{i}.{name}": one for name, one in self.optimizer.state.get(parameter, {}).items()}
+            moments = self.optimizer.state.get(parameter, {})
+            named |= {f"adam.{i}.{name}": tensor for name, tensor in moments.items()}
         return named
 
     @torch.no_grad()
@@ -127,9 +127,9 @@ class Learning:
         except (KeyError, TypeError, ValueError) as error:
             raise StateMismatchError(f"what it tells of a learner is incomplete ({error!r})") from error
         if self.norms:
-            for one in self.parameters:
-                moments = {"exp_avg": torch.zeros_like(one), "exp_avg_sq": torch.zeros_like(one)}
-                self.optimizer.state[one] = {"step": torch.tensor(0.0), **moments}
+            for parameter in self.parameters:
+                moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+                self.optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
         mine = self.tensors()
         if _forms(mine) != _forms(tensors):
             raise StateMismatchError("its tensors are not those of this learner")
