@@ -253,7 +253,8 @@ def train(
         if judged and isinstance(tuner, S0Trainer):
             asked, problems = judged
             with stage("scale", None) as advance:
-                tuner.set_scale(scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance))
+                choice = scale_by_pass_rate(tuner, asked, problems, sandbox=cells, on_done=advance)
+                tuner.set_scale(choice.alpha, choice)
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out)
     return {

@@ -417,7 +417,7 @@ def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task)
     assert choice.by == "pass rate" and choice.alpha in choice.alphas
     trainer.activate()
     for alpha, rate in list(zip(choice.alphas, choice.values, strict=True))[::5]:
-        trainer.config.alpha = alpha
+        trainer.set_scale(alpha)
         trainer.activate()
         answers = evaluate(trainer.model, trainer.tokenizer, task, problems, sandbox=sandbox)
         assert sum(one.passed["standard"] for one in answers) / len(problems) == rate

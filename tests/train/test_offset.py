@@ -98,7 +98,7 @@ def test_the_variant_of_a_trainer_stays() -> None:
     made = trained()
     made.config = S0Config(variant="offset")
     with pytest.raises(ConfigError, match="make another trainer"):
-        made.activate()
+        made.train(PAIRS, progress=False)
     with pytest.raises(ConfigError, match="state, offset"):
         trainer(variant="both")
 

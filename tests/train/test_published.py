@@ -1,11 +1,16 @@
-"""Training follows the published code, step by step."""
+"""Training follows the published code, step by step, and the calls that it was used with still work."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+
+from s0 import S0Config, S0Trainer
 from s0.train import FitSettings, fit
-from tests.train.helpers import in_batches, trainable, tuned
+from tests import zoo
+from tests.train.helpers import PAIRS, in_batches, logits, tokenizer, trainable, tuned
 
 # Measured with s0-tuning 0.1.2 on transformers 5.14.1 and torch 2.13.0 (CPU, one thread): the weights of
 # zoo.make("qwen3_5") in eval mode, words.characters(), PAIRS, S0Config() but for lr, and n_steps = 1 ... 12 in turn.
@@ -37,3 +42,23 @@ def test_losses_and_norms_are_those_of_the_published_code(lr: float, budget: int
     assert result.losses[0] == pytest.approx(losses[0], abs=1e-5)
     assert result.losses == pytest.approx(losses, abs=1e-4)
     assert result.norms == pytest.approx(norms, rel=1e-3)
+
+
+def test_the_published_sequence_of_calls_works(tmp_path: Path) -> None:
+    config = S0Config(n_steps=2, lr=0.5)
+    made = S0Trainer(zoo.make("qwen3_5"), tokenizer(), config)
+    config.alpha = 0.3
+    made.train(PAIRS, progress=False)
+    stock = logits(made.model)
+    made.activate()
+    said, active = made.generate("def ", max_new_tokens=8), logits(made.model)
+    assert not torch.equal(active, stock)
+    made.save(tmp_path)
+    made.deactivate()
+    assert torch.equal(logits(made.model), stock)
+    other = S0Trainer(zoo.make("qwen3_5"), tokenizer(), S0Config())
+    other.load(tmp_path)
+    assert other.config.alpha == other.alpha == made.alpha == 0.3
+    other.activate()
+    assert torch.equal(logits(other.model), active)
+    assert other.generate("def ", max_new_tokens=8) == said

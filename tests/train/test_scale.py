@@ -47,7 +47,7 @@ def one_by_one(made: S0Trainer, alphas: Sequence[float], **settings: Any) -> lis
     made.activate()
     losses = []
     for alpha in alphas:
-        made.config.alpha = alpha
+        made.set_scale(alpha)
         made.activate()
         losses.append(mean_loss(made.model, in_batches(**settings)))
     made.deactivate()
@@ -178,7 +178,7 @@ def test_prompts_by_scales_generate_what_each_generates_alone(family: str) -> No
             told(ids.repeat(len(alphas), 1), num_beams=2)
     alone, alone_beams = [], []
     for alpha in alphas:
-        made.config.alpha = alpha
+        made.set_scale(alpha)
         made.activate()
         alone += [told(row[None])[0] for row in ids]
         alone_beams += [told(row[None], num_beams=2)[0] for row in ids]

@@ -7,6 +7,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,7 @@ def test_the_default_scale_is_the_published_one_of_the_family(family: str) -> No
     for made in (one, other):
         made.activate()
     assert torch.equal(logits(one.model), logits(other.model))
-    other.config.alpha = FAMILIES[family] * 1.1
-    other.activate()
+    other.set_scale(FAMILIES[family] * 1.1)
     assert not torch.equal(logits(one.model), logits(other.model))
 
 
@@ -161,16 +161,14 @@ def test_a_changed_scale_counts_at_once() -> None:
     made = trained()
     made.activate()
     full = logits(made.model)
-    made.config.alpha = 0.25
-    made.activate()
+    made.set_scale(0.25)
     quarter = logits(made.model)
     for parameter in (p for name, p in made.model.named_parameters() if "s0_state" in name):
         parameter.data.mul_(0.25)
-    made.config.alpha = 1.0
-    made.activate()
+    made.set_scale(1.0)
     torch.testing.assert_close(logits(made.model), quarter, atol=1e-5, rtol=0)
     assert (full - quarter).abs().amax(-1).min() > 1e-2
-    made.config.alpha = 0.0
+    made.set_scale(0.0)
     said = made.generate("def ", max_new_tokens=8)
     made.deactivate()
     assert made.generate("def ", max_new_tokens=8) == said
@@ -230,7 +228,7 @@ def test_the_scale_with_the_lowest_loss_on_select_examples_is_deployed(
     told = made.training["scale"]
     by_hand = []
     for alpha in told["alphas"]:
-        made.config.alpha = alpha
+        made.set_scale(alpha)
         made.activate()
         by_hand.append(mean_slow_loss(made, SELECT))
     made.deactivate()
@@ -241,17 +239,16 @@ def test_the_scale_with_the_lowest_loss_on_select_examples_is_deployed(
     assert report["select_final_loss"] == pytest.approx(by_hand[best], abs=2e-6)
     assert report["select_initial_loss"] == pytest.approx(by_hand[0], abs=2e-6)
     assert told["helps"] == (report["select_final_loss"] < report["select_initial_loss"])
-    made.config.alpha = "auto"
+    made.set_scale(told["alpha"])
     made.activate()
-    assert deployed(made) == told["alpha"]
+    assert made.alpha == deployed(made) == told["alpha"]
     assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["final_loss"], abs=2e-6)
     assert normalize or abs(report["final_loss"] - report["training_loss"]) > 1e-4 or told["alpha"] == 1.0
     made.save(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["alpha"] == told["alpha"]
     again = trainer(family)
     again.load(tmp_path)
-    assert again.config.alpha == told["alpha"]
-    again.config.alpha = "auto"  # as chosen
+    assert again.alpha == again.config.alpha == told["alpha"]
     again.activate()
     assert torch.equal(logits(again.model), logits(made.model))
 
@@ -267,19 +264,26 @@ def test_the_state_is_trained_as_with_any_other_scale() -> None:
     assert report["select_final_loss"] == pytest.approx(mean_slow_loss(plain, SELECT), abs=2e-6)
 
 
-def test_the_choice_is_kept_and_a_number_set_later_counts() -> None:
-    made = auto()
-    chosen = deployed(made)
-    assert made.config.alpha == "auto"
-    for alpha, wanted in ((0.5, 0.5), (None, FAMILIES["qwen3_5"]), ("auto", chosen)):
-        made.config.alpha = alpha
-        made.activate()
-        assert deployed(made) == wanted
-    made.config.alpha = 0.5
+def test_the_scale_of_a_state_is_not_set_in_its_config(tmp_path: Path) -> None:
+    made, chosen = trainer(alpha=0.5), auto()
+    made.config.alpha, made.config.normalize = 0.25, True  # no state has come of it yet
     made.train(PAIRS, progress=False)
-    made.config.alpha = "auto"
-    with pytest.raises(ConfigError, match="train again"):
-        made.activate()
+    made.save(tmp_path)
+    loaded = trainer()
+    loaded.load(tmp_path)
+    assert (made.alpha, loaded.alpha, loaded.config.alpha, loaded.config.normalize) == (0.25, 0.25, 0.25, True)
+    assert (chosen.alpha, chosen.config.alpha) == (deployed(chosen), "auto")
+    for each in (made, chosen, loaded):
+        before = replace(each.config)
+        for name, value in (("alpha", 0.1), ("alpha", None), ("normalize", False), ("variant", "offset")):
+            with pytest.raises(ConfigError, match=rf"`{name}` to stay .*trainer\.set_scale"):
+                setattr(each.config, name, value)
+        assert each.config == before
+    made.config.n_steps = 1  # says nothing of the scale
+    made.config = replace(made.config, alpha=0.1)
+    assert made.alpha == 0.25
+    made.train(PAIRS, progress=False)
+    assert made.alpha == 0.1
 
 
 def test_a_scale_that_does_not_help_is_said_so() -> None:
@@ -292,29 +296,26 @@ def test_a_scale_that_does_not_help_is_said_so() -> None:
 
 
 def test_a_scale_chosen_by_other_means_can_be_set(tmp_path: Path) -> None:
-    given = S0Config(n_steps=2, lr=0.3, alpha=1.0)
-    made = trainer()
-    made.config = given
+    made = trainer(n_steps=2, lr=0.3, alpha=1.0)
     choice = ScaleChoice(0.4, True, "pass rate", (0.0, 0.4), (0.1, 0.2))
     with pytest.raises(ConfigError, match="train"):
-        made.set_scale(choice)
+        made.set_scale(0.4, choice)
     made.train(EXAMPLES, select=SELECT, progress=False)
-    with pytest.raises(ConfigError, match="finite"):
-        made.set_scale(ScaleChoice(float("nan"), True, "pass rate", (), ()))
-    assert deployed(made) == 1.0
-    made.set_scale(choice)
+    for alpha in (float("nan"), "auto", None):
+        with pytest.raises(ConfigError, match="finite"):
+            made.set_scale(alpha)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"chosen, 0\.4, got 0\.5"):
+        made.set_scale(0.5, choice)
+    assert made.alpha == 1.0 and "final_loss" in made.training
+    made.set_scale(0.4, choice)
     made.activate()
-    assert (deployed(made), made.config.alpha, given.alpha) == (0.4, 0.4, 1.0)
+    assert (deployed(made), made.alpha, made.config.alpha) == (0.4, 0.4, 1.0)
     made.save(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (saved["alpha"], saved["training"]["alpha"], saved["training"]["scale"]["by"]) == (0.4, 0.4, "pass rate")
     assert not {"final_loss", "select_final_loss"} & set(saved["training"])
-
-
-def test_a_bare_number_is_no_choice_of_a_scale() -> None:
-    made = trained(n_steps=1)
-    with pytest.raises(ConfigError, match=r"a ScaleChoice.*got 1\.0; .*set trainer\.config\.alpha"):
-        made.set_scale(1.0)  # type: ignore[arg-type]
+    made.set_scale(0.6)
+    assert made.training["alpha"] == 0.6 and "scale" not in made.training
 
 
 @pytest.mark.parametrize(
@@ -773,8 +774,7 @@ def test_an_activated_trainer_can_be_copied_and_pickled(clone: Any, of: Any) -> 
     twin_model = twin.model if isinstance(twin, S0Trainer) else twin
     assert torch.equal(logits(twin_model), tuned)
     if isinstance(twin, S0Trainer):
-        twin.config.alpha = 0.5
-        twin.activate()
+        twin.set_scale(0.5)
         assert not torch.equal(logits(twin.model), tuned)
     made.deactivate()
     assert not torch.equal(logits(made.model), tuned)

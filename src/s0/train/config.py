@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from s0.adapter.config import S0AdapterConfig
 from s0.errors import ConfigError
@@ -13,7 +14,8 @@ from s0.train.fit import FitSettings, require_whole
 class S0Config:
     """Settings of S0 tuning; the first seven are the published ones.
 
-    What cannot work is refused (ConfigError) when it is made, and where it is used if it was set later.
+    What cannot work is refused (ConfigError) when it is made, and where it is used if it was set later. Once a trainer
+    has a state, `alpha`, `normalize` and `variant` of its config stay: the state's scale is `S0Trainer.alpha`.
 
     Attributes:
         n_steps: optimiser steps, each over all examples.
@@ -47,9 +49,23 @@ class S0Config:
     scale_in_training: bool = False
     patience: int | None = None
     variant: str = "state"
+    _is_of_a_state = False  # not annotated, so no field: a copy made by `dataclasses.replace` can be set again
 
     def __post_init__(self) -> None:
         self.fit_settings()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_of_a_state and name in ("alpha", "normalize", "variant"):
+            raise ConfigError(
+                f"expected `{name}` to stay as the state was trained or loaded with, got {value!r:.40}; deploy the "
+                "state at another scale with trainer.set_scale(x), or set trainer.config = "
+                f"dataclasses.replace(trainer.config, {name}=...) and train again"
+            )
+        super().__setattr__(name, value)
+
+    def settle(self) -> None:
+        """Refuse other values for what a state's scale is made of, from now on: a trainer has a state by it."""
+        self._is_of_a_state = True
 
     def fit_settings(self) -> FitSettings:
         """The part of the settings that `fit` takes, after checking all of them: they may have been set since.

@@ -68,9 +68,7 @@ class S0Trainer(Tuner):
         self.config = config or S0Config()
         self.config.fit_settings()
         self.tokenizer = tokenizer
-        self._chosen_alpha: float | None = 1.0  # what "auto" stands for; None while nothing has chosen it
-        scale = {**self._scale(model), "variant": self.config.variant}
-        self.model, self.adapter_name = attach(model, self.config.layers, scale)
+        self.model, self.adapter_name = attach(model, self.config.layers, self._scale(model))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
@@ -84,28 +82,24 @@ class S0Trainer(Tuner):
         return cls(model, tokenizer, config)
 
     def _scale(self, model: nn.Module) -> dict[str, Any]:
+        """The scale and variant that `config` asks for; 1 for a scale that will be chosen after training."""
         alpha = self.config.alpha
         if alpha is None:
             published = recurrence_of(next(iter(find_mixers(model).values()))).alpha
             alpha = published if self.config.variant == "state" else 1.0
         elif alpha == "auto":
-            alpha = self._chosen_alpha
-        if alpha is None:
-            raise ConfigError("expected a state whose scale was chosen, but alpha='auto' was set later; train again")
-        return {"alpha": alpha, "normalize": self.config.normalize}
+            alpha = 1.0
+        return {"alpha": alpha, "normalize": self.config.normalize, "variant": self.config.variant}
 
-    def _apply_scale(self) -> S0AdapterConfig:
-        """Let the adapter follow changes of `self.config`."""
-        self._require_attached()
+    @property
+    def _adapter(self) -> S0AdapterConfig:
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
-        if adapter.variant != self.config.variant:
-            raise ConfigError(
-                f"expected the variant {adapter.variant!r} that this trainer was made with, got "
-                f"{self.config.variant!r}; make another trainer"
-            )
-        scale = S0AdapterConfig(**self._scale(self.model))  # checks the values
-        adapter.alpha, adapter.normalize = scale.alpha, scale.normalize
         return adapter
+
+    def _take_scale(self) -> None:
+        """Give the adapter the scale that `config` asks for: a state is about to be learned, or has been read."""
+        scale = self._scale(self.model)
+        self._adapter.alpha, self._adapter.normalize = scale["alpha"], scale["normalize"]
 
     def _layers(self) -> dict[str, StateLayer]:
         return layers_with(self.model, self.adapter_name)
@@ -122,6 +116,16 @@ class S0Trainer(Tuner):
         """Whether generation and forward passes start from this trainer's state."""
         layers = self._layers().values()
         return bool(layers) and is_on(layers, self.adapter_name)
+
+    @property
+    def alpha(self) -> float:
+        """The scale at which the state is deployed; `set_scale` changes it.
+
+        Raises:
+            ConfigError: the trainer was detached.
+        """
+        self._require_attached()
+        return self._adapter.alpha
 
     @property
     def n_parameters(self) -> int:
@@ -174,7 +178,7 @@ class S0Trainer(Tuner):
                 f"expected select examples with `{asking}`, got none; collect some (s0 collect --split select) and "
                 "pass `select=...`, or leave that out"
             )
-        self._require_attached()
+        self._require_own_variant()
         learned = self._prepare(data)
         chosen_on = None if select is None else self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
@@ -233,7 +237,7 @@ class S0Trainer(Tuner):
             )
         config = replace(self.config, alpha="auto")
         settings = config.fit_settings()
-        self._require_attached()
+        self._require_own_variant()
         learned = self._prepare(data)
         chosen_on = self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
@@ -297,12 +301,10 @@ class S0Trainer(Tuner):
         The account says that it was interrupted until all is done. What goes wrong before anything was learned leaves
         the state that was there. The checkpoint stays until the state is saved, unless the training has broken down.
         """
-        states = list(self._states().values())
-        adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
+        states, adapter = list(self._states().values()), self._adapter
         before = [state.detach().clone() for state in states]
-        history, chosen_alpha, scale = self._trained, self._chosen_alpha, (adapter.alpha, adapter.normalize)
-        self._chosen_alpha = 1.0 if self.config.alpha == "auto" else None
-        self._apply_scale()
+        history, scale = self._trained, (adapter.alpha, adapter.normalize)
+        self._take_scale()
         for state in states:
             state.data.zero_()
         trained = self._trained = adapter.training = account(self.config, learned, chosen_on)
@@ -316,8 +318,11 @@ class S0Trainer(Tuner):
                 for state, kept in zip(states, before, strict=True):
                     state.data.copy_(kept)
                 self._trained = adapter.training = history
-                self._chosen_alpha, (adapter.alpha, adapter.normalize) = chosen_alpha, scale
+                adapter.alpha, adapter.normalize = scale
             raise
+        finally:
+            if self._trained is not None:
+                self.config.settle()
         del trained["interrupted"]
         self._unsaved = keeper
 
@@ -325,9 +330,8 @@ class S0Trainer(Tuner):
         return scale_curve(self.model, self.adapter_name, data.batches, alphas, batch_tokens=self.config.batch_tokens)
 
     def _deploy(self, choice: ScaleChoice, trained: dict[str, Any], learned: TrainingSet) -> float:
-        """Make `choice` what "auto" stands for; returns the training loss there."""
-        self._chosen_alpha = choice.alpha
-        self._apply_scale()
+        """Deploy the state at `choice`; returns the training loss there."""
+        self._adapter.alpha = choice.alpha
         trained["scale"] = asdict(choice)
         return self._curve(learned, [choice.alpha])[0]
 
@@ -336,10 +340,9 @@ class S0Trainer(Tuner):
     ) -> dict[str, float]:
         """`report` with what every training tells, entered in the account."""
         norms = [state.detach().norm().item() for state in self._states().values()]
-        alpha = self._apply_scale().alpha
-        report |= {"avg_state_norm": sum(norms) / len(norms), "alpha": alpha}
+        report |= {"avg_state_norm": sum(norms) / len(norms), "alpha": self.alpha}
         if chosen_on is not None:
-            before, after = self._curve(chosen_on, [0.0, alpha])
+            before, after = self._curve(chosen_on, [0.0, self.alpha])
             report |= {"select_initial_loss": before, "select_final_loss": after}
         broken = {name: value for name, value in report.items() if not math.isfinite(value)}
         if broken:
@@ -348,26 +351,26 @@ class S0Trainer(Tuner):
         warn(trained)
         return report
 
-    def set_scale(self, choice: ScaleChoice) -> None:
-        """Deploy the state at a scale that was chosen for it by other means than a loss; `config.alpha` becomes it.
+    def set_scale(self, alpha: float, choice: ScaleChoice | None = None) -> None:
+        """Deploy the state at another scale, active or not; `config` keeps what it was trained with.
 
-        The final losses in `training` go, being those of another scale.
+        What `training` says of the scale before goes: the final losses, and how that scale was chosen.
+
+        Args:
+            alpha: the scale.
+            choice: what it was chosen from, for the account of the training.
 
         Raises:
-            ConfigError: there is no state yet; or the choice is none, or not finite.
+            ConfigError: there is no state yet; or `alpha` is no finite number, or not the chosen one.
         """
-        if not isinstance(choice, ScaleChoice):
-            raise ConfigError(
-                f"expected a ScaleChoice, which says what it was chosen from, got {choice!r:.60}; to deploy the state "
-                "at a scale of your own, set trainer.config.alpha"
-            )
         trained = self._require_state()
-        S0AdapterConfig(alpha=choice.alpha)  # checks it
-        self.config = replace(self.config, alpha=choice.alpha)
-        self._apply_scale()
-        for name in ("final_loss", "select_final_loss"):
+        S0AdapterConfig(alpha=alpha)  # checks it
+        if choice is not None and choice.alpha != alpha:
+            raise ConfigError(f"expected the scale that was chosen, {choice.alpha}, got {alpha}; pass choice.alpha")
+        self._adapter.alpha = alpha
+        for name in ("final_loss", "select_final_loss", "scale"):
             trained.pop(name, None)
-        trained.update(alpha=choice.alpha, scale=asdict(choice))
+        trained.update({"alpha": alpha} if choice is None else {"alpha": alpha, "scale": asdict(choice)})
 
     def activate(self) -> None:
         """Start every sequence of the model from this state, at the deployed scale; replaces another active state.
@@ -376,19 +379,12 @@ class S0Trainer(Tuner):
             ConfigError: there is no state yet.
         """
         self._require_state()
-        self._apply_scale()
         switch_to(self.model, self.adapter_name)
 
     def deactivate(self) -> None:
         """Give the untouched model back, unless another trainer's state is active."""
         if self.is_active:
             switch_to(self.model, None)
-
-    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """As `Tuner.generate`; an active state is at the scale that `config` says."""
-        if self.is_active:
-            self._apply_scale()
-        return super().generate(prompt, max_new_tokens, **kwargs)
 
     def save(self, path: str | Path) -> None:
         """Write the state as a PEFT adapter folder (see `s0.adapter.state_files`).
@@ -404,7 +400,7 @@ class S0Trainer(Tuner):
             self._saved()
 
     def _write(self, path: str | Path, record: Record | None = None) -> None:
-        base, adapter = unwrapped(self.model), self._apply_scale()
+        base, adapter = unwrapped(self.model), self._adapter
         config = {
             **adapter.to_dict(),
             "target_modules": sorted(self._states()),
@@ -461,7 +457,7 @@ class S0Trainer(Tuner):
             StateMismatchError: damaged, of another variant than `config.variant`, or tuned on another model (another
                 set of weights of the same shape can be accepted with `allow_other_base=True`).
         """
-        self._require_attached()
+        self._require_own_variant()
         self.take(load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base))
 
     def take(self, stored: StoredState) -> None:
@@ -470,7 +466,7 @@ class S0Trainer(Tuner):
         Raises:
             StateMismatchError: it is of another variant than `config.variant`.
         """
-        self._require_attached()
+        self._require_own_variant()
         stored.require_variant(self.config.variant)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
@@ -483,8 +479,9 @@ class S0Trainer(Tuner):
         self.config, self._trained, self._unsaved = config, dict(stored.training), None
         for name, state in self._states().items():
             state.data.copy_(stored.tensors[name])
-        adapter = self._apply_scale()
-        adapter.training, self._chosen_alpha = self._trained, adapter.alpha
+        self._take_scale()
+        self._adapter.training = self._trained
+        self.config.settle()
         if was_active:
             self.activate()
 
@@ -503,7 +500,16 @@ class S0Trainer(Tuner):
         if not self._layers():
             raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
 
+    def _require_own_variant(self) -> None:
+        self._require_attached()
+        if self._adapter.variant != self.config.variant:
+            raise ConfigError(
+                f"expected the variant {self._adapter.variant!r} that this trainer was made with, got "
+                f"{self.config.variant!r}; make another trainer"
+            )
+
     def _require_state(self) -> dict[str, Any]:
+        self._require_attached()
         if self._trained is None:
             raise ConfigError("expected a trained state, but there is none yet; call train() or load() first")
         return self._trained
