@@ -171,7 +171,7 @@ class Bench:
 
         def steps(n: int, checkpointing: bool) -> None:
             settings = FitSettings(n_steps=n, gradient_checkpointing=checkpointing)
-            fit(self.tuned, data, states, settings, progress=False)
+            fit(self.tuned, data, states, settings)
 
         floor()  # warm up: kernels compile and tune themselves on their first shapes
         record: dict[str, Any] = {"batches": [list(batch.tokens.shape) for batch in data], "tokens": tokens}

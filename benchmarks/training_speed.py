@@ -94,7 +94,7 @@ def main() -> None:
     states = [layer.s0_state["default"] for layer in state_layers(tuned)]
 
     def steps(n: int) -> None:
-        fit(tuned, data, states, FitSettings(n_steps=n), progress=False)
+        fit(tuned, data, states, FitSettings(n_steps=n))
 
     steps(1)
     pairs = []

@@ -51,7 +51,7 @@ def test_a_trainer_warns_of_select_examples_that_were_learned_from() -> None:
     examples = [Example(f"a{i}", "b") for i in range(3)]
     made = trainer(n_steps=2, lr=0.3, alpha="auto")
     with pytest.warns(Caution) as warned:
-        made.train(examples, select=[Example("a1", "other"), Example("a9", "b")], progress=False)
+        made.train(examples, select=[Example("a1", "other"), Example("a9", "b")])
     assert made.training["n_select_shared"] == 1
     told = [str(one.message) for one in warned if one.category is Caution]
     assert told == cautions(made.training)

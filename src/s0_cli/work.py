@@ -50,7 +50,6 @@ from s0.bench import (
 )
 from s0.bench import collect as run_collect
 from s0.bench.collect import require_place, samples_file
-from s0.bench.variants import Advance
 from s0.cautions import Caution
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.errors import ConfigError, DatasetError, SandboxError
@@ -58,6 +57,7 @@ from s0.examples import Example, examples_sha256, read_examples
 from s0.export import published
 from s0.models import generate as continued
 from s0.models import load_base_model
+from s0.progress import Advance
 from s0.record import Model, Record, plain, write_record
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
@@ -245,11 +245,12 @@ def train(
             if isinstance(config, S0Config)
             else BaselineTrainer(loaded, tokenizer, config)
         )
+        keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
         if auto:
             assert isinstance(tuner, S0Trainer) and held_out is not None
-            result = tuner.train_auto(learned, held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+            result = tuner.train_auto(learned, held_out, **keeping, stage=stage)
         else:
-            result = tuner.train(learned, select=held_out, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+            result = tuner.train(learned, select=held_out, **keeping, stage=stage)
         if judged and isinstance(tuner, S0Trainer):
             asked, problems = judged
             with stage("scale", None) as advance:

@@ -411,7 +411,7 @@ def test_examples_are_shown_before_a_prompt():
 def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task):
     """All scales in one batch give the verdicts that one scale after the other gives."""
     trainer = S0Trainer(*load_model("pocket:gdn"), S0Config(n_steps=3, lr=1e-2, alpha=1.0))
-    trainer.train(solved(task, "body"), progress=False)
+    trainer.train(solved(task, "body"))
     problems = task.split("select") + task.split("train")
     choice = scale_by_pass_rate(trainer, task, problems, sandbox=sandbox)
     assert choice.by == "pass rate" and choice.alpha in choice.alphas
@@ -473,7 +473,7 @@ def test_problems_that_were_learned_from_are_told(pocket, task):
     problems = task.split("final")[:3]
     trainer = S0Trainer(model, tokenizer, S0Config(n_steps=1))
     try:
-        trainer.train([Example(problems[1].prompt, problems[1].canonical_solution)], progress=False)
+        trainer.train([Example(problems[1].prompt, problems[1].canonical_solution)])
         (told,) = learned_from(trainer, Questions(task, problems))
         assert told.startswith("1 of the 3 problems asked are among those learned from")
         assert learned_from(trainer, Questions(task, problems[2:])) == []

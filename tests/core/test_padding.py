@@ -317,7 +317,7 @@ def test_without_a_mask_pads_are_what_generate_takes_for_pads() -> None:
 
 def test_a_trainers_model_refuses_them_while_its_state_is_on() -> None:
     trainer = S0Trainer(zoo.make("qwen3_5"), words.characters())
-    trainer.train([("def add(a, b):\n    return a + b\n", 15)], progress=False)
+    trainer.train([("def add(a, b):\n    return a + b\n", 15)])
     ids, mask = pad(ROWS, "right")
     asked: dict[str, Any] = dict(input_ids=ids, attention_mask=mask, max_new_tokens=2)
     trainer.activate()

@@ -106,7 +106,7 @@ def trainer() -> S0Trainer:
     model.name_or_path = "someone/tiny-hybrid"
     made = S0Trainer(model, words.characters())
     made.config.n_steps, made.config.lr = 2, 0.5
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     return made
 
 

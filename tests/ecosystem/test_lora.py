@@ -183,7 +183,7 @@ def test_a_trainer_puts_a_state_beside_a_lora() -> None:
     model = get_peft_model(zoo.make(FAMILY), lora())
     before = run(model)
     trainer = S0Trainer(model.get_base_model(), words.characters())
-    trainer.train([("def add(a, b):\n    return a + b\n", 15)], progress=False)
+    trainer.train([("def add(a, b):\n    return a + b\n", 15)])
     assert torch.equal(run(model), before)
     trainer.activate()
     assert far(run(model), before)

@@ -66,8 +66,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     config = S0Config(n_steps=6, lr=1e-2, alpha=0.5)
     resumed, whole = (S0Trainer(model, tokenizer, config) for _ in range(2))
     checkpoint = Path(shutil.copy(GOLDEN / "training.checkpoint", tmp_path))
-    resumed.train(examples, checkpoint=checkpoint, progress=False)
-    whole.train(examples, progress=False)
+    resumed.train(examples, checkpoint=checkpoint)
+    whole.train(examples)
     steps_before = 4  # those that the file tells of were made on another processor
     assert list(resumed.training["losses"][:steps_before]) == SURFACE["losses"][:steps_before]
     assert resumed.training["losses"] == pytest.approx(SURFACE["losses"], rel=1e-4)

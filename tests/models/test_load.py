@@ -91,7 +91,7 @@ def test_the_text_of_a_model_with_vision_is_read_and_tuned(family: str, tmp_path
     trainer = S0Trainer(*load_model(str(tmp_path)))
     with torch.no_grad():
         assert torch.equal(logits(trainer.model, tokens(1, 6)), logits(whole, tokens(1, 6)))
-    result = trainer.train([("def one():\n    return 1\n", 11)], progress=False)
+    result = trainer.train([("def one():\n    return 1\n", 11)])
     assert result["final_loss"] < result["initial_loss"]
     trainer.activate()
     assert isinstance(trainer.generate("def one():\n", max_new_tokens=4), str)

@@ -71,7 +71,7 @@ def trainer(family: str = "qwen3_5", model: nn.Module | None = None, **settings:
 def trained(family: str = "qwen3_5", model: nn.Module | None = None, **settings: Any) -> S0Trainer:
     """A trainer with a state so large that it shows at every position; not active."""
     made = trainer(family, model, **{"n_steps": 2, "lr": 0.5, "alpha": 1.0, **settings})
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     return made
 
 

@@ -66,7 +66,7 @@ def trainer(method: str, model: nn.Module | None = None, **settings: Any) -> Bas
 
 def trained(method: str, model: nn.Module | None = None, **settings: Any) -> BaselineTrainer:
     made = trainer(method, model, **settings)
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     return made
 
 
@@ -95,7 +95,7 @@ def test_lora_learns_what_plain_peft_learns(family: str) -> None:
     want = get_peft_model_state_dict(model)
     for budget in BUDGETS:
         made = trainer("lora", make(family), seed=7, batch_tokens=budget)
-        told = made.train(PAIRS, progress=False)
+        told = made.train(PAIRS)
         assert_states_equal(list(held(made).values()), list(want.values()))
         assert list(held(made)) == list(want)
         assert abs(told["initial_loss"] - losses[0]) < 1e-5
@@ -121,7 +121,7 @@ def test_a_prefix_learns_what_plain_peft_learns(projection: bool, in_double: Non
     want = model.get_prompt_embedding_to_save("default")
     for budget in BUDGETS:
         made = trainer("prefix", seed=7, projection=projection, batch_tokens=budget)
-        told = made.train(PAIRS, progress=False)
+        told = made.train(PAIRS)
         assert_states_equal(list(held(made).values()), [want])
         with torch.no_grad():
             assert abs(told["final_loss"] - sum(slow_losses(model)) / len(PAIRS)) < 1e-5
@@ -146,7 +146,7 @@ def test_the_seed_decides_and_nothing_else_is_disturbed(method: str) -> None:
     for key, tensor in held(first).items():
         assert torch.equal(held(again)[key], tensor)
         assert not torch.equal(held(other)[key], tensor)
-    again.train(PAIRS, progress=False)  # from scratch, not from where it was
+    again.train(PAIRS)  # from scratch, not from where it was
     assert all(torch.equal(held(again)[key], tensor) for key, tensor in held(first).items())
 
 
@@ -319,7 +319,7 @@ def test_off_is_the_untouched_model(method: str) -> None:
     assert made.generate(PROMPTS[0], 8) == complete(base, words.characters(), PROMPTS[:1], Sampling(8))[0].text
     made.activate()
     want = logits(handle)
-    made.train(PAIRS, progress=False)  # the same again
+    made.train(PAIRS)  # the same again
     assert made.is_active
     assert made.model is handle
     assert torch.equal(logits(handle), want)
@@ -351,7 +351,7 @@ def test_detaching_leaves_nothing(method: str) -> None:
     assert torch.equal(logits(handle), logits(make("qwen3_5" if method == "lora" else "qwen3")))
     for refused in (
         made.activate,
-        lambda: made.train(PAIRS, progress=False),
+        lambda: made.train(PAIRS),
         lambda: made.save("x"),
         lambda: made.load("x"),
     ):
@@ -402,7 +402,7 @@ def test_a_state_on_top_of_a_lora(tmp_path: Path) -> None:
     lora.activate()
     alone = logits(model)
     s0 = helpers.trained(model=model)
-    for refused in (lora.detach, lambda: lora.train(PAIRS, progress=False)):
+    for refused in (lora.detach, lambda: lora.train(PAIRS)):
         with pytest.raises(ConfigError, match="StateLayer"):
             refused()
     assert lora.is_active
@@ -448,10 +448,10 @@ def test_a_training_that_cannot_start_keeps_what_was_there(method: str) -> None:
     want, training, shown = held(made), made.training, logits(made.model)
     for data, error in (([], DatasetError), ([("a", 1)], DatasetError)):
         with pytest.raises(error):
-            made.train(data, progress=False)
+            made.train(data)
     made.settings = settings_for(method, patience=2)
     with pytest.raises(ConfigError, match="patience"):  # without selection examples
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     assert made.is_active
     assert made.training == training
     assert all(torch.equal(held(made)[key], tensor) for key, tensor in want.items())
@@ -462,7 +462,7 @@ def test_a_training_that_cannot_start_keeps_what_was_there(method: str) -> None:
 def test_a_loss_that_is_not_finite_leaves_the_last_good_values(method: str) -> None:
     made = trainer(method, lr=1e30)
     with pytest.raises(DatasetError, match=r"not finite.*lower `lr`|is nan.*lower `lr`"):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     assert all(tensor.isfinite().all() for tensor in held(made).values())
     made.activate()
     assert made.model.active_peft_config.inference_mode
@@ -473,11 +473,11 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_values(method: str) -> N
 def test_patience_keeps_the_best_step(method: str) -> None:
     select = [("def q(z): zzz [%] 99 #!", 9), ("w{8}w{8}w{8}", 4)]
     made = trainer(method, n_steps=6, lr=0.1, patience=6)
-    told = made.train(PAIRS, select=select, progress=False)
+    told = made.train(PAIRS, select=select)
     made.activate()
     assert abs(mean_loss(made.model, in_batches(select)) - told["select_final_loss"]) < 1e-5
     assert abs(min(made.training["select_losses"]) - told["select_final_loss"]) < 1e-5
-    last = trainer(method, n_steps=6, lr=0.1).train(PAIRS, select=select, progress=False)
+    last = trainer(method, n_steps=6, lr=0.1).train(PAIRS, select=select)
     assert told["select_final_loss"] < last["select_final_loss"]
     assert told["select_initial_loss"] == last["select_initial_loss"]
     with torch.no_grad():
@@ -498,14 +498,14 @@ def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(torch.optim.Adam, "step", step)
-        made.train(PAIRS, checkpoint=path, checkpoint_every=1, progress=False)
+        made.train(PAIRS, checkpoint=path, checkpoint_every=1)
     assert path.is_file()
     with pytest.raises(ConfigError, match="trained adapter"):  # it is as before: untrained
         made.activate()
     with pytest.raises(ConfigError, match="`seed` was 0, is 1"):
-        trainer(method, seed=1).train(PAIRS, checkpoint=path, progress=False)
+        trainer(method, seed=1).train(PAIRS, checkpoint=path)
     again = trainer(method)
-    again.train(PAIRS, checkpoint=path, progress=False)
+    again.train(PAIRS, checkpoint=path)
     assert all(torch.equal(held(again)[key], tensor) for key, tensor in want.items())
     assert path.is_file()  # what it stands for is not on disk yet
     again.save(tmp_path / "adapter")
@@ -540,7 +540,7 @@ def test_saved_and_loaded_is_the_same_to_the_bit(method: str, tmp_path: Path) ->
         if file.suffix != ".json":
             assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
     loaded.settings = made.settings
-    loaded.train(PAIRS, progress=False)
+    loaded.train(PAIRS)
     assert torch.equal(logits(loaded.model), want)
     other = trainer(method, make(name), **({"rank": 2} if method == "lora" else {"virtual_tokens": 3}))
     other.load(tmp_path / "a")
@@ -565,7 +565,7 @@ def test_adapters_of_a_bfloat16_model_are_float32(method: str, tmp_path: Path) -
 
 def test_what_a_file_tells_of_its_training(tmp_path: Path) -> None:
     made = trainer("lora")
-    told = made.train(EXAMPLES, select=EXAMPLES[:2], progress=False)
+    told = made.train(EXAMPLES, select=EXAMPLES[:2])
     made.save(tmp_path)
     stored = json.loads((tmp_path / "training.json").read_text())
     assert stored["settings"]["rank"] == 4
@@ -838,7 +838,7 @@ def test_what_peft_refuses_leaves_the_model_alone() -> None:
     want, handle = logits(made.model), made.settings
     made.settings = settings_for("lora", targets=("q_proj", "mamba.out_proj"))
     with pytest.raises(ConfigError, match="out_proj"):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     assert made.is_active
     assert torch.equal(logits(made.model), want)
     made.settings = handle

@@ -48,7 +48,7 @@ def train(
     asked = Checkpoint(path, every, identity) if path else None
     made = in_batches(data, budget=1)
     assert len(made) == N_BATCHES
-    return fit(model, made, trainable(model), settings, select=select, checkpoint=asked, progress=False)
+    return fit(model, made, trainable(model), settings, select=select, checkpoint=asked)
 
 
 @cache
@@ -128,7 +128,7 @@ def test_a_search_goes_on_in_the_learning_rate_where_it_was(tmp_path: Path, call
     def searched(model: nn.Module, asked: Checkpoint | None) -> SearchResult:
         return search(
             model, state_layers(model), in_batches(budget=200), in_batches(PAIRS[3:]), SETTINGS, normalize=False,
-            variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 3), batch_tokens=4096, checkpoint=asked, progress=False,
+            variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 3), batch_tokens=4096, checkpoint=asked,
         )  # fmt: skip
 
     whole, crashed, resumed = tuned(), tuned(), tuned()

@@ -86,7 +86,7 @@ def on_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     zoo.make(request.param).save_pretrained(folder / "model")
     words.characters().save_pretrained(folder / "model")
     made = S0Trainer.from_pretrained(str(folder / "model"), S0Config(n_steps=2, lr=0.5, alpha=1.0))
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     made.save(folder / "state")
     made.activate()
     return folder, made
@@ -122,7 +122,7 @@ def test_peft_finds_the_base_model_by_itself(auto: Any, on_disk: tuple[Path, S0T
 def test_a_second_trainers_state_names_its_base_model_too(on_disk: tuple[Path, S0Trainer], tmp_path: Path) -> None:
     folder, made = on_disk
     second = trainer(model=made.model, n_steps=1)
-    second.train(PAIRS, progress=False)
+    second.train(PAIRS)
     second.save(tmp_path)
     second.detach()
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
@@ -132,7 +132,7 @@ def test_a_second_trainers_state_names_its_base_model_too(on_disk: tuple[Path, S
 
 def test_a_saved_state_says_how_it_was_trained(tmp_path: Path) -> None:
     made = trainer(n_steps=2, lr=0.3, alpha=0.5)
-    report = made.train(PAIRS, progress=False)
+    report = made.train(PAIRS)
     made.set_scale(0.25)  # deployed at another scale than that of the final loss
     made.save(tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -143,7 +143,7 @@ def test_a_saved_state_says_how_it_was_trained(tmp_path: Path) -> None:
     assert (training["initial_loss"], training["alpha"]) == (report["initial_loss"], 0.25)
     assert "final_loss" not in training
     other = trainer(n_steps=2, lr=0.3, alpha=0.5)
-    other.train(PAIRS[::-1], progress=False)
+    other.train(PAIRS[::-1])
     other.save(tmp_path)
     again = json.loads((tmp_path / "adapter_config.json").read_text())["training"]
     assert again["tokens_sha256"] != training["tokens_sha256"]
@@ -186,7 +186,7 @@ def test_a_state_of_other_layers_is_taken_over_with_its_layers(
     assert torch.equal(logits(made.model), logits(source.model))
     beside.activate()
     assert not torch.equal(logits(made.model), logits(source.model))
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     assert beside.is_active
 
 

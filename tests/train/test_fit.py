@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from s0.errors import ConfigError, DatasetError
+from s0.progress import Advance
+from s0.train.checkpoint import Checkpoint
 from s0.train.fit import FitResult, FitSettings, fit, mean_loss
 from s0.train.modes import unscaled
 from tests import zoo
@@ -44,7 +47,7 @@ def with_lora(family: str = "qwen3_5") -> PeftModel:
 
 
 def run(model: nn.Module, settings: FitSettings = SETTINGS, data: Any = PAIRS, budget: int = 100) -> FitResult:
-    return fit(model, in_batches(data, budget), trainable(model), settings, progress=False)
+    return fit(model, in_batches(data, budget), trainable(model), settings)
 
 
 def values(model: nn.Module) -> list[Tensor]:
@@ -114,9 +117,7 @@ def gradients_at_each_step(act: Callable[[], Any]) -> list[list[Tensor]]:
 def test_a_tensor_without_influence_feels_the_l2_term_only() -> None:
     idle = nn.Parameter(torch.ones(3))
     model, settings = tuned(), FitSettings(n_steps=1, l2_lambda=0.25, grad_clip=1e9)
-    ((*_, of_idle),) = gradients_at_each_step(
-        lambda: fit(model, in_batches(), [*trainable(model), idle], settings, progress=False)
-    )
+    ((*_, of_idle),) = gradients_at_each_step(lambda: fit(model, in_batches(), [*trainable(model), idle], settings))
     torch.testing.assert_close(of_idle, torch.full((3,), 2 * 0.25))
 
 
@@ -162,6 +163,29 @@ def test_a_training_run_repeats_exactly() -> None:
     one, other = tuned(), tuned()
     assert run(one) == run(other)
     assert all(torch.equal(a, b) for a, b in zip(values(one), values(other), strict=True))
+
+
+def test_progress_is_told_to_the_stage_that_is_given(tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    @contextmanager
+    def stage(name: str, total: int | None) -> Iterator[Advance]:
+        told.append((name, total))
+        yield lambda count, note="": told.append((count, note))
+
+    def watched() -> FitResult:
+        model, checkpoint = tuned(), Checkpoint(tmp_path / "run", 1)
+        return fit(model, in_batches(PAIRS[:1]), trainable(model), SETTINGS, checkpoint=checkpoint, stage=stage)
+
+    result = watched()
+    notes = [
+        f"{step}/3  loss {loss:.4f}  norm {norm:.3f}"
+        for step, loss, norm in zip((1, 2, 3), result.losses, result.norms, strict=True)
+    ]
+    assert told == [("training", 3), (0, ""), *((1, note) for note in notes)]
+    told.clear()
+    watched()
+    assert told == [("training", 3), (3, "")]  # resumed at its end
 
 
 # --- Gradient checkpointing ---
@@ -248,10 +272,10 @@ def test_flags_modes_and_scales_are_restored(was_checkpointed: bool, checkpointi
     settings = FitSettings(n_steps=3, gradient_checkpointing=checkpointing)
     before = snapshot(model)
     if error is None:
-        fit(model, in_batches(budget=100), states, settings, progress=False)
+        fit(model, in_batches(budget=100), states, settings)
     else:
         with raising(model, error, at_call=6), pytest.raises(type(error)):
-            fit(model, in_batches(budget=100), states, settings, progress=False)
+            fit(model, in_batches(budget=100), states, settings)
     assert snapshot(model) == before
     assert any(state.norm() > 0 for state in states)
 
@@ -267,7 +291,7 @@ def test_only_the_given_parameters_get_gradients() -> None:
         seen.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
 
     watch = register_optimizer_step_pre_hook(note)
-    fit(model, in_batches(), [first], FitSettings(n_steps=2), progress=False)
+    fit(model, in_batches(), [first], FitSettings(n_steps=2))
     watch.remove()
     assert [{name.rsplit(".", 2)[0] for name in names} for names in seen] == [
         {"base_model.model.model.layers.0.linear_attn"}
@@ -356,7 +380,7 @@ def judged(n_steps: int, **settings: Any) -> tuple[FitResult, list[Tensor], floa
 
 def with_patience(model: nn.Module, settings: FitSettings) -> FitResult:
     select = in_batches(PAIRS[4:])
-    return fit(model, in_batches(PAIRS[:1]), trainable(model), settings, select=select, progress=False)
+    return fit(model, in_batches(PAIRS[:1]), trainable(model), settings, select=select)
 
 
 @pytest.mark.parametrize("scale_in_training", [False, True])

@@ -42,9 +42,7 @@ class Fit:
     def train(self, checkpoint: Checkpoint | None) -> Any:
         made, select = in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:])
         settings = FitSettings(n_steps=N_STEPS, lr=0.3, patience=N_STEPS)
-        return fit(
-            self.model, made, trainable(self.model), settings, select=select, checkpoint=checkpoint, progress=False
-        )
+        return fit(self.model, made, trainable(self.model), settings, select=select, checkpoint=checkpoint)
 
     def tensors(self) -> list[torch.Tensor]:
         return list(trainable(self.model))
@@ -60,7 +58,7 @@ class Search:
         self.result = search(
             self.model, state_layers(self.model), in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:]),
             FitSettings(), normalize=False, variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 4, 12), batch_tokens=4096,
-            checkpoint=checkpoint, progress=False,
+            checkpoint=checkpoint,
         )  # fmt: skip
         return replace(self.result, tensors=[])
 

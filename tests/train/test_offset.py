@@ -39,10 +39,10 @@ def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
     plain, fitted, other = tuned(family, variant="offset"), tuned(family, variant="offset"), tuned(family)
     settings, data = FitSettings(n_steps=3, lr=0.1, l2_lambda=1e-3), EXAMPLES[:3]
     losses = slow_fit(plain.eval(), trainable(plain), settings, data)
-    result = fit(fitted, in_batches(data, 100), trainable(fitted), settings, progress=False)
+    result = fit(fitted, in_batches(data, 100), trainable(fitted), settings)
     assert result.losses == pytest.approx(losses, abs=1e-5)
     assert_states_equal(trainable(fitted), trainable(plain))
-    as_a_state = fit(other, in_batches(data, 100), trainable(other), settings, progress=False)
+    as_a_state = fit(other, in_batches(data, 100), trainable(other), settings)
     assert as_a_state.losses[0] == pytest.approx(losses[0], abs=1e-5)
     assert abs(as_a_state.losses[-1] - losses[-1]) > 1e-3
 
@@ -50,7 +50,7 @@ def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
 @every_family
 def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
     made = trainer(family, variant="offset", n_steps=3, lr=0.05)
-    report = made.train(EXAMPLES, progress=False)
+    report = made.train(EXAMPLES)
     assert report["alpha"] == 1.0  # no scale is published for offsets
     assert report["final_loss"] < report["initial_loss"] - 1e-3
     made.activate()
@@ -62,9 +62,9 @@ def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
 
 def test_candidates_are_trained_and_measured_as_offsets() -> None:
     made = trainer(variant="offset")
-    report = made.train_auto(EXAMPLES, SELECT, lrs=(0.02, 0.1), steps=(1, 2), progress=False)
+    report = made.train_auto(EXAMPLES, SELECT, lrs=(0.02, 0.1), steps=(1, 2))
     alone = trainer(variant="offset", lr=report["lr"], n_steps=report["n_steps"], alpha="auto")
-    wanted = alone.train(EXAMPLES, select=SELECT, progress=False)
+    wanted = alone.train(EXAMPLES, select=SELECT)
     assert_states_equal([*states(made).values()], [*states(alone).values()])
     assert {name: report[name] for name in wanted} == pytest.approx(wanted, abs=1e-5)
 
@@ -98,7 +98,7 @@ def test_the_variant_of_a_trainer_stays() -> None:
     made = trained()
     made.config = S0Config(variant="offset")
     with pytest.raises(ConfigError, match="make another trainer"):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     with pytest.raises(ConfigError, match="state, offset"):
         trainer(variant="both")
 
@@ -124,7 +124,7 @@ def test_the_last_trainer_to_go_leaves_nothing_behind() -> None:
     base = zoo.make("qwen3_5")
     stock = logits(base)
     made = trainer(model=base, variant="offset", lr=0.5, n_steps=1)
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     made.activate()
     assert not torch.equal(logits(made.model), stock)
     made.detach()

@@ -94,12 +94,12 @@ def test_a_prompt_beyond_the_embedding_is_refused() -> None:
 def test_a_row_beyond_the_embedding_is_refused_by_name(row: Any) -> None:
     made = S0Trainer(zoo.make("qwen3_5"), beyond(), S0Config())
     with pytest.raises(DatasetError, match=BEYOND.format("example 1")):
-        made.train([("a b", 1), row], progress=False)
+        made.train([("a b", 1), row])
 
 
 def test_tokens_that_no_text_makes_hinder_nothing() -> None:
     made = S0Trainer(zoo.make("qwen3_5"), beyond(), S0Config(n_steps=1))
-    made.train([("a b", 1), ("a longer b", 1)], progress=False)  # padded
+    made.train([("a b", 1), ("a longer b", 1)])  # padded
     made.activate()
     assert made.generate("a b", max_new_tokens=3) == complete(made.model, beyond(), ["a b"], Sampling(3))[0].text
 

@@ -38,7 +38,7 @@ PUBLISHED = {
 def test_losses_and_norms_are_those_of_the_published_code(lr: float, budget: int) -> None:
     losses, norms = PUBLISHED[lr]
     model = tuned(alpha=0.07)
-    result = fit(model, in_batches(budget=budget), trainable(model), FitSettings(n_steps=12, lr=lr), progress=False)
+    result = fit(model, in_batches(budget=budget), trainable(model), FitSettings(n_steps=12, lr=lr))
     assert result.losses[0] == pytest.approx(losses[0], abs=1e-5)
     assert result.losses == pytest.approx(losses, abs=1e-4)
     assert result.norms == pytest.approx(norms, rel=1e-3)
@@ -48,7 +48,7 @@ def test_the_published_sequence_of_calls_works(tmp_path: Path) -> None:
     config = S0Config(n_steps=2, lr=0.5)
     made = S0Trainer(zoo.make("qwen3_5"), tokenizer(), config)
     config.alpha = 0.3
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     stock = logits(made.model)
     made.activate()
     said, active = made.generate("def ", max_new_tokens=8), logits(made.model)

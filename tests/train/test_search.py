@@ -26,13 +26,13 @@ LRS, STEPS = (0.01, 0.3), (1, 3)
 def tuned(family: str, normalize: bool = False) -> tuple[S0Trainer, dict[str, float]]:
     """A trainer that has chosen, for tests that leave it as it is."""
     made = trainer(family, normalize=normalize, l2_lambda=1e-3)
-    return made, made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS, progress=False)
+    return made, made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS)
 
 
 def alone(family: str, lr: float, n_steps: int, **settings: Any) -> S0Trainer:
     """What one candidate becomes without the others."""
     made = trainer(family, lr=lr, n_steps=n_steps, alpha="auto", l2_lambda=1e-3, **settings)
-    made.train(EXAMPLES, select=SELECT, progress=False)
+    made.train(EXAMPLES, select=SELECT)
     return made
 
 
@@ -99,8 +99,8 @@ def test_what_is_reported_is_that_of_the_activated_state(family: str, tmp_path: 
 
 def test_a_diverging_learning_rate_loses_and_stops_nothing() -> None:
     with_it, without = trainer(), trainer()
-    wanted = without.train_auto(EXAMPLES, SELECT, lrs=(0.01, 0.3), steps=(2,), progress=False)
-    report = with_it.train_auto(EXAMPLES, SELECT, lrs=(0.01, 1e30, 0.3, 1e4), steps=(2,), progress=False)
+    wanted = without.train_auto(EXAMPLES, SELECT, lrs=(0.01, 0.3), steps=(2,))
+    report = with_it.train_auto(EXAMPLES, SELECT, lrs=(0.01, 1e30, 0.3, 1e4), steps=(2,))
     assert report == pytest.approx(wanted, abs=1e-5)
     failed, diverged = with_it.training["candidates"][1], with_it.training["candidates"][3]
     assert (failed["scale"], failed["loss"]) == (None, None)
@@ -113,7 +113,7 @@ def test_nothing_with_a_finite_loss_leaves_the_trainer_as_it_was() -> None:
     before, account, config, model = states(made), made.training, made.config, snapshot(made.model)
     for lrs in ((1e30,), (1e30, 2e30)):
         with pytest.raises(DatasetError, match="lr"):
-            made.train_auto(EXAMPLES, SELECT, lrs=lrs, steps=(1, 2), progress=False)
+            made.train_auto(EXAMPLES, SELECT, lrs=lrs, steps=(1, 2))
         assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
         assert (made.training, made.config) == (account, config)
         assert snapshot(made.model) == model
@@ -126,8 +126,8 @@ def test_the_states_on_the_model_neither_count_nor_change() -> None:
     other.activate()
     kept, tuned_logits = states(other), logits(model)
     fresh = trainer(layers=[2])
-    wanted = fresh.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS, progress=False)
-    assert made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS, progress=False) == wanted
+    wanted = fresh.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS)
+    assert made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS) == wanted
     assert list(states(made)) == [2]
     assert torch.equal(states(made)[2], states(fresh)[2])
     assert other.is_active
@@ -142,7 +142,7 @@ def test_micro_batches_grow_no_larger_than_for_one() -> None:
     made.model.get_base_model().model.register_forward_pre_hook(
         lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    made.train_auto(PAIRS, SELECT, lrs=(0.01, 0.03, 0.1), steps=(1,), progress=False)
+    made.train_auto(PAIRS, SELECT, lrs=(0.01, 0.03, 0.1), steps=(1,))
     assert all(shape.numel() <= 300 for shape in shapes)
     assert max(shape[0] for shape in shapes) > 6  # more than an example for each learning rate
 
@@ -150,7 +150,7 @@ def test_micro_batches_grow_no_larger_than_for_one() -> None:
 def test_an_interrupted_choice_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole, made, again = trainer(), trained(), trainer()
     before, account = states(made), made.training
-    settings: dict[str, Any] = {"lrs": LRS, "steps": (1, 4), "progress": False}
+    settings: dict[str, Any] = {"lrs": LRS, "steps": (1, 4)}
     wanted = whole.train_auto(EXAMPLES, SELECT, **settings)
     made.config = S0Config()
     calls: list[None] = []
@@ -194,9 +194,9 @@ def test_what_cannot_be_tried_is_refused(settings: dict[str, Any], tried: dict[s
     made.config = S0Config(**settings)
     config = replace(made.config)
     with pytest.raises(ConfigError, match=match):
-        made.train_auto(EXAMPLES, SELECT, progress=False, **tried)
+        made.train_auto(EXAMPLES, SELECT, **tried)
     assert made.config == config
     assert made.training == account
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
     with pytest.raises(DatasetError, match="select data"):
-        trainer().train_auto(EXAMPLES, [], progress=False)
+        trainer().train_auto(EXAMPLES, [])

@@ -59,13 +59,13 @@ def test_training_one_leaves_the_other_alone(two: tuple[S0Trainer, S0Trainer]) -
     kept, scale = states(one), one.model.peft_config[one.adapter_name].alpha
     one.activate()
     tuned = logits(one.model)
-    report = other.train(EXAMPLES, progress=False)
+    report = other.train(EXAMPLES)
     assert one.is_active
     assert torch.equal(logits(one.model), tuned)
     assert all(torch.equal(state, kept[layer]) for layer, state in states(one).items())
     assert one.model.peft_config[one.adapter_name].alpha == scale
     fresh = trainer(n_steps=2, lr=0.3, alpha=0.5)
-    assert fresh.train(EXAMPLES, progress=False) == report
+    assert fresh.train(EXAMPLES) == report
     assert all(torch.equal(state, states(fresh)[layer]) for layer, state in states(other).items())
 
 
@@ -129,7 +129,7 @@ def test_peft_can_switch_to_a_trainers_state(two: tuple[S0Trainer, S0Trainer]) -
 def test_threads_with_different_states_do_not_meet(family: str) -> None:
     model = zoo.make(family)
     made = [trained(family, model), trainer(family, model, n_steps=3, lr=0.5, alpha=1.0)]
-    made[1].train([("zyx123", 1)], progress=False)
+    made[1].train([("zyx123", 1)])
     names = [each.adapter_name for each in made] + ["__base__"]
     prompts = ["def add(a, b):\n", "x = ", "for i in [1, 2]:\n"]
 
@@ -147,7 +147,7 @@ def test_threads_with_different_states_do_not_meet(family: str) -> None:
 
 def test_a_trainer_can_be_trained_again_and_again_beside_another(two: tuple[S0Trainer, S0Trainer]) -> None:
     one, other = two
-    first = one.train(PAIRS, progress=False)
+    first = one.train(PAIRS)
     other.activate()
-    assert one.train(PAIRS, progress=False) == first
+    assert one.train(PAIRS) == first
     assert other.is_active

@@ -127,7 +127,7 @@ def test_a_zero_state_changes_nothing(family: str, zero: str) -> None:
 )
 def test_the_final_loss_is_that_of_the_activated_state(family: str, settings: dict[str, Any]) -> None:
     made = trainer(family, **{"n_steps": 2, "lr": 0.3, **settings})
-    report = made.train(EXAMPLES, progress=False)
+    report = made.train(EXAMPLES)
     assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["initial_loss"], abs=1e-5)
     made.activate()
     assert mean_slow_loss(made, EXAMPLES) == pytest.approx(report["final_loss"], abs=1e-5)
@@ -178,7 +178,7 @@ def test_a_changed_scale_counts_at_once() -> None:
 def test_the_end_token_is_learned(family: str) -> None:
     made = trainer(family, alpha=1.0, n_steps=30, lr=0.2, l2_lambda=0.0)
     one = Example("def one():", " 1")
-    made.train([one], progress=False)
+    made.train([one])
     assert not made.generate(one.prompt, max_new_tokens=30).startswith(one.completion)
     made.activate()
     assert made.generate(one.prompt, max_new_tokens=30) == one.completion
@@ -210,7 +210,7 @@ def test_a_prompt_that_holds_the_pad_token_is_read_whole() -> None:
 def auto(family: str = "qwen3_5", model: nn.Module | None = None, **settings: Any) -> S0Trainer:
     """A trainer whose scale was chosen; not active."""
     made = trainer(family, model, **{"n_steps": 2, "lr": 0.3, "alpha": "auto", **settings})
-    made.train(EXAMPLES, select=SELECT, progress=False)
+    made.train(EXAMPLES, select=SELECT)
     return made
 
 
@@ -224,7 +224,7 @@ def test_the_scale_with_the_lowest_loss_on_select_examples_is_deployed(
     family: str, normalize: bool, tmp_path: Path
 ) -> None:
     made = trainer(family, n_steps=3, lr=0.3, alpha="auto", normalize=normalize)
-    report = made.train(EXAMPLES, select=SELECT, progress=False)
+    report = made.train(EXAMPLES, select=SELECT)
     told = made.training["scale"]
     by_hand = []
     for alpha in told["alphas"]:
@@ -255,7 +255,7 @@ def test_the_scale_with_the_lowest_loss_on_select_examples_is_deployed(
 
 def test_the_state_is_trained_as_with_any_other_scale() -> None:
     plain = trainer(n_steps=2, lr=0.3, alpha=0.07)
-    report, chosen = plain.train(EXAMPLES, select=SELECT, progress=False), auto()
+    report, chosen = plain.train(EXAMPLES, select=SELECT), auto()
     assert all(torch.equal(state, states(plain)[layer]) for layer, state in states(chosen).items())
     for name in ("initial_loss", "training_loss", "avg_state_norm", "select_initial_loss"):
         assert chosen.training[name] == report[name]
@@ -267,7 +267,7 @@ def test_the_state_is_trained_as_with_any_other_scale() -> None:
 def test_the_scale_of_a_state_is_not_set_in_its_config(tmp_path: Path) -> None:
     made, chosen = trainer(alpha=0.5), auto()
     made.config.alpha, made.config.normalize = 0.25, True  # no state has come of it yet
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     made.save(tmp_path)
     loaded = trainer()
     loaded.load(tmp_path)
@@ -282,13 +282,13 @@ def test_the_scale_of_a_state_is_not_set_in_its_config(tmp_path: Path) -> None:
     made.config.n_steps = 1  # says nothing of the scale
     made.config = replace(made.config, alpha=0.1)
     assert made.alpha == 0.25
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     assert made.alpha == 0.1
 
 
 def test_a_scale_that_does_not_help_is_said_so() -> None:
     made = trainer(n_steps=6, lr=0.3, alpha="auto")
-    report = made.train([Example("x = ", "1111")], select=[Example("x = ", "bbb")], progress=False)
+    report = made.train([Example("x = ", "1111")], select=[Example("x = ", "bbb")])
     told = made.training["scale"]
     assert told["helps"] is False
     assert report["alpha"] == told["alpha"] > 0
@@ -300,7 +300,7 @@ def test_a_scale_chosen_by_other_means_can_be_set(tmp_path: Path) -> None:
     choice = ScaleChoice(0.4, True, "pass rate", (0.0, 0.4), (0.1, 0.2))
     with pytest.raises(ConfigError, match="train"):
         made.set_scale(0.4, choice)
-    made.train(EXAMPLES, select=SELECT, progress=False)
+    made.train(EXAMPLES, select=SELECT)
     for alpha in (float("nan"), "auto", None):
         with pytest.raises(ConfigError, match="finite"):
             made.set_scale(alpha)  # type: ignore[arg-type]
@@ -328,9 +328,9 @@ def test_nothing_is_chosen_without_select_examples(settings: dict[str, Any], mat
     before, history = states(made), made.training
     made.config = S0Config(**settings)
     with pytest.raises(ConfigError, match=match):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     with pytest.raises(DatasetError, match="select data"):
-        made.train(PAIRS, select=[], progress=False)
+        made.train(PAIRS, select=[])
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
     assert made.training == history
 
@@ -350,7 +350,7 @@ def test_a_choice_that_cannot_be_made_is_refused(settings: dict[str, Any], match
 
 def test_the_account_of_a_training_is_whole_and_plain_json(tmp_path: Path) -> None:
     made = trainer(n_steps=4, lr=0.3, alpha="auto", patience=10)
-    report = made.train(EXAMPLES, select=SELECT, progress=False)
+    report = made.train(EXAMPLES, select=SELECT)
     made.save(tmp_path)
     told = json.loads((tmp_path / "adapter_config.json").read_text(), parse_constant=pytest.fail)["training"]
     assert {name: told[name] for name in report} == report
@@ -366,11 +366,11 @@ def test_the_account_of_a_training_is_whole_and_plain_json(tmp_path: Path) -> No
 
 def test_patience_keeps_the_best_state() -> None:
     made = trainer(n_steps=30, lr=0.5, alpha=1.0, patience=2)
-    report = made.train(EXAMPLES, select=[Example("zyx", "qqq")], progress=False)
+    report = made.train(EXAMPLES, select=[Example("zyx", "qqq")])
     told = made.training
     assert len(told["losses"]) < 30
     shorter = trainer(n_steps=max(1, told["best_step"]), lr=0.5, alpha=1.0)
-    shorter.train(EXAMPLES, progress=False)
+    shorter.train(EXAMPLES)
     if told["best_step"] == 0:
         assert report["avg_state_norm"] == 0
     else:
@@ -380,7 +380,7 @@ def test_patience_keeps_the_best_state() -> None:
 def test_a_trainer_tells_what_it_is_in_a_line() -> None:
     made = trainer(variant="offset", n_steps=1)
     assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, untrained, inactive)"
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     made.activate()
     assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, active)"
     made.detach()
@@ -422,11 +422,11 @@ def interrupt_at(made: S0Trainer, call: int) -> Callable[[], None]:
 def test_an_interrupted_training_goes_on_from_its_checkpoint(alpha: Any, tmp_path: Path) -> None:
     settings = {"n_steps": 5, "lr": 0.3, "alpha": alpha}
     whole, made = trainer(**settings), trainer(**settings)
-    wanted = whole.train(EXAMPLES, select=SELECT, progress=False)
+    wanted = whole.train(EXAMPLES, select=SELECT)
     file = tmp_path / "checkpoint"
     stop = interrupt_at(made, 4)
     with pytest.raises(KeyboardInterrupt):
-        made.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1, progress=False)
+        made.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1)
     stop()
     assert made.training["interrupted"] is True
     assert file.exists()
@@ -434,16 +434,16 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(alpha: Any, tmp_pat
     assert json.loads((tmp_path / "state" / "adapter_config.json").read_text())["training"]["interrupted"] is True
     for change in ({"select": SELECT[:1]}, {"select": SELECT, "data": EXAMPLES[:4]}):
         with pytest.raises(ConfigError, match="another"):
-            trainer(**settings).train(**{"data": EXAMPLES, **change}, checkpoint=file, progress=False)
+            trainer(**settings).train(**{"data": EXAMPLES, **change}, checkpoint=file)
     other = trained()
     before, history = states(other), other.training
     other.config = S0Config(**{**settings, "normalize": True})
     with pytest.raises(ConfigError, match="normalize"):
-        other.train(EXAMPLES, select=SELECT, checkpoint=file, progress=False)
+        other.train(EXAMPLES, select=SELECT, checkpoint=file)
     assert all(torch.equal(state, before[layer]) for layer, state in states(other).items())
     assert other.training == history
     again = trainer(**settings)
-    assert again.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1, progress=False) == wanted
+    assert again.train(EXAMPLES, select=SELECT, checkpoint=file, checkpoint_every=1) == wanted
     assert all(torch.equal(state, states(whole)[layer]) for layer, state in states(again).items())
     assert again.training == whole.training
     assert file.exists()  # what it stands for is not on disk yet
@@ -454,7 +454,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(alpha: Any, tmp_pat
 def test_a_training_that_breaks_down_at_its_end_leaves_no_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     with pytest.raises(DatasetError, match="finite"):
-        trainer(n_steps=1, lr=1e30, alpha="auto").train(EXAMPLES, select=SELECT, checkpoint=file, progress=False)
+        trainer(n_steps=1, lr=1e30, alpha="auto").train(EXAMPLES, select=SELECT, checkpoint=file)
     assert not file.exists()
 
 
@@ -463,7 +463,7 @@ def test_a_damaged_checkpoint_leaves_the_state_alone(tmp_path: Path) -> None:
     before, history = states(made), made.training
     (tmp_path / "checkpoint").write_bytes(b"no checkpoint")
     with pytest.raises(StateMismatchError):
-        made.train(EXAMPLES, checkpoint=tmp_path / "checkpoint", progress=False)
+        made.train(EXAMPLES, checkpoint=tmp_path / "checkpoint")
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
     assert made.training == history
     assert made.model.peft_config[made.adapter_name].training == history
@@ -476,7 +476,7 @@ def test_a_training_without_a_finite_loss_leaves_the_state_alone() -> None:
     weight = norm.weight.detach().clone()
     norm.weight.data.fill_(float("nan"))
     with pytest.raises(DatasetError, match="nan"):
-        made.train(PAIRS, select=SELECT, progress=False)
+        made.train(PAIRS, select=SELECT)
     norm.weight.data.copy_(weight)
     assert made.training == history
     assert deployed(made) == alpha
@@ -491,7 +491,7 @@ def test_a_training_cut_short_while_its_scale_is_chosen_counts_as_interrupted(mo
 
     monkeypatch.setattr("s0.train.trainer.choose_scale", refuse)
     with pytest.raises(ConfigError, match="no scale today"):
-        made.train(EXAMPLES, select=SELECT, progress=False)
+        made.train(EXAMPLES, select=SELECT)
     assert made.training["interrupted"] is True
     assert all(state.any() for state in states(made).values())
     assert not made.is_active
@@ -641,7 +641,7 @@ def test_settings_broken_later_are_refused_before_the_state_is_touched(setting: 
     before = states(made)
     vars(made.config).update(setting)
     with pytest.raises(ConfigError):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
 
 
@@ -649,7 +649,7 @@ def test_rows_that_cannot_be_learned_leave_the_state_alone() -> None:
     made = trained(n_steps=1)
     before = states(made)
     with pytest.raises(DatasetError, match="example 5"):
-        made.train([*PAIRS, ("abc", 3)], progress=False)
+        made.train([*PAIRS, ("abc", 3)])
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
 
 
@@ -661,7 +661,7 @@ def test_training_replaces_the_state_and_keeps_it_on_or_off(on: bool) -> None:
         made.activate()
     made.config = fresh.config
     for each in (made, fresh):
-        each.train(EXAMPLES[:3], progress=False)
+        each.train(EXAMPLES[:3])
     assert made.is_active == on
     fresh.activate()
     assert torch.equal(logits(made.model), logits(fresh.model) if on else stock)
@@ -690,13 +690,13 @@ def test_an_interrupted_training_leaves_a_usable_trainer(at_call: int, tmp_path:
     handle = made.model.get_base_model().register_forward_hook(interrupt)
     made.config.n_steps = 5
     with pytest.raises(KeyboardInterrupt):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     handle.remove()
     assert snapshot(made.model) == before
     made.save(tmp_path)
     assert "final_loss" not in (tmp_path / "adapter_config.json").read_text()
     assert made.generate("def ", max_new_tokens=4)
-    again, fresh = made.train(PAIRS, progress=False), trained(n_steps=5)
+    again, fresh = made.train(PAIRS), trained(n_steps=5)
     assert again["final_loss"] == pytest.approx(mean_slow_loss(made), abs=1e-5)
     for layer, state in states(fresh).items():
         assert torch.equal(states(made)[layer], state)
@@ -744,7 +744,7 @@ def test_a_trainer_works_beside_lora() -> None:
     with pytest.raises(ConfigError, match="get_base_model"):
         trainer(model=lora)
     made = trainer(model=lora.get_base_model(), n_steps=2, lr=0.3, alpha=1.0)
-    report = made.train(PAIRS, progress=False)
+    report = made.train(PAIRS)
     assert torch.equal(logits(lora), stock)
     for name, weight in weights.items():
         (now,) = (
@@ -802,7 +802,7 @@ def test_the_state_stays_right_when_the_model_changes_its_dtype(
     assert (logits(made.model).float() - tuned).abs().mean() < tolerance
     exact.deactivate()
     assert (logits(exact.model) - tuned).abs().mean() > 3 * tolerance
-    report = made.train(PAIRS, progress=False)
+    report = made.train(PAIRS)
     assert report["final_loss"] < report["initial_loss"] - 0.1
     assert made.generate("def ", max_new_tokens=4)
 
@@ -816,7 +816,7 @@ def test_the_state_moves_with_the_model() -> None:
     made.model.to("cuda")
     assert {state.device.type for state in states(made).values()} == {made.device.type} == {"cuda"}
     assert made.generate("def ", max_new_tokens=4)
-    made.train(PAIRS, progress=False)
+    made.train(PAIRS)
     made.model.to("cpu")
     torch.testing.assert_close(logits(made.model), tuned, atol=1e-2, rtol=0)
 
@@ -836,7 +836,7 @@ def test_a_local_folder_is_loaded_in_eval_mode(family: str, tmp_path: Path) -> N
     assert torch.equal(logits(made.model), stock)
     norm, calls = made.model.get_base_model().model.layers[0].input_layernorm, []
     norm.register_forward_pre_hook(lambda *_: calls.append(None))
-    made.train([Example("a", "b")], progress=False)
+    made.train([Example("a", "b")])
     assert len(calls) == 2 * 2 + 2  # each step twice, then two evaluations
 
 
@@ -863,6 +863,6 @@ def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypa
 
     monkeypatch.setattr("s0.train.trainer.fit", refuse)
     with pytest.raises(ConfigError, match="checkpointed"):
-        made.train(PAIRS, progress=False)
+        made.train(PAIRS)
     assert all(torch.equal(state, before[name]) for name, state in states(made).items())
     assert made._trained == history

@@ -38,14 +38,14 @@ def learned(*, budget: int = 60, data: Any = PAIRS, settings: FitSettings = SETT
     with torch.no_grad():
         for parameter in trainable(model):
             parameter.fill_(0.01 * (1 + rank))
-    result = fit(model, in_batches(data, budget), trainable(model), settings, progress=False, **kwargs)
+    result = fit(model, in_batches(data, budget), trainable(model), settings, **kwargs)
     return {"told": vars(result), "tensors": trainable(model)}
 
 
 def by_search() -> dict[str, Any]:
     """Learning rates in turn, one of which explodes, and the best of them."""
     made = trainer(batch_tokens=60)
-    report = made.train_auto(EXAMPLES[:3], EXAMPLES[3:], lrs=(0.02, EXPLODES, 0.1), steps=(2, 4), progress=False)
+    report = made.train_auto(EXAMPLES[:3], EXAMPLES[3:], lrs=(0.02, EXPLODES, 0.1), steps=(2, 4))
     rows = [[row["lr"], row["n_steps"], row["loss"]] for row in made.training["candidates"] if row["lr"] != EXPLODES]
     return {"told": [report, rows], "tensors": trainable_states(made.model, made.adapter_name)}
 
@@ -53,7 +53,7 @@ def by_search() -> dict[str, Any]:
 def by_trainer() -> dict[str, Any]:
     """The trainer's whole course, with a scale that is chosen."""
     made = trainer(n_steps=3, lr=0.1, alpha="auto", batch_tokens=60)
-    report = made.train(EXAMPLES[:3], select=EXAMPLES[3:], progress=False)
+    report = made.train(EXAMPLES[:3], select=EXAMPLES[3:])
     return {"told": report, "tensors": trainable_states(made.model, made.adapter_name)}
 
 
@@ -78,7 +78,7 @@ def bad_row() -> dict[str, Any]:
     model = tuned()
     if PartialState().process_index == 1:
         model.get_base_model().lm_head.register_forward_hook(lambda _, __, output: output * torch.nan)
-    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, progress=False)
+    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS)
     return {"told": None, "tensors": []}
 
 
@@ -91,7 +91,7 @@ def unforeseen() -> dict[str, Any]:
 
     if PartialState().process_index == 1:
         model.get_base_model().register_forward_hook(fail)
-    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, progress=False)
+    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS)
     return {"told": None, "tensors": []}
 
 
@@ -108,7 +108,7 @@ def interrupted(folder: Path) -> dict[str, Any]:
 
     model.get_base_model().register_forward_hook(ask)
     try:
-        fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint, progress=False)
+        fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint)
         ended = None
     except SystemExit as error:
         ended = error.code
@@ -120,7 +120,7 @@ def interrupted(folder: Path) -> dict[str, Any]:
 
 def learned_from_zero(checkpoint: Checkpoint | None = None) -> dict[str, Any]:
     model = tuned()
-    result = fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint, progress=False)
+    result = fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint)
     return {"told": vars(result), "tensors": trainable(model)}
 
 
@@ -131,7 +131,7 @@ def split(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[], dict[str, Any]
         model = tuned()
         parameters = trainable(model)
         wrapped = wrap(model)
-        fit(wrapped, in_batches(), parameters, SETTINGS, progress=False)
+        fit(wrapped, in_batches(), parameters, SETTINGS)
         return {"told": None, "tensors": []}
 
     return attempt

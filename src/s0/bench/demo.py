@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from s0.adapter.fingerprint import fingerprint
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.record import evaluation_record
-from s0.bench.variants import Outcome, Questions, Stage, Variant, run_variant
+from s0.bench.variants import Outcome, Questions, Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import load_model
+from s0.progress import Stage
 from s0.record import Examples, Model, Record, write_record
 from s0.tasks import SPLITS
 from s0.tasks import load as load_task

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +18,7 @@ from s0.core.states import state_layers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
+from s0.progress import Stage, silent
 from s0.record import Answer
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
@@ -26,22 +26,6 @@ from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trai
 from s0.train.tuner import prompt_digest
 
 Tuner = S0Trainer | BaselineTrainer
-
-
-class Advance(Protocol):
-    """Told the number of items just finished, and how it goes in a few words where there is something to say."""
-
-    def __call__(self, count: int, note: str = "") -> None: ...
-
-
-Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""Told a stage's name and size, shows its progress."""
-
-
-@contextmanager
-def silent(name: str, total: int | None) -> Iterator[Advance]:
-    """A stage that shows nothing."""
-    yield lambda count, note="": None
 
 
 @dataclass(frozen=True)
@@ -156,7 +140,7 @@ def run_variant(
     try:
         started = time.perf_counter()
         with stage(f"train {name}", None):
-            tuner.train(train, select=select or None, checkpoint=checkpoint, progress=False)
+            tuner.train(train, select=select or None, checkpoint=checkpoint)
         seconds = round(time.perf_counter() - started, 2)
         if out is not None:
             tuner.save(out)

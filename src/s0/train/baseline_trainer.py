@@ -26,6 +26,7 @@ from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
+from s0.progress import Stage, silent
 from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.batches import TrainingData, TrainingSet, prepare
@@ -194,7 +195,7 @@ class BaselineTrainer(Tuner):
         select: TrainingData | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 10,
-        progress: bool = True,
+        stage: Stage = silent,
     ) -> dict[str, float]:
         """Learn an adapter from scratch; whether it is active afterwards is as before.
 
@@ -203,7 +204,7 @@ class BaselineTrainer(Tuner):
             select: the same of other problems: measured, and looked at by `patience`.
             checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
             checkpoint_every: steps between two writes of it.
-            progress: show a bar on stderr.
+            stage: shows progress; nothing is shown without one.
 
         Returns:
             initial_loss: of the untouched model; training_loss and final_loss: after training; avg_norm: mean norm of
@@ -238,7 +239,7 @@ class BaselineTrainer(Tuner):
                 settings,
                 select=chosen_on.batches if chosen_on is not None and settings.patience is not None else (),
                 checkpoint=keeper,
-                progress=progress,
+                stage=stage,
             )
             self._put(*self._held())  # of a prefix, what was learned without the MLP
             report |= {"training_loss": result.loss_after, "final_loss": result.loss_deployed}

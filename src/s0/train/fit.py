@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from s0.errors import ConfigError
+from s0.progress import Stage, silent
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint
 from s0.train.learner import LearnerState
@@ -107,7 +108,7 @@ def fit(
     *,
     select: Sequence[Batch] = (),
     checkpoint: Checkpoint | None = None,
-    progress: bool = True,
+    stage: Stage = silent,
 ) -> FitResult:
     """Train `parameters` in place on all of `batches` at every step.
 
@@ -124,7 +125,7 @@ def fit(
         checkpoint: where to keep what is needed to go on; it stays when all is done, to be removed when the result is
             safe. With one, Ctrl-C and SIGTERM end the training after the micro-batch at hand with KeyboardInterrupt or
             SystemExit, the parameters as the last whole step left them.
-        progress: show a bar on stderr.
+        stage: shows progress.
 
     Raises:
         DatasetError: a loss or gradient is not finite; names the example, and the parameters keep the last values
@@ -139,7 +140,7 @@ def fit(
             f"{settings.patience}"
         )
     learner = LearnerState(parameters, settings)
-    with run(model, [learner], batches, checkpoint, progress, select=select) as loop:
+    with run(model, [learner], batches, checkpoint, stage, select=select) as loop:
         with nullcontext() if settings.scale_in_training else unscaled(model):
             loop.learn(learner)
             best_step = learner.take_best()

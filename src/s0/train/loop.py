@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from s0.adapter.fingerprint import fingerprint
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
+from s0.progress import Advance, Stage, silent
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back
 from s0.train.learner import LearnerState
@@ -41,7 +39,7 @@ class Run:
     identity: Mapping[str, Any]
     processes: Processes
     signals: Signals
-    show: Callable[[LearnerState], None]
+    advance: Advance
 
     def learn(self, learner: LearnerState) -> None:
         """Take all steps of a learner, or as many as its patience allows, from where it is.
@@ -65,7 +63,9 @@ class Run:
                 learner.step(loss)
             else:
                 learner.fail(loss, f"{fault} at step {step}")
-            self.show(learner)
+            if learner.failure is None:
+                progress = f"{len(learner.norms)}/{learner.settings.n_steps}"
+                self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
             if self.checkpoint is not None and (step + 1) % self.checkpoint.every == 0:
                 self.save()
         raise DatasetError(f"{learner.failure}{_ADVICE}")
@@ -167,7 +167,7 @@ def run(
     learners: Sequence[LearnerState],
     batches: Sequence[Batch],
     checkpoint: Checkpoint | None,
-    progress: bool,
+    stage: Stage,
     select: Sequence[Batch] = (),
     keep_at: Sequence[int] = (),
 ) -> Iterator[Run]:
@@ -179,7 +179,7 @@ def run(
             one that learns. What their settings say of gradient checkpointing and scale in training is the same.
         batches: all training examples.
         checkpoint: one file for all learners, the finished ones too.
-        progress: show a bar on stderr.
+        stage: shows progress.
         select: the selection examples that patience looks at.
         keep_at: numbers of steps after which a learner's tensors are copied.
     """
@@ -195,12 +195,13 @@ def run(
     with (
         signals_kept_back(checkpoint is not None) as signals,
         training(model, parameters, learners[0].settings.gradient_checkpointing),
-        _bar(n_steps, progress and processes.is_main) as show,
+        (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
-        loop = Run(model, learners, batches, select, keep_at, checkpoint, identity, processes, signals, show)
+        loop = Run(model, learners, batches, select, keep_at, checkpoint, identity, processes, signals, advance)
         for learner in learners:
             learner.trust()
         loop.resume()
+        advance(sum(len(learner.norms) for learner in learners))
         try:
             yield loop
             with processes.together():
@@ -267,22 +268,3 @@ def mean_of(losses: Tensor, batches: Sequence[Batch]) -> float:
         names, row = [name for batch in batches for name in batch.names], int(faults[0, 0])
         raise DatasetError(f"the loss of {names[row]} is {losses[row].item()} at evaluation{_ADVICE}")
     return float(losses.mean())
-
-
-@contextmanager
-def _bar(n_steps: int, shown: bool) -> Iterator[Callable[[LearnerState], None]]:
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  norm {task.fields[norm]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task("", total=n_steps, loss=math.nan, norm=0.0)
-
-        def show(learner: LearnerState) -> None:
-            if learner.failure is None:
-                progress.update(task, advance=1, loss=learner.losses[-1], norm=learner.norms[-1])
-
-        yield show

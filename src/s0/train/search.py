@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from s0.adapter.attach import alone
 from s0.core.states import BASE, StateLayer
 from s0.errors import ConfigError, DatasetError
+from s0.progress import Stage, silent
 from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint
 from s0.train.fit import FitSettings
@@ -77,7 +76,7 @@ def search(
     steps: Sequence[int],
     batch_tokens: int,
     checkpoint: Checkpoint | None = None,
-    progress: bool = True,
+    stage: Stage = silent,
 ) -> SearchResult:
     """Train a state per learning rate and find the best of them, after the best number of steps, at its best scale.
 
@@ -93,7 +92,7 @@ def search(
         batch_tokens: largest rows x longest row of a forward that measures, in tokens.
         checkpoint: file from which an interrupted search goes on; it holds every learning rate that was begun, the
             finished ones too.
-        progress: show bars on stderr.
+        stage: shows progress.
 
     Raises:
         ConfigError: nothing to try, or something twice; otherwise as `fit`.
@@ -105,7 +104,7 @@ def search(
             f"expected different learning rates, and different numbers of steps of at least 1, got {list(lrs)} and "
             f"{list(steps)}"
         )
-    learners = _trained(model, layers, batches, settings, variant, lrs, steps, checkpoint, progress)
+    learners = _trained(model, layers, batches, settings, variant, lrs, steps, checkpoint, stage)
 
     def measured(learner: LearnerState, n_steps: int) -> Candidate:
         lr = learner.settings.lr
@@ -127,8 +126,11 @@ def search(
 
     main = Processes.found(model, [tensor for learner in learners for tensor in learner.parameters]).is_main
     tried = [(learner, n_steps) for learner in learners for n_steps in steps]
-    shown = track(tried, "choosing", console=Console(stderr=True), disable=not (progress and main))
-    candidates = tuple(measured(learner, n_steps) for learner, n_steps in shown)
+    candidates = []
+    with (stage if main else silent)("choosing", len(tried)) as advance:
+        for learner, n_steps in tried:
+            candidates.append(measured(learner, n_steps))
+            advance(1)
     finite = [
         (candidate.loss, candidate, candidate.scale, learner)
         for candidate, (learner, _) in zip(candidates, tried, strict=True)
@@ -138,7 +140,7 @@ def search(
         raise DatasetError(f"expected a finite loss with some learning rate of {list(lrs)}, got none; try lower `lrs`")
     _, best, scale, learner = min(finite, key=lambda row: row[0])
     return SearchResult(
-        candidates=candidates,
+        candidates=tuple(candidates),
         best=best,
         scale=scale,
         tensors=learner.kept[best.n_steps],
@@ -156,7 +158,7 @@ def _trained(
     lrs: Sequence[float],
     steps: Sequence[int],
     checkpoint: Checkpoint | None,
-    progress: bool,
+    stage: Stage,
 ) -> list[LearnerState]:
     """A learner per rate at its end, with its state after each of `steps` that it has come to.
 
@@ -170,7 +172,7 @@ def _trained(
     ]
     with (
         passing_states(model, [(state, FixedScale(1.0, variant=variant)) for state in raw]) as names,
-        run(model, learners, batches, checkpoint, progress, keep_at=sorted(steps)) as loop,
+        run(model, learners, batches, checkpoint, stage, keep_at=sorted(steps)) as loop,
     ):
         for name, learner in zip(names, learners, strict=True):
             with alone(model, name), suppress(DatasetError):  # then it has failed, and the next one's turn comes

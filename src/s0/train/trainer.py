@@ -26,6 +26,7 @@ from s0.core.families import find_mixers, recurrence_of, unwrapped
 from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
+from s0.progress import Stage, silent
 from s0.record import Record
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
@@ -139,7 +140,7 @@ class S0Trainer(Tuner):
         select: TrainingData | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 10,
-        progress: bool = True,
+        stage: Stage = silent,
     ) -> dict[str, float]:
         """Learn a state from scratch; whether it is active afterwards is as before.
 
@@ -155,7 +156,7 @@ class S0Trainer(Tuner):
             select: the same of other problems, to choose on: for `alpha="auto"` and `patience`.
             checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
             checkpoint_every: steps between two writes of it.
-            progress: show a bar on stderr.
+            stage: shows progress; nothing is shown without one.
 
         Returns:
             initial_loss: of the untouched model; training_loss: after training, at the scale used in training;
@@ -190,7 +191,7 @@ class S0Trainer(Tuner):
                 settings,
                 select=chosen_on.batches if chosen_on and settings.patience is not None else (),
                 checkpoint=keeper,
-                progress=progress,
+                stage=stage,
             )
             trained.update(result.course())
             report = {
@@ -211,7 +212,7 @@ class S0Trainer(Tuner):
         steps: Sequence[int] = (10, 20, 40),
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 10,
-        progress: bool = True,
+        stage: Stage = silent,
     ) -> dict[str, float]:
         """Choose learning rate, number of steps and scale by the loss on `select`, and learn the state that they give.
 
@@ -220,7 +221,7 @@ class S0Trainer(Tuner):
         `S0Config(lr=..., n_steps=..., alpha="auto")` of the winner; `training["candidates"]` lists all of them.
 
         Args:
-            data, select, checkpoint, checkpoint_every, progress: as in `train`.
+            data, select, checkpoint, checkpoint_every, stage: as in `train`.
             lrs: Adam's learning rates to try.
             steps: numbers of optimiser steps to try.
 
@@ -253,7 +254,7 @@ class S0Trainer(Tuner):
             steps=steps,
             batch_tokens=config.batch_tokens,
             checkpoint=keeper,
-            progress=progress,
+            stage=stage,
         )
         best = result.best
         self.config = replace(config, lr=best.lr, n_steps=best.n_steps)

@@ -1,0 +1,23 @@
+"""How long work tells of its progress: to whatever shows it, or to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Advance(Protocol):
+    """Told the number of items just finished, and how it goes in a few words where there is something to say."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
+
+
+Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
+"""Told a stage's name and size, None where that is not known; shows its progress within the context."""
+
+
+@contextmanager
+def silent(name: str, total: int | None) -> Iterator[Advance]:
+    """A stage that shows nothing."""
+    yield lambda count, note="": None
