@@ -33,7 +33,7 @@ from rich.text import Text
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from s0 import S0Config, S0Trainer, load_model
+from s0 import S0Trainer, load_model
 from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
 from s0.bench import (
@@ -63,8 +63,9 @@ from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
-from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, load_tuned, read_tuned, trainer_of
+from s0.train import METHODS, load_tuned, make_trainer, read_tuned, trainer_of
 from s0.train.baseline_files import baseline_kind, read_files
+from s0.train.methods import Settings
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
 from s0_cli.ending import interruptible, os_error_line, same_command
@@ -240,11 +241,7 @@ def train(
         if judged and cells:
             judged[0].require_runnable(judged[1], cells)
         loaded, tokenizer = load_model(model)
-        tuner = (
-            S0Trainer(loaded, tokenizer, config)
-            if isinstance(config, S0Config)
-            else BaselineTrainer(loaded, tokenizer, config)
-        )
+        tuner = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
         if auto:
             assert isinstance(tuner, S0Trainer) and held_out is not None
@@ -275,7 +272,7 @@ def _require_choices(
     """Refuse options that do not go together."""
     if alpha_by not in ("loss", "pass-rate"):
         raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
-    has_scale = method in ("s0", "offset")
+    has_scale = method in METHODS and METHODS[method].has_scale
     if alpha_by == "pass-rate" and (task is None or not has_scale or auto):
         raise ConfigError(
             "expected --method s0 or offset with --task, and no --auto, for --alpha-by pass-rate: it asks problems"
@@ -306,13 +303,12 @@ def _after_training(model: str, out: Path, learned: Sequence[Example], task: str
     return _command("eval", "--model", model, "--state", out, "--task", name, *its_data, "--out", f"{out}-eval")
 
 
-def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> S0Config | LoraTuning | PrefixTuning:
+def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> Settings:
     """The method's settings: its own defaults, changed where an option was given."""
-    kinds: dict[str, Any] = {"s0": S0Config, "offset": S0Config, "lora": LoraTuning, "prefix": PrefixTuning}
-    if method not in kinds:
-        raise ConfigError(f"expected --method to be one of {', '.join(kinds)}, got {method!r}")
+    if method not in METHODS:
+        raise ConfigError(f"expected --method to be one of {', '.join(METHODS)}, got {method!r}")
     chosen = {name: value for name, value in given.items() if value is not None}
-    known = {name: name for name in kinds[method].__dataclass_fields__}
+    known = {name: name for name in METHODS[method].settings.__dataclass_fields__}
     if method == "lora":
         known = {**known, "lora_alpha": "alpha"}
         del known["alpha"]  # the option of that name is the scale of a state
@@ -321,15 +317,12 @@ def _training_settings(method: str, given: dict[str, Any], can_choose: bool) -> 
         hint = ", or take --lora-alpha" if method == "lora" and "alpha" in chosen else ""
         raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out{hint}")
     settings = {known[name]: value for name, value in chosen.items()}
-    if kinds[method] is S0Config:
-        settings["variant"] = "state" if method == "s0" else method
-        if can_choose and not settings.get("scale_in_training"):
-            settings.setdefault("alpha", "auto")
+    if METHODS[method].has_scale and can_choose and not settings.get("scale_in_training"):
+        settings.setdefault("alpha", "auto")
     try:
-        config: S0Config | LoraTuning | PrefixTuning = kinds[method](**settings)
+        return METHODS[method].configure(**settings)
     except ConfigError as error:
         raise ConfigError(str(error).replace("`alpha`", "`lora_alpha`") if method == "lora" else str(error)) from error
-    return config
 
 
 def evaluate(

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, ConfigError, DatasetError, S0Error, StateMismatchError
+from s0.train import FitResult, FitSettings, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitResult, FitSettings, fit
 from s0.train.search import SearchResult, search
 from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
 from tests.train.test_fit import poisoned, raising, values

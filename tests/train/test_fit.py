@@ -18,8 +18,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Advance
+from s0.train import FitResult, FitSettings, fit, mean_loss
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitResult, FitSettings, fit, mean_loss
 from s0.train.modes import unscaled
 from tests import zoo
 from tests.train.helpers import (

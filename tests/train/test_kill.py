@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from s0.core.states import state_layers
+from s0.train import FitSettings, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitSettings, fit
 from s0.train.search import search
 from tests.train.helpers import PAIRS, in_batches, trainable, tuned
 

@@ -22,10 +22,9 @@ from s0.progress import Stage, silent
 from s0.record import Answer
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
-from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, S0Config, S0Trainer
+from s0.train import BaselineTrainer, make_trainer, method_of
+from s0.train.methods import Settings, Trainer
 from s0.train.tuner import prompt_digest
-
-Tuner = S0Trainer | BaselineTrainer
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Variant:
         seed: of what a variant leaves to chance: the choice of wrong completions.
     """
 
-    settings: S0Config | LoraTuning | PrefixTuning | None = None
+    settings: Settings | None = None
     content: str = "right"
     shots: int = 0
     seed: int = 0
@@ -50,18 +49,16 @@ class Variant:
 
     @property
     def method(self) -> str:
-        """base, few-shot, s0, offset, lora or prefix."""
+        """base, few-shot, or one of `s0.train.METHODS`."""
         if self.settings is None:
             return "few-shot" if self.shots else "base"
-        return _method(self.settings)
+        return method_of(self.settings)
 
-    def tuner(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tuner:
+    def trainer(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         """A trainer for `settings`, attached to `model`."""
-        if isinstance(self.settings, S0Config):
-            return S0Trainer(model, tokenizer, self.settings)
         if self.settings is None:
             raise ConfigError("expected a variant that trains something, got the untouched model")
-        return BaselineTrainer(model, tokenizer, self.settings)
+        return make_trainer(model, tokenizer, self.settings)
 
 
 @dataclass(frozen=True)
@@ -135,21 +132,21 @@ def run_variant(
     if variant.content == "wrong":
         train, select = (wrong_content(given, questions.task, variant.seed, sandbox) for given in (train, select))
         facts |= {"content": "wrong", "examples": len(train), "examples_sha256": examples_sha256(train)}
-    tuner = variant.tuner(model, tokenizer)
+    trainer = variant.trainer(model, tokenizer)
     checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
     try:
         started = time.perf_counter()
         with stage(f"train {name}", None):
-            tuner.train(train, select=select or None, checkpoint=checkpoint)
+            trainer.train(train, select=select or None, checkpoint=checkpoint)
         seconds = round(time.perf_counter() - started, 2)
         if out is not None:
-            tuner.save(out)
-        tuner.activate()
-        facts |= {"settings": asdict(variant.settings), **tuned_facts(tuner, questions)}
-        outcome = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
+            trainer.save(out)
+        trainer.activate()
+        facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
+        outcome = answer(name, trainer.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
         return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:
-        tuner.detach()
+        trainer.detach()
 
 
 def answer(
@@ -188,11 +185,11 @@ def answer(
     return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)}, sampled)
 
 
-def learned_from(tuner: Tuner, questions: Questions) -> list[str]:
+def learned_from(trainer: Trainer, questions: Questions) -> list[str]:
     """A caution where problems that are asked were learned from, which the account of the training tells."""
-    prompts = set(tuner.training.get("prompts") or ())
+    prompts = set(trainer.training.get("prompts") or ())
     asked = [questions.task.prompt(problem, questions.chat) for problem in questions.problems]
-    n_learned = sum(prompt_digest(encode_prompt(tuner.tokenizer, prompt)) in prompts for prompt in asked if prompts)
+    n_learned = sum(prompt_digest(encode_prompt(trainer.tokenizer, prompt)) in prompts for prompt in asked if prompts)
     if not n_learned:
         return []
     return [
@@ -201,28 +198,22 @@ def learned_from(tuner: Tuner, questions: Questions) -> list[str]:
     ]
 
 
-def _method(settings: S0Config | LoraTuning | PrefixTuning) -> str:
-    if isinstance(settings, S0Config):
-        return "s0" if settings.variant == "state" else settings.variant
-    return "lora" if isinstance(settings, LoraTuning) else "prefix"
-
-
-def tuned_facts(tuner: Tuner, questions: Questions | None = None) -> dict[str, Any]:
+def tuned_facts(trainer: Trainer, questions: Questions | None = None) -> dict[str, Any]:
     """What a record says of something tuned: method, size, how it was trained; of a state its scale and norms too.
 
     Args:
-        tuner: holds it.
+        trainer: holds it.
         questions: what it will be asked, if anything; some may have been learned from.
     """
-    training = {name: value for name, value in tuner.training.items() if name != "prompts"}
+    training = {name: value for name, value in trainer.training.items() if name != "prompts"}
     scale = training.pop("scale", None)
     facts: dict[str, Any] = {
-        "parameters": tuner.n_parameters,
+        "parameters": trainer.n_parameters,
         "training": training,
-        "cautions": cautions(tuner.training) + ([] if questions is None else learned_from(tuner, questions)),
+        "cautions": cautions(trainer.training) + ([] if questions is None else learned_from(trainer, questions)),
     }
-    if isinstance(tuner, BaselineTrainer):
-        return {"method": _method(tuner.settings), **facts}
+    if isinstance(trainer, BaselineTrainer):
+        return {"method": method_of(trainer.settings), **facts}
     if scale is not None:
         curve = zip(scale["alphas"], scale["values"], strict=True)
         facts["scale"] = {
@@ -235,9 +226,9 @@ def tuned_facts(tuner: Tuner, questions: Questions | None = None) -> dict[str, A
         {
             "name": f"layer {layer.layer_idx}",
             "shape": list(layer.state_shape),
-            "norm": layer.s0_state[tuner.adapter_name].detach().norm().item(),
+            "norm": layer.s0_state[trainer.adapter_name].detach().norm().item(),
         }
-        for layer in state_layers(tuner.model)
-        if tuner.adapter_name in layer.s0_state
+        for layer in state_layers(trainer.model)
+        if trainer.adapter_name in layer.s0_state
     ]
-    return {"method": _method(tuner.config), **facts}
+    return {"method": method_of(trainer.config), **facts}

@@ -5,13 +5,15 @@ from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
-from s0.train.config import S0Config
-from s0.train.fit import FitResult, FitSettings, fit, mean_loss
+from s0.train.fit import FitResult, fit, mean_loss
+from s0.train.methods import METHODS, make_trainer, method_of
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
+from s0.train.settings import FitSettings, S0Config
 from s0.train.trainer import S0Trainer
 from s0.train.tuned import load_tuned, read_tuned, trainer_of
 
 __all__ = [
+    "METHODS",
     "TRAINING_FILE",
     "BaselineTrainer",
     "Batch",
@@ -29,7 +31,9 @@ __all__ = [
     "choose_scale",
     "fit",
     "load_tuned",
+    "make_trainer",
     "mean_loss",
+    "method_of",
     "prepare",
     "rank_matching",
     "read_tuned",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from s0.adapter import checks
 from s0.core.families import plain_name
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
-from s0.train.fit import FitSettings, require_whole
+from s0.train.settings import FitSettings, fit_settings_of, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,9 @@ class _Tuning:
     """What both methods can be told.
 
     Attributes:
-        n_steps: optimiser steps, each over all examples.
-        lr: Adam's learning rate.
-        l2_lambda: weight of the trained tensors' summed squares in the loss.
-        grad_clip: largest gradient norm.
+        n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, patience: see `FitSettings`.
         max_length: longest accepted training row, in tokens; longer ones are refused.
         batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
-        gradient_checkpointing: less memory for about a third more time.
-        patience: stop when the loss on the selection examples has not improved for so many steps, and keep the best
-            step; None trains all steps.
         seed: of the adapter's first values.
     """
 
@@ -54,8 +48,6 @@ class _Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_whole("max_length", self.max_length, 2)
-        require_whole("batch_tokens", self.batch_tokens, 1)
         require_whole("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise ConfigError(f"expected `seed` below 2**63, got {self.seed}; take a smaller one")
@@ -67,8 +59,7 @@ class _Tuning:
         Raises:
             ConfigError: a setting that cannot work; says which.
         """
-        names = FitSettings.__dataclass_fields__
-        return FitSettings(**{name: value for name, value in asdict(self).items() if name in names})
+        return fit_settings_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,54 +22,7 @@ from s0.train.checkpoint import Checkpoint
 from s0.train.learner import LearnerState
 from s0.train.loop import mean_of, run
 from s0.train.modes import unscaled
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How to train. The defaults are the published ones (Young 2026).
-
-    Attributes:
-        n_steps: optimiser steps, each over all examples.
-        lr: Adam's learning rate.
-        l2_lambda: weight of the summed squares of the trained tensors in the loss.
-        grad_clip: largest gradient norm.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-        scale_in_training: train with the deployed scale (the paper's Algorithm 1) instead of 1 (the published code).
-        patience: stop when the loss on the selection examples has not improved for so many steps, and keep the tensors
-            of the best step; None trains all steps.
-    """
-
-    n_steps: int = 20
-    lr: float = 1e-3
-    l2_lambda: float = 5e-4
-    grad_clip: float = 1.0
-    gradient_checkpointing: bool = False
-    scale_in_training: bool = False
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        require_whole("n_steps", self.n_steps, 1)
-        for name, lowest in (("lr", 0.0), ("l2_lambda", 0.0), ("grad_clip", 0.0)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < lowest:
-                raise ConfigError(f"expected `{name}` to be a finite number of at least {lowest}, got {value!r}")
-        if self.lr == 0 or self.grad_clip == 0:
-            raise ConfigError("expected `lr` and `grad_clip` above 0: nothing would be learned")
-        if self.patience is not None:
-            require_whole("patience", self.patience, 1, "None or ")
-        for name in ("gradient_checkpointing", "scale_in_training"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"expected `{name}` to be True or False, got {getattr(self, name)!r}")
-
-
-def require_whole(name: str, value: object, lowest: int, otherwise: str = "") -> None:
-    """Check a setting that counts something.
-
-    Raises:
-        ConfigError: it is no whole number, or below `lowest`.
-    """
-    if type(value) is not int or value < lowest:
-        raise ConfigError(f"expected `{name}` to be {otherwise}a whole number of at least {lowest}, got {value!r}")
+from s0.train.settings import FitSettings
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from s0.errors import StateMismatchError
-
-if TYPE_CHECKING:
-    from s0.train.fit import FitSettings
+from s0.train.settings import FitSettings
 
 _SERIES = ("losses", "norms", "select_losses")
 

@@ -31,12 +31,12 @@ from s0.record import Record
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
-from s0.train.config import S0Config
 from s0.train.fit import fit
 from s0.train.modes import unscaled
 from s0.train.processes import is_first_process
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
 from s0.train.search import search
+from s0.train.settings import S0Config
 from s0.train.tuner import Tuner, account, hashes, warn
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter import load, state_files
 from s0.adapter.state_files import StoredState
 from s0.train.baseline_files import StoredBaseline, baseline_kind, read_baseline
-from s0.train.baseline_trainer import BaselineTrainer
-from s0.train.config import S0Config
-from s0.train.trainer import S0Trainer
+from s0.train.methods import Settings, Trainer, make_trainer
+from s0.train.settings import S0Config
 
 
 def load_tuned(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path, allow_other_base: bool = False
-) -> S0Trainer | BaselineTrainer:
+) -> Trainer:
     """Put what was tuned on `model`, and switch it on.
 
     Args:
@@ -43,15 +43,16 @@ def read_tuned(
 
 def trainer_of(
     stored: StoredState | StoredBaseline, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> S0Trainer | BaselineTrainer:
+) -> Trainer:
     """Put what `read_tuned` has read for `model` on it, and switch it on."""
-    trainer: S0Trainer | BaselineTrainer
+    settings: Settings
     if isinstance(stored, StoredBaseline):
-        trainer = BaselineTrainer(model, tokenizer, stored.settings)
-        trainer.take(stored)
+        settings = stored.settings
     else:
         layers = None if stored.layers is None else sorted(stored.layers)
-        trainer = S0Trainer(model, tokenizer, S0Config(variant=stored.variant, layers=layers))
-        trainer.take(stored)
+        settings = S0Config(variant=stored.variant, layers=layers)
+    trainer: Any = make_trainer(model, tokenizer, settings)
+    trainer.take(stored)
     trainer.activate()
-    return trainer
+    made: Trainer = trainer
+    return made

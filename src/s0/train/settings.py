@@ -1,13 +1,73 @@
-"""`S0Config`: the settings of S0 tuning, with the published package's names."""
+"""Settings: of training by whatever method, and `S0Config`, those of S0 tuning with the published package's names."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from s0.adapter.config import S0AdapterConfig
 from s0.errors import ConfigError
-from s0.train.fit import FitSettings, require_whole
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train. The defaults are the published ones (Young 2026).
+
+    Attributes:
+        n_steps: optimiser steps, each over all examples.
+        lr: Adam's learning rate.
+        l2_lambda: weight of the summed squares of the trained tensors in the loss.
+        grad_clip: largest gradient norm.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        scale_in_training: train with the deployed scale (the paper's Algorithm 1) instead of 1 (the published code).
+        patience: stop when the loss on the selection examples has not improved for so many steps, and keep the tensors
+            of the best step; None trains all steps.
+    """
+
+    n_steps: int = 20
+    lr: float = 1e-3
+    l2_lambda: float = 5e-4
+    grad_clip: float = 1.0
+    gradient_checkpointing: bool = False
+    scale_in_training: bool = False
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("n_steps", self.n_steps, 1)
+        for name, lowest in (("lr", 0.0), ("l2_lambda", 0.0), ("grad_clip", 0.0)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < lowest:
+                raise ConfigError(f"expected `{name}` to be a finite number of at least {lowest}, got {value!r}")
+        if self.lr == 0 or self.grad_clip == 0:
+            raise ConfigError("expected `lr` and `grad_clip` above 0: nothing would be learned")
+        if self.patience is not None:
+            require_whole("patience", self.patience, 1, "None or ")
+        for name in ("gradient_checkpointing", "scale_in_training"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"expected `{name}` to be True or False, got {getattr(self, name)!r}")
+
+
+def require_whole(name: str, value: object, lowest: int, otherwise: str = "") -> None:
+    """Check a setting that counts something.
+
+    Raises:
+        ConfigError: it is no whole number, or below `lowest`.
+    """
+    if type(value) is not int or value < lowest:
+        raise ConfigError(f"expected `{name}` to be {otherwise}a whole number of at least {lowest}, got {value!r}")
+
+
+def fit_settings_of(settings: Any) -> FitSettings:
+    """The part of a method's settings that `fit` takes.
+
+    Raises:
+        ConfigError: it cannot work, or the sizes of rows and micro-batches cannot; says which.
+    """
+    require_whole("max_length", settings.max_length, 2)
+    require_whole("batch_tokens", settings.batch_tokens, 1)
+    names = FitSettings.__dataclass_fields__
+    return FitSettings(**{name: value for name, value in vars(settings).items() if name in names})
 
 
 @dataclass
@@ -73,8 +133,7 @@ class S0Config:
         Raises:
             ConfigError: a setting that cannot work; says which.
         """
-        require_whole("max_length", self.max_length, 2)
-        require_whole("batch_tokens", self.batch_tokens, 1)
+        fit_settings = fit_settings_of(self)
         if isinstance(self.alpha, str) and self.alpha != "auto":
             raise ConfigError(f"expected `alpha` to be a number, None or 'auto', got {self.alpha!r}")
         if self.alpha == "auto" and self.scale_in_training:
@@ -84,5 +143,4 @@ class S0Config:
             )
         alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha
         S0AdapterConfig(variant=self.variant, alpha=alpha, normalize=self.normalize, layers=self.layers)  # checks them
-        names = FitSettings.__dataclass_fields__
-        return FitSettings(**{name: getattr(self, name) for name in names})
+        return fit_settings

@@ -1,0 +1,70 @@
+"""The methods: which settings and trainer a name stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.train.baseline_trainer import BaselineTrainer
+from s0.train.baselines import LoraTuning, PrefixTuning
+from s0.train.settings import S0Config
+from s0.train.trainer import S0Trainer
+
+Settings = S0Config | LoraTuning | PrefixTuning
+Trainer = S0Trainer | BaselineTrainer
+
+
+@dataclass(frozen=True)
+class Method:
+    """What can be tuned.
+
+    Attributes:
+        settings: class of its settings.
+        trainer: class of its trainer, made with a model, a tokenizer and settings.
+        fixed: settings that make it this method, where others share the class.
+    """
+
+    settings: type[S0Config] | type[LoraTuning] | type[PrefixTuning]
+    trainer: type[S0Trainer] | type[BaselineTrainer]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether what is learned is deployed at a scale that can be chosen."""
+        return self.trainer is S0Trainer
+
+    def is_of(self, settings: Settings) -> bool:
+        """Whether these are settings of this method."""
+        fixed = all(getattr(settings, name, None) == value for name, value in self.fixed.items())
+        return isinstance(settings, self.settings) and fixed
+
+    def configure(self, **settings: Any) -> Settings:
+        """Settings of this method; its defaults where there is none.
+
+        Raises:
+            ConfigError: a setting that cannot work; says which.
+        """
+        return self.settings(**self.fixed, **settings)
+
+
+METHODS: Mapping[str, Method] = {
+    "s0": Method(S0Config, S0Trainer, {"variant": "state"}),
+    "offset": Method(S0Config, S0Trainer, {"variant": "offset"}),
+    "lora": Method(LoraTuning, BaselineTrainer),
+    "prefix": Method(PrefixTuning, BaselineTrainer),
+}
+
+
+def method_of(settings: Settings) -> str:
+    """The name of the method that these settings are of."""
+    return next(name for name, method in METHODS.items() if method.is_of(settings))
+
+
+def make_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Trainer:
+    """A trainer for these settings, attached to `model`; errors as of the trainer's class."""
+    trainer: Any = METHODS[method_of(settings)].trainer
+    made: Trainer = trainer(model, tokenizer, settings)
+    return made
