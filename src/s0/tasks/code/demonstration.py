@@ -21,7 +21,8 @@ import ast
 import builtins
 import symtable
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from s0.tasks.code.bindings import DEFINITIONS, dotted, raised, walk_own
@@ -111,11 +112,7 @@ def without_demonstration(
     if prose:
         bound = _BUILTINS | _bound([*given, *own])
         kept = [one for one in kept if one in needed or not _is_simple(one) or one.reads <= bound]
-    before = None
-    while before != len(kept):
-        before = len(kept)
-        kept = _without_remains(given, own, kept, needed)
-    return kept
+    return _without_remains(given, own, kept, needed)
 
 
 def helpers(program: Iterable[Statement], others: Sequence[Sequence[Statement]]) -> list[Statement]:
@@ -129,23 +126,30 @@ def helpers(program: Iterable[Statement], others: Sequence[Sequence[Statement]])
         Statements in the order of `others` reversed, so that the preferred ones stand last.
     """
     program = list(program)
-    bound = _BUILTINS | _bound(program)
-    lacking = sorted({name for statement in program for name in statement.reads} - bound)
+    bound = {*_BUILTINS, *_bound(program)}
+    sources = _sources(others)
+    lacking = [name for statement in program for name in statement.reads if name not in bound]
     chosen: set[Statement] = set()
     while lacking:
         name = lacking.pop()
-        source = next((part for part in others if any(name in one.binds for one in part)), None)
-        more = (
-            [one for one in source if name in one.binds | one.fills]
-            if source is not None
-            else [one for part in others for one in part if one.imports_all]
-        )
-        bound |= {name}
-        for statement in more:
+        if name in bound:
+            continue
+        bound.add(name)
+        for statement in sources.pop(name if name in sources else "*", ()):
             if statement not in chosen:
                 chosen.add(statement)
-                lacking += sorted(statement.reads - bound)
+                lacking += statement.reads
     return [statement for part in reversed(others) for statement in part if statement in chosen]
+
+
+def _sources(parts: Sequence[Sequence[Statement]]) -> dict[str, list[Statement]]:
+    """By name what binds or fills it in the first part that binds it; "*" stands for names that none binds."""
+    sources = {"*": [statement for part in parts for statement in part if statement.imports_all]}
+    for part in parts:
+        giving = _by_name((statement, statement.binds | statement.fills) for statement in part)
+        for name in _bound(part):
+            sources.setdefault(name, giving[name])
+    return sources
 
 
 def binds_callable(nodes: Iterable[ast.AST], name: str) -> bool:
@@ -190,87 +194,133 @@ def _can_be_callable(value: ast.expr | None) -> bool:
 
 
 def _without_remains(
-    given: Sequence[Statement], own: Sequence[Statement], kept: list[Statement], needed: set[Statement]
+    given: Sequence[Statement], own: Sequence[Statement], kept: Sequence[Statement], needed: set[Statement]
 ) -> list[Statement]:
     """`kept` without what only dropped statements read, and without what reads names that only those bind."""
-    staying = {*given, *kept}
-    dropped = [statement for statement in own if statement not in staying]
-    lost = _bound(dropped) - _bound(staying)
-    shown = {name for statement in dropped for name in statement.reads}
-    readers: dict[str, int] = {}
-    for statement in staying:
-        for name in statement.reads - statement.binds:
-            readers[name] = readers.get(name, 0) + 1
-    remaining = []
-    for statement in reversed(kept):
-        is_remains = statement not in needed and (
-            statement.reads & lost
-            or (
-                all(isinstance(node, (*_ASSIGNMENTS, *_IMPORTS)) for node in statement.nodes)
-                and statement.binds & shown
-                and not any(readers.get(name) for name in statement.binds)
-            )
-        )
-        if is_remains:
-            shown |= statement.reads
-            for name in statement.reads - statement.binds:
-                readers[name] -= 1
-        else:
-            remaining.append(statement)
-    return remaining[::-1]
+    uses = _Uses([*given, *own], [statement for statement in kept if statement not in needed])
+    waiting = [*{*own} - {*kept}]
+    dropped = {*waiting}
+    while waiting:
+        remains = uses.remains_of(waiting.pop()) - dropped
+        dropped |= remains
+        waiting += remains
+    return [statement for statement in kept if statement not in dropped]
+
+
+class _Uses:
+    """Who binds and who reads a name, while statements are dropped one by one.
+
+    A name is lost, shown and read no more once each: all steps together are in proportion to the program's size.
+
+    Args:
+        program: all statements, before any is dropped.
+        open_to_drop: those that go where they are remains.
+    """
+
+    def __init__(self, program: Sequence[Statement], open_to_drop: Sequence[Statement]) -> None:
+        self._n_binding = Counter(name for statement in program for name in statement.binds)
+        self._n_reading = Counter(name for statement in program for name in statement.reads - statement.binds)
+        self._reading = _by_name((statement, statement.reads) for statement in open_to_drop)
+        self._binding = _by_name((statement, statement.binds) for statement in open_to_drop if _only_binds(statement))
+        self._n_read = {
+            statement: sum(self._n_reading[name] > 0 for name in statement.binds) for statement in open_to_drop
+        }
+        self._shown: set[str] = set()  # names that dropped statements read
+        self._exposed: set[Statement] = set()  # assignments and imports that bind such names
+
+    def remains_of(self, statement: Statement) -> set[Statement]:
+        """What no longer has a use, or what it uses, once this statement is dropped as well."""
+        others_read = statement.reads - statement.binds
+        self._n_binding.subtract(statement.binds)
+        self._n_reading.subtract(others_read)
+        lost = [name for name in statement.binds if self._n_binding[name] == 0]
+        unread = [binder for name in others_read if self._n_reading[name] == 0 for binder in self._binding[name]]
+        exposed = [binder for name in statement.reads - self._shown for binder in self._binding[name]]
+        for binder in unread:
+            self._n_read[binder] -= 1
+        self._shown |= statement.reads
+        self._exposed.update(exposed)
+        useless = (binder for binder in (*unread, *exposed) if binder in self._exposed and self._n_read[binder] == 0)
+        return {*useless, *(reader for name in lost for reader in self._reading[name])}
 
 
 def _needed(program: Sequence[Statement], entry_point: str) -> set[Statement]:
-    imported = {name for one in program if isinstance(one.nodes[0], _IMPORTS) for name in one.binds}
-    by_name: dict[str, list[Statement]] = {}
+    imported = {name for statement in program if isinstance(statement.nodes[0], _IMPORTS) for name in statement.binds}
+    by_name: defaultdict[str, list[Statement]] = defaultdict(list)
     for statement in program:
         fills = frozenset() if statement.defines else statement.fills - imported
         for name in statement.binds | fills:
             if name != entry_point or name in fills or binds_callable(statement.nodes, name):
-                by_name.setdefault(name, []).append(statement)
+                by_name[name].append(statement)
     needed: set[Statement] = set()
     names: set[str] = set()
     _add_needed([entry_point], by_name, needed, names)
-    callables = {name: one for one in program for name in one.binds if isinstance(one.nodes[0], DEFINITIONS)}
-    filling = {name: one for name, one in callables.items() if one not in needed}
-    waiting = [one for one in program if not one.defines and not _prints(one)]
-    before = -1
-    while before != len(needed):
-        before = len(needed)
-        for statement in waiting:
-            if statement not in needed and (_filled_by_calls(statement, filling) - imported) & names:
-                needed.add(statement)
-                _add_needed(statement.reads, by_name, needed, names)
+    _add_filling(program, imported, by_name, needed, names)
     return needed
 
 
-def _add_needed(
-    more: Iterable[str], by_name: dict[str, list[Statement]], needed: set[Statement], names: set[str]
+def _add_filling(
+    program: Sequence[Statement],
+    imported: set[str],
+    by_name: Mapping[str, list[Statement]],
+    needed: set[Statement],
+    names: set[str],
 ) -> None:
-    """Add the statements that bind or fill the names, and those that these need."""
+    """Add the statements that mention a function by which a needed name is filled, in itself or in what it mentions."""
+    definitions = [statement for statement in program if isinstance(statement.nodes[0], DEFINITIONS)]
+    callables = {name: definition for definition in definitions for name in definition.binds}
+    mentioning: defaultdict[str, list[str]] = defaultdict(list)
+    filling: defaultdict[str, list[str]] = defaultdict(list)
+    for function, definition in callables.items():
+        if definition not in needed:
+            for name in definition.reads:
+                mentioning[name].append(function)
+            for name in definition.fills - imported:
+                filling[name].append(function)
+    acting = _by_name(
+        (statement, statement.reads) for statement in program if not statement.defines and not _prints(statement)
+    )
+    waiting = [function for name in names for function in filling[name]]
+    seen: set[str] = set()
+    while waiting:
+        function = waiting.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        waiting += mentioning[function]
+        for statement in acting[function]:
+            if statement not in needed:
+                needed.add(statement)
+                more = _add_needed(statement.reads, by_name, needed, names)
+                waiting += [filler for name in more for filler in filling[name]]
+
+
+def _add_needed(
+    more: Iterable[str], by_name: Mapping[str, list[Statement]], needed: set[Statement], names: set[str]
+) -> list[str]:
+    """Add the statements that bind or fill the names, and those that these need; the names that were added."""
     waiting = list(more)
+    added = []
     while waiting:
         name = waiting.pop()
         if name in names:
             continue
         names.add(name)
+        added.append(name)
         for statement in by_name.get(name, ()):
             if statement not in needed:
                 needed.add(statement)
                 waiting += statement.reads
+    return added
 
 
-def _filled_by_calls(statement: Statement, functions: dict[str, Statement]) -> set[str]:
-    """Names filled by the functions it mentions, and by those that they mention."""
-    filled: set[str] = set()
-    waiting, seen = list(statement.reads), set()
-    while waiting:
-        name = waiting.pop()
-        if name in functions and name not in seen:
-            seen.add(name)
-            filled |= functions[name].fills
-            waiting += functions[name].reads
-    return filled
+def _by_name(named: Iterable[tuple[Statement, Iterable[str]]]) -> defaultdict[str, list[Statement]]:
+    """The statements of every name that stands beside them."""
+    statements_of: defaultdict[str, list[Statement]] = defaultdict(list)
+    for statement, names in named:
+        for name in names:
+            statements_of[name].append(statement)
+    return statements_of
 
 
 def _does_nothing(statement: Statement) -> bool:
@@ -315,6 +365,10 @@ def _is_main_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and any(
         isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(node.test)
     )
+
+
+def _only_binds(statement: Statement) -> bool:
+    return all(isinstance(node, (*_ASSIGNMENTS, *_IMPORTS)) for node in statement.nodes)
 
 
 def _is_simple(statement: Statement) -> bool:
