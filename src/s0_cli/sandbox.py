@@ -23,7 +23,7 @@ def _sandbox() -> None:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Try every sandbox on this machine and attack the strongest one; takes some seconds.
+    """Try every sandbox on this machine and attack the strongest one; takes up to a minute.
 
     Exit status 1 where none works: then programs run only with --unsafe-no-sandbox.
     """
@@ -45,13 +45,13 @@ def _show(found: Mapping[str, Any]) -> None:
 
     console = Console(stderr=True, highlight=False, markup=False)
     for backend, trouble in found["backends"].items():
-        state = "used" if backend == found["strongest"] else "works" if trouble is None else f"no: {trouble}"
+        state = "used" if backend == found["strongest"] else "works too" if trouble is None else f"no: {trouble}"
         console.print(f"{backend}: {state}", soft_wrap=True)
     if found["strongest"] is None:
         console.print("no sandbox works here; programs run only with --unsafe-no-sandbox")
         return
     table = Table(title=f"tried under {found['strongest']}, with small limits", box=SIMPLE)
-    for column in ("what a program tried", "held", "how it ended", "seconds"):
+    for column in ("what a program tried", "kept from it", "how it ended", "seconds"):
         table.add_column(column)
     for row in found["attempts"]:
         table.add_row(row["attempt"], "yes" if row["held"] else "NO", row["reason"], f"{row['seconds']:.2f}")
@@ -59,7 +59,15 @@ def _show(found: Mapping[str, Any]) -> None:
     console.print("beside computing, a program may:")
     for grant in found["grants"]:
         console.print(f"- {grant}")
+    packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
+    console.print(f"packages that programs and tests can import beside the standard library: {packages or 'none'}")
     console.print(f"user: {found['user_inside']} as the program sees it, {found['user_outside']} as this machine does")
+    if found["user_outside"] == 0:
+        console.print(
+            "  that is root, since no other user may run the interpreter: put Python where all can read it, or run s0 "
+            "as an ordinary user",
+            soft_wrap=True,
+        )
     limits = found["limits"]
     console.print(
         f"limits of a test: {limits['timeout_s']:g} s, {limits['memory_bytes'] >> 20} MiB of memory, "

@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent
 OUTPUTS = load_file(GOLDEN / "outputs.safetensors")
 SURFACE = json.loads((GOLDEN / "surface.json").read_text())
 PROBLEMS = GOLDEN / "problems.jsonl"
-ADDED_KEYS = {"eval": {"format_version"}}
+ADDED_KEYS = {"eval": {"format_version"}, "sandbox check": {"packages"}}
 """To what a command answers, since then."""
 
 

@@ -12,6 +12,7 @@ from s0.tasks.sandbox import check as checking
 from s0_cli.app import app
 
 HELD_BY_THE_CHECKER_OR_LIMITS = {
+    "import what is installed beside Python",
     "leave a word in its output for the next program",
     "end the loops of its test",
     "see your environment",

@@ -280,3 +280,38 @@ def test_nothing_survives_the_death_of_the_process_that_opened_it(sandbox: Sandb
 def test_the_shared_sandbox_is_one() -> None:
     assert shared() is shared()
     assert shared().backend == backends.strongest()
+
+
+@pytest.mark.parametrize(
+    ("grow", "again"),
+    [
+        ("r = []\n    for _ in range(98): r = [r]\n    x.append(r)", "f([x])"),
+        ("x.extend([None] * 3999980)", "f(x + x)"),
+    ],
+)
+def test_an_argument_that_a_program_has_enlarged_before_it_raised_is_its_failure(
+    any_sandbox: Sandbox, grow: str, again: str
+) -> None:
+    source = f"def f(x):\n    {grow}\n    raise ValueError\n"
+    test = f"def check(f):\n    x = [1]\n    try: f(x)\n    except ValueError: pass\n    assert {again} == 1\n"
+    assert any_sandbox.judge([Program(source, "", test, "f")])[0].reason == "too large"
+
+
+@pytest.mark.parametrize("name", ["int", "list", "Counter"])
+def test_a_class_by_the_name_of_one_of_pythons_is_another_one(any_sandbox: Sandbox, name: str) -> None:
+    source = f"class {name}: pass\ndef f():\n    return {name}()\n"
+    test = "from collections import Counter\ndef check(f):\n    assert f() == 2 or f() == [] or f() == Counter()\n"
+    assert any_sandbox.judge([Program(source, "", test, "f")])[0].reason == "wrong answer"
+
+
+def test_an_iterator_that_goes_on_without_items_is_ended(any_sandbox: Sandbox) -> None:
+    source = """
+def f():
+    from s0.tasks.sandbox.guest import candidate, codec
+    def empty(server, number, most):
+        candidate._say(server._calls, "items", (codec.encode(()),), False)
+    candidate._Server._next = empty
+    return iter([1])
+"""
+    test = "def check(f):\n    assert list(f()) == [1]\n"
+    assert any_sandbox.judge([Program(source, "", test, "f")])[0].reason == "killed"

@@ -215,7 +215,7 @@ def test_a_published_row_that_cannot_be_judged_costs_its_own_verdicts_alone(
     tmp_path: Path, any_sandbox: Sandbox
 ) -> None:
     unjudged = {
-        "needs what no jail holds": "import numpy\ndef check(candidate):\n    pass\n",
+        "needs what no jail holds": "import scipy\ndef check(candidate):\n    pass\n",
         "has no check": "def chek(candidate):\n    pass\n",
         "raises while it is read": "x = 1 / 0\ndef check(candidate):\n    pass\n",
         "passes what is no data": "import io\ndef check(candidate):\n    candidate(io, 3)\n",
@@ -228,7 +228,7 @@ def test_a_published_row_that_cannot_be_judged_costs_its_own_verdicts_alone(
     verdicts = task.verdicts([(problem, "    return a + b\n") for problem in task.problems], sandbox=any_sandbox)
     assert [verdict.reason for verdict in (verdicts[0], *verdicts[-2:])] == ["passed", "test: NameError", "passed"]
     assert not any(verdict.judged or verdict.passed for verdict in verdicts[1 : 1 + len(unjudged)])
-    with pytest.raises(DatasetError, match=r"problem 'made/1': .* got ModuleNotFoundError: No module named 'numpy'"):
+    with pytest.raises(DatasetError, match=r"problem 'made/1': .* got ModuleNotFoundError: No module named 'scipy'"):
         own = load("own", written(tmp_path, *({**each, "id": each["task_id"]} for each in rows[:2])))
         own.require_runnable(own.problems, any_sandbox)
 

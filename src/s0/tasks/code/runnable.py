@@ -11,6 +11,7 @@ from s0.tasks.problem import CodeProblem
 from s0.tasks.sandbox import CANNOT_RUN, NOT_JUDGED, Program, Sandbox
 from s0.tasks.workers import each_once
 
+AVAILABLE = "prompts, solutions and tests run with Python's standard library and numpy alone"
 _IDLE = "def {}(*arguments, **keywords):\n    pass\n"
 
 
@@ -44,13 +45,22 @@ def _require_runnable(problem: CodeProblem, sandbox: Sandbox) -> None:
     if not verdict.judged:
         why = verdict.reason.removeprefix(NOT_JUDGED).removeprefix(CANNOT_RUN)
         raise DatasetError(
-            f"{place}: expected a test of {problem.entry_point!r} that runs on plain data; got {why}; correct the test"
+            f"{place}: expected a test of {problem.entry_point!r} that runs on plain data; got {why}; correct the test "
+            f"or the prompt{_available(why)}"
         )
     if verdict.reason.startswith("test: "):
         raised = verdict.reason.removeprefix("test: ")
-        raise DatasetError(f"{place}: expected a test that can run; got {raised} from its own code; correct the test")
+        raise DatasetError(
+            f"{place}: expected a test that can run; got {raised} from its own code; correct the test"
+            f"{_available(raised)}"
+        )
     if solved and not verdict.passed:
         raise DatasetError(
             f"{place}: expected a canonical_solution that passes its own test; got {verdict.reason!r}; correct the "
-            "solution or the test"
+            f"solution or the test{_available(verdict.reason)}"
         )
+
+
+def _available(reason: str) -> str:
+    """What there is to import, where that is what a program went wrong by."""
+    return f": {AVAILABLE}" if ModuleNotFoundError.__name__ in reason else ""

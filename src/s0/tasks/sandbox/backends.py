@@ -28,8 +28,8 @@ BACKENDS = (*launch.LINUX_BACKENDS, "sandbox-exec")
 UNSAFE = "none"
 
 _EVERYWHERE = (
-    "read Python's standard library but for its tests, numpy where it is installed, the shared libraries that these "
-    "load, locales and time zones: by name, so nothing else that was installed",
+    "read Python's standard library (without the tests of Python itself) and numpy, the shared libraries that these "
+    "load, locales and time zones, and nothing else that is installed",
     "ask for the time, for chance, and how many cores, how much memory and how much load this machine has",
 )
 _WITH_A_TMP = (

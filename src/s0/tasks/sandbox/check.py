@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from s0.tasks.sandbox import backends
 from s0.tasks.sandbox.cell import Cell
-from s0.tasks.sandbox.launch import Limits
+from s0.tasks.sandbox.launch import Limits, readable
 from s0.tasks.sandbox.programs import Program
 from s0.tasks.sandbox.sandbox import Sandbox
 
@@ -27,6 +28,7 @@ ATTEMPTS = {
     "write a file": ["open(folder + '/written', 'w')"],
     "change a file of Python's": ["open(os.__file__, 'a')"],
     "read this library's solutions": ["open(solutions).read()"],
+    "import what is installed beside Python": ["import torch"],
     "write more than its tmp holds": ["open('/tmp/s0-large', 'wb').write(bytes(2 * tmp_bytes))"],
     "leave a file for the next program": [
         "try:\n        open('/tmp/s0-left', 'w')\n    except OSError:\n        pass",
@@ -65,9 +67,9 @@ def check() -> dict[str, Any]:
 
     Returns:
         `backends`: why each cannot be used here, or None; `strongest`: its name, or None; `limits`: the defaults;
-        and, of the strongest, `attempts`: see `attack`; `grants`: what a program may do, in words; `user_inside`: the
-        numeric user a program sees itself as; `user_outside`: the one this machine sees, None where that cannot be
-        read.
+        and, of the strongest, `attempts`: see `attack`; `grants`: what a program may do, in words; `packages`: that it
+        can import beside the standard library, with their versions; `user_inside`: the numeric user a program sees
+        itself as; `user_outside`: the one this machine sees, None where that cannot be read.
     """
     troubles = {backend: backends.trouble_with(backend) for backend in backends.BACKENDS}
     strongest = next((name for name, trouble in troubles.items() if trouble is None), None)
@@ -81,6 +83,7 @@ def check() -> dict[str, Any]:
         with Sandbox(strongest, LIMITS) as sandbox:
             found["attempts"] = attack(sandbox)
         found["grants"] = list(backends.GRANTS[strongest])
+        found["packages"] = {name: version(name) for name in readable().packages}
         found["user_inside"], found["user_outside"] = _users(strongest)
     return found
 

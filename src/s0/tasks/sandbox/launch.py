@@ -22,7 +22,7 @@ LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
 _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
 _GUEST_MODULES = (
-    *("scope", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
+    *("scope", "arrays", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
     *("limits", "landlock", "seccomp", "namespaces", "imports", "candidate", "checker", "zygote"),
 )
 """In the order in which they import each other."""

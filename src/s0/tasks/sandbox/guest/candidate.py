@@ -6,6 +6,7 @@ what it likes on the connection. All it can say there is data in answer to a cal
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -59,10 +60,18 @@ def seed_chance(source: str) -> None:
 
     Only where it mentions `random`, since the import costs more than most programs do.
     """
-    if "random" in source:
-        import random
+    if "random" not in source:
+        return
+    import random
 
-        random.seed(0)
+    random.seed(0)
+    if "numpy" in source:
+        with contextlib.suppress(ImportError):
+            import numpy
+
+            numpy.random.seed(0)
+            # what generators that are given no seed ask for one
+            vars(numpy.random.bit_generator)["randbits"] = random.Random(0).getrandbits
 
 
 def _say(calls: int, *message: object) -> None:

@@ -7,6 +7,7 @@ test's object when it answers. The prompt's helper functions run here too, since
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import NoReturn
 from s0.tasks.sandbox.guest import codec, frames, raised
 from s0.tasks.sandbox.guest.candidate import seed_chance
 from s0.tasks.sandbox.guest.scope import Scope
-from s0.tasks.sandbox.guest.standin import StandIns
+from s0.tasks.sandbox.guest.standin import TEST_MODULE, StandIns
 
 _TAMPERED = "killed"
 """Reason where the candidate sends what its side of this code never sends; it is ended for that."""
@@ -81,7 +82,7 @@ class _Judgement:
 
 def _check(candidate: _Candidate, judgement: _Judgement, prompt: str, test: str, entry_point: str) -> None:
     seed_chance(test)  # some tests draw their inputs: the same ones for every program
-    module = sys.modules["__test__"] = types.ModuleType("__test__")  # dataclasses look their module up by name
+    module = sys.modules[TEST_MODULE] = types.ModuleType(TEST_MODULE)  # dataclasses look their module up by name
     names = module.__dict__
     try:
         exec(compile(prompt, _PROMPT_FILE, "exec"), names)
@@ -178,6 +179,7 @@ class _Candidate:
                 self._answered = True
                 return value
             case ("raised", description):
+                self._answered = True
                 return self._raise(description)
             case message:
                 return self._end_on(message)
@@ -185,7 +187,8 @@ class _Candidate:
     def _items(self, number: int) -> Iterator[object]:
         """What the candidate's iterator of that number yields."""
         scope = self._scope  # of the answer that brought it
-        return _Items(lambda most: self._fetch(number, most, scope), self._raise)
+        tampered = functools.partial(self._judgement.failed, _TAMPERED)
+        return _Items(lambda most: self._fetch(number, most, scope), self._raise, tampered)
 
     def _fetch(self, number: int, most: int, scope: Scope) -> tuple[list[_Part], bool]:
         self._send(codec.encode(("next", number, most)))
@@ -265,9 +268,15 @@ class _Candidate:
 class _Items:
     """An iterator over what one of the candidate yields, fetched when it is needed."""
 
-    def __init__(self, fetch: Callable[[int], tuple[list[_Part], bool]], throw: Callable[[object], NoReturn]) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int], tuple[list[_Part], bool]],
+        throw: Callable[[object], NoReturn],
+        refuse: Callable[[], NoReturn],
+    ) -> None:
         self._fetch = fetch
         self._throw = throw
+        self._refuse = refuse
         self._fetches = 0
         self._ready: deque[tuple[object, list[codec.Update]]] = deque()
         self._last: _Part | None = None
@@ -290,7 +299,9 @@ class _Items:
         if ended:
             self._last = parts.pop()
         for items, updates in parts:
-            self._ready += zip(items, itertools.chain([updates], itertools.repeat([])), strict=False)  # type: ignore[call-overload]
+            if type(items) is not tuple or not items:  # for ever nothing new would hold the test up
+                self._refuse()
+            self._ready += zip(items, itertools.chain([updates], itertools.repeat([])), strict=False)
 
     def _end(self) -> NoReturn:
         assert self._last is not None

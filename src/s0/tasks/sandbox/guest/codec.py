@@ -6,7 +6,8 @@ through a method that the subclass may have replaced: an `int` whose `__eq__` cl
 
     plain       None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, bytearray
     collections namedtuple, Counter, OrderedDict, defaultdict (a factory of its own is lost), deque
-    others      what `kinds` lists: range, Decimal, dates, views of dictionaries, numbers of numpy, types by name ...
+    others      what `kinds` lists: range, Decimal, dates, views of dictionaries, types by name ...
+    numpy       arrays, and numbers of its own; those that are a float or complex arrive as Python's
     away        anything else stays where it is: a description that the caller supplies passes in its place
 
 Lists, dictionaries and sets keep their identity (see `scope`): one that occurs twice arrives as one, one that the

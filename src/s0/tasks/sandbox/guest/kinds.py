@@ -10,12 +10,13 @@ import datetime
 import functools
 import keyword
 import math
-import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+
+from s0.tasks.sandbox.guest import arrays
 
 _PLAIN_TYPES = (
     bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, slice, object,
@@ -59,15 +60,6 @@ def named(name: str) -> object:
         KeyError: nothing.
     """
     return _BY_NAME[name]
-
-
-def number_of(value: object) -> bool | int | float | complex | None:
-    """A number of numpy's as Python's own; None of anything else, and of one that Python's cannot hold."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, (numpy.number, numpy.bool_)):
-        return None
-    number = numpy.generic.item(value)
-    return number if type(number) in (bool, int, float, complex) else None
 
 
 def _zone_parts(zone: datetime.tzinfo | None) -> tuple[object, ...]:
@@ -161,7 +153,11 @@ TAKEN_APART: dict[type, tuple[str, Callable[[Any], tuple[object, ...]], Callable
     **_views("ordered ", OrderedDict),
 }  # fmt: skip
 """Of a type: its name on the way, what it is taken apart into, and what makes it of those parts."""
-MADE: dict[str, Callable[..., object]] = {name: make for name, _, make in TAKEN_APART.values()}
+MADE: dict[str, Callable[..., object]] = {
+    **{name: make for name, _, make in TAKEN_APART.values()},
+    arrays.ARRAY: arrays.array,
+    arrays.NUMBER: arrays.number,
+}
 
 
 def heading_of(kind: type, size: int) -> tuple[str, tuple[str, ...]] | None:

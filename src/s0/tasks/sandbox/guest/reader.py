@@ -139,6 +139,8 @@ class Reader:
             numbers = array(_NUMBERS[form])
             numbers.frombytes(self._take(8 * count))
             return numbers.tolist()
+        if form == ord("G"):
+            return self._numbers(count, depth)
         if form == ord("B"):
             return list(map(bool, self._take(count)))
         if form == ord("0"):
@@ -200,6 +202,13 @@ class Reader:
         self._require(size)
         start, self.position = self.position, self.position + size
         return self._data[start : self.position]
+
+    def _numbers(self, count: int, depth: int) -> list[Any]:
+        """Numbers of one numpy type, sent as one array."""
+        numbers = self.read(depth + 1)
+        if getattr(numbers, "shape", None) != (count,):
+            raise CodecError("not as many numbers as were said")
+        return list(numbers)
 
 
 def _text(payload: bytes) -> str:

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
-from s0.tasks.sandbox.guest import kinds
+from s0.tasks.sandbox.guest import arrays, kinds
 from s0.tasks.sandbox.guest.form import (
     COMPLEX,
     FLOAT,
@@ -53,8 +53,10 @@ class Writer:
             self._apart(base, value, depth)
         elif (name := kinds.name_of(value)) is not None:
             self._tagged(b"v", name, depth)
-        elif (number := kinds.number_of(value)) is not None:
-            self._scalar(type(number), number)
+        elif (described := arrays.parts_of(value)) is not None:
+            name, parts = described
+            self._tagged(b"K", name, depth)
+            self.write(parts, depth + 1)
         else:
             self._tagged(b"A", self._away(value), depth)
 
@@ -160,7 +162,7 @@ class Writer:
             except OverflowError:
                 return False
             self._counted(b"Q", len(items), numbers.tobytes())
-        elif kind is float:
+        elif kind is float or (issubclass(kind, float) and kind.__module__ == "numpy"):
             self._counted(b"D", len(items), array("d", items).tobytes())
         elif kind is bool:
             self._counted(b"B", len(items), bytes(items))
@@ -172,6 +174,9 @@ class Writer:
                 raise TooLarge(f"more than {MAX_MESSAGE_BYTES} bytes")
             self._counted(b"S", len(items), _sizes(lengths))
             self.out += _sized("".join(items).encode("utf-8", "surrogatepass"))
+        elif (numbers := arrays.together(kind, items)) is not None:
+            self._counted(b"G", len(items))
+            self.write(numbers, depth + 1)
         else:
             return self._rows(kind, items, depth)
         return True

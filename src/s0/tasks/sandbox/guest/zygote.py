@@ -81,8 +81,7 @@ def main(rules: Rules) -> None:
     for name in _COMMON_MODULES:
         importlib.import_module(name)
     os.environ.clear()
-    if rules.role == CANDIDATE:
-        imports.allow(rules.packages)
+    imports.allow(rules.packages)
     domain = _domain(rules)
     if seccomp.supported():
         seccomp.program(rules.has_tmp)  # built before the fork, not after every one
