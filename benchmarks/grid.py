@@ -15,18 +15,18 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
-from units import kept, path_of, run_units, task_facts
+from units import kept, path_of, run_units, seconds_of, task_facts
 
-from s0 import S0Config, load_model, tasks
-from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
+from s0 import S0Config, load_model
+from s0.bench import Variant
 from s0.core.families import find_mixers, recurrence_of
 from s0.record import plain
+from s0.study import Unit, run_unit
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, rank_matching
 
@@ -59,43 +59,30 @@ def tried(kind: str, model: Any) -> list[Variant]:
 
 
 def run(model_name: str, kind: str) -> dict[str, Any]:
-    model, tokenizer = load_model(model_name)
-    task = tasks.load("pocket-code")
-    rows = []
+    model, _ = load_model(model_name)
+    variants = {f"{kind} {number}": variant for number, variant in enumerate(tried(kind, model))}
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
-        examples = {
-            split: collect(
-                model, tokenizer, task, task.split(split), Path(folder) / f"{split}.jsonl",
-                CollectSettings(samples=samples), sandbox=sandbox,
-            )
-            for split, samples in (("train", 16), ("select", 4))
-        }  # fmt: skip
-        for variant in tried(kind, model):
-            outcome = run_variant(
-                kind, variant, model, tokenizer, Questions(task, task.split("select")), examples["train"],
-                examples["select"], sandbox=sandbox,
-            )  # fmt: skip
-            training = outcome.facts["training"]
-            rows.append(
-                {
-                    "settings": asdict(variant.settings),
-                    "parameters": outcome.facts["parameters"],
-                    "final_loss": training["final_loss"],
-                    "alpha": outcome.facts["scale"]["chosen"] if kind == "s0" else None,
-                    "select": plain(summary(outcome.answers))["pass_at_1"],
-                    "seconds": dict(outcome.seconds),
-                    **kept(outcome.answers),
-                }
-            )
+        record = run_unit(Unit(model_name, variants, split="select"), folder, sandbox=sandbox)
     return {
         "benchmark": "grid",
-        "environment": environment(),
-        "task": task_facts(task),
+        "environment": record.environment,
+        "task": task_facts(record),
         "model": model_name,
         "kind": kind,
-        "problems": [problem.id for problem in task.split("select")],
-        "n_examples": {split: len(found) for split, found in examples.items()},
-        "rows": rows,
+        "problems": list(record.problems),
+        "n_examples": {split: examples.n for split, examples in (record.examples or {}).items()},
+        "rows": [
+            {
+                "settings": run.settings,
+                "parameters": run.parameters,
+                "final_loss": run.training.final_loss if run.training else None,
+                "alpha": run.scale.chosen if run.scale else None,
+                "select": plain(record.final[name])["pass_at_1"],
+                "seconds": seconds_of(record, name),
+                **kept(record.answers[name]),
+            }
+            for name, run in record.variants.items()
+        ],
     }
 
 

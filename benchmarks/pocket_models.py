@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,12 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 from grid import winner
 from units import kept, run_units
 
-from s0 import S0Config, load_model, tasks
-from s0.adapter.fingerprint import fingerprint
-from s0.bench import (
-    CollectSettings,
-    Questions,
-    Samples,
-    Variant,
-    collect,
-    evaluation_record,
-    run_variant,
-)
-from s0.examples import examples_sha256
+from s0 import S0Config, load_model
+from s0.bench import Samples, Variant
 from s0.models import POCKET_MODELS
-from s0.record import Model, plain
+from s0.progress import Advance
+from s0.record import plain
+from s0.study import Unit, run_unit
 from s0.tasks.sandbox import Sandbox
 
 FOLDER = Path(__file__).resolve().parent / "results" / "pocket"
@@ -43,42 +37,33 @@ N_SAMPLES = 16
 
 
 def run(model_name: str, task_name: str) -> dict[str, Any]:
-    model, tokenizer = load_model(model_name)
-    task = tasks.load(task_name)
+    model, _ = load_model(model_name)
     variants = {"base": Variant()}
     if model_name != "pocket:transformer":
         variants["s0"] = Variant(S0Config(**winner(model_name, "s0")))
-    questions = Questions(task, task.split("final"), samples=Samples(N_SAMPLES))
+    unit = Unit(model_name, variants, task_name, drawn=Samples(N_SAMPLES))
+    notes: dict[str, str] = {}
+
+    @contextmanager
+    def noted(name: str, total: int | None) -> Iterator[Advance]:
+        yield lambda count, note="": notes.update({name: note})
+
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
-        examples, drawn = {}, {}
-        for split, samples in (("train", 16), ("select", 4)):
-
-            def told(_: int, note: str, split: str = split) -> None:
-                drawn[split] = note
-
-            examples[split] = collect(
-                model, tokenizer, task, task.split(split), Path(folder) / f"{split}.jsonl",
-                CollectSettings(samples=samples), sandbox=sandbox, on_done=told,
-            )  # fmt: skip
-        outcomes = {
-            name: run_variant(
-                name, variant, model, tokenizer, questions, examples["train"], examples["select"], sandbox=sandbox
-            )
-            for name, variant in variants.items()
-        }
-    base = Model(model_name, fingerprint(model))
-    record = plain(evaluation_record("pocket_models", base, questions, outcomes, sandbox))
-    del record["answers"], record["sampled"]["answers"]
+        record = run_unit(unit, folder, stage=noted, sandbox=sandbox)
+    assert record.sampled is not None and record.examples
+    told = plain(record)
+    del told["answers"], told["sampled"]["answers"]
     return {
-        **record,
+        **told,
+        "kind": "pocket_models",
         "benchmark": "pocket_models",
-        "problems": list(record["problems"]),
-        "greedy": {name: kept(outcome.answers) for name, outcome in outcomes.items()},
-        "drawn": {name: kept(outcome.sampled) for name, outcome in outcomes.items()},
+        "problems": list(record.problems),
+        "greedy": {name: kept(answers) for name, answers in record.answers.items()},
+        "drawn": {name: kept(answers) for name, answers in record.sampled.answers.items()},
         "weights": model.num_parameters(),
         "examples": {
-            split: {"n": len(found), "of": drawn[split], "sha256": examples_sha256(found)}
-            for split, found in examples.items()
+            split: {"n": examples.n, "of": notes[f"collect {split}"], "sha256": examples.sha256}
+            for split, examples in record.examples.items()
         },
     }
 

@@ -20,13 +20,13 @@ from typing import Any
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 from grid import winner
-from units import kept, run_units, task_facts
+from units import kept, run_units, seconds_of, task_facts
 
-from s0 import S0Config, load_model, tasks
-from s0.adapter.fingerprint import fingerprint
-from s0.bench import CollectSettings, Questions, Variant, collect, environment, run_variant, summary
-from s0.examples import Example, examples_sha256
+from s0 import S0Config
+from s0.bench import Variant
+from s0.examples import Example, examples_sha256, read_examples
 from s0.record import packed, plain
+from s0.study import Unit, examples_file, run_unit
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning
 
@@ -55,39 +55,26 @@ def variants_of(model_name: str, seed: int) -> dict[str, Variant]:
 
 
 def run(model_name: str, seed: int) -> dict[str, Any]:
-    model, tokenizer = load_model(model_name)
-    task = tasks.load("pocket-code")
+    unit = Unit(model_name, variants_of(model_name, seed), seed=seed)
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
-        examples = {
-            split: collect(
-                model, tokenizer, task, task.split(split), Path(folder) / f"{split}.jsonl",
-                CollectSettings(samples=samples, seed=seed), sandbox=sandbox,
-            )
-            for split, samples in (("train", 16), ("select", 4))
-        }  # fmt: skip
-        outcomes = {
-            name: run_variant(
-                name, variant, model, tokenizer, Questions(task, task.split("final")), examples["train"],
-                examples["select"], sandbox=sandbox,
-            )
-            for name, variant in variants_of(model_name, seed).items()
-        }  # fmt: skip
+        record = run_unit(unit, folder, sandbox=sandbox)
+        examples = {split: read_examples(examples_file(folder, split)) for split in ("train", "select")}
     return {
         "benchmark": "study",
-        "environment": environment(),
-        "model": {"name": model_name, "fingerprint": fingerprint(model)},
-        "task": task_facts(task),
+        "environment": record.environment,
+        "model": plain(record.model),
+        "task": task_facts(record),
         "seed": seed,
-        "examples": {split: examples_facts(found) for split, found in examples.items()},
-        "problems": [problem.id for problem in task.split("final")],
+        "examples": {split: examples_facts(verified) for split, verified in examples.items()},
+        "problems": list(record.problems),
         "variants": {
             name: {
-                **outcome.facts,
-                "seconds": outcome.seconds,
-                "summary": plain(summary(outcome.answers)),
-                **kept(outcome.answers),
+                **plain(run),
+                "seconds": seconds_of(record, name),
+                "summary": plain(record.final[name]),
+                **kept(record.answers[name]),
             }
-            for name, outcome in outcomes.items()
+            for name, run in record.variants.items()
         },
     }
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from s0.record import Answer, packed, write_record
-from s0.tasks import SCORINGS, TASKS, Task
+from s0.record import Answer, Record, packed, write_record
+from s0.tasks import SCORINGS, TASKS
 
 
 def run_units(units: Sequence[tuple[Any, ...]], work: Callable[..., dict[str, Any]], folder: Path, jobs: int) -> None:
@@ -43,9 +43,14 @@ def is_recorded(path: Path) -> bool:
     return task is not None and bool(task["version"] == TASKS[task["name"]].version)
 
 
-def task_facts(task: Task) -> dict[str, Any]:
-    """What a record says of its task."""
-    return {"name": task.name, "version": task.version, "data_sha256": task.data_sha256}
+def task_facts(record: Record) -> dict[str, Any]:
+    """What a unit's file says of its task."""
+    return {"name": record.task.name, "version": record.task.version, "data_sha256": record.task.data_sha256}
+
+
+def seconds_of(record: Record, name: str) -> dict[str, float]:
+    """What the stages of a variant have taken."""
+    return {stage: spent for stage, spent in record.seconds.items() if stage in (f"train {name}", f"evaluate {name}")}
 
 
 def kept(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from s0.examples import write_examples
 from s0.export import published
 from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text
 from s0.record import parsed, write_record
-from s0.study.report import write_report
+from s0.report.page import write_report
 from s0.train.checkpoint import Checkpoint
 from s0_cli.ending import os_error_line
-from tests.study.records import demo_record
+from tests.report.records import demo_record
 
 STATE = {"model.layers.0.linear_attn": torch.ones(1, 2, 2)}
 STORED = state_files.StoredState({"0": torch.ones(1, 2, 2)}, 1.0, False, None, "gated_delta_net")
@@ -132,8 +132,8 @@ def test_a_write_that_fails_says_so_in_a_line_and_leaves_what_was_there(
     writer: str, moment: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, folder = WRITERS[writer], tmp_path / "folder"
-    monkeypatch.setattr("s0.study.report.draw", lambda record: {})  # plots take long and are written as the page is
-    monkeypatch.setattr("s0.study.report._template", Page)
+    monkeypatch.setattr("s0.report.page.draw", lambda record: {})  # plots take long and are written as the page is
+    monkeypatch.setattr("s0.report.page._template", Page)
     with failing(moment, code, tmp_path, monkeypatch) as failed, pytest.raises(OSError) as first:
         write(folder, 1)
     assert failed and list(tmp_path.iterdir()) == []
@@ -151,8 +151,8 @@ def test_a_write_that_fails_says_so_in_a_line_and_leaves_what_was_there(
 def test_what_was_replaced_before_a_failure_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("several files", "state", "published state", "adapter", "report"):
         write, folder = WRITERS[name], tmp_path / name
-        monkeypatch.setattr("s0.study.report.draw", lambda record: {"a": Plot()})
-        monkeypatch.setattr("s0.study.report._template", Page)
+        monkeypatch.setattr("s0.report.page.draw", lambda record: {"a": Plot()})
+        monkeypatch.setattr("s0.report.page._template", Page)
         write(folder, 2)
         before = contents(folder)
         with failing("second rename", errno.EIO, tmp_path, monkeypatch) as failed, pytest.raises(OSError):

@@ -10,7 +10,7 @@ import pytest
 
 from s0.errors import DatasetError
 from s0.record import FORMAT_VERSION, parsed, plain, read_record, write_record
-from tests.study.records import demo_record, hostile_record, sampled_record
+from tests.report.records import demo_record, hostile_record, sampled_record
 
 
 @pytest.mark.parametrize("made", [demo_record, sampled_record])

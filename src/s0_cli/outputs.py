@@ -20,7 +20,7 @@ from s0.adapter.card import CARD_FILE
 from s0.bench.collect import is_journal
 from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
-from s0.study.marks import is_report
+from s0.report.marks import is_report
 from s0.train import TRAINING_FILE
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"

@@ -21,7 +21,7 @@ from s0.record import (
     Summary,
     parsed,
 )
-from s0.study.wording import (
+from s0.report.wording import (
     FEW_PROBLEMS,
     few_problems,
     finding,

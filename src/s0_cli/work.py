@@ -38,13 +38,11 @@ from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
 from s0.bench import (
     CollectSettings,
-    DemoSettings,
     Questions,
     Samples,
     answer,
     environment,
     evaluation_record,
-    run_demo,
     scale_by_pass_rate,
     tuned_facts,
 )
@@ -59,6 +57,7 @@ from s0.models import generate as continued
 from s0.models import load_base_model
 from s0.progress import Advance
 from s0.record import Model, Record, plain, write_record
+from s0.study import DemoSettings, run_demo
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
@@ -372,7 +371,7 @@ def evaluate(
 
 def _reported(record: Record, path: Path, folder: Path) -> str:
     """Write the report of a record that lies in `path`; where it is."""
-    from s0.study.report import write_report  # brings matplotlib, which only a report needs
+    from s0.report.page import write_report  # brings matplotlib, which only a report needs
 
     try:
         return str(write_report(record, folder))

@@ -16,9 +16,7 @@ import torch
 
 from s0 import Example, S0Config, S0Trainer, load_model, tasks
 from s0.bench import (
-    POCKET_VARIANTS,
     CollectSettings,
-    DemoSettings,
     Questions,
     Samples,
     Variant,
@@ -26,7 +24,6 @@ from s0.bench import (
     collect,
     evaluate,
     evaluation_record,
-    run_demo,
     run_variant,
     sampled_summary,
     scale_by_pass_rate,
@@ -38,6 +35,7 @@ from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
 from s0.record import Model, plain
+from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, load_tuned
 from tests.pocket_rows import write_rows

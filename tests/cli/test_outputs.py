@@ -67,7 +67,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(work, "load_model", load)
-    monkeypatch.setattr("s0.bench.demo.load_model", load)
+    monkeypatch.setattr("s0.study.unit.load_model", load)
 
 
 def refused(done: Done, *says: str, status: int = 2) -> None:
@@ -282,7 +282,7 @@ def test_a_report_that_cannot_be_written_leaves_the_record(here: Path, monkeypat
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "report.html")
 
-    monkeypatch.setattr("s0.study.report.write_report", full)
+    monkeypatch.setattr("s0.report.page.write_report", full)
     done = s0(*command("eval", here, here / "new"))
     assert done.returncode == 1 and "The record is complete, in" in done.stderr
     assert json.loads((here / "new" / "record.json").read_text())["kind"] == "eval"

@@ -17,7 +17,7 @@ from s0 import S0Config, S0Trainer, load_model, tasks
 from s0.bench import CollectSettings, collect
 from s0.examples import read_examples
 from s0.record import plain, read_record
-from s0.study.report import write_report
+from s0.report.page import write_report
 from s0.train import load_tuned
 from tests.cli.calls import result
 from tests.cli.calls import s0 as command

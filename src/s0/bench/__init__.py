@@ -2,7 +2,6 @@
 
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
-from s0.bench.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
 from s0.bench.evaluate import Samples, evaluate, sampled_summary, summary
 from s0.bench.record import comparisons, environment, evaluation_record
 from s0.bench.scale import scale_by_pass_rate
@@ -10,10 +9,7 @@ from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval,
 from s0.bench.variants import Outcome, Questions, Variant, answer, run_variant, tuned_facts
 
 __all__ = [
-    "POCKET_VARIANTS",
-    "PUBLISHED_VARIANTS",
     "CollectSettings",
-    "DemoSettings",
     "Outcome",
     "Questions",
     "Samples",
@@ -29,7 +25,6 @@ __all__ = [
     "paired_t",
     "pass_at_k",
     "rate",
-    "run_demo",
     "run_variant",
     "sampled_summary",
     "scale_by_pass_rate",

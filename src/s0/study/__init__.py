@@ -1,1 +1,6 @@
-"""Results to look at: a record as one page (`report`) and its plots, and how both put figures and findings in words."""
+"""Studies: units that collect, train, answer and compare, one (a demo) or many."""
+
+from s0.study.demo import POCKET_VARIANTS, PUBLISHED_VARIANTS, DemoSettings, run_demo
+from s0.study.unit import Unit, examples_file, run_unit
+
+__all__ = ["POCKET_VARIANTS", "PUBLISHED_VARIANTS", "DemoSettings", "Unit", "examples_file", "run_demo", "run_unit"]

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from s0.record import Layer, Record, Scale
-from s0.study.wording import number, p_words, percent, points, shortened, visible
+from s0.report.wording import number, p_words, percent, points, shortened, visible
 
 PUBLISHED_SCALES = (0.07, 0.65)
 """Young 2026: for Qwen3.5 and for FalconH1."""

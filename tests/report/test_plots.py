@@ -7,8 +7,8 @@ import matplotlib
 import pytest
 
 from s0.record import parsed
-from s0.study.plots import DARK, LIGHT, draw
-from tests.study.records import demo_record, hostile_record, sampled_record, verdicts
+from s0.report.plots import DARK, LIGHT, draw
+from tests.report.records import demo_record, hostile_record, sampled_record, verdicts
 
 YES, NO = [True] * 5, [False] * 5
 

@@ -29,9 +29,9 @@ from s0.record import (
     Training,
     plain,
 )
-from s0.study.marks import GENERATOR
-from s0.study.plots import Plot, draw
-from s0.study.wording import (
+from s0.report.marks import GENERATOR
+from s0.report.plots import Plot, draw
+from s0.report.wording import (
     FEW_PROBLEMS,
     few_problems,
     finding,
@@ -86,7 +86,7 @@ def _template() -> Any:
     )
     environment.filters["short"] = lambda text: shortened(str(text), _NAME)
     environment.filters["cut"] = _cut
-    return environment.from_string(files("s0.study").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return environment.from_string(files("s0.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
 
 
 def _shown(plot: Plot) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.study.browser import CHROMEDRIVER, CHROMIUM, browser
+from tests.report.browser import CHROMEDRIVER, CHROMIUM, browser
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver")
 

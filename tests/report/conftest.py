@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from s0.record import parsed
-from s0.study.plots import Plot, draw
-from s0.study.report import write_report
-from tests.study.records import demo_record, hostile_record, sampled_record
+from s0.report.page import write_report
+from s0.report.plots import Plot, draw
+from tests.report.records import demo_record, hostile_record, sampled_record
 
 
 class Page(HTMLParser):

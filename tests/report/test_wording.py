@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from s0.adapter.card import card
 from s0.bench.record import comparisons
 from s0.record import Answer, Comparison, Difference, effect_of, parsed, plain
-from s0.study.report import write_report
-from s0.study.wording import (
+from s0.report.page import write_report
+from s0.report.wording import (
     finding,
     headline,
     number,
@@ -21,7 +21,7 @@ from s0.study.wording import (
     visible,
 )
 from s0_cli.show import show
-from tests.study.records import UNSEEN, sampled_record, verdicts
+from tests.report.records import UNSEEN, sampled_record, verdicts
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 

@@ -8,11 +8,11 @@ import pytest
 
 from s0.errors import DatasetError
 from s0.record import parsed
-from s0.study.report import FLIPS_SHOWN, write_report
-from s0.study.wording import percent, points, visible
-from tests.study.conftest import written
-from tests.study.records import BREAKERS, MATHS, UNSEEN, hostile_record, sampled_record, verdicts
-from tests.study.test_plots import contrast
+from s0.report.page import FLIPS_SHOWN, write_report
+from s0.report.wording import percent, points, visible
+from tests.report.conftest import written
+from tests.report.records import BREAKERS, MATHS, UNSEEN, hostile_record, sampled_record, verdicts
+from tests.report.test_plots import contrast
 
 YES, NO = [True] * 40, [False] * 40
 HALF = [i % 2 == 0 for i in range(40)]
@@ -169,7 +169,7 @@ def test_many_comparisons_leave_the_unclear_ones_to_their_section(told):
     ],
 )
 def test_what_must_be_known_is_said_first(spoil, said, told, monkeypatch):
-    monkeypatch.setattr("s0.study.report.draw", lambda record: Missing())
+    monkeypatch.setattr("s0.report.page.draw", lambda record: Missing())
     record = verdicts(base=(HALF, NO), s0=(YES, NO))
     record["model"]["name"] = "org/model"
     assert said not in told(record).text and "Read with care" not in told(record).text

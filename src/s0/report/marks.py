@@ -10,7 +10,7 @@ _HEAD_BYTES = 4096
 
 
 def is_report(path: str | Path) -> bool:
-    """Whether a page was written by `s0.study.report`."""
+    """Whether a page was written by `s0.report.page`."""
     try:
         with Path(path).open("rb") as file:
             return _TAG.encode() in file.read(_HEAD_BYTES)

@@ -1,0 +1,73 @@
+"""The main job in one call: collect, train, evaluate, compare, and keep a record of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from s0.bench.variants import Variant
+from s0.progress import Stage
+from s0.record import Record
+from s0.study.unit import Unit, run_unit
+from s0.tasks.sandbox import Sandbox
+from s0.train import LoraTuning, PrefixTuning, S0Config
+
+# Winners of the grid on the select split, benchmarks/results/grid; `python benchmarks/grid.py` makes it again.
+POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
+    "pocket:gdn": {
+        "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),
+        "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
+    },
+    "pocket:mamba2": {
+        "s0": Variant(S0Config(n_steps=20, lr=3e-2, alpha="auto")),
+        "lora": Variant(LoraTuning(n_steps=20, lr=2e-3)),
+    },
+    "pocket:transformer": {
+        "lora": Variant(LoraTuning(n_steps=50, lr=5e-4)),
+        "prefix": Variant(PrefixTuning(n_steps=50, lr=1e-3)),
+    },
+}
+PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
+"""For any other model: the paper's settings, except that the state's scale is chosen on select problems."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What `s0 demo` runs.
+
+    Attributes:
+        model: a pocket model by default; any hybrid model works.
+        task: judges examples and answers.
+        data: a file in the task's format, or None for the task's own.
+        seed: of the sampling of examples, the only chance in the job.
+        samples: at most this many per training problem.
+        select_samples: at most this many per select problem; the examples they give choose the state's scale.
+    """
+
+    model: str = "pocket:gdn"
+    task: str = "pocket-code"
+    data: str | None = None
+    seed: int = 0
+    samples: int = 16
+    select_samples: int = 4
+
+
+def run_demo(
+    settings: DemoSettings,
+    out: str | Path,
+    stage: Stage,
+    sandbox: Sandbox | None = None,
+    variants: Mapping[str, Variant] | None = None,
+    overwrite: bool = False,
+) -> Record:
+    """Collect examples, tune a state and LoRA on them, answer the final split untouched and tuned.
+
+    Args:
+        settings: what to run.
+        variants: what to train, by name; None for the model's usual ones.
+        out, stage, sandbox, overwrite: as of `run_unit`, whose files and errors it has.
+    """
+    tuned = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
+    unit = Unit(variants={"base": Variant(), **tuned}, **asdict(settings))
+    return run_unit(unit, out, stage=stage, sandbox=sandbox, overwrite=overwrite)

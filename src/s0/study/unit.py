@@ -1,0 +1,157 @@
+"""A unit: the whole way from a task's problems to compared answers. A demo is one, a study is many.
+
+    unit = Unit("pocket:gdn", {"base": Variant(), "s0": Variant(S0Config(alpha="auto"))})
+    record = run_unit(unit, "runs/first")
+
+1. Examples are collected from the train and the select problems: what the untouched model writes and the judge passes.
+2. Every variant learns from the train examples, and chooses on the select examples what it chooses.
+3. All answer the same problems, and the answers are compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.adapter.fingerprint import fingerprint
+from s0.bench.collect import CollectSettings, collect
+from s0.bench.evaluate import Samples
+from s0.bench.record import evaluation_record
+from s0.bench.variants import Questions, Variant, run_variant
+from s0.core.families import find_mixers
+from s0.errors import ConfigError
+from s0.examples import Example, examples_sha256
+from s0.models import load_model
+from s0.progress import Stage, silent
+from s0.record import Examples, Model, Record, write_record
+from s0.tasks import Problem, Task
+from s0.tasks import load as load_task
+from s0.tasks.sandbox import Sandbox
+from s0.train import METHODS
+
+_SETTINGS = ("model", "task", "data", "seed", "samples", "select_samples")
+"""Of a unit, what its record tells that does not stand elsewhere in it."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is to be run.
+
+    Attributes:
+        model: a name of `s0.load_model`.
+        variants: what learns and answers, by name; the first one is what the others are compared with.
+        task: judges examples and answers.
+        data: a file in the task's format, or None for the task's own.
+        split: whose problems are answered.
+        seed: of the sampling of examples.
+        samples: at most this many per train problem.
+        select_samples: at most this many per select problem.
+        drawn: answers to be sampled beside the greedy one; None for none.
+    """
+
+    model: str
+    variants: Mapping[str, Variant]
+    task: str = "pocket-code"
+    data: str | None = None
+    split: str = "final"
+    seed: int = 0
+    samples: int = 16
+    select_samples: int = 4
+    drawn: Samples | None = None
+
+
+def run_unit(
+    unit: Unit,
+    out: str | Path,
+    *,
+    stage: Stage = silent,
+    sandbox: Sandbox | None = None,
+    overwrite: bool = False,
+) -> Record:
+    """Collect, train, answer, compare.
+
+    Writes the examples, `train.jsonl` and `select.jsonl`, a folder for everything tuned, and `record.json` under `out`.
+    Killed at any point, it goes on from there.
+
+    Args:
+        unit: what to run.
+        out: a folder without a record in it, or with `overwrite`.
+        stage: shows progress.
+        sandbox: None for the strongest of this machine.
+        overwrite: replace a finished unit, and examples that were collected with other settings.
+
+    Returns:
+        the record, with the settings and the counts of examples.
+
+    Raises:
+        S0Error: as the single steps.
+    """
+    out = Path(out)
+    place = out / "record.json"
+    if place.exists() and not overwrite:
+        raise ConfigError(
+            f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
+        )
+    task = load_task(unit.task, unit.data)
+    splits = {split: task.require_split(split) for split in ("train", "select", unit.split)}
+    task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
+    model, tokenizer = load_model(unit.model)
+    if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
+        find_mixers(model)  # refuses before the long work
+    base = Model(unit.model, fingerprint(model))
+    place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
+    seconds: dict[str, float] = {}
+    examples: dict[str, list[Example]] = {}
+    for split, samples in (("train", unit.samples), ("select", unit.select_samples)):
+        asking, started = CollectSettings(samples=samples, seed=unit.seed), time.perf_counter()
+        examples[split] = _collected(model, tokenizer, task, splits[split], out, asking, stage, sandbox, overwrite)
+        seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
+    questions = Questions(task, splits[unit.split], samples=unit.drawn)
+    outcomes = {
+        name: run_variant(
+            name, variant, model, tokenizer, questions, examples["train"], examples["select"],
+            out=out / name, stage=stage, sandbox=sandbox,
+        )
+        for name, variant in unit.variants.items()
+    }  # fmt: skip
+    record = evaluation_record("demo", base, questions, outcomes, sandbox)
+    record = replace(
+        record,
+        seconds={**seconds, **record.seconds},
+        settings={name: getattr(unit, name) for name in _SETTINGS},
+        examples={
+            split: Examples(len(verified), len(splits[split]), examples_sha256(verified))
+            for split, verified in examples.items()
+        },
+    )
+    write_record(place, record)
+    return record
+
+
+def _collected(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    problems: list[Problem],
+    out: Path,
+    asking: CollectSettings,
+    stage: Stage,
+    sandbox: Sandbox | None,
+    overwrite: bool,
+) -> list[Example]:
+    split = problems[0].split
+    with stage(f"collect {split}", asking.samples * len(problems)) as advance:
+        return collect(
+            model, tokenizer, task, problems, examples_file(out, split), asking,
+            overwrite=overwrite, sandbox=sandbox, on_done=advance,
+        )  # fmt: skip
+
+
+def examples_file(out: str | Path, split: str) -> Path:
+    """Where `run_unit` keeps the examples of a split."""
+    return Path(out) / f"{split}.jsonl"
