@@ -7,6 +7,7 @@ import inspect
 import json
 import symtable
 import sys
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from s0.tasks import Task
 from s0.tasks.code import extraction
 from s0.tasks.code.demonstration import Statement, helpers, statements, without_demonstration
 from s0.tasks.code.extraction import Extraction, extract
+from s0.tasks.math import finding
 from s0.tasks.problem import CodeProblem
 from tests.tasks import in_rounds, test_extraction
 from tests.tasks.spellings.code import ACCEPTED, REFUSED
@@ -218,3 +220,14 @@ def test_answers_take_steps_in_proportion_to_their_number(tmp_path: Path, name: 
         small, large = (_lines(unit, size) for size in (150, 300))
         steps = [_steps(lambda text=text: task.format_of(task.problems[0], text)) for text in (small, large)]
         assert steps[1] <= 2.3 * steps[0] + 100, (unit, steps)
+
+
+def test_boxes_within_boxes_fill_no_memory() -> None:
+    text = "\\boxed{" * 12_000 + "1" + "}" * 12_000
+    tracemalloc.start()
+    try:
+        innermost = next(finding.boxed(text))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert innermost == "1" and peak_bytes < 50 << 20

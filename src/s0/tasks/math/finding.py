@@ -32,6 +32,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 
 from s0.tasks import replies
@@ -54,6 +55,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(?:\[[^\]\n]{0,20}\]
 _MINUS = re.compile(r"(?:=|\\approx)[ \t]*[-–−][ \t]*\Z|(?:\A|[\s$(\[,])[-–−]\Z")
 _EXPONENT = re.compile(r"\s*\^\s*(?:\d|[a-zA-Z]|\{[^{}]*\})")
 _NOT = re.compile(r"(?:\b(?:not|never)|n['’]t)(?:\s+(?:be|equal|to))*[\s$:\\(]*\Z", re.IGNORECASE)
+_NOT_BLANK = re.compile(r"\S")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"-?\d(?:[\d.,]*\d)?|[^\s{}]")
 _BETWEEN_BOXES = re.compile(
@@ -183,12 +185,12 @@ def boxed(text: str) -> Iterator[str]:
     """
     boxes = [*_boxes(text)]
     while boxes:
-        content, start, _ = boxes.pop()
-        joined = [content]
-        while boxes and (between := _BETWEEN_BOXES.fullmatch(text, boxes[-1][2], start)) and between["joined"]:
-            content, start, _ = boxes.pop()
-            joined.insert(0, content)
-        yield ", ".join(dict.fromkeys(joined))
+        joined = [boxes.pop()]
+        while boxes and (between := _BETWEEN_BOXES.fullmatch(text, boxes[-1].end, joined[-1].start)):
+            if not between["joined"]:
+                break
+            joined.append(boxes.pop())
+        yield ", ".join(dict.fromkeys(_said_in(text, box) for box in reversed(joined)))
 
 
 def stated(text: str) -> Iterator[str]:
@@ -261,21 +263,39 @@ def braced(text: str) -> str | None:
     return None if closing is None else text[1:closing]
 
 
-def _boxes(text: str) -> Iterator[tuple[str, int, int]]:
-    """(content, start, end) of every box that holds something."""
+@dataclass(frozen=True)
+class _Box:
+    """Where a box and what it holds begin and end; the contents of boxes within boxes would fill the memory."""
+
+    start: int
+    begin: int
+    close: int
+    end: int
+
+
+def _boxes(text: str) -> Iterator[_Box]:
+    """Every box that holds something."""
     closing = _closing_braces(text)
     for match in _BOX.finditer(text):
         begin = match.end()
         if text[begin : begin + 1] == "{":
-            end = closing.get(begin, begin)
-            content = text[begin + 1 : end]
-            end += 1
+            close = closing.get(begin, begin)
+            box = _Box(match.start(), begin + 1, close, close + 1)
         else:
             unbraced = _UNBRACED.match(text, begin)
-            content, end = (unbraced[0], unbraced.end()) if unbraced else ("", begin)
-        before = text[max(0, match.start() - _MOST_BEFORE_BOX) : match.start()]
-        if content.strip() and not _NOT.search(before):
-            yield _signed(content.strip(), _MINUS.search(before), _EXPONENT.match(text, end)), match.start(), end
+            close = unbraced.end() if unbraced else begin
+            box = _Box(match.start(), begin, close, close)
+        if _NOT_BLANK.search(text, box.begin, box.close) and not _NOT.search(_before(text, box)):
+            yield box
+
+
+def _said_in(text: str, box: _Box) -> str:
+    content = text[box.begin : box.close].strip()
+    return _signed(content, _MINUS.search(_before(text, box)), _EXPONENT.match(text, box.end))
+
+
+def _before(text: str, box: _Box) -> str:
+    return text[max(0, box.start - _MOST_BEFORE_BOX) : box.start]
 
 
 def _signed(content: str, minus: re.Match[str] | None, exponent: re.Match[str] | None) -> str:
