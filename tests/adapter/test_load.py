@@ -118,7 +118,7 @@ def test_a_folder_is_read_checked_and_matched_once(
 ) -> None:
     model, tokenizer = zoo.make("qwen3_5"), helpers.tokenizer()
     lora = BaselineTrainer(zoo.make("qwen3_5"), tokenizer, LoraTuning(rank=2))
-    lora.train([("abc", 1)], progress=False)
+    lora.train([("abc", 1)])
     lora.save(tmp_path / "lora")
     calls: Counter[str] = Counter()
     for owner, name in ((checks, "read_tensors"), (checks, "check_tensors"), (state_files, "match")):
