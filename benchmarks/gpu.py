@@ -46,7 +46,7 @@ from s0.bench import environment, t_interval
 from s0.core.states import state_layers
 from s0.record import write_record
 from s0.train import Batch, FitSettings, batches, fit
-from s0.train.batches import TokenizedExample
+from s0.train.data import TokenizedExample
 from s0.verify.running import name_of_cache
 
 PACKAGES = ("flash-linear-attention", "mamba-ssm", "causal-conv1d", "kernels", "triton")

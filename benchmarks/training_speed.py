@@ -28,7 +28,7 @@ from s0.bench import environment
 from s0.core.states import state_layers
 from s0.record import write_record
 from s0.train import Batch, FitSettings, batches, fit
-from s0.train.batches import TokenizedExample
+from s0.train.data import TokenizedExample
 
 LAYERS = ["linear_attention"] * 3 + ["full_attention"]
 VOCABULARY = 1024

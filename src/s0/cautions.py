@@ -27,7 +27,7 @@ def cautions(training: Mapping[str, Any]) -> list[str]:
     """What a training's own figures warn of.
 
     Args:
-        training: its account, see `s0.train.tuner`.
+        training: its account, see `s0.train.base`.
     """
     return [*_of_select(training), *_of_losses(training), *_of_scale(training)]
 

@@ -1,4 +1,4 @@
-"""What each of two launched processes does; `test_processes` launches it and looks at what it writes.
+"""What each of two launched processes does; `test_distributed` launches it and looks at what it writes.
 
 accelerate launch --multi_gpu --num_processes 2 -m tests.train.two_processes FOLDER
 """

@@ -23,8 +23,8 @@ from s0.record import Answer
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, make_trainer, method_of
+from s0.train.base import prompt_digest
 from s0.train.methods import Settings, Trainer
-from s0.train.tuner import prompt_digest
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from s0.train.baseline_files import TRAINING_FILE
 from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
-from s0.train.batches import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import FitResult, fit, mean_loss
+from s0.train.data import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
+from s0.train.fitting import FitResult, fit, mean_loss
 from s0.train.methods import METHODS, make_trainer, method_of
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.settings import FitSettings, S0Config

@@ -27,20 +27,20 @@ from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.progress import Stage, silent
+from s0.train.base import BaseTrainer, account, warn
 from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
-from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import fit, mean_loss
-from s0.train.modes import training as training_modes
-from s0.train.processes import is_first_process
-from s0.train.tuner import Tuner, account, warn
+from s0.train.data import TrainingData, TrainingSet, prepare
+from s0.train.distributed import is_first_process
+from s0.train.fitting import fit, mean_loss
+from s0.train.modes import training_mode
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
 """Attributes that PEFT leaves on a model it wraps or generates with, and on the model's parts."""
 
 
-class BaselineTrainer(Tuner):
+class BaselineTrainer(BaseTrainer):
     """Tunes, holds and applies one LoRA or prefix of one model; the interface is that of `S0Trainer`.
 
         trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
@@ -170,7 +170,7 @@ class BaselineTrainer(Tuner):
         return self._name is not None and not self.model._adapters_disabled
 
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """As `Tuner.generate`.
+        """As `BaseTrainer.generate`.
 
         Raises:
             EngineError: the adapter is a prefix, which the installed PEFT and transformers would leave out.
@@ -264,7 +264,7 @@ class BaselineTrainer(Tuner):
         return report
 
     def _loss(self, examples: TrainingSet) -> float:
-        with training_modes(self.model, (), False):  # without dropout
+        with training_mode(self.model, (), False):  # without dropout
             return mean_loss(self.model, examples.batches)
 
     def _prepare(self, data: TrainingData) -> TrainingSet:

@@ -17,11 +17,11 @@ from s0.adapter.fingerprint import fingerprint
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.progress import Advance, Stage, silent
-from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back
+from s0.train.data import Batch
+from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
-from s0.train.modes import training
-from s0.train.processes import Processes
+from s0.train.modes import training_mode
 
 _ADVICE = "; lower `lr`, or leave the example out"
 
@@ -103,7 +103,7 @@ class Run:
 
     @torch.no_grad()
     def mean_loss(self, batches: Sequence[Batch]) -> float:
-        """As `s0.train.fit.mean_loss`, with every process's share."""
+        """As `s0.train.fitting.mean_loss`, with every process's share."""
         losses = [torch.zeros(len(batch.names), device=self.processes.device) for batch in batches]
         with self.processes.together():
             for i, batch in self.processes.own(batches):
@@ -194,7 +194,7 @@ def run(
     processes.share(parameters)
     with (
         signals_kept_back(checkpoint is not None) as signals,
-        training(model, parameters, learners[0].settings.gradient_checkpointing),
+        training_mode(model, parameters, learners[0].settings.gradient_checkpointing),
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
         loop = Run(model, learners, batches, select, keep_at, checkpoint, identity, processes, signals, advance)

@@ -30,7 +30,7 @@ def unscaled(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def training(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
+def training_mode(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
     """Only `parameters` get gradients, dropout is off, and gradient checkpointing is as asked."""
     flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
     modes = [(module, module.training) for module in model.modules()]

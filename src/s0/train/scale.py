@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import Scale, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
-from s0.train.batches import Batch
-from s0.train.modes import training
-from s0.train.processes import Processes
+from s0.train.data import Batch
+from s0.train.distributed import Processes
+from s0.train.modes import training_mode
 
 LADDER = (0.0, 0.02, 0.035, 0.07, 0.13, 0.23, 0.4, 0.65, 1.0, 1.6, 2.5, 4.0)
 """The untouched model, then scales in steps of about 1.7, the published 0.07, 0.65 and 1 among them."""
@@ -206,12 +206,12 @@ def loss_by_state(
     """The mean completion loss of `batches`, in nats per token, from each of the named states; dropout is off.
 
     Every forward holds as many pairs of a state and an example as `batch_tokens` (rows x longest row) admits. Several
-    processes (see `s0.train.processes`) share the batches, so all of them have to call this.
+    processes (see `s0.train.distributed`) share the batches, so all of them have to call this.
     """
     states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
     processes = Processes.found(model, states)
     totals = torch.zeros(len(names), dtype=torch.float64)
-    with training(model, (), False), processes.together(), processes.autocast(model):
+    with training_mode(model, (), False), processes.together(), processes.autocast(model):
         for _, batch in processes.own(batches):
             n_examples, longest = batch.tokens.shape
             pairs = torch.cartesian_prod(torch.arange(len(names)), torch.arange(n_examples))

@@ -17,11 +17,11 @@ from s0.adapter.attach import alone
 from s0.core.states import BASE, StateLayer
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Stage, silent
-from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint
+from s0.train.data import Batch
+from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
 from s0.train.loop import run
-from s0.train.processes import Processes
 from s0.train.scale import FixedScale, ScaleChoice, choose_scale, loss_by_state, passing_states
 from s0.train.settings import FitSettings
 

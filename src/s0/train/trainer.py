@@ -28,19 +28,19 @@ from s0.errors import ConfigError, DatasetError, S0Error
 from s0.models import load_model
 from s0.progress import Stage, silent
 from s0.record import Record
+from s0.train.base import BaseTrainer, account, hashes, warn
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
-from s0.train.batches import TrainingData, TrainingSet, prepare
 from s0.train.checkpoint import Checkpoint
-from s0.train.fit import fit
+from s0.train.data import TrainingData, TrainingSet, prepare
+from s0.train.distributed import is_first_process
+from s0.train.fitting import fit
 from s0.train.modes import unscaled
-from s0.train.processes import is_first_process
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
 from s0.train.search import search
 from s0.train.settings import S0Config
-from s0.train.tuner import Tuner, account, hashes, warn
 
 
-class S0Trainer(Tuner):
+class S0Trainer(BaseTrainer):
     """Tunes, holds and applies one state of one model.
 
         trainer = S0Trainer.from_pretrained("Qwen/Qwen3.5-4B")

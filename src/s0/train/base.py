@@ -15,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
 from s0.models import generate
-from s0.train.batches import TrainingSet
 from s0.train.checkpoint import Checkpoint
+from s0.train.data import TrainingSet
 
 _MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
 
 
-class Tuner:
+class BaseTrainer:
     """Holds and applies what one method has tuned of one model.
 
     Attributes:

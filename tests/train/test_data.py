@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from s0 import Example
 from s0.errors import DatasetError, UnsupportedModelError
 from s0.train import Batch, batches, tokenize
-from s0.train.batches import TokenizedExample
+from s0.train.data import TokenizedExample
 from tests import words, zoo
 from tests.train.helpers import BUDGETS, END, EXAMPLES, FAMILIES, PAIRS, in_batches, slow_losses, tokenizer
 

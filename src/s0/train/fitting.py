@@ -17,8 +17,8 @@ from torch import nn
 
 from s0.errors import ConfigError
 from s0.progress import Stage, silent
-from s0.train.batches import Batch
 from s0.train.checkpoint import Checkpoint
+from s0.train.data import Batch
 from s0.train.learner import LearnerState
 from s0.train.loop import mean_of, run
 from s0.train.modes import unscaled
@@ -65,8 +65,8 @@ def fit(
     """Train `parameters` in place on all of `batches` at every step.
 
     `requires_grad` of every parameter, train / eval mode and the scale of states are restored afterwards, also when
-    something goes wrong. Dropout is off, as in generation. In several processes, see `s0.train.processes`, each takes a
-    share of `batches` and all end with the same tensors.
+    something goes wrong. Dropout is off, as in generation. In several processes, see `s0.train.distributed`, each takes
+    a share of `batches` and all end with the same tensors.
 
     Args:
         model: with the tensors in it, as it is to compute.
