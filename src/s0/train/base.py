@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,14 +15,15 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
+from s0.errors import ConfigError, DatasetError
 from s0.models import generate
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingSet
+from s0.train.data import TrainingData, TrainingSet, prepare
 
 _MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
 
 
-class BaseTrainer:
+class BaseTrainer(ABC):
     """Holds and applies what one method has tuned of one model.
 
     Attributes:
@@ -40,14 +42,24 @@ class BaseTrainer:
         return f"{type(self).__name__}({self._method}, {type(unwrapped(self.model)).__name__}, {trained}, {active})"
 
     @property
+    @abstractmethod
     def is_active(self) -> bool:
         """Whether the model uses what was tuned."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _method(self) -> str:
         """What is tuned, in a word or two."""
-        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def _is_attached(self) -> bool:
+        """Whether what is tuned is on the model, active or not; no longer after `detach`."""
+
+    @property
+    @abstractmethod
+    def _sizes(self) -> Mapping[str, int]:
+        """max_length and batch_tokens of the settings."""
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +78,17 @@ class BaseTrainer:
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
         """Continue a prompt, with what was tuned if it is active; arguments and errors as of `s0.models.generate`."""
         return generate(self.model, self.tokenizer, prompt, max_new_tokens, **kwargs)
+
+    def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
+        """`data` as micro-batches; errors say `name` of it."""
+        try:
+            return prepare(data, self.model, self.tokenizer, **self._sizes)
+        except DatasetError as error:
+            raise DatasetError(f"in {name}: {error}") from error
+
+    def _require_attached(self) -> None:
+        if not self._is_attached:
+            raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
 
     def _saved(self) -> None:
         """What is held is on disk: its training's checkpoint has done its work."""

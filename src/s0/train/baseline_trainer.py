@@ -31,7 +31,7 @@ from s0.train.base import BaseTrainer, account, warn
 from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingData, TrainingSet, prepare
+from s0.train.data import TrainingData, TrainingSet
 from s0.train.distributed import is_first_process
 from s0.train.fitting import fit, mean_loss
 from s0.train.modes import training_mode
@@ -165,9 +165,17 @@ class BaselineTrainer(BaseTrainer):
         return type(self.settings).__name__
 
     @property
+    def _is_attached(self) -> bool:
+        return self._name is not None
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {"max_length": self.settings.max_length, "batch_tokens": self.settings.batch_tokens}
+
+    @property
     def is_active(self) -> bool:
         """Whether generation and forward passes of `model` use the adapter."""
-        return self._name is not None and not self.model._adapters_disabled
+        return self._is_attached and not self.model._adapters_disabled
 
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
         """As `BaseTrainer.generate`.
@@ -220,7 +228,8 @@ class BaselineTrainer(BaseTrainer):
         """
         settings, was_active = self.settings.fit_settings(), self.is_active
         self._require_attached()
-        learned, chosen_on = self._prepare(data), None if select is None else self._prepare(select)
+        learned = self._prepare(data)
+        chosen_on = None if select is None else self._prepare(select, "the select data")
         start = {name: value for name, value in asdict(self.settings).items() if name not in SHARED or name == "seed"}
         keeper = Checkpoint(Path(checkpoint), checkpoint_every, start) if checkpoint is not None else None
         config, before, history = self.settings.adapter(self._base), self._held(), self._trained
@@ -267,10 +276,6 @@ class BaselineTrainer(BaseTrainer):
         with training_mode(self.model, (), False):  # without dropout
             return mean_loss(self.model, examples.batches)
 
-    def _prepare(self, data: TrainingData) -> TrainingSet:
-        lengths = {"max_length": self.settings.max_length, "batch_tokens": self.settings.batch_tokens}
-        return prepare(data, self._base, self.tokenizer, **lengths)
-
     def activate(self) -> None:
         """Use the adapter in every forward pass and generation of `model`.
 
@@ -292,7 +297,7 @@ class BaselineTrainer(BaseTrainer):
         Raises:
             ConfigError: an S0Trainer has been attached since, which has to be detached first.
         """
-        if self._name is None:
+        if not self._is_attached:
             return
         self._require_alone()
         self._switch(False)
@@ -351,10 +356,6 @@ class BaselineTrainer(BaseTrainer):
         self.settings = replace(self.settings, **own)
         self._put(self.settings.adapter(self._base), stored.tensors)
         self._trained, self._unsaved = stored.training, None
-
-    def _require_attached(self) -> None:
-        if self._name is None:
-            raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
 
     def _require_trained(self) -> None:
         self._require_attached()

@@ -31,7 +31,7 @@ from s0.record import Record
 from s0.train.base import BaseTrainer, account, hashes, warn
 from s0.train.baseline_files import TRAINING_FILE, holds_baseline
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingData, TrainingSet, prepare
+from s0.train.data import TrainingData, TrainingSet
 from s0.train.distributed import is_first_process
 from s0.train.fitting import fit
 from s0.train.modes import unscaled
@@ -111,6 +111,14 @@ class S0Trainer(BaseTrainer):
     @property
     def _method(self) -> str:
         return self.config.variant
+
+    @property
+    def _is_attached(self) -> bool:
+        return bool(self._layers())
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {"max_length": self.config.max_length, "batch_tokens": self.config.batch_tokens}
 
     @property
     def is_active(self) -> bool:
@@ -273,18 +281,6 @@ class S0Trainer(BaseTrainer):
                 "final_loss": self._deploy(result.scale, trained, learned),
             }
             return self._completed(report, trained, chosen_on)
-
-    def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
-        try:
-            return prepare(
-                data,
-                self.model,
-                self.tokenizer,
-                max_length=self.config.max_length,
-                batch_tokens=self.config.batch_tokens,
-            )
-        except DatasetError as error:
-            raise DatasetError(f"in {name}: {error}") from error
 
     def _checkpoint(
         self, path: str | Path | None, every: int, learned: TrainingSet, chosen_on: TrainingSet | None
@@ -493,13 +489,9 @@ class S0Trainer(BaseTrainer):
         PEFT's, and a new trainer or adapter finds nothing. Save before; of this trainer, only `generate` and what it
         tells of its training are of use afterwards.
         """
-        if not self._layers():
+        if not self._is_attached:
             return
         self.model = detach(self.model, self.adapter_name)
-
-    def _require_attached(self) -> None:
-        if not self._layers():
-            raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
 
     def _require_own_variant(self) -> None:
         self._require_attached()
