@@ -2,7 +2,7 @@
 
 Each step sees the whole training set: the loss is the mean over examples of each example's mean completion loss, so it
 does not depend on how the examples are split into micro-batches, or the micro-batches over processes. Adam; L2 on the
-trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`.
+trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`, which tells the story of a step.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def fit(
     with run(model, [learner], batches, checkpoint, stage, select=select) as loop:
         with nullcontext() if settings.scale_in_training else unscaled(model):
             loop.learn(learner)
-            best_step = learner.take_best()
+            best_step = learner.take_best()  # 9. of the story in `s0.train.loop`
             loss_after = loop.mean_loss(batches)
         loss_deployed = loop.mean_loss(batches)
     return FitResult(

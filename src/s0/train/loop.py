@@ -1,4 +1,17 @@
-"""The training loop: gradients of all micro-batches, one step, and everything that can come between."""
+"""The training loop, and everything that can come between its steps. The story of a step, from data to new tensors:
+
+1. `s0.train.data.prepare` has tokenised the examples, once, and grouped them into right-padded micro-batches.
+2. `run` readies the model: gradients for the trained tensors alone, dropout off; every process has the same tensors.
+3. `Run.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
+4. `Run.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
+5. `Run._accumulate_gradients` adds up the gradients of the micro-batches, from their rows' losses (`Batch.losses`).
+6. `Processes.sum` and `sum_gradients` give every process what all have come to; losses that are not finite are named.
+7. `LearnerState.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after what is
+   not finite, `LearnerState.fail` takes the last good ones again.
+8. `Run.learn` tells how it goes, and `Run.save` replaces the checkpoint every so many steps; then comes 4 again.
+9. `fit` takes the best tensors and measures them, or `search` chooses among those that were kept; `run` puts the model
+   back.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +63,7 @@ class Run:
         """
         while learner.failure is None:
             step = len(learner.norms)
+            # 4. What the steps so far have come to.
             if step in self.keep_at:
                 learner.keep()
             if self.select and step > len(learner.select_losses):
@@ -57,12 +71,15 @@ class Run:
             if step == learner.settings.n_steps or learner.is_out_of_patience:
                 self._save_end()
                 return
+            # 5., 6. The gradients of all examples.
             learner.optimizer.zero_grad()
             loss, fault = self._accumulate_gradients(learner)
+            # 7. New tensors, or the last good ones.
             if fault is None:
                 learner.step(loss)
             else:
                 learner.fail(loss, f"{fault} at step {step}")
+            # 8. Telling and saving.
             if learner.failure is None:
                 progress = f"{len(learner.norms)}/{learner.settings.n_steps}"
                 self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
@@ -75,6 +92,7 @@ class Run:
         n_examples = sum(len(batch.names) for batch in self.batches)
         shares = torch.zeros(len(self.batches), dtype=torch.float64)  # of each batch in the mean loss
         faults = torch.zeros(len(self.batches), dtype=torch.int64)  # 1 + the first row that is not finite
+        # 5. Micro-batch by micro-batch, so that memory holds the activations of one.
         with self.processes.together():
             for i, batch in self.processes.own(self.batches):
                 self.signals.check()
@@ -84,15 +102,16 @@ class Run:
                     row = int(wrong[0, 0])
                     shares[i], faults[i] = losses[row].item(), row + 1
                     break
-                share = losses.sum() / n_examples
-                share.backward()  # type: ignore[no-untyped-call]
-                shares[i] = share.item()
+                mean = losses.sum() / n_examples
+                mean.backward()  # type: ignore[no-untyped-call]
+                shares[i] = mean.item()
+        # 6. What all processes have come to.
         shares, faults = self.processes.sum(shares), self.processes.sum(faults)
         total = 0.0
-        for batch, share_of_batch, fault in zip(self.batches, shares.tolist(), faults.tolist(), strict=True):
+        for batch, share, fault in zip(self.batches, shares.tolist(), faults.tolist(), strict=True):
             if fault:
-                return share_of_batch, f"the loss of {batch.names[fault - 1]} is {share_of_batch}"
-            total += share_of_batch
+                return share, f"the loss of {batch.names[fault - 1]} is {share}"
+            total += share
         self.processes.sum_gradients(learner.parameters)
         return total, None
 
@@ -191,6 +210,7 @@ def run(
         identity = _identity(model, learners, batches, select, keep_at)
         resumable = checkpoint is not None and [str(checkpoint.path), checkpoint.every]
         processes.require_same("settings, examples, base model and checkpoint", json.dumps([identity, resumable]))
+    # 2. The model as it is while it trains.
     processes.share(parameters)
     with (
         signals_kept_back(checkpoint is not None) as signals,
@@ -198,12 +218,13 @@ def run(
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
         loop = Run(model, learners, batches, select, keep_at, checkpoint, identity, processes, signals, advance)
+        # 3. From the start, or from where a checkpoint has left the learners.
         for learner in learners:
             learner.trust()
         loop.resume()
         advance(sum(len(learner.norms) for learner in learners))
         try:
-            yield loop
+            yield loop  # 4. to 8., and 9.
             with processes.together():
                 signals.check()
         except Stopped:
