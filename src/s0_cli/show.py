@@ -9,32 +9,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from s0.record import (
-    Comparison,
-    Difference,
-    Estimate,
-    Examples,
-    Rate,
-    Record,
-    Sampled,
-    SampledDifference,
-    Summary,
-    parsed,
-)
-from s0.report.wording import (
-    FEW_PROBLEMS,
-    few_problems,
-    finding,
-    form_name,
-    form_words,
-    left_out,
-    not_judged,
-    reservation,
-)
+from s0.record import parsed
+from s0.report.terminal import show_record
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
-_SCORINGS = ("standard", "paper")
-_SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -43,140 +21,9 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _evaluation(result: Mapping[str, Any]) -> None:
-    record = parsed(result)
-    if record.examples:
-        _demo_header(record, record.examples)
-    n = record.n_problems
-    table = Table(
-        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {n} problems",
-        caption="[ , ] 95% interval, Wilson's",
-        box=SIMPLE,
-    )
-    table.add_column("scoring")
-    for scoring in _SCORINGS:
-        table.add_column(scoring, justify="right")
-    for name, summary in record.final.items():
-        table.add_row(name, *(_rate(rate) for _, rate in summary.pass_at_1.items()))
-    _CONSOLE.print(table)
-    if record.comparisons:
-        _CONSOLE.print(_differences(record.comparisons))
-    if record.sampled is not None:
-        _CONSOLE.print(_sampled(record.sampled))
-        if record.sampled.comparisons:
-            _CONSOLE.print(_sampled_differences(record.sampled))
-    for scoring, note in record.task.scorings.items():
-        _CONSOLE.print(f"  {scoring}: {note}", style="dim")
-    _CONSOLE.print(_formats(record.final))
-    for comparison in record.comparisons:
-        if comparison.first == record.untouched:
-            _CONSOLE.print(_in_words(comparison, record.untouched), soft_wrap=True)
-    if record.comparisons and n < FEW_PROBLEMS:
-        _CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
-    for name, run in record.variants.items():
-        _cautions(run.cautions or (), f"{name}: ")
-    for unjudged in not_judged(record):
-        _CONSOLE.print(f"note: {unjudged}", soft_wrap=True)
-    if rows := left_out(record.task.left_out):
-        _CONSOLE.print(f"note: {rows}", soft_wrap=True)
+    show_record(parsed(result), _CONSOLE)
     if result["out"]:
         _CONSOLE.print(f"written to {result['out']}; look at {result['report']}", soft_wrap=True)
-
-
-def _demo_header(record: Record, examples: Mapping[str, Examples]) -> None:
-    for split, verified in examples.items():
-        _CONSOLE.print(
-            f"{split} examples: {verified.n} verified, from {verified.of_problems} problems {_SPLITS[split]}"
-        )
-    for name, run in record.variants.items():
-        if run.training is not None:
-            _CONSOLE.print(
-                f"{name}: {run.parameters} numbers trained; loss in nats per token (lower is better) "
-                f"{run.training.initial_loss:.3f} -> {run.training.final_loss:.3f}"
-                + (f" at the scale (alpha) {run.scale.chosen:g}" if run.scale else ""),
-                soft_wrap=True,
-            )
-    _CONSOLE.print(
-        "seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record.seconds.items()), soft_wrap=True
-    )
-
-
-def _rate(rate: Rate | Estimate) -> str:
-    return f"{100 * rate.value:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-
-
-def _differences(comparisons: Sequence[Comparison]) -> Table:
-    table = Table(
-        title="differences in points, pair by pair",
-        caption="[ , ] 95% interval, Tango's for pairs; p: chance of such flips without any effect, McNemar's exact "
-        "test, raised for the number of comparisons (Holm); + / -: problems gained / lost",
-        box=SIMPLE,
-    )
-    for name in ("", "scoring", "difference", "p", "+ / -"):
-        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
-    for comparison in comparisons:
-        pair = f"{comparison.second} - {comparison.first}"
-        for scoring, difference in comparison.items():
-            flips = f"{len(difference.gained)} / {len(difference.lost)}"
-            table.add_row(pair, scoring, _points(difference), f"{difference.p_holm:.1g}", flips)
-            pair = ""
-    return table
-
-
-def _sampled(sampled: Sampled) -> Table:
-    table = Table(
-        title=f"pass@k in %, {sampled.n} samples a problem, temperature {sampled.temperature:g}, "
-        f"top_p {sampled.top_p:g}",
-        caption="unbiased; [ , ] 95% over problems, Wilson at the effective number of problems",
-        box=SIMPLE,
-    )
-    table.add_column("")
-    table.add_column("k", justify="right")
-    for scoring in _SCORINGS:
-        table.add_column(scoring, justify="right")
-    for name, summary in sampled.final.items():
-        for i, (k, estimate) in enumerate(summary.pass_at_k.standard.items()):
-            table.add_row("" if i else name, k, _rate(estimate), _rate(summary.pass_at_k.paper[k]))
-    return table
-
-
-def _sampled_differences(sampled: Sampled) -> Table:
-    table = Table(
-        title="differences in pass@k in points, problem by problem",
-        caption="[ , ] 95%; p: paired t-test over problems, Holm-adjusted",
-        box=SIMPLE,
-    )
-    for name in ("", "k", "scoring", "difference", "p"):
-        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
-    for comparison in sampled.comparisons:
-        pair = f"{comparison.second} - {comparison.first}"
-        for scoring, differences in comparison.items():
-            for k, difference in differences.items():
-                table.add_row(pair, k, scoring, _points(difference), f"{difference.p_holm:.1g}")
-                pair = ""
-    return table
-
-
-def _points(compared: Difference | SampledDifference) -> str:
-    return f"{100 * compared.difference:+.1f} [{100 * compared.low:+.1f}, {100 * compared.high:+.1f}]"
-
-
-def _formats(final: Mapping[str, Summary]) -> Table:
-    failures = ("unparsable", "empty")
-    forms = {form for summary in final.values() for form in summary.formats}
-    table = Table(title="form of the answers, in %", box=SIMPLE)
-    table.add_column("")
-    for name in final:
-        table.add_column(name, justify="right")
-    for form in [*sorted(forms - {*failures}), *failures]:
-        rates = (summary.formats.get(form, 0.0) for summary in final.values())
-        table.add_row(form_name(form), *(f"{100 * rate:.1f}" for rate in rates))
-    table.add_row("truncated", *(f"{100 * summary.truncated:.1f}" for summary in final.values()))
-    table.caption = f"{form_words([*forms, *failures])}; truncated: cut off at the limit of length"
-    return table
-
-
-def _in_words(comparison: Comparison, untouched: str) -> str:
-    return f"Under the standard scoring {finding(comparison, untouched)}. {reservation(comparison)}".rstrip()
 
 
 def _tasks(result: Mapping[str, Any]) -> None:
@@ -254,9 +101,9 @@ def _training(result: Mapping[str, Any]) -> None:
     _next(result)
 
 
-def _cautions(cautions: Sequence[str], whose: str = "") -> None:
+def _cautions(cautions: Sequence[str]) -> None:
     for caution in cautions:
-        _CONSOLE.print(f"note: {whose}{caution}", soft_wrap=True)
+        _CONSOLE.print(f"note: {caution}", soft_wrap=True)
 
 
 def _next(result: Mapping[str, Any]) -> None:

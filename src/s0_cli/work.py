@@ -40,9 +40,8 @@ from s0.bench import (
     CollectSettings,
     Questions,
     Samples,
-    answer,
     environment,
-    evaluation_record,
+    evaluate_states,
     scale_by_pass_rate,
     tuned_facts,
 )
@@ -56,13 +55,13 @@ from s0.export import published
 from s0.models import generate as continued
 from s0.models import load_base_model
 from s0.progress import Advance
-from s0.record import Model, Record, plain, write_record
+from s0.record import Record, plain, write_record
 from s0.study import DemoSettings, run_demo
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
-from s0.train import METHODS, load_tuned, make_trainer, read_tuned, trainer_of
+from s0.train import METHODS, load_tuned, make_trainer
 from s0.train.baseline_files import baseline_kind, read_files
 from s0.train.methods import Settings
 from s0.verify import CHECKS, FAILS, advice
@@ -342,7 +341,6 @@ def evaluate(
     samples = Samples(**sampling) if sampling else None
     problems, asked = _asked(task, data, split)
     questions = Questions(problems, asked, chat, max_new_tokens, samples)
-    names = _names(states)
     place = None if out is None else RecordPlace.of(out)
     claim = nullcontext() if place is None else place.claimed([model, data, *states], overwrite)
 
@@ -350,19 +348,9 @@ def evaluate(
         return f"no answers are kept; start again with: {same_command()}"
 
     with claim, interruptible(kept), sandbox(**judging) as cells:
-        problems.require_runnable(asked, cells)
-        loaded, tokenizer = load_model(model)
-        tuned = [read_tuned(state, loaded, allow_other_base=allow_other_base) for state in states]
-        base = Model(model, fingerprint(loaded))
-        outcomes = {
-            "base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=cells)
-        }
-        for name, state, stored in zip(names, states, tuned, strict=True):
-            tuner = trainer_of(stored, loaded, tokenizer)
-            facts = {"path": state, **tuned_facts(tuner, questions)}
-            outcomes[name] = answer(name, tuner.model, tokenizer, questions, facts, stage=stage, sandbox=cells)
-            tuner.detach()
-        record = evaluation_record("eval", base, questions, outcomes, cells)
+        record = evaluate_states(
+            model, states, questions, allow_other_base=allow_other_base, stage=stage, sandbox=cells
+        )
         if place is None:
             return {**plain(record), "out": None, "report": None}
         write_record(place.record, record)
@@ -379,18 +367,6 @@ def _reported(record: Record, path: Path, folder: Path) -> str:
         raise OSError(
             f"{os_error_line(error)}. The record is complete, in {path}; only its report is missing"
         ) from error
-
-
-def _names(states: list[str]) -> list[str]:
-    """How the record calls each state: the last part of its path, with a number where that is taken."""
-    names: list[str] = []
-    for state in states:
-        plain = Path(state).name or "state"
-        taken = {"base", *names}
-        names.append(
-            next(name for i in range(len(taken) + 1) if (name := f"{plain} {i + 1}" if i else plain) not in taken)
-        )
-    return names
 
 
 def generate(
