@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ def _messages(scope: Scope) -> list[bytes]:
         ("failed", "SyntaxError"), ("exited", "SystemExit"), ("too large",),
         ("items", (codec.encode((1,)), codec.encode(("ended",))), True), ("value", scope.objects),
         ("value", {1, math.inf}), ("copied", 5), ("passed", "passed"), ("unjudged", ""),
+        ("value", np.arange(6.0).reshape(2, 3)), ("value", [np.int64(1), np.int64(2)]), ("value", np.bool_(True)),
     ]  # fmt: skip
     return [codec.encode(value) for value in values]
 
