@@ -53,3 +53,33 @@ def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
         read_record(path)
     with pytest.raises(DatasetError, match="expected"):
         read_record(tmp_path / "missing.json")
+
+
+def test_what_a_record_claims_to_show_is_judged_by_the_rule() -> None:
+    record = parsed(demo_record(n=40))
+    claims = json.loads(json.dumps(plain(record)))
+    for comparison in claims["comparisons"]:
+        comparison["effect"] = "helped"
+    assert parsed(claims).comparisons == record.comparisons
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda r: r["sampled"]["final"]["s0"]["pass_at_k"]["paper"].pop("8"),
+        lambda r: r["sampled"]["final"]["s0"]["pass_at_k"]["standard"].update(x={"value": 0, "low": 0, "high": 0}),
+        lambda r: r["sampled"]["comparisons"][0].update(first="nobody"),
+        lambda r: r["sampled"]["answers"]["s0"][0]["passed"].pop("paper"),
+        lambda r: r["answers"]["s0"][0]["reason"].pop("standard"),
+        lambda r: r["final"]["s0"]["pass_at_1"]["standard"].update(value=7.0),
+        lambda r: r["final"]["s0"]["pass_at_1"]["paper"].update(high=float("nan")),
+        lambda r: r["final"].pop("lora"),
+        lambda r: r.update(format_version=-1),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(damage: Any) -> None:
+    record = json.loads(json.dumps(plain(parsed(sampled_record(n=8)))))
+    parsed(record)
+    damage(record)
+    with pytest.raises(DatasetError, match="expected a record"):
+        parsed(record)

@@ -317,7 +317,7 @@ class Record(_Part, frozen=True, kw_only=True):
         split: train, select or final.
         chat: asked through the chat template.
         seconds: per stage.
-        variants: by name, the untouched model first.
+        variants: by name. The others are compared with the first one: the untouched model, where there is one.
         final: of their greedy answers, in the same order.
         problems: id and prompt.
         answers: by variant, in the order of `problems`.
@@ -344,7 +344,7 @@ class Record(_Part, frozen=True, kw_only=True):
 
     @property
     def untouched(self) -> str:
-        """The first variant, which nothing was done to."""
+        """The first variant, which others are compared with."""
         return next(iter(self.final))
 
     @property
@@ -363,7 +363,10 @@ def read_record(path: str | Path) -> Record:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"expected {path} to be a record in JSON, got: {error}; name a record.json") from error
-    return parsed(data)
+    try:
+        return parsed(data)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def parsed(data: object) -> Record:
@@ -373,10 +376,10 @@ def parsed(data: object) -> Record:
         DatasetError: it is no such record, or a damaged one.
     """
     version = data.get("format_version", 0) if isinstance(data, Mapping) else 0
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if isinstance(version, int) and not 0 <= version <= FORMAT_VERSION:
         raise DatasetError(
-            f"expected a record of format version {FORMAT_VERSION} at most, got {version}; read it with the s0-tuning "
-            "that wrote it, or a newer one"
+            f"expected a record of format version {FORMAT_VERSION} at most, got {version!r:.40}; read it with the "
+            "s0-tuning that wrote it, or a newer one"
         )
     try:
         record = msgspec.convert(data, Record)
@@ -386,11 +389,10 @@ def parsed(data: object) -> Record:
             f"expected a record as `s0 demo` and `s0 eval` write it, got one that cannot be read ({error!r:.200}); "
             "make it again with this version"
         ) from error
-    told = tuple(
-        msgspec.structs.replace(comparison, effect=comparison.effect or effect_of(comparison.standard))
-        for comparison in record.comparisons  # the first ones did not tell it
+    by_the_rule = tuple(
+        msgspec.structs.replace(comparison, effect=effect_of(comparison.standard)) for comparison in record.comparisons
     )
-    return msgspec.structs.replace(record, comparisons=told)
+    return msgspec.structs.replace(record, comparisons=by_the_rule)
 
 
 def _require_whole(record: Record) -> None:
@@ -399,9 +401,14 @@ def _require_whole(record: Record) -> None:
         raise ValueError(f"kind {record.kind!r:.40}")
     if not record.final:
         raise ValueError("no variant")
-    for name in record.final:
+    for name, summary in record.final.items():
         record.variants[name], record.answers[name]
+        for _, rate in summary.pass_at_1.items():
+            _require_shares(rate)
+    for answers in record.answers.values():
+        _require_judged(answers)
     for comparison in record.comparisons:
+        record.final[comparison.first], record.final[comparison.second]
         answered = [
             {answer.problem for answer in record.answers[name]} for name in (comparison.first, comparison.second)
         ]
@@ -409,6 +416,33 @@ def _require_whole(record: Record) -> None:
             for problem in (*difference.gained, *difference.lost):
                 if problem not in record.problems or not all(problem in problems for problems in answered):
                     raise ValueError(f"no answers to {problem!r:.40}")
+
+    if record.sampled is not None:
+        _require_whole_samples(record.sampled)
+
+
+def _require_whole_samples(sampled: Sampled) -> None:
+    for summary in sampled.final.values():
+        if summary.pass_at_k.standard.keys() != summary.pass_at_k.paper.keys():
+            raise ValueError("pass@k of one scoring alone")
+        for _, estimates in summary.pass_at_k.items():
+            for k, estimate in estimates.items():
+                int(k)
+                _require_shares(estimate)
+    for answers in sampled.answers.values():
+        _require_judged(answers)
+    for comparison in sampled.comparisons:
+        sampled.final[comparison.first], sampled.final[comparison.second]
+
+
+def _require_shares(figure: Rate | Estimate) -> None:
+    if not all(0 <= share <= 1 for share in (figure.value, figure.low, figure.high)):
+        raise ValueError(f"a share of {figure.value!r:.40}")
+
+
+def _require_judged(answers: Sequence[Answer]) -> None:
+    if any(not answer.passed.keys() == answer.reason.keys() == {"standard", "paper"} for answer in answers):
+        raise ValueError("an answer without both verdicts")
 
 
 def plain(record: Record | Run | Summary) -> dict[str, Any]:

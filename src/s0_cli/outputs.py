@@ -21,11 +21,10 @@ from s0.bench.collect import is_journal
 from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
-from s0.train import TRAINING_FILE
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
 _COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
-_ADAPTER_FILES = {state_files.CONFIG_FILE, state_files.STATE_FILE, CARD_FILE, TRAINING_FILE}
+_ADAPTER_FILES = {state_files.CONFIG_FILE, state_files.STATE_FILE, CARD_FILE, state_files.TRAINING_FILE}
 _DEMO_FILES = {*_COLLECTED, _RECORD, _PAGE, _PLOTS}
 
 
@@ -140,7 +139,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _is_adapter(folder: Path, names: Collection[str]) -> bool:
     config = _json(folder / state_files.CONFIG_FILE)
-    tells_its_training = config.get("training") if config.get("peft_type") == "S0" else TRAINING_FILE in names
+    tells_its_training = (
+        config.get("training") if config.get("peft_type") == "S0" else state_files.TRAINING_FILE in names
+    )
     return bool(tells_its_training) and {*names} <= _ADAPTER_FILES
 
 

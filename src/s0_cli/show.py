@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from s0.record import parsed
-from s0.report.terminal import show_record
-
-_CONSOLE = Console(stderr=True, highlight=False, markup=False)  # looks sys.stderr up when it prints
+from s0.report.terminal import CONSOLE, show_record
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -21,9 +18,9 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _evaluation(result: Mapping[str, Any]) -> None:
-    show_record(parsed(result), _CONSOLE)
+    show_record(parsed(result))
     if result["out"]:
-        _CONSOLE.print(f"written to {result['out']}; look at {result['report']}", soft_wrap=True)
+        CONSOLE.print(f"written to {result['out']}; look at {result['report']}", soft_wrap=True)
 
 
 def _tasks(result: Mapping[str, Any]) -> None:
@@ -32,7 +29,7 @@ def _tasks(result: Mapping[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for task in result["tasks"]:
         table.add_row(*map(str, task.values()))
-    _CONSOLE.print(table)
+    CONSOLE.print(table)
 
 
 def _families(result: Mapping[str, Any]) -> None:
@@ -51,23 +48,23 @@ def _families(result: Mapping[str, Any]) -> None:
         notes.setdefault(note, []).append(name)
     for kind_facts in kinds:
         recurrences.add_row(*kind_facts)
-    _CONSOLE.print(families)
-    _CONSOLE.print(recurrences)
+    CONSOLE.print(families)
+    CONSOLE.print(recurrences)
     for note, names in notes.items():
         if note:
-            _CONSOLE.print(f"{', '.join(names)}: {note}", soft_wrap=True)
+            CONSOLE.print(f"{', '.join(names)}: {note}", soft_wrap=True)
     for refused in result["refused"]:
-        _CONSOLE.print(f"{refused['family']} cannot be tuned: {refused['reason']}", soft_wrap=True)
+        CONSOLE.print(f"{refused['family']} cannot be tuned: {refused['reason']}", soft_wrap=True)
 
 
 def _fields(result: Mapping[str, Any]) -> None:
     for name, value in result.items():
         if name not in ("kind", "layers"):
-            _CONSOLE.print(f"{name}: {value}")
+            CONSOLE.print(f"{name}: {value}")
 
 
 def _collection(result: Mapping[str, Any]) -> None:
-    _CONSOLE.print(
+    CONSOLE.print(
         f"{result['examples']} examples from {result['solved']} of {result['problems']} problems, written to "
         f"{result['out']}; every sample with its verdict is in {result['samples']}",
         soft_wrap=True,
@@ -76,38 +73,38 @@ def _collection(result: Mapping[str, Any]) -> None:
 
 
 def _training(result: Mapping[str, Any]) -> None:
-    _CONSOLE.print(f"{result['method']}: {result['parameters']} numbers learned from {result['examples']} examples")
+    CONSOLE.print(f"{result['method']}: {result['parameters']} numbers learned from {result['examples']} examples")
     for name, before, after in (
         ("training examples", "initial_loss", "final_loss"),
         ("select examples", "select_initial_loss", "select_final_loss"),
     ):
         if after in result:
-            _CONSOLE.print(
+            CONSOLE.print(
                 f"loss on the {name}, in nats per token (lower is better): {result[before]:.4g} untouched -> "
                 f"{result[after]:.4g} as deployed",
                 soft_wrap=True,
             )
     if scale := result.get("scale"):
         curve = ", ".join(f"{point['alpha']:g}: {_measured(point)}" for point in scale["curve"])
-        _CONSOLE.print(
+        CONSOLE.print(
             f"scale (alpha): {scale['chosen']:g}, the best by {scale['by']} on the select split of those tried "
             f"({curve})",
             soft_wrap=True,
         )
     elif "alpha" in result:
-        _CONSOLE.print(f"scale (alpha): {result['alpha']:g}, not chosen on select examples")
+        CONSOLE.print(f"scale (alpha): {result['alpha']:g}, not chosen on select examples")
     _cautions(result.get("cautions", ()))
-    _CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
+    CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
     _next(result)
 
 
 def _cautions(cautions: Sequence[str]) -> None:
     for caution in cautions:
-        _CONSOLE.print(f"note: {caution}", soft_wrap=True)
+        CONSOLE.print(f"note: {caution}", soft_wrap=True)
 
 
 def _next(result: Mapping[str, Any]) -> None:
-    _CONSOLE.print(f"next: {result['next']}", soft_wrap=True)
+    CONSOLE.print(f"next: {result['next']}", soft_wrap=True)
 
 
 def _measured(point: Mapping[str, Any]) -> str:
@@ -126,14 +123,14 @@ def _verification(result: Mapping[str, Any]) -> None:
     for one in result["checks"]:
         figures = ("" if one[name] is None else f"{one[name]:.1g}" for name in ("error", "tolerance"))
         table.add_row(one["name"], one["status"], *figures)
-    _CONSOLE.print(table)
+    CONSOLE.print(table)
     for one in result["checks"]:
         if one["status"] != "holds":
             told = f"{one['name']} ({one['what']}): {one['status']}"
-            _CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True)
-    _CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
+            CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True)
+    CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
     if result["advice"]:
-        _CONSOLE.print(result["advice"], soft_wrap=True)
+        CONSOLE.print(result["advice"], soft_wrap=True)
 
 
 def _layers(result: Mapping[str, Any]) -> None:
@@ -144,7 +141,7 @@ def _layers(result: Mapping[str, Any]) -> None:
         table.add_column(column)
     for layer in result["layers"]:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in layer.values()))
-    _CONSOLE.print(table)
+    CONSOLE.print(table)
 
 
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {

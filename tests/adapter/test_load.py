@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,3 +143,18 @@ def counted(function, calls: Counter[str]):  # type: ignore[no-untyped-def]
         return function(*args, **kwargs)
 
     return counting
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"versions": 3}, {"n_examples": 1.5}, {"interrupted": "yes"}, {"best_step": "4"}, {"candidates": 5},
+        {"tokens_sha256": 7}, {"lr": "1"}, {"avg_state_norm": []}, {"losses": ["a"]},
+        {"scale": {"alpha": 1.0, "alphas": [0.0, 1.0], "values": [1.0, 0.5], "helps": True, "by": 3}},
+    ],
+)  # fmt: skip
+def test_an_account_that_no_record_could_hold_is_refused(edited: dict[str, Any], folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "training": {**config["training"], **edited}}))
+    with pytest.raises(StateMismatchError, match="expected the account of the training"):
+        load.read(folder, zoo.make("qwen3_5"))

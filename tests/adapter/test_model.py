@@ -802,7 +802,8 @@ def test_a_repository_on_the_hub_is_checked_at_the_revision_and_folder_that_is_l
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     state_files.read("someone/state", "best", revision="v2", token="secret")
     assert asked["name"] == "someone/state" and asked["revision"] == "v2" and asked["token"] == "secret"
-    assert "best/adapter_model.safetensors" in asked["allow_patterns"]
+    wanted = {"best/adapter_model.safetensors", "best/adapter_config.json", "best/training.json"}
+    assert wanted <= set(asked["allow_patterns"])
     assert not any(name.endswith(".bin") for name in asked["allow_patterns"])
     (tmp_path / "best" / state_files.STATE_FILE).unlink()
     asked.clear()

@@ -222,3 +222,11 @@ def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsy
     page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
     said = "lora, samples: not judged, and counted as failed, answers to 1 problem: p3"
     assert f"note: {said}" in terminal and said in page
+
+
+def test_a_terminal_shows_names_to_the_letter(capsys):
+    record = verdicts(base=([True] * 6, [True] * 6), **{"run[v2]": ([True] * 6, [True] * 6)})
+    record["model"]["name"] = "x[/y]"
+    show({**record, "out": None, "report": None})
+    told = capsys.readouterr().err
+    assert "x[/y]" in told and "run[v2]" in told

@@ -58,6 +58,7 @@ def test_numbers_of_numpy_are_numbers(any_sandbox: Sandbox) -> None:
         ("np.bool_(True)", "got and got is not True"),
         ("np.array(['a', 'bc'])", "list(got) == ['a', 'bc']"),
         ("np.datetime64('2000-01-01')", "str(got) == '2000-01-01'"),
+        ("[np.timedelta64(1, 's'), np.timedelta64(1500, 'ms')]", "got[1] == np.timedelta64(1500, 'ms')"),
         ("{'a': [np.int64(1), np.int64(2)]}", "got == {'a': [1, 2]}"),
         ("list(np.arange(300_000))", "len(got) == 300_000 and got[7] == 7"),
         ("list(np.linspace(0, 1, 300_000))", "got[-1] == 1.0"),

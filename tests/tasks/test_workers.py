@@ -47,6 +47,8 @@ def main(limits):
             os._exit(job["exit"])
         if "sleep" in job:
             time.sleep(job["sleep"])
+        if "noise" in job:
+            os.write(2, b"x" * job["noise"])
         told = {"limits": limits.limits, "number": NUMBER, "cwd": os.getcwd(), "session": os.getsid(0)}
         told["package"] = importlib.util.find_spec("s0.errors") is not None
         os.write(0, json.dumps(told).encode() + b"\\n")
@@ -315,3 +317,23 @@ def test_processes_for_queries_are_kept_until_they_are_closed(tmp_path: Path, mo
     assert works(), "a process that ended while it waited is replaced"
     sql._shared().close()
     assert (descriptors(), descendants(os.getpid())) == before
+
+
+def test_a_process_may_say_much_that_nobody_reads(made: Callable[..., Made]) -> None:
+    assert made().ask(noise=1 << 20) is not None
+
+
+def test_an_interpreter_that_is_not_there_is_said_so(
+    made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(SandboxError, match="expected a process that is made up; got, from /nowhere/python"):
+        made()
+
+
+def test_a_process_that_has_died_while_it_waited_is_spent(made: Callable[..., Made]) -> None:
+    worker = made()
+    assert not worker.spent
+    worker.process.kill()
+    worker.process.wait()
+    assert worker.spent

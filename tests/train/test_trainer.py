@@ -866,3 +866,39 @@ def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypa
         made.train(PAIRS)
     assert all(torch.equal(state, before[name]) for name, state in states(made).items())
     assert made._trained == history
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
+def test_whatever_goes_wrong_before_anything_is_learned_leaves_the_state(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trained("qwen3_5")
+    before, training, alpha = states(made), made.training, made.alpha
+    layer = made.model.get_base_model().get_input_embeddings()
+    monkeypatch.setattr(layer, "forward", raising(error))
+    with pytest.raises(error):
+        made.train(EXAMPLES)
+    assert all(torch.equal(state, states(made)[name]) for name, state in before.items())
+    assert (made.training, made.alpha) == (training, alpha)
+
+
+def raising(error: type[BaseException]) -> Any:
+    def forward(*_: Any, **__: Any) -> None:
+        raise error
+
+    return forward
+
+
+def test_layers_are_those_that_the_trainer_was_made_with() -> None:
+    made = trainer("qwen3_5")
+    made.config.layers = [0]
+    with pytest.raises(ConfigError, match=r"expected the layers None that this trainer was made with, got \[0\]"):
+        made.train(EXAMPLES)
+
+
+def test_a_search_that_fails_leaves_the_settings() -> None:
+    made = trainer("qwen3_5")
+    before = made.config
+    with pytest.raises(DatasetError):
+        made.train_auto(EXAMPLES, SELECT, lrs=[1e30], steps=[1])
+    assert made.config is before

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from s0.errors import ConfigError, StateMismatchError
+from s0.record import Training
 
 _MAX_JSON_BYTES = 4 << 20
 _LARGEST = torch.finfo(torch.float32).max
@@ -102,12 +104,22 @@ def check_account(training: Mapping[str, Any], where: str) -> None:
     sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
     prompts = training.get("prompts") or []
     sound["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
+    sound |= {name: _fits(name, value) for name, value in training.items() if name in Training.__struct_fields__}
     for name, is_sound in sound.items():
         if not is_sound:
             raise StateMismatchError(
                 f"expected the account of the training in {where} to be as it was written, got {name} = "
                 f"{training.get(name)!r:.60}; the file was edited: copy it again"
             )
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a record could hold this of the account."""
+    try:
+        msgspec.convert({name: value}, Training)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _is_list_of_numbers(values: object) -> bool:
@@ -119,7 +131,8 @@ def _is_scale(scale: object) -> bool:
         return False
     alphas, values = scale["alphas"], scale["values"]
     has_curve = _is_list_of_numbers(alphas) and _is_list_of_numbers(values) and len(alphas) == len(values)
-    return has_curve and scale["alpha"] in alphas and any(alpha for alpha in alphas)
+    says_how = isinstance(scale["by"], str) and isinstance(scale["helps"], bool)
+    return says_how and has_curve and scale["alpha"] in alphas and any(alpha for alpha in alphas)
 
 
 def field(config: Mapping[str, Any], name: str, kind: type | tuple[type, ...], folder: Path) -> Any:

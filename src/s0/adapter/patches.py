@@ -73,7 +73,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | _attn_implementation                     | keeping documents apart   | transformers 5.23 | core/packing.py           |
 | _experts_implementation                  | copies in float64         | transformers 5.23 | verify/subject.py         |
 | _TRL_REFERENCE                           | TRL's name for a copy     | trl 1.16          | adapter/model.py          |
-| _shared_state                            | asking, not setting up    | accelerate 1.15   | train/processes.py        |
+| _shared_state                            | asking, not setting up    | accelerate 1.15   | train/distributed.py      |
 | _forward_pre_hooks, _forward_hooks,      | taking hooks off copies   | torch 2.13        | core/hooks.py             |
 | _forward_pre_hooks_with_kwargs,          | of a model                |                   |                           |
 | _forward_hooks_always_called             |                           |                   |                           |

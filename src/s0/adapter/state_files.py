@@ -40,6 +40,8 @@ FORMAT_VERSION = 1
 VARIANTS = ("state", "offset")
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
+TRAINING_FILE = "training.json"
+"""Beside a LoRA or a prefix: how it was trained. A state has that in its config."""
 HUB_SETTINGS = ("revision", "cache_dir", "token")
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
 
@@ -138,7 +140,7 @@ def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = [CONFIG_FILE, STATE_FILE, "states.safetensors", "states.pt", "config.json", "meta.json"]
+    wanted = [CONFIG_FILE, STATE_FILE, TRAINING_FILE, "states.safetensors", "states.pt", "config.json", "meta.json"]
     try:
         patterns = [Path(subfolder or "", name).as_posix() for name in wanted]
         return Path(snapshot_download(str(path), allow_patterns=patterns, **hub), subfolder or "")

@@ -47,7 +47,7 @@ def evaluate_states(
     for state, stored in zip(states, tuned, strict=True):
         name = _free_name(state, outcomes)
         trainer = trainer_of(stored, loaded, tokenizer)
-        facts = {"path": state, **tuned_facts(trainer, questions)}
+        facts = {"path": str(state), **tuned_facts(trainer, questions)}
         outcomes[name] = answer(name, trainer.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
         trainer.detach()
     return evaluation_record("eval", base, questions, outcomes, sandbox)

@@ -79,6 +79,10 @@ class Questions:
     max_new_tokens: int | None = None
     samples: Samples | None = None
 
+    def __post_init__(self) -> None:
+        if not self.problems:
+            raise ConfigError("expected at least one problem to ask, got none; choose another split")
+
 
 @dataclass(frozen=True)
 class Outcome:

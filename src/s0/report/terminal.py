@@ -34,10 +34,14 @@ _SCORINGS = ("standard", "paper")
 _SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 
-def show_record(record: Record, console: Console) -> None:
+CONSOLE = Console(stderr=True, highlight=False, markup=False)
+"""Names may hold what rich would take for markup. It looks sys.stderr up when it prints."""
+
+
+def show_record(record: Record) -> None:
     """Print rates with intervals, differences, forms, and what to know of them."""
     if record.examples:
-        _print_origin(record, record.examples, console)
+        _print_origin(record, record.examples)
     n = record.n_problems
     table = Table(
         title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {n} problems",
@@ -49,45 +53,51 @@ def show_record(record: Record, console: Console) -> None:
         table.add_column(scoring, justify="right")
     for name, summary in record.final.items():
         table.add_row(name, *(_rate(rate) for _, rate in summary.pass_at_1.items()))
-    console.print(table)
+    CONSOLE.print(table)
     if record.comparisons:
-        console.print(_differences(record.comparisons))
+        CONSOLE.print(_differences(record.comparisons))
     if record.sampled is not None:
-        console.print(_sampled(record.sampled))
+        CONSOLE.print(_sampled(record.sampled))
         if record.sampled.comparisons:
-            console.print(_sampled_differences(record.sampled))
+            CONSOLE.print(_sampled_differences(record.sampled))
     for scoring, note in record.task.scorings.items():
-        console.print(f"  {scoring}: {note}", style="dim")
-    console.print(_formats(record.final))
+        CONSOLE.print(f"  {scoring}: {note}", style="dim")
+    CONSOLE.print(_formats(record.final))
     for comparison in record.comparisons:
         if comparison.first == record.untouched:
-            console.print(_in_words(comparison, record.untouched), soft_wrap=True)
+            CONSOLE.print(_in_words(comparison, record.untouched), soft_wrap=True)
     if record.comparisons and n < FEW_PROBLEMS:
-        console.print(f"note: {few_problems(n)}", soft_wrap=True)
+        CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
     for name, run in record.variants.items():
         for caution in run.cautions or ():
-            console.print(f"note: {name}: {caution}", soft_wrap=True)
+            CONSOLE.print(f"note: {name}: {caution}", soft_wrap=True)
     for unjudged in not_judged(record):
-        console.print(f"note: {unjudged}", soft_wrap=True)
+        CONSOLE.print(f"note: {unjudged}", soft_wrap=True)
     if rows := left_out(record.task.left_out):
-        console.print(f"note: {rows}", soft_wrap=True)
+        CONSOLE.print(f"note: {rows}", soft_wrap=True)
 
 
-def _print_origin(record: Record, examples: Mapping[str, Examples], console: Console) -> None:
+def _print_origin(record: Record, examples: Mapping[str, Examples]) -> None:
     """What was learned from, how that went, and how long it took."""
     for split, verified in examples.items():
-        console.print(f"{split} examples: {verified.n} verified, from {verified.of_problems} problems {_SPLITS[split]}")
+        CONSOLE.print(
+            f"{split} examples: {verified.n} verified, from {verified.of_problems} problems {_SPLITS.get(split, '')}"
+        )
     for name, run in record.variants.items():
         if run.training is not None:
-            console.print(
+            CONSOLE.print(
                 f"{name}: {run.parameters} numbers trained; loss in nats per token (lower is better) "
-                f"{run.training.initial_loss:.3f} -> {run.training.final_loss:.3f}"
+                f"{_loss(run.training.initial_loss)} -> {_loss(run.training.final_loss)}"
                 + (f" at the scale (alpha) {run.scale.chosen:g}" if run.scale else ""),
                 soft_wrap=True,
             )
-    console.print(
+    CONSOLE.print(
         "seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in record.seconds.items()), soft_wrap=True
     )
+
+
+def _loss(loss: float | None) -> str:
+    return "not told" if loss is None else f"{loss:.3f}"
 
 
 def _rate(rate: Rate | Estimate) -> str:

@@ -64,6 +64,15 @@ class Unit:
     select_samples: int = 4
     drawn: Samples | None = None
 
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ConfigError("expected at least one variant, got none")
+        for name in self.variants:
+            if Path(name).name != name or name in ("train.jsonl", "select.jsonl", "record.json"):
+                raise ConfigError(
+                    f"expected names of variants that can be a folder's in `out`, got {name!r}; rename it"
+                )
+
 
 def run_unit(
     unit: Unit,

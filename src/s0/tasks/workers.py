@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -200,25 +201,32 @@ class Worker:
         self._link, theirs = socket.socketpair()
         self._link.settimeout(start_limit_s)
         self._lines = self._link.makefile("rb")
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the rest; not a pipe, which nobody empties
+        command = [
+            *(sys.executable, *flags, "-B", "-X", "utf8", "-c", _BOOTSTRAP),
+            *(module.__name__, str(Path(str(module.__file__)).parent), json.dumps(vars(limits))),
+        ]
         with theirs:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, *flags, "-B", "-X", "utf8", "-c", _BOOTSTRAP),
-                    *(module.__name__, str(Path(str(module.__file__)).parent), json.dumps(vars(limits))),
-                ],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd=cwd,
-                start_new_session=True,  # an interrupt typed at the terminal is for us
-            )
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._said,
+                    cwd=cwd,
+                    start_new_session=True,  # an interrupt typed at the terminal is for us
+                )
+            except OSError as error:
+                self._let_go()
+                raise self._refused(str(error)) from error
         if self._hear() is None:
             raise self._broken()
         self._link.settimeout(limits.wall_s)
 
     @property
     def spent(self) -> bool:
-        return self._lines.closed
+        """See `Member`. So it is where the process has ended while it waited, for which no job is to blame."""
+        return self._lines.closed or self.process.poll() is not None
 
     def close(self) -> None:
         """End the process."""
@@ -232,8 +240,7 @@ class Worker:
         self._let_go()
 
     def _let_go(self) -> None:
-        assert self.process.stderr is not None
-        for end in (self.process.stderr, self._lines, self._link):
+        for end in (self._said, self._lines, self._link):
             end.close()
 
     def _say(self, job: dict[str, Any]) -> None:
@@ -260,8 +267,11 @@ class Worker:
 
     def _broken(self) -> SandboxError:
         self.process.kill()
-        assert self.process.stderr is not None
-        said = self.process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        self.process.wait()
+        self._said.seek(0)
+        said = self._said.read().decode("utf-8", "replace").strip().splitlines()
         self.close()
-        got = said[-1][:300] if said else f"status {self.process.returncode}"
+        return self._refused(said[-1][:300] if said else f"status {self.process.returncode}")
+
+    def _refused(self, got: str) -> SandboxError:
         return SandboxError(f"expected a process that {self.does}; got, from {sys.executable}: {got}; {self.remedy}")

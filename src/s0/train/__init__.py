@@ -1,6 +1,5 @@
 """Training: examples to batches, one loop for every method, and the trainers on top."""
 
-from s0.train.baseline_files import TRAINING_FILE
 from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.checkpoint import Checkpoint
@@ -14,7 +13,6 @@ from s0.train.tuned import load_tuned, read_tuned, trainer_of
 
 __all__ = [
     "METHODS",
-    "TRAINING_FILE",
     "BaselineTrainer",
     "Batch",
     "Checkpoint",

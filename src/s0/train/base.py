@@ -114,10 +114,10 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
     return {**told, "n_select": chosen_on.n_examples, "n_select_shared": shared}
 
 
-def warn(training: Mapping[str, Any]) -> None:
-    """Say what `cautions` has to say, as Python's warnings."""
+def warn(training: Mapping[str, Any], above: int = 1) -> None:
+    """Say what `cautions` has to say, as Python's warnings of whoever has called `above` functions above this one's."""
     for caution in cautions(training):
-        warnings.warn(caution, Caution, stacklevel=3)
+        warnings.warn(caution, Caution, stacklevel=2 + above)
 
 
 def prompt_digest(tokens: Sequence[int]) -> str:

@@ -21,8 +21,6 @@ from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.errors import ConfigError, StateMismatchError
 from s0.train.baselines import LoraTuning, PrefixTuning, Tuning, linear_modules
 
-TRAINING_FILE = "training.json"
-
 
 @dataclass(frozen=True)
 class BaselineFiles:
@@ -99,7 +97,9 @@ def read_files(folder: Path) -> BaselineFiles:
         )
     stored = checks.read_tensors(folder / state_files.STATE_FILE)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
-    training = checks.read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {}
+    training = (
+        checks.read_json(folder / state_files.TRAINING_FILE) if (folder / state_files.TRAINING_FILE).is_file() else {}
+    )
     checks.check_account(training, str(folder))
     checksum, fingerprint = training.pop("checksum", None), str(training.pop("fingerprint", UNKNOWN))
     return BaselineFiles(kind, config, tensors, training, fingerprint, checksum)

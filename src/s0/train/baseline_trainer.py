@@ -28,7 +28,7 @@ from s0.core.releases import drops_prefixes
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.progress import Stage, silent
 from s0.train.base import BaseTrainer, account, warn
-from s0.train.baseline_files import TRAINING_FILE, StoredBaseline, read_baseline
+from s0.train.baseline_files import StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import TrainingData, TrainingSet
@@ -320,7 +320,7 @@ class BaselineTrainer(BaseTrainer):
         files = {
             state_files.STATE_FILE: tensors,
             state_files.CONFIG_FILE: described,
-            TRAINING_FILE: {**self.training, **sealed},
+            state_files.TRAINING_FILE: {**self.training, **sealed},
         }
         if is_first_process():
             state_files.write_contents(Path(path), files)

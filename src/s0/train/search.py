@@ -99,7 +99,13 @@ def search(
         DatasetError: no candidate has a finite loss. A learning rate whose loss is not finite stops nothing otherwise.
         StateMismatchError, CheckpointError: as `fit`.
     """
-    if not lrs or not steps or len(set(lrs)) < len(lrs) or len(set(steps)) < len(steps) or min(steps) < 1:
+    if (
+        not lrs
+        or not steps
+        or len(set(lrs)) < len(lrs)
+        or len(set(steps)) < len(steps)
+        or not all(type(n) is int and n >= 1 for n in steps)
+    ):
         raise ConfigError(
             f"expected different learning rates, and different numbers of steps of at least 1, got {list(lrs)} and "
             f"{list(steps)}"

@@ -24,12 +24,12 @@ from s0.adapter.config import S0AdapterConfig
 from s0.adapter.state_files import StoredState
 from s0.core.families import find_mixers, recurrence_of, unwrapped
 from s0.core.states import StateLayer
-from s0.errors import ConfigError, DatasetError, S0Error
+from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
 from s0.progress import Stage, silent
 from s0.record import Record
 from s0.train.base import BaseTrainer, account, hashes, warn
-from s0.train.baseline_files import TRAINING_FILE, holds_baseline
+from s0.train.baseline_files import holds_baseline
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import TrainingData, TrainingSet
 from s0.train.distributed import is_first_process
@@ -187,7 +187,7 @@ class S0Trainer(BaseTrainer):
                 f"expected select examples with `{asking}`, got none; collect some (s0 collect --split select) and "
                 "pass `select=...`, or leave that out"
             )
-        self._require_own_variant()
+        self._require_own_settings()
         learned = self._prepare(data)
         chosen_on = None if select is None else self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
@@ -246,7 +246,7 @@ class S0Trainer(BaseTrainer):
             )
         config = replace(self.config, alpha="auto")
         settings = config.fit_settings()
-        self._require_own_variant()
+        self._require_own_settings()
         learned = self._prepare(data)
         chosen_on = self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
@@ -265,8 +265,10 @@ class S0Trainer(BaseTrainer):
             stage=stage,
         )
         best = result.best
-        self.config = replace(config, lr=best.lr, n_steps=best.n_steps)
-        with self._learning(learned, chosen_on, keeper) as trained:
+        with (
+            self._configured(replace(config, lr=best.lr, n_steps=best.n_steps)),
+            self._learning(learned, chosen_on, keeper) as trained,
+        ):
             for state, values in zip(self._states().values(), result.tensors, strict=True):
                 state.data.copy_(values)
             trained.update(losses=result.losses, norms=result.norms, best_step=best.n_steps)
@@ -281,6 +283,16 @@ class S0Trainer(BaseTrainer):
                 "final_loss": self._deploy(result.scale, trained, learned),
             }
             return self._completed(report, trained, chosen_on)
+
+    @contextmanager
+    def _configured(self, config: S0Config) -> Iterator[None]:
+        """Other settings, for good where nothing goes wrong within this context."""
+        before, self.config = self.config, config
+        try:
+            yield
+        except BaseException:
+            self.config = before
+            raise
 
     def _checkpoint(
         self, path: str | Path | None, every: int, learned: TrainingSet, chosen_on: TrainingSet | None
@@ -308,7 +320,7 @@ class S0Trainer(BaseTrainer):
         try:
             with alone(self.model, self.adapter_name):
                 yield trained
-        except S0Error as error:
+        except BaseException as error:  # out of memory, or interrupted
             if keeper is not None and isinstance(error, DatasetError):
                 keeper.remove()
             if not any(state.any() for state in states):
@@ -345,7 +357,7 @@ class S0Trainer(BaseTrainer):
         if broken:
             raise DatasetError(f"expected finite losses, got {broken}; train with a lower lr, or set a smaller alpha")
         trained.update(report)
-        warn(trained)
+        warn(trained, above=2)
         return report
 
     def set_scale(self, alpha: float, choice: ScaleChoice | None = None) -> None:
@@ -364,7 +376,7 @@ class S0Trainer(BaseTrainer):
         S0AdapterConfig(alpha=alpha)  # checks it
         if choice is not None and choice.alpha != alpha:
             raise ConfigError(f"expected the scale that was chosen, {choice.alpha}, got {alpha}; pass choice.alpha")
-        self._adapter.alpha = alpha
+        self._adapter.alpha = alpha = float(alpha)
         for name in ("final_loss", "select_final_loss", "scale"):
             trained.pop(name, None)
         trained.update({"alpha": alpha} if choice is None else {"alpha": alpha, "scale": asdict(choice)})
@@ -409,7 +421,7 @@ class S0Trainer(BaseTrainer):
         replaces_baseline = holds_baseline(Path(path))
         state_files.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
         if replaces_baseline:
-            (Path(path) / TRAINING_FILE).unlink(missing_ok=True)
+            (Path(path) / state_files.TRAINING_FILE).unlink(missing_ok=True)
 
     def push_to_hub(
         self,
@@ -454,7 +466,7 @@ class S0Trainer(BaseTrainer):
             StateMismatchError: damaged, of another variant than `config.variant`, or tuned on another model (another
                 set of weights of the same shape can be accepted with `allow_other_base=True`).
         """
-        self._require_own_variant()
+        self._require_own_settings()
         self.take(load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base))
 
     def take(self, stored: StoredState) -> None:
@@ -463,7 +475,7 @@ class S0Trainer(BaseTrainer):
         Raises:
             StateMismatchError: it is of another variant than `config.variant`.
         """
-        self._require_own_variant()
+        self._require_own_settings()
         stored.require_variant(self.config.variant)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
@@ -477,7 +489,7 @@ class S0Trainer(BaseTrainer):
         for name, state in self._states().items():
             state.data.copy_(stored.tensors[name])
         self._take_scale()
-        self._adapter.training = self._trained
+        self._adapter.training, self._adapter.layers = self._trained, config.layers
         self.config.settle()
         if was_active:
             self.activate()
@@ -493,13 +505,15 @@ class S0Trainer(BaseTrainer):
             return
         self.model = detach(self.model, self.adapter_name)
 
-    def _require_own_variant(self) -> None:
+    def _require_own_settings(self) -> None:
         self._require_attached()
-        if self._adapter.variant != self.config.variant:
-            raise ConfigError(
-                f"expected the variant {self._adapter.variant!r} that this trainer was made with, got "
-                f"{self.config.variant!r}; make another trainer"
-            )
+        for name in ("variant", "layers"):
+            attached, asked = getattr(self._adapter, name), getattr(self.config, name)
+            if attached != asked:
+                raise ConfigError(
+                    f"expected the {name} {attached!r} that this trainer was made with, got {asked!r}; make another "
+                    "trainer"
+                )
 
     def _require_state(self) -> dict[str, Any]:
         self._require_attached()

@@ -71,11 +71,6 @@ class _Worker(Worker):
         # Nothing but the standard library is needed.
         super().__init__(inside, limits, flags=("-I", "-S"), cwd="/", start_limit_s=60.0)
 
-    @property
-    def spent(self) -> bool:
-        """Also where the process has ended while it waited, for which no query is to blame."""
-        return self.process.poll() is not None
-
     def judge(self, problem: SqlProblem, query: str) -> Verdict:
         job = {
             "databases": [str(path.absolute()) for path in problem.databases],

@@ -38,12 +38,12 @@ def parts_of(value: object) -> tuple[str, tuple[object, ...]] | None:
 
 
 def together(kind: type, items: list[Any]) -> Any:
-    """Numbers of one numpy type as one array, (n,); None of anything else."""
+    """Numbers of one numpy type as one array, (n,); None of anything else, and of spans of time, which have units."""
     numpy = sys.modules.get("numpy")
     numbers = tuple(getattr(numpy, name, None) for name in ("number", "bool_"))
     if not all(isinstance(each, type) for each in numbers) or not issubclass(kind, numbers):  # type: ignore[arg-type]
         return None
-    if kind.__module__ != "numpy":
+    if kind.__module__ != "numpy" or issubclass(kind, getattr(numpy, "timedelta64", ())):
         return None
     return sys.modules["numpy"].array(items, dtype=items[0].dtype)
 
