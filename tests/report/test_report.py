@@ -126,9 +126,16 @@ def test_problems_whose_verdict_changed_are_shown_losses_first(demo):
 def test_room_left_by_a_small_group_goes_to_the_others(told):
     lost, gained, other = [True] * 3 + [False] * 57, [False] * 3 + [True] * 50 + [False] * 7, [False] * 53 + [True] * 7
     page = told(verdicts(base=(lost, [False] * 60), s0=(gained, other)))
-    assert "▼ Lost: 3" in page.text and "▲ Gained: 50" in page.text and "and 13 more" in page.text
-    assert "▲ Gained under the paper’s scoring only: 7" in page.text and "and 7 more" in page.text
+    assert "▼ Lost: 3" in page.text and "▲ Gained: 50" in page.text and "and 14 more" in page.text
+    assert "▲ Gained under the paper’s scoring only: 7" in page.text and "and 6 more" in page.text
     assert page.source.count('class="flip"') == 40 and "40 of 60 are shown" in page.text
+
+
+def test_where_there_is_no_room_nobody_speaks_of_more(told, monkeypatch):
+    monkeypatch.setattr("s0.report.page.FLIPS_SHOWN", 1)
+    page = told(verdicts(base=(HALF, NO), s0=([not passed for passed in HALF], NO)))
+    assert "▼ Lost: 20" in page.text and "and 19 more" in page.text
+    assert "▲ Gained: 20 none of them is shown" in page.text and "and 20 more" not in page.text
 
 
 def test_a_gain_in_format_alone_is_named_and_shown(told):
@@ -221,3 +228,11 @@ def test_a_damaged_record_is_refused_and_nothing_written(damage, tmp_path):
 def test_the_hostile_record_is_hostile():
     text = repr(hostile_record())
     assert text.count("<script>") > 50 and "\\x00" in text and "\\ud800" in text
+
+
+def test_what_is_not_there_is_not_explained(told, demo):
+    assert "kept" not in demo.text[demo.text.index("Loss of the completions") :].partition(".")[0]
+    record = verdicts(base=(HALF, NO), s0=(YES, NO))
+    record["variants"]["s0"]["training"] = {"losses": [1.0, 0.5, 0.7], "best_step": 2}
+    page = told(record)
+    assert "kept 2" in page.text and "kept is the step whose values were taken" in page.text

@@ -1,14 +1,17 @@
+import io
 import math
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from s0.adapter.card import card
 from s0.bench.record import comparisons
 from s0.record import Answer, Comparison, Difference, effect_of, parsed, plain
 from s0.report.page import write_report
+from s0.report.terminal import show_record
 from s0.report.wording import (
     finding,
     headline,
@@ -230,3 +233,18 @@ def test_a_terminal_shows_names_to_the_letter(capsys):
     show({**record, "out": None, "report": None})
     told = capsys.readouterr().err
     assert "x[/y]" in told and "run[v2]" in told
+
+
+@pytest.mark.parametrize("width", [40, 50, 80])
+def test_a_narrow_terminal_breaks_lines_and_cuts_nothing_off(width, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("s0.report.terminal.CONSOLE", Console(file=stream, width=width, highlight=False, markup=False))
+    record = parsed(sampled_record())
+    show_record(record)
+    shown = stream.getvalue()
+    assert "…" not in shown
+    words = {*shown.split()}
+    for comparison in record.comparisons:
+        for _, compared in comparison.items():
+            assert {f"{100 * compared.difference:+.1f}", f"{100 * compared.high:+.1f}]"} <= words
+    assert {"scoring", "difference", "standard"} <= words

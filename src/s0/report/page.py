@@ -274,11 +274,13 @@ def _figure(value: float | None) -> str:
 
 def _training(name: str, training: Training) -> dict[str, Any]:
     steps = len(training.losses or ())
+    kept = steps if training.best_step is None else training.best_step
     losses = (training.initial_loss, training.training_loss, training.final_loss)
     return {
         "name": name,
         "steps": steps,
-        "kept": steps if training.best_step is None else training.best_step,
+        "kept": kept,
+        "keeps_a_step": kept != steps,
         "losses": [_figure(loss) for loss in losses],
         "select": [_figure(loss) for loss in (training.select_initial_loss, training.select_final_loss)],
     }
@@ -302,8 +304,10 @@ def _flips(record: Record) -> dict[str, Any]:
     """The problems whose verdict changed. Losses stand before gains, and each group has its share of the room."""
     groups = [*_flipped(record.comparisons, "standard"), *_flipped(record.comparisons, "paper")]
     half = len(groups) // 2
-    shares = _dealt([len(group.problems) for group in groups[:half]], FLIPS_SHOWN)
-    shares += _dealt([len(group.problems) for group in groups[half:]], FLIPS_SHOWN - sum(shares))
+    sizes = [len(group.problems) for group in groups]
+    n_paper = sum(size > 0 for size in sizes[half:])  # one of each, whatever else there is
+    shares = _dealt(sizes[:half], max(FLIPS_SHOWN - n_paper, FLIPS_SHOWN // 2))
+    shares += _dealt(sizes[half:], FLIPS_SHOWN - sum(shares))
     answers = {name: {answer.problem: answer for answer in given} for name, given in record.answers.items()}
     comparisons = []
     for comparison in record.comparisons:

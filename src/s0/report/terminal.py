@@ -31,6 +31,8 @@ from s0.report.wording import (
 )
 
 _SCORINGS = ("standard", "paper")
+_NARROW = 60  # columns of a terminal
+_WORD = len("difference")
 _SPLITS = {"train": "to learn from", "select": "to choose settings on"}
 
 
@@ -48,21 +50,19 @@ def show_record(record: Record) -> None:
         caption="[ , ] 95% interval, Wilson's",
         box=SIMPLE,
     )
-    table.add_column("scoring")
-    for scoring in _SCORINGS:
-        table.add_column(scoring, justify="right")
+    _add_columns(table, "scoring", *_SCORINGS)
     for name, summary in record.final.items():
         table.add_row(name, *(_rate(rate) for _, rate in summary.pass_at_1.items()))
-    CONSOLE.print(table)
+    _print(table)
     if record.comparisons:
-        CONSOLE.print(_differences(record.comparisons))
+        _print(_differences(record.comparisons))
     if record.sampled is not None:
-        CONSOLE.print(_sampled(record.sampled))
+        _print(_sampled(record.sampled))
         if record.sampled.comparisons:
-            CONSOLE.print(_sampled_differences(record.sampled))
+            _print(_sampled_differences(record.sampled))
     for scoring, note in record.task.scorings.items():
         CONSOLE.print(f"  {scoring}: {note}", style="dim")
-    CONSOLE.print(_formats(record.final))
+    _print(_formats(record.final))
     for comparison in record.comparisons:
         if comparison.first == record.untouched:
             CONSOLE.print(_in_words(comparison, record.untouched), soft_wrap=True)
@@ -96,6 +96,26 @@ def _print_origin(record: Record, examples: Mapping[str, Examples]) -> None:
     )
 
 
+def _add_columns(table: Table, *names: str) -> None:
+    """Words to the left, figures to the right; where there is no room for them, broken, never cut off."""
+    for name in names:
+        table.add_column(name, justify="left" if name in ("", "scoring") else "right", overflow="fold")
+
+
+def _print(table: Table) -> None:
+    """On a narrow terminal with little between columns, each of which has room for its words before any has more."""
+    if CONSOLE.width < _NARROW:
+        table.padding = 0
+        texts = [[str(text) for text in (column.header, *column.cells)] for column in table.columns]
+        words = [max((len(word) for text in column for word in text.split()), default=0) for column in texts]
+        words = [min(longest, _WORD) for longest in words]
+        spare = CONSOLE.width - len(texts) - 1 - sum(words)
+        for column, least, column_texts in reversed([*zip(table.columns, words, texts, strict=True)]):
+            column.width = max(least, min(max(map(len, column_texts)), least + spare))
+            spare -= column.width - least
+    CONSOLE.print(table)
+
+
 def _loss(loss: float | None) -> str:
     return "not told" if loss is None else f"{loss:.3f}"
 
@@ -111,8 +131,7 @@ def _differences(comparisons: Sequence[Comparison]) -> Table:
         "test, raised for the number of comparisons (Holm); + / -: problems gained / lost",
         box=SIMPLE,
     )
-    for name in ("", "scoring", "difference", "p", "+ / -"):
-        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
+    _add_columns(table, "", "scoring", "difference", "p", "+ / -")
     for comparison in comparisons:
         pair = f"{comparison.second} - {comparison.first}"
         for scoring, difference in comparison.items():
@@ -129,10 +148,7 @@ def _sampled(sampled: Sampled) -> Table:
         caption="unbiased; [ , ] 95% over problems, Wilson at the effective number of problems",
         box=SIMPLE,
     )
-    table.add_column("")
-    table.add_column("k", justify="right")
-    for scoring in _SCORINGS:
-        table.add_column(scoring, justify="right")
+    _add_columns(table, "", "k", *_SCORINGS)
     for name, summary in sampled.final.items():
         for i, (k, estimate) in enumerate(summary.pass_at_k.standard.items()):
             table.add_row("" if i else name, k, _rate(estimate), _rate(summary.pass_at_k.paper[k]))
@@ -145,8 +161,7 @@ def _sampled_differences(sampled: Sampled) -> Table:
         caption="[ , ] 95%; p: paired t-test over problems, Holm-adjusted",
         box=SIMPLE,
     )
-    for name in ("", "k", "scoring", "difference", "p"):
-        table.add_column(name, justify="left" if name in ("", "scoring") else "right")
+    _add_columns(table, "", "k", "scoring", "difference", "p")
     for comparison in sampled.comparisons:
         pair = f"{comparison.second} - {comparison.first}"
         for scoring, differences in comparison.items():
@@ -164,9 +179,7 @@ def _formats(final: Mapping[str, Summary]) -> Table:
     failures = ("unparsable", "empty")
     forms = {form for summary in final.values() for form in summary.formats}
     table = Table(title="form of the answers, in %", box=SIMPLE)
-    table.add_column("")
-    for name in final:
-        table.add_column(name, justify="right")
+    _add_columns(table, "", *final)
     for form in [*sorted(forms - {*failures}), *failures]:
         rates = (summary.formats.get(form, 0.0) for summary in final.values())
         table.add_row(form_name(form), *(f"{100 * rate:.1f}" for rate in rates))
