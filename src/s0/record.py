@@ -348,6 +348,17 @@ class Record(_Part, frozen=True, kw_only=True):
         return next(iter(self.final))
 
     @property
+    def bases(self) -> tuple[str, ...]:
+        """The variants that nothing was done to: the first, and of joined records those that differ from it."""
+        return tuple(name for name in self.final if name == self.untouched or self.variants[name].method == "base")
+
+    @property
+    def gains(self) -> tuple[Comparison, ...]:
+        """The comparisons of something tuned with the untouched model that it was tuned on."""
+        bases = self.bases
+        return tuple(each for each in self.comparisons if each.first in bases and each.second not in bases)
+
+    @property
     def n_problems(self) -> int:
         """How many problems were asked."""
         return self.final[self.untouched].pass_at_1.standard.n

@@ -146,7 +146,7 @@ def test_headline_says_what_was_found(passed, expected):
 
 def test_findings_between_tuned_variants_name_both():
     record = parsed(verdicts(base=(HALF, NO), s0=(YES, NO), lora=(NO, NO), other=(YES, NO)))
-    said = [finding(comparison, "base") for comparison in record.comparisons]
+    said = [finding(comparison, record.bases) for comparison in record.comparisons]
     assert said == [
         "s0 helped",
         "lora hurt",

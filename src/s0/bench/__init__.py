@@ -3,6 +3,7 @@
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
 from s0.bench.evaluate import Samples, evaluate, sampled_summary, summary
+from s0.bench.joining import join
 from s0.bench.record import comparisons, environment, evaluation_record
 from s0.bench.scale import scale_by_pass_rate
 from s0.bench.states import evaluate_states
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate_states",
     "evaluation_record",
     "holm",
+    "join",
     "paired_t",
     "pass_at_k",
     "rate",

@@ -32,6 +32,8 @@ from s0.record import (
 from s0.tasks import SCORINGS
 from s0.tasks.sandbox import Sandbox
 
+Pairs = Sequence[tuple[str, str]]
+
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
 
 
@@ -84,7 +86,9 @@ def evaluation_record(
     )
 
 
-def sampled_part(samples: Samples | None, outcomes: Mapping[str, Outcome]) -> Sampled | None:
+def sampled_part(
+    samples: Samples | None, outcomes: Mapping[str, Outcome], pairs: Pairs | None = None
+) -> Sampled | None:
     """The record of the answers that were drawn: settings, summaries, comparisons, and every answer."""
     if samples is None:
         return None
@@ -92,17 +96,21 @@ def sampled_part(samples: Samples | None, outcomes: Mapping[str, Outcome]) -> Sa
     return Sampled(
         **asdict(samples),
         final={name: sampled_summary(drawn, samples) for name, drawn in answers.items()},
-        comparisons=sampled_comparisons(answers, samples),
+        comparisons=sampled_comparisons(answers, samples, pairs),
         answers=answers,
     )
 
 
-def comparisons(answers: Mapping[str, Sequence[Answer]]) -> tuple[Comparison, ...]:
+def comparisons(answers: Mapping[str, Sequence[Answer]], pairs: Pairs | None = None) -> tuple[Comparison, ...]:
     """Every variant against the first, and every later one against the second, pair by pair, under both scorings.
 
     `p_holm` is McNemar's p adjusted for the number of comparisons under that scoring; `effect` what all that shows.
+
+    Args:
+        answers: by variant, all to the same problems in the same order.
+        pairs: what is compared instead, as (first, second).
     """
-    pairs = _pairs(answers)
+    pairs = _pairs(answers) if pairs is None else pairs
     standard, paper = (_differences(answers, pairs, scoring) for scoring in SCORINGS)
     return tuple(
         Comparison(first, second, one, other, effect_of(one))
@@ -110,9 +118,7 @@ def comparisons(answers: Mapping[str, Sequence[Answer]]) -> tuple[Comparison, ..
     )
 
 
-def _differences(
-    answers: Mapping[str, Sequence[Answer]], pairs: Sequence[tuple[str, str]], scoring: str
-) -> list[Difference]:
+def _differences(answers: Mapping[str, Sequence[Answer]], pairs: Pairs, scoring: str) -> list[Difference]:
     passed = {name: [answer.passed[scoring] for answer in given] for name, given in answers.items()}
     results = [compare(passed[first], passed[second]) for first, second in pairs]
     problems = [answer.problem for answer in next(iter(answers.values()))]
@@ -129,7 +135,9 @@ def _differences(
     ]
 
 
-def sampled_comparisons(answers: Mapping[str, Sequence[Answer]], samples: Samples) -> tuple[SampledComparison, ...]:
+def sampled_comparisons(
+    answers: Mapping[str, Sequence[Answer]], samples: Samples, pairs: Pairs | None = None
+) -> tuple[SampledComparison, ...]:
     """The same pairs by pass@1 and pass@n of their samples: differences problem by problem with 95% t-intervals.
 
     None on a single problem, where there is nothing to tell luck by.
@@ -138,7 +146,7 @@ def sampled_comparisons(answers: Mapping[str, Sequence[Answer]], samples: Sample
     """
     if len(solved(next(iter(answers.values())), SCORINGS[0])) < 2:
         return ()
-    pairs = _pairs(answers)
+    pairs = _pairs(answers) if pairs is None else pairs
     by_k: dict[str, list[dict[str, SampledDifference]]] = {scoring: [{} for _ in pairs] for scoring in SCORINGS}
     for scoring in SCORINGS:
         correct = {name: list(solved(given, scoring).values()) for name, given in answers.items()}
@@ -155,6 +163,6 @@ def sampled_comparisons(answers: Mapping[str, Sequence[Answer]], samples: Sample
     )
 
 
-def _pairs(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, str]]:
+def _pairs(answers: Mapping[str, Sequence[Answer]]) -> Pairs:
     first, *others = answers
     return [(first, other) for other in others] + [(others[0], other) for other in others[1:]]

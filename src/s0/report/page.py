@@ -96,11 +96,8 @@ def _shown(plot: Plot) -> dict[str, Any]:
 
 def _view(record: Record) -> dict[str, Any]:
     """What the template writes, section by section."""
-    told = [
-        comparison
-        for comparison in record.comparisons
-        if comparison.first == record.untouched or comparison.effect != UNCLEAR
-    ]
+    gains = record.gains
+    told = [comparison for comparison in record.comparisons if comparison in gains or comparison.effect != UNCLEAR]
     return {
         "generator": GENERATOR,
         "headline": headline(record),
@@ -136,7 +133,7 @@ def _finding(record: Record, comparison: Comparison) -> dict[str, Any]:
     rates = [record.final[name].pass_at_1.standard for name in (comparison.first, comparison.second)]
     return {
         "effect": comparison.effect,
-        "sentence": finding(comparison, record.untouched),
+        "sentence": finding(comparison, record.bases),
         "rates": [percent(rate.value) for rate in rates],
         "difference": points(standard.difference),
         "interval": _interval(standard),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -63,9 +63,8 @@ def show_record(record: Record) -> None:
     for scoring, note in record.task.scorings.items():
         CONSOLE.print(f"  {scoring}: {note}", style="dim")
     _print(_formats(record.final))
-    for comparison in record.comparisons:
-        if comparison.first == record.untouched:
-            CONSOLE.print(_in_words(comparison, record.untouched), soft_wrap=True)
+    for comparison in record.gains:
+        CONSOLE.print(_in_words(comparison, record.bases), soft_wrap=True)
     if record.comparisons and n < FEW_PROBLEMS:
         CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
     for name, run in record.variants.items():
@@ -188,5 +187,5 @@ def _formats(final: Mapping[str, Summary]) -> Table:
     return table
 
 
-def _in_words(comparison: Comparison, untouched: str) -> str:
-    return f"Under the standard scoring {finding(comparison, untouched)}. {reservation(comparison)}".rstrip()
+def _in_words(comparison: Comparison, bases: Collection[str]) -> str:
+    return f"Under the standard scoring {finding(comparison, bases)}. {reservation(comparison)}".rstrip()

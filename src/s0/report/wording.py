@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from s0.record import HELPED, HURT, LEVEL, UNCLEAR, Comparison, Record
 
@@ -127,27 +127,26 @@ def reservation(comparison: Comparison) -> str:
     return " ".join(said)
 
 
-def finding(comparison: Comparison, untouched: str) -> str:
-    """The effect as a clause about the two variants; `untouched` is the one that nothing was done to."""
+def finding(comparison: Comparison, bases: Collection[str]) -> str:
+    """The effect as a clause about the two variants; `bases` are those that nothing was done to."""
     first, second = (shortened(name, _NAME) for name in (comparison.first, comparison.second))
     effect = comparison.effect
-    if comparison.first == untouched:
+    if comparison.first in bases and comparison.second not in bases:
         return f"{second} made {effect}" if effect == UNCLEAR else f"{second} {effect}"
     words = {HELPED: f"{second} is better than {first}", HURT: f"{second} is worse than {first}"}
     return words.get(effect, f"{effect} between {second} and {first}")
 
 
 def headline(record: Record) -> str:
-    """One sentence for the whole record: what was found against the first variant, or how many problems it solved."""
-    untouched = record.untouched
-    against = [comparison for comparison in record.comparisons if comparison.first == untouched]
-    if not against:
+    """One sentence for the whole record: what tuning was found to do, or how many problems the first variant solved."""
+    untouched, gains = record.untouched, record.gains
+    if not gains:
         rate = record.final[untouched].pass_at_1.standard
         return f"{shortened(untouched, _NAME)} solved {percent(rate.value)} of {rate.n} problems"
     clauses = []
     for effect, verb in ((HELPED, HELPED), (HURT, HURT), (UNCLEAR, f"made {UNCLEAR}")):
-        clauses += [f"{names} {verb}" for names in _named([each for each in against if each.effect == effect])]
-    for names in _named([comparison for comparison in against if says_format(comparison)]):
+        clauses += [f"{names} {verb}" for names in _named([each for each in gains if each.effect == effect])]
+    for names in _named([comparison for comparison in gains if says_format(comparison)]):
         clauses.append(f"what {names} gained under the paper’s scoring is format")
     return "; ".join(clauses)
 

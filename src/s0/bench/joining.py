@@ -1,0 +1,216 @@
+"""Records on the same problems as one record: what was evaluated apart is compared pair by pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from s0.bench.evaluate import Samples, summary
+from s0.bench.record import Pairs, comparisons, sampled_part
+from s0.bench.variants import Outcome
+from s0.errors import DatasetError
+from s0.record import FORMAT_VERSION, Answer, Model, Record, Run
+from s0.tasks.sandbox import Limits
+
+_NO_SAMPLES = "its drawn answers are left out: not all of the joined records have such, drawn alike"
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A variant of the joined record.
+
+    Attributes:
+        name: in the joined record.
+        base: the name there of the untouched model of its own record.
+        record, variant: the names of its record, and of it in that.
+        run: what it is.
+        outcome: its answers.
+    """
+
+    name: str
+    base: str
+    record: str
+    variant: str
+    run: Run
+    outcome: Outcome
+
+
+def join(records: Mapping[str, Record]) -> Record:
+    """The record of everything in several records on the same problems.
+
+    A variant keeps its name where no other record has that; else the name of its record stands behind it. The untouched
+    model of the first record stands once where it is the same, and its answers are, in all of them. Every variant is
+    compared with the untouched model of its own record, other untouched models with the first one, and what was tuned
+    with what was tuned first; p is adjusted (Holm) for all of that. So the records of single states join to what one
+    evaluation of all of them gives. Drawn answers are kept where all records have such, drawn alike.
+
+    Args:
+        records: by the name that tells them apart. One by itself stays as it is.
+
+    Raises:
+        DatasetError: they were not asked the same, or not judged alike.
+    """
+    if len(records) == 1:
+        return next(iter(records.values()))
+    _require_alike(records)
+    samples = _samples(records)
+    members = list(_members(records, samples))
+    outcomes = {member.name: member.outcome for member in members}
+    answers = {name: tuple(outcome.answers) for name, outcome in outcomes.items()}
+    pairs = _pairs(members)
+    settings = {name: record.settings for name, record in records.items() if record.settings}
+    return replace(
+        next(iter(records.values())),
+        format_version=FORMAT_VERSION,
+        kind="eval",
+        environment=_environment(records),
+        model=_model(records),
+        sandbox=_sandbox(records),
+        seconds=_seconds(records, members),
+        variants={member.name: member.run for member in members},
+        final={name: summary(given) for name, given in answers.items()},
+        comparisons=comparisons(answers, pairs),
+        sampled=sampled_part(samples, outcomes, pairs),
+        answers=answers,
+        settings=settings or UNSET,
+        examples=UNSET,
+    )
+
+
+def _limits(record: Record) -> dict[str, Any]:
+    """Of the sandbox that answers were judged in."""
+    if record.sandbox is None:
+        return asdict(Limits())
+    return {name: value for name, value in record.sandbox.items() if name != "backend"}
+
+
+_ALIKE: Mapping[str, tuple[Callable[[Record], Any], str]] = {
+    "task": (lambda record: record.task.name, "compare what was asked the same"),
+    "version of the task": (lambda record: record.task.version, "evaluate both by the rules of one version"),
+    "data (sha256)": (lambda record: record.task.data_sha256, "evaluate both on the same data"),
+    "split": (lambda record: record.split, "evaluate both on one split"),
+    "way of asking (chat)": (lambda record: record.chat, "ask both through the chat template, or neither"),
+    "set of scoring limits": (_limits, "evaluate both with the same limits"),
+}
+"""What records that are joined agree in: how it is read, and what to do where they do not."""
+
+
+def _require_alike(records: Mapping[str, Record]) -> None:
+    (name, record), *others = records.items()
+    for other_name, other in others:
+        for what, (read, remedy) in _ALIKE.items():
+            if read(record) != read(other):
+                raise DatasetError(
+                    f"expected records of one {what}, got {read(record)!r:.100} in {name} and "
+                    f"{read(other)!r:.100} in {other_name}; {remedy}"
+                )
+        if other.problems != record.problems:
+            n_shared = len(record.problems.items() & other.problems.items())
+            raise DatasetError(
+                f"expected records of the same problems, got {len(record.problems)} in {name} and "
+                f"{len(other.problems)} in {other_name}, of which {n_shared} are the same; evaluate both on the same "
+                "problems"
+            )
+
+
+def _samples(records: Mapping[str, Record]) -> Samples | None:
+    """How answers were drawn in all records; None where there are none, or not drawn alike."""
+    drawn = {
+        None if part is None else Samples(part.n, part.temperature, part.top_p, part.seed)
+        for part in (record.sampled for record in records.values())
+    }
+    return drawn.pop() if len(drawn) == 1 else None
+
+
+def _members(records: Mapping[str, Record], samples: Samples | None) -> Iterator[_Member]:
+    """Every variant of the joined record, those of the first record first."""
+    first_name, first = next(iter(records.items()))
+    outcomes = {
+        (of, variant): Outcome(
+            {},
+            _in_order(record.answers[variant], first.problems, 1, of),
+            sampled=() if samples is None else _in_order(_drawn(record, variant), first.problems, samples.n, of),
+        )
+        for of, record in records.items()
+        for variant in record.final
+    }
+    bases = [(record.model.fingerprint, outcomes[of, record.untouched]) for of, record in records.items()]
+    shares_base = all(base == bases[0] for base in bases)
+    kept = [
+        (of, variant)
+        for of, variant in outcomes
+        if of == first_name or not shares_base or variant != records[of].untouched
+    ]
+    n_so_called = Counter(variant for _, variant in kept)
+    names = {(of, variant): variant if n_so_called[variant] == 1 else f"{variant} ({of})" for of, variant in kept}
+    if len({*names.values()}) < len(names):
+        raise DatasetError(f"expected variants that can be told apart, got {sorted(names.values())}; rename a folder")
+    for (of, variant), name in names.items():
+        record, base = records[of], (first_name if shares_base else of)
+        run = record.variants[variant]
+        if samples is None and record.sampled is not None:
+            run = replace(run, cautions=(*(run.cautions or ()), _NO_SAMPLES))
+        yield _Member(name, names[base, records[base].untouched], of, variant, run, outcomes[of, variant])
+
+
+def _drawn(record: Record, variant: str) -> Sequence[Answer]:
+    return () if record.sampled is None else record.sampled.answers.get(variant, ())
+
+
+def _in_order(answers: Sequence[Answer], problems: Collection[str], n: int, of: str) -> list[Answer]:
+    """A variant's answers in the order of the problems, `n` to each."""
+    place = {problem: i for i, problem in enumerate(problems)}
+    ordered = sorted(answers, key=lambda answer: place.get(answer.problem, -1))
+    if [answer.problem for answer in ordered] != [problem for problem in problems for _ in range(n)]:
+        raise DatasetError(
+            f"expected the answers of every variant, {n} to each problem, got others in {of}; evaluate again"
+        )
+    return ordered
+
+
+def _pairs(members: Sequence[_Member]) -> Pairs:
+    bases = list(dict.fromkeys(member.base for member in members))
+    tuned = [member for member in members if member.name not in bases]
+    return [
+        *((member.base, member.name) for member in tuned),
+        *((bases[0], other) for other in bases[1:]),
+        *((tuned[0].name, other.name) for other in tuned[1:]),
+    ]
+
+
+def _environment(records: Mapping[str, Record]) -> dict[str, Any]:
+    """That of every record, and the time of the last one."""
+    made = {name: record.environment for name, record in records.items()}
+    return {"time": max(str(environment.get("time", "")) for environment in made.values()), "joined": made}
+
+
+def _model(records: Mapping[str, Record]) -> Model:
+    models = [record.model for record in records.values()]
+    names, fingerprints = ({getattr(model, part): None for model in models} for part in ("name", "fingerprint"))
+    return Model(", ".join(names), ", ".join(fingerprints))
+
+
+def _sandbox(records: Mapping[str, Record]) -> dict[str, Any] | None:
+    """The limits, and every backend."""
+    sandboxes = [record.sandbox for record in records.values() if record.sandbox is not None]
+    backends = {str(sandbox.get("backend")): None for sandbox in sandboxes}
+    return {**sandboxes[0], "backend": ", ".join(backends)} if sandboxes else None
+
+
+def _seconds(records: Mapping[str, Record], members: Sequence[_Member]) -> dict[str, float]:
+    """Those of the variants under their new names; of what was done for all of a record, with its name."""
+    kinds = ("train", "evaluate")
+    seconds: dict[str, float] = {}
+    for of, record in records.items():
+        of_variants = {f"{kind} {variant}" for kind in kinds for variant in record.final}
+        seconds |= {f"{stage} ({of})": spent for stage, spent in record.seconds.items() if stage not in of_variants}
+    for member in members:
+        for kind in kinds:
+            spent = records[member.record].seconds.get(f"{kind} {member.variant}")
+            seconds |= {} if spent is None else {f"{kind} {member.name}": spent}
+    return seconds

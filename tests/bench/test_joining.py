@@ -1,0 +1,157 @@
+"""Records of the same problems are joined, or refused by name."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from s0.bench import join
+from s0.errors import DatasetError
+from s0.record import Record, parsed, plain
+from s0.report.wording import finding, headline
+from s0.tasks.sandbox import Limits
+from tests.report.records import demo_record, sampled_record, verdicts
+
+N = 40
+HALF = [i % 2 == 0 for i in range(N)]
+YES, NO = [True] * N, [False] * N
+
+
+def evaluation(**passed: list[bool]) -> dict[str, Any]:
+    """The record of a base, and of what was tuned on it, by their verdicts under the standard scoring."""
+    record = verdicts(**{name: (given, NO) for name, given in passed.items()})
+    record["variants"]["base"] = {"method": "base"}
+    record["task"] |= {"scorings": {}, "left_out": []}
+    return record
+
+
+def joined(**records: dict[str, Any]) -> Record:
+    return join({name: parsed(record) for name, record in records.items()})
+
+
+def pairs(record: Record) -> list[tuple[str, str]]:
+    return [(comparison.first, comparison.second) for comparison in record.comparisons]
+
+
+def test_one_record_stays_as_it_is() -> None:
+    record = parsed(sampled_record())
+    assert join({"alone": record}) == record
+
+
+def test_the_records_of_single_states_join_to_that_of_all_of_them() -> None:
+    whole = parsed(evaluation(base=HALF, a=YES, b=NO))
+    got = joined(first=evaluation(base=HALF, a=YES), second=evaluation(base=HALF, b=NO))
+    assert got.answers == whole.answers
+    assert [one.pass_at_1 for one in got.final.values()] == [one.pass_at_1 for one in whole.final.values()]
+    assert got.comparisons == whole.comparisons and len(got.comparisons) == 3
+    assert headline(got) == headline(whole) == "a helped; b hurt"
+    assert parsed(plain(got)) == got  # what is shown as JSON is read again
+
+
+def test_names_that_several_records_have_get_the_name_of_the_record() -> None:
+    got = joined(one=evaluation(base=HALF, s0=YES, lora=YES), two=evaluation(base=HALF, s0=NO))
+    assert [*got.final] == [*got.variants] == [*got.answers] == ["base", "s0 (one)", "lora", "s0 (two)"]
+    assert [comparison.effect for comparison in got.gains] == ["helped", "helped", "hurt"]
+    assert pairs(got)[3:] == [("s0 (one)", "lora"), ("s0 (one)", "s0 (two)")]
+
+
+def test_a_record_of_the_untouched_model_alone_adds_nothing() -> None:
+    got = joined(one=evaluation(base=HALF), two=evaluation(base=HALF, s0=YES))
+    assert [*got.final] == ["base", "s0"] and pairs(got) == [("base", "s0")]
+
+
+@pytest.mark.parametrize("by", ["answers", "weights"])
+def test_untouched_models_that_differ_are_both_kept_and_each_is_what_its_own_is_compared_with(by: str) -> None:
+    second = evaluation(base=HALF if by == "weights" else NO, lora=YES)
+    if by == "weights":
+        second["model"] = {"name": "other", "fingerprint": "0"}
+    got = joined(one=evaluation(base=HALF, s0=YES), two=second)
+    assert [*got.final] == ["base (one)", "s0", "base (two)", "lora"]
+    assert pairs(got) == [
+        ("base (one)", "s0"),
+        ("base (two)", "lora"),
+        ("base (one)", "base (two)"),
+        ("s0", "lora"),
+    ]
+    assert got.bases == ("base (one)", "base (two)") and headline(got) == "s0 and lora helped"
+    said = finding(got.comparisons[2], got.bases)
+    worse = "base (two) is worse than base (one)"
+    assert said == (worse if by == "answers" else "no clear difference between base (two) and base (one)")
+    assert got.model.name == ("pocket:gdn" if by == "answers" else "pocket:gdn, other")
+
+
+def test_p_is_adjusted_for_all_comparisons_of_the_joined_record() -> None:
+    few = [True, *HALF[1:]]  # one flip more than none
+    six = [passed or i < 12 for i, passed in enumerate(HALF)]
+    alone = parsed(evaluation(base=HALF, a=six))
+    got = joined(one=evaluation(base=HALF, a=six), two=evaluation(base=HALF, b=few, c=few))
+    assert alone.comparisons[0].effect == "helped"
+    assert got.comparisons[0].standard.p_value == alone.comparisons[0].standard.p_value
+    assert got.comparisons[0].standard.p_holm > alone.comparisons[0].standard.p_holm
+    assert got.comparisons[0].effect == "no clear difference"
+
+
+def test_answers_are_compared_problem_by_problem_whatever_their_order() -> None:
+    first, second = evaluation(base=HALF, a=YES), evaluation(base=HALF, b=YES[:20] + NO[20:])
+    want = joined(first=first, second=second)
+    turned = copy.deepcopy(second)
+    for given in turned["answers"].values():
+        given.reverse()
+    turned["problems"] = dict(reversed(turned["problems"].items()))
+    assert joined(first=first, second=turned).comparisons == want.comparisons
+
+
+def test_times_and_surroundings_of_each_record_are_kept() -> None:
+    first, second = demo_record(N), demo_record(N, seed=1)
+    second["answers"]["base"], second["environment"]["time"] = first["answers"]["base"], "2027-01-01"
+    got = joined(one=first, two=second)
+    assert got.kind == "eval" and got.environment["time"] == "2027-01-01"
+    assert got.environment["joined"] == {"one": first["environment"], "two": second["environment"]}
+    assert got.settings == {"one": first["settings"], "two": second["settings"]}
+    assert got.seconds["train s0 (two)"] == 17.3 and got.seconds["collect train (one)"] == 15.2
+    assert got.seconds["evaluate base"] == 3.4
+
+
+def test_drawn_answers_are_joined_where_they_were_drawn_alike() -> None:
+    first = sampled_record(N)
+    got = joined(one=first, two=first)
+    assert got.sampled is not None and [*got.sampled.final] == [*got.final]
+    assert [(each.first, each.second) for each in got.sampled.comparisons] == pairs(got)
+    other = {**first, "sampled": {**first["sampled"], "seed": 1}}
+    for second in (other, {**first, "sampled": None}):
+        got = joined(one=first, two=second)
+        assert got.sampled is None and got.variants["s0 (one)"].cautions is not None
+        assert "its drawn answers are left out" in got.variants["s0 (one)"].cautions[-1]
+
+
+SMALL = asdict(Limits(timeout_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda r: r["task"].update(name="mbpp"), "one task, got 'pocket-code' in one and 'mbpp' in two"),
+        (lambda r: r["task"].update(version="9"), "one version of the task, got '1' in one and '9' in two"),
+        (lambda r: r["task"].update(data_sha256="0"), r"one data \(sha256\), got 'e3b0"),
+        (lambda r: r.update(split="select"), "one split, got 'final' in one and 'select' in two"),
+        (lambda r: r.update(chat=True), "asking .chat., got False in one and True in two"),
+        (lambda r: r.update(sandbox={"backend": "landlock", **SMALL}), "scoring limits, got .* evaluate both with"),
+        (lambda r: r["problems"].update(p3="def other():"), "same problems, got 40 in one and 40 in two, of which 39"),
+        (lambda r: r["problems"].pop("p3"), "same problems, got 40 in one and 39 in two, of which 39"),
+        (lambda r: r["answers"]["base"].pop(), "answers of every variant, 1 to each problem, got others in two"),
+    ],
+)
+def test_what_was_not_asked_or_judged_alike_is_refused(spoil: Any, says: str) -> None:
+    record, other = evaluation(base=HALF), evaluation(base=HALF)
+    spoil(other)
+    with pytest.raises(DatasetError, match=f"expected .*{says}"):
+        joined(one=record, two=other)
+
+
+def test_the_default_limits_are_those_of_the_shared_sandbox() -> None:
+    record, other = evaluation(base=HALF), evaluation(base=HALF)
+    other["sandbox"] = {"backend": "landlock", **asdict(Limits())}
+    assert joined(one=record, two=other).sandbox == other["sandbox"]
