@@ -186,6 +186,10 @@ def test_terminal_report_and_card_say_the_same_of_one_record(gained, lost, other
     page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
     assert f"<b><bdi>{said}</bdi></b>" in page
     assert f"s0: {expected}" in card({}, parsed(record))
+    gains = record["comparisons"][0]["standard"]
+    figures = [f"{100 * gains[name]:+.1f}" for name in ("difference", "low", "high")]
+    p_value = "< 0.001" if gains["p_holm"] < 0.001 else f"= {gains['p_holm']:.2g}"
+    assert "| s0 | {} ({} to {}; p {}) |".format(*figures, p_value) in card({}, parsed(record))
     if expected == "no clear difference":
         assert "helped" not in terminal.partition("Under the standard scoring")[2].partition("Under")[0]
     without = {**record, "comparisons": [{**one} for one in record["comparisons"]]}

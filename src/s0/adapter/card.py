@@ -14,7 +14,7 @@ from typing import Any
 
 from s0.cautions import cautions
 from s0.files import write_text
-from s0.record import Record
+from s0.record import Difference, Record
 
 CARD_FILE = "README.md"
 _MARK = "<!-- Made from adapter_config.json; without this line, the card is left as it is. -->"
@@ -139,11 +139,20 @@ def _figures(record: Record) -> str:
         rates = " | ".join(
             f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" for _, rate in summary.pass_at_1.items()
         )
-        lines.append(f"| {variant} | {rates} |")
-    against = [comparison for comparison in record.comparisons if comparison.first == record.untouched]
-    if against:
-        shown = "; ".join(f"{comparison.second}: {comparison.effect}" for comparison in against)
-        lines += ["", f"Against the untouched model, by the standard scoring: {shown}."]
+        lines.append(f"| {_shown(variant)} | {rates} |")
+    if record.gains:
+        shown = "; ".join(f"{comparison.second}: {comparison.effect}" for comparison in record.gains)
+        lines += [
+            "",
+            f"Against the untouched model, by the standard scoring: {shown}. In points, with 95% intervals for pairs "
+            "(Tango) and p of McNemar's exact test, raised for the number of comparisons (Holm):",
+            "",
+            "| | " + " | ".join(f"{scoring} scoring" for scoring in scorings) + " |",
+            "|---|" + "---|" * len(scorings),
+        ]
+    for comparison in record.gains:
+        gains = " | ".join(_gain(difference) for _, difference in comparison.items())
+        lines.append(f"| {_shown(comparison.second)} | {gains} |")
     rows = [row.partition(":")[0] for row in task.left_out]
     if rows:
         lines += ["", f"Left out of every score, as no answer to them can be judged: {', '.join(rows)}."]
@@ -152,6 +161,12 @@ def _figures(record: Record) -> str:
             unjudged = ", ".join(summary.not_judged)
             lines += ["", f"{variant}: answers to {unjudged} could not be judged and count as failed."]
     return "\n".join(lines)
+
+
+def _gain(difference: Difference) -> str:
+    value, low, high = (100 * share for share in (difference.difference, difference.low, difference.high))
+    p_value = "< 0.001" if difference.p_holm < 0.001 else f"= {difference.p_holm:.2g}"
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f}; p {p_value})"
 
 
 def _loading(base: str | None) -> str:
