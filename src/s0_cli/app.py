@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from s0_cli.ending import EXIT_STATUS, in_one_line, put
+from s0_cli.report import report
 from s0_cli.sandbox import sandbox
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sandbox, name="sandbox")
+
 
 Model = Annotated[
     str,
@@ -424,6 +426,9 @@ def export(
     from s0_cli import work
 
     _print(work.export(state, to, out, overwrite), as_json)
+
+
+app.command()(report)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
