@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from s0_cli.ending import EXIT_STATUS, in_one_line, put
+from s0_cli.env import env, print_version
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
 
@@ -35,6 +36,16 @@ app = typer.Typer(
 )
 
 app.add_typer(sandbox, name="sandbox")
+
+
+@app.callback()
+def _s0(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Tell which s0-tuning this is and exit.", callback=print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 Model = Annotated[
@@ -429,6 +440,7 @@ def export(
 
 
 app.command()(report)
+app.command()(env)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:

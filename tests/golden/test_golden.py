@@ -28,7 +28,7 @@ SURFACE = json.loads((GOLDEN / "surface.json").read_text())
 PROBLEMS = GOLDEN / "problems.jsonl"
 ADDED_KEYS = {"eval": {"format_version"}, "sandbox check": {"packages"}}
 """To what a command answers, since then."""
-ADDED_COMMANDS = {"s0": {"report"}}
+ADDED_COMMANDS = {"s0": {"report", "env", "--version"}}
 """To what a help lists, since then."""
 
 
