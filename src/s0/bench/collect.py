@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,16 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import fingerprint
 from s0.bench.asking import sampling_for, seed_of
+from s0.bench.journal import Journal, origin_of
+from s0.bench.judging import judged_as_written
 from s0.decode import Batcher, Completion
 from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, read_examples, write_examples
-from s0.files import write_text
 from s0.models import encode_prompt
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Limits, Sandbox
 
 KEEP = ("first", "shortest", "all")
-_JUDGED_AT_ONCE = 32  # completions: enough to keep the judge's processes busy
 
 
 @dataclass(frozen=True)
@@ -253,11 +252,7 @@ def is_journal(path: Path) -> bool:
 
 def _origin_of(path: Path) -> dict[str, Any] | None:
     """What the samples in a file were drawn from; None where it is no file of samples."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            origin = _object(file.readline())
-    except (OSError, UnicodeDecodeError):
-        return None
+    origin = origin_of(path)
     return origin if origin is not None and {"task", "base"} <= origin.keys() else None
 
 
@@ -285,12 +280,11 @@ def _draw(
     journal: _Journal,
     progress: _Progress,
 ) -> None:
-    """Draw and judge what is missing in the journal. Verdicts are found while a model on a GPU goes on writing."""
+    """Draw and judge what is missing in the journal."""
     how = {"temperature": settings.temperature, "top_p": settings.top_p}
     sampling = sampling_for(task, settings.chat, settings.max_new_tokens, **how)
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
     asked: dict[int, tuple[Problem, int]] = {}  # by the batcher's number
-    written: list[tuple[Problem, int, Completion]] = []  # not yet with the judge
     unjudged: defaultdict[str, int] = defaultdict(int)  # samples that are asked for, by problem
 
     def ask(problem: Problem) -> None:
@@ -311,26 +305,13 @@ def _draw(
 
     for problem in problems:
         ask(problem)
-    # A model that computes on the processor's cores is slowed down by verdicts beside it more than they take.
-    shares_cores = next(model.parameters()).device.type == "cpu"
-    judging: Future[list[tuple[Problem, Sample]]] | None = None
-    with ThreadPoolExecutor(1) as judge:
-        try:
-            while batcher.unfinished or written or judging:
-                for event in batcher.step():
-                    if event.completion is not None:
-                        written.append((*asked.pop(event.request), event.completion))
-                if not judging and (len(written) >= _JUDGED_AT_ONCE or (written and not batcher.unfinished)):
-                    judging, written = judge.submit(_judged, task, written, sandbox), []
-                if judging and (shares_cores or not batcher.unfinished):
-                    wait([judging])
-                if judging and judging.done():
-                    found, judging = judging.result(), None
-                    take(found)
-        except KeyboardInterrupt:  # SIGTERM as well, where a command makes it one
-            if judging:
-                journal.add([sample for _, sample in judging.result()])
-            raise
+
+    def judge(written: Sequence[tuple[int, Completion]]) -> list[tuple[Problem, Sample]]:
+        return _judged(task, [(*asked[number], completion) for number, completion in written], sandbox)
+
+    with closing(judged_as_written(model, batcher, judge)) as groups:
+        for judged in groups:
+            take(judged)
 
 
 def _judged(
@@ -396,61 +377,19 @@ class _Progress:
         self.on_done(settled - before, note)
 
 
-class _Journal:
-    """The samples drawn so far, one JSON object per line behind a line that says what they were drawn from.
+class _Journal(Journal[Sample]):
+    """The samples drawn so far.
 
     Attributes:
         samples: by problem and number.
     """
 
+    kind = Sample
+    what = "sample"
+
     def __init__(self, path: Path, origin: Mapping[str, Any]) -> None:
-        self.path = path
         self.samples: defaultdict[str, dict[int, Sample]] = defaultdict(dict)
-        if not path.exists():
-            write_text(path, json.dumps(origin) + "\n")
-            return
-        try:
-            first, *lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"expected UTF-8 text in {path}, got {error}; choose another --out") from error
-        known = _object(first)
-        if known != origin:
-            other = [key for key in origin if known is None or known.get(key) != origin[key]]
-            raise ConfigError(
-                f"expected the samples in {path} to come from the same model, task and settings, got other "
-                f"{', '.join(other)}; choose another --out, or remove that file"
-            )
-        *whole, rest = lines or [""]  # a line without its end was being written when the run was killed
-        for number, line in enumerate(whole, start=2):
-            row = _object(line)
-            if row is None or not _is_sample(row):
-                raise DatasetError(
-                    f"expected a sample in line {number} of {path}, got {line[:60]!r}; remove the line, and the sample "
-                    "is drawn again"
-                )
-            self._keep(Sample(**row))
-        if rest:
-            write_text(path, "".join(f"{line}\n" for line in (first, *whole)))
+        super().__init__(path, origin)
 
-    def add(self, samples: Sequence[Sample]) -> None:
-        lines = "".join(json.dumps(asdict(sample)) + "\n" for sample in samples)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(lines)
-        for one in samples:
-            self._keep(one)
-
-    def _keep(self, one: Sample) -> None:
-        self.samples[one.problem][one.sample] = one
-
-
-def _is_sample(row: Mapping[str, Any]) -> bool:
-    kinds = {field.name: field.type for field in fields(Sample)}
-    return row.keys() == kinds.keys() and all(type(row[name]).__name__ == kind for name, kind in kinds.items())
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    def _keep(self, row: Sample) -> None:
+        self.samples[row.problem][row.sample] = row
