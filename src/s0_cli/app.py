@@ -103,9 +103,15 @@ def demo(
     task: TaskName = "pocket-code",
     data: Data = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the results; default: a new one in runs/.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the results; default: in runs/, the newest unfinished one or a new one."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling of examples.")] = 0,
+    new: Annotated[
+        bool, typer.Option("--new", help="Start over in a new folder in runs/, though one is unfinished.")
+    ] = False,
     overwrite: Overwrite = False,
     timeout_s: Timeout = None,
     unsafe_no_sandbox: Unsafe = False,
@@ -113,11 +119,12 @@ def demo(
 ) -> None:
     """Collect, train and evaluate in one go, LoRA beside the state; under two minutes on a laptop.
 
-    Writes the examples, what was trained, a record of every answer and a report.html to the folder --out.
+    Writes the examples, what was trained, a record of every answer and a report.html to the folder --out. Interrupted
+    or killed, the same command goes on where it stopped.
     """
     from s0_cli import work
 
-    _print(work.demo(model, task, data, out, seed, overwrite, _judging(timeout_s, unsafe_no_sandbox)), as_json)
+    _print(work.demo(model, task, data, out, seed, new, overwrite, _judging(timeout_s, unsafe_no_sandbox)), as_json)
 
 
 @app.command()
@@ -315,6 +322,9 @@ def evaluate(
 
     With --state the untouched and the tuned model answer the same problems and are compared pair by pair. --out also
     writes a report to look at: rates with intervals, what flipped, where the numbers come from.
+
+    With --out every answer is kept as it comes, in a file .answers.jsonl beside the record. Interrupted or killed, the
+    same command goes on where it stopped; with --overwrite and another --state the untouched model is not asked again.
     """
     if list_tasks:
         _print(_tasks(), as_json)

@@ -68,9 +68,9 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
         raise Interrupted(status, kept()) from None
 
 
-def same_command(*more: str) -> str:
-    """What was typed, for typing it again."""
-    return shlex.join(["s0", *sys.argv[1:], *more])
+def same_command(*more: str, without: str = "") -> str:
+    """What was typed, for typing it again: with `more`, and without one option."""
+    return shlex.join(["s0", *(part for part in sys.argv[1:] if part != without), *more])
 
 
 def in_one_line(command: Command) -> Command:

@@ -17,15 +17,17 @@ from typing import Any
 
 from s0.adapter import state_files
 from s0.adapter.card import CARD_FILE
+from s0.bench.answers import answers_file, holds_answers
 from s0.bench.collect import is_journal
 from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
+from s0.study import SETTINGS_FILE
 
-_RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
+_RECORD, _ANSWERS, _PAGE, _PLOTS = "record.json", "record.answers.jsonl", "report.html", "plots"
 _COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
 _ADAPTER_FILES = {state_files.CONFIG_FILE, state_files.STATE_FILE, CARD_FILE, state_files.TRAINING_FILE}
-_DEMO_FILES = {*_COLLECTED, _RECORD, _PAGE, _PLOTS}
+_DEMO_FILES = {SETTINGS_FILE, *_COLLECTED, _RECORD, _ANSWERS, _PAGE, _PLOTS}
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ def _is_published(folder: Path, names: Collection[str]) -> bool:
 
 
 def _is_evaluation(folder: Path, names: Collection[str]) -> bool:
-    return {*names} <= {_RECORD, _PAGE, _PLOTS} and is_record(folder / _RECORD, "eval")
+    is_ours = is_record(folder / _RECORD, "eval") if _RECORD in names else holds_answers(folder / _ANSWERS)
+    return is_ours and {*names} <= {_RECORD, _ANSWERS, _PAGE, _PLOTS}
 
 
 def _is_report(folder: Path, names: Collection[str]) -> bool:
@@ -164,7 +167,8 @@ def _is_demo(folder: Path, names: Collection[str]) -> bool:
         part = folder / name
         return name in _DEMO_FILES or part.suffix == ".checkpoint" or (part.is_dir() and _holds_adapter(part))
 
-    return is_journal(folder / "train.samples.jsonl") and all(is_part(name) for name in names)
+    is_begun = is_journal(folder / "train.samples.jsonl") or "data_sha256" in _json(folder / SETTINGS_FILE)
+    return is_begun and all(is_part(name) for name in names)
 
 
 def _holds_adapter(folder: Path) -> bool:
@@ -206,6 +210,11 @@ class RecordPlace:
     record: Path
     report: Path
 
+    @property
+    def answers(self) -> Path:
+        """The file of the answers as they come, beside the record."""
+        return answers_file(self.record)
+
     @classmethod
     def of(cls, out: Path) -> RecordPlace:
         """As --out says.
@@ -224,15 +233,22 @@ class RecordPlace:
 
     @contextmanager
     def claimed(self, inputs: Collection[str | Path | None], overwrite: bool) -> Iterator[None]:
-        """See `claimed`."""
+        """See `claimed`. An evaluation that has not come to its end goes on."""
         in_one_folder = self.record.parent == self.report
 
         def look() -> None:
-            if not in_one_folder:
-                self._require_free_record(overwrite)
-            require_free_folder(self.report, EVALUATION if in_one_folder else REPORT, overwrite)
+            if in_one_folder:
+                require_free_folder(self.report, EVALUATION, overwrite or not self.record.exists())
+                return
+            self._require_free_record(overwrite)
+            require_free_folder(self.report, REPORT, overwrite)
+            if os.path.lexists(self.answers) and not holds_answers(self.answers):
+                raise ConfigError(
+                    f"expected {self.answers}, where answers are kept, to be free, got something else there; choose "
+                    "another --out"
+                )
 
-        out, *beside = [self.report] if in_one_folder else [self.record, self.report]
+        out, *beside = [self.report] if in_one_folder else [self.record, self.report, self.answers]
         with claimed(out, inputs, look, beside=beside):
             yield
 

@@ -6,10 +6,11 @@ import logging
 import math
 import os
 import shlex
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -54,9 +55,9 @@ from s0.examples import Example, examples_sha256, read_examples
 from s0.export import published
 from s0.models import generate as continued
 from s0.models import load_base_model
-from s0.progress import Advance
+from s0.progress import Advance, Stage
 from s0.record import Record, plain, write_record
-from s0.study import DemoSettings, run_demo
+from s0.study import DemoSettings, run_demo, unfinished_demos
 from s0.tasks import Problem
 from s0.tasks import Task as Benchmark
 from s0.tasks import load as load_task
@@ -127,19 +128,74 @@ def _asked(task: str, data: Path | None, split: str) -> tuple[Benchmark, list[Pr
 
 
 def demo(
-    model: str, task: str, data: Path | None, out: Path | None, seed: int, overwrite: bool, judging: dict[str, Any]
+    model: str,
+    task: str,
+    data: Path | None,
+    out: Path | None,
+    seed: int,
+    new: bool,
+    overwrite: bool,
+    judging: dict[str, Any],
 ) -> dict[str, Any]:
     """`s0 demo`."""
-    place = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    if new and out:
+        raise ConfigError("expected --new without --out, which names the folder, got both; leave one out")
     settings = DemoSettings(model=model, task=task, data=None if data is None else str(data), seed=seed)
 
     def kept() -> str:
         named = () if out else ("--out", str(place))
-        return f"what was done so far is kept in {place}; go on with: {same_command(*named)}"
+        return f"what was done so far is kept in {place}; go on with: {same_command(*named, without='--new')}"
 
-    with demo_claimed(place, [model, data], overwrite), interruptible(kept), sandbox(**judging) as cells:
+    with (
+        sandbox(**judging) as cells,
+        _demo_place(settings, out, new, [model, data], overwrite, cells) as place,
+        interruptible(kept),
+    ):
         record = run_demo(settings, place, stage, cells, overwrite=overwrite)
         return {**plain(record), "out": str(place), "report": _reported(record, place / "record.json", place)}
+
+
+@contextmanager
+def _demo_place(
+    settings: DemoSettings,
+    out: Path | None,
+    new: bool,
+    inputs: list[str | Path | None],
+    overwrite: bool,
+    cells: Sandbox,
+) -> Iterator[Path]:
+    """The folder of a demo, claimed: `out`, or the newest one in runs/ that was not finished, or a new one."""
+    runs = Path("runs")
+    with ExitStack() as stack:
+        for place in [] if out or new else unfinished_demos(settings, runs, cells):
+            try:
+                stack.enter_context(demo_claimed(place, inputs, overwrite))
+            except (BlockingIOError, ConfigError):  # somebody is at it, or has put something of his own there
+                continue
+            _say(f"going on in {place}, which was not finished; --new starts over")
+            yield place
+            return
+        place = out or runs / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+        stack.enter_context(demo_claimed(place, inputs, overwrite))
+        yield place
+
+
+def _say(line: str) -> None:
+    """One line on stderr, by the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
+
+
+def _after(line: str) -> Stage:
+    """`stage`, with a line before its first bar; a call that is refused ends with one line, that of the error."""
+    lines = [line]
+
+    def begun(name: str, total: int | None) -> AbstractContextManager[Advance]:
+        while lines:
+            _say(lines.pop())
+        return stage(name, total)
+
+    return begun
 
 
 def collect(
@@ -344,12 +400,23 @@ def evaluate(
     place = None if out is None else RecordPlace.of(out)
     claim = nullcontext() if place is None else place.claimed([model, data, *states], overwrite)
 
+    answers = None if place is None else place.answers
+
     def kept() -> str:
-        return f"no answers are kept; start again with: {same_command()}"
+        if answers is None:
+            return f"no answers are kept without --out; start again with: {same_command()}"
+        n_answers = max(0, answers.read_bytes().count(b"\n") - 1) if answers.is_file() else 0
+        return f"{n_answers} answers are kept in {answers}; go on with: {same_command()}"
 
     with claim, interruptible(kept), sandbox(**judging) as cells:
         record = evaluate_states(
-            model, states, questions, allow_other_base=allow_other_base, stage=stage, sandbox=cells
+            model,
+            states,
+            questions,
+            allow_other_base=allow_other_base,
+            answers=answers,
+            stage=stage if answers else _after("no --out: answers are not kept; interrupted, all are asked again"),
+            sandbox=cells,
         )
         if place is None:
             return {**plain(record), "out": None, "report": None}

@@ -196,13 +196,25 @@ def test_an_interrupted_collection_says_how_many_samples_are_kept(folder: Path) 
 
 
 @pytest.mark.slow
-def test_an_interrupted_evaluation_says_that_nothing_is_kept(folder: Path) -> None:
+def test_an_interrupted_evaluation_says_how_many_answers_are_kept(folder: Path) -> None:
+    answers = folder / "results" / "record.answers.jsonl"
     asked = ["eval", "--model", "pocket:gdn", "--task", "pocket-code", "--samples", "500", "--out", folder / "results"]
-    process = begun(*asked, until=folder / ".results.s0-lock")
-    time.sleep(2)
+    process = begun(*asked, until=answers)
+    time.sleep(3)
     code, line = ended(process, signal.SIGINT)
-    assert code == 130 and line.startswith("interrupted: no answers are kept; start again with: s0 eval ")
-    assert not (folder / "results").exists()
+    n_kept = answers.read_text().count("\n") - 1
+    assert code == 130 and line.startswith(f"interrupted: {n_kept} answers are kept in {answers}; go on with: s0 eval ")
+    assert [path.name for path in (folder / "results").iterdir() if path.suffix] == ["record.answers.jsonl"]
+
+
+def test_without_a_place_no_answer_is_kept_and_that_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", final=1)
+    monkeypatch.chdir(tmp_path)
+    done = call("eval", "--model", "pocket:gdn", "--task", "pocket-code", "--data", rows)
+    assert done.returncode == 0 and [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert done.stderr.startswith("no --out: answers are not kept; interrupted, all are asked again\n")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from s0.files import locked
 from s0_cli import work
 from tests.cli.calls import Done, result, s0
 from tests.pocket_rows import write_rows
@@ -184,7 +185,7 @@ def test_a_state_that_cannot_be_used_is_seen_before_any_answer(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was answered")
 
-    monkeypatch.setattr(work, "answer", never)
+    monkeypatch.setattr("s0.bench.states.answer", never)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     task = ("--task", "humaneval", "--data", here / "rows.jsonl")
     if state == "published":
@@ -240,6 +241,36 @@ def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch:
     assert calls == [False, True]
 
 
+def test_a_demo_without_a_place_goes_on_in_one_that_is_free_and_unfinished(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, runs = command("demo", here, "")[:-2], here / "runs"
+    places: list[Path] = []
+
+    def run(settings: Any, place: Path, *_: Any, **__: Any) -> dict[str, Any]:
+        places.append(place)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(work, "run_demo", run)
+    monkeypatch.setattr(work, "unfinished_demos", lambda *_: [runs / "foreign", runs / "busy", runs / "free"])
+    for name in ("foreign", "busy", "free"):
+        (runs / name).mkdir(parents=True)
+        shutil.copy(here / "train.samples.jsonl", runs / name)
+    (runs / "foreign" / "thesis.tex").write_text("years of work")
+    with locked(runs / "busy"):
+        done = s0(*asked)
+        begun, line = done.stderr.splitlines()
+        assert begun == f"going on in {runs / 'free'}, which was not finished; --new starts over"
+        assert line.endswith(f"go on with: s0 {' '.join(map(str, asked))} --out {runs / 'free'}")
+        done = s0(*asked, "--new")
+        assert "go on with" in done.stderr and "--new" not in done.stderr
+        assert s0(*asked, "--out", here / "own").returncode == 130
+    assert places[0] == runs / "free" and places[2] == here / "own"
+    assert places[1].parent == Path("runs") and places[1].name.startswith("demo-")
+    refused(s0(*asked, "--new", "--out", here / "own"), "--new without --out")
+
+
 def test_a_demo_that_cannot_begin_leaves_the_one_that_is_there(here: Path) -> None:
     out = here / "demo"
     out.mkdir()
@@ -254,6 +285,25 @@ def test_notes_in_a_folder_with_a_state_keep_it_from_being_replaced(here: Path, 
     (here / "state" / "notes.txt").write_text("mine")
     before = contents(here)
     refused(s0(*command("train", here, here / "state"), "--overwrite"), "notes.txt")
+    assert contents(here) == before
+
+
+def test_an_evaluation_goes_on_from_its_answers_and_makes_them_serve_again(here: Path) -> None:
+    for out, record in ((here / "record.json", here / "record.json"), (here / "results", here / "results/record.json")):
+        answers = record.with_name("record.answers.jsonl")
+        kept, before = answers.read_text(), json.loads(record.read_text())["answers"]
+        record.unlink()
+        shutil.rmtree(here / "record")
+        assert s0(*command("eval", here, out)).returncode == 0  # unfinished, it goes on
+        assert s0(*command("eval", here, out), "--overwrite").returncode == 0
+        assert json.loads(record.read_text())["answers"] == before and answers.read_text() == kept
+        (here / "record").mkdir(exist_ok=True)
+
+
+def test_answers_never_replace_a_foreign_file(here: Path, no_work: None) -> None:
+    (here / "new.answers.jsonl").write_text("mine")
+    before = contents(here)
+    refused(s0(*command("eval", here, here / "new.json"), "--overwrite"), "new.answers.jsonl")
     assert contents(here) == before
 
 

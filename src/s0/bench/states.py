@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from s0.adapter.fingerprint import fingerprint
+from s0.bench.answers import BASE, open_answers
 from s0.bench.record import evaluation_record
 from s0.bench.variants import Questions, answer, tuned_facts
 from s0.models import load_model
@@ -21,6 +22,7 @@ def evaluate_states(
     questions: Questions,
     *,
     allow_other_base: bool = False,
+    answers: Path | None = None,
     stage: Stage = silent,
     sandbox: Sandbox | None = None,
 ) -> Record:
@@ -31,24 +33,35 @@ def evaluate_states(
         states: folders of what was tuned by any method, or Hub repositories. All are read before anything is asked.
         questions: asked of all.
         allow_other_base: accept what was tuned on other weights of the same shape.
+        answers: file in which answers are kept as they come, and from which those that are there are taken (see
+            `s0.bench.answers`); None keeps none.
         stage: shows progress.
         sandbox: None for the strongest of this machine.
 
     Raises:
         DatasetError: a test that cannot run.
         StateMismatchError: a state that is damaged, or belongs to another model.
+        ConfigError: `answers` holds something else.
         SandboxError: there is no verdict to be had on this machine.
     """
     questions.task.require_runnable(questions.problems, sandbox)
     loaded, tokenizer = load_model(model)
     tuned = [read_tuned(state, loaded, allow_other_base=allow_other_base) for state in states]
     base = Model(model, fingerprint(loaded))
-    outcomes = {"base": answer("base", loaded, tokenizer, questions, {"method": "base"}, stage=stage, sandbox=sandbox)}
+    journal = open_answers(answers, loaded)
+    outcomes = {
+        "base": answer(
+            "base", loaded, tokenizer, questions, {"method": "base"}, journal=journal, stage=stage, sandbox=sandbox
+        )
+    }
     for state, stored in zip(states, tuned, strict=True):
         name = _free_name(state, outcomes)
         trainer = trainer_of(stored, loaded, tokenizer)
         facts = {"path": str(state), **tuned_facts(trainer, questions)}
-        outcomes[name] = answer(name, trainer.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
+        outcomes[name] = answer(
+            name, trainer.model, tokenizer, questions, facts,
+            journal=journal, tuned=BASE if journal is None else trainer.checksum, stage=stage, sandbox=sandbox,
+        )  # fmt: skip
         trainer.detach()
     return evaluation_record("eval", base, questions, outcomes, sandbox)
 

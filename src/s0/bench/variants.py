@@ -11,18 +11,21 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from s0.adapter.fingerprint import UNKNOWN, fingerprint
+from s0.bench.answers import BASE, AnswerJournal
 from s0.bench.controls import wrong_content
 from s0.bench.evaluate import Samples, evaluate
 from s0.cautions import cautions
+from s0.core.families import unwrapped
 from s0.core.states import state_layers
-from s0.errors import ConfigError
+from s0.errors import ConfigError, StateMismatchError
 from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
 from s0.progress import Stage, silent
 from s0.record import Answer
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
-from s0.train import BaselineTrainer, make_trainer, method_of
+from s0.train import BaselineTrainer, make_trainer, method_of, read_tuned
 from s0.train.base import prompt_digest
 from s0.train.methods import Settings, Trainer
 
@@ -111,10 +114,13 @@ def run_variant(
     select: Sequence[Example] = (),
     *,
     out: Path | None = None,
+    journal: AnswerJournal | None = None,
     stage: Stage = silent,
     sandbox: Sandbox | None = None,
 ) -> Outcome:
     """Train a variant on `train`, choose what it chooses on `select`, answer the questions; leaves `model` untouched.
+
+    Killed at any point, it goes on from there.
 
     Args:
         name: how progress and errors call it.
@@ -123,7 +129,8 @@ def run_variant(
         tokenizer: the model's.
         questions: see `Questions`.
         train, select: verified examples, of different problems.
-        out: folder for what was trained; None keeps nothing.
+        out: folder for what was trained; None keeps nothing. What the same training has left there is taken again.
+        journal: see `answer`.
         stage: shows progress.
         sandbox: None for the strongest of this machine.
     """
@@ -132,25 +139,52 @@ def run_variant(
         shots = list(train[: variant.shots])
         if shots:
             facts |= {"shots": len(shots), "examples_sha256": examples_sha256(shots)}
-        return answer(name, model, tokenizer, questions, facts, shots=shots, stage=stage, sandbox=sandbox)
+        return answer(
+            name, model, tokenizer, questions, facts, shots=shots, journal=journal, stage=stage, sandbox=sandbox
+        )
     if variant.content == "wrong":
         train, select = (wrong_content(given, questions.task, variant.seed, sandbox) for given in (train, select))
         facts |= {"content": "wrong", "examples": len(train), "examples_sha256": examples_sha256(train)}
     trainer = variant.trainer(model, tokenizer)
-    checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
     try:
         started = time.perf_counter()
         with stage(f"train {name}", None):
-            trainer.train(train, select=select or None, checkpoint=checkpoint)
+            _learn(trainer, train, select, out)
         seconds = round(time.perf_counter() - started, 2)
-        if out is not None:
-            trainer.save(out)
         trainer.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
-        outcome = answer(name, trainer.model, tokenizer, questions, facts, stage=stage, sandbox=sandbox)
+        tuned = BASE if journal is None else trainer.checksum
+        outcome = answer(
+            name, trainer.model, tokenizer, questions, facts,
+            journal=journal, tuned=tuned, stage=stage, sandbox=sandbox,
+        )  # fmt: skip
         return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:
         trainer.detach()
+
+
+def _learn(trainer: Trainer, train: Sequence[Example], select: Sequence[Example], out: Path | None) -> None:
+    """Train and save, or take what the same training has saved."""
+    if out is None:
+        trainer.train(train, select=select or None)
+        return
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    if _take_saved(trainer, train, select, out):
+        checkpoint.unlink(missing_ok=True)  # killed between saving and removing it
+    else:
+        trainer.train(train, select=select or None, checkpoint=checkpoint)
+        trainer.save(out)
+
+
+def _take_saved(trainer: Trainer, train: Sequence[Example], select: Sequence[Example], out: Path) -> bool:
+    """Take what lies in a folder, if it is whole and training now would only repeat it; whether it was taken."""
+    base: PreTrainedModel = unwrapped(trainer.model)
+    if not out.is_dir() or fingerprint(base) == UNKNOWN:
+        return False
+    try:
+        return trainer.take_again(read_tuned(out, base), train, select or None)
+    except StateMismatchError:
+        return False
 
 
 def answer(
@@ -161,10 +195,21 @@ def answer(
     facts: Mapping[str, Any],
     *,
     shots: Sequence[Example] = (),
+    journal: AnswerJournal | None = None,
+    tuned: str = BASE,
     stage: Stage = silent,
     sandbox: Sandbox | None = None,
 ) -> Outcome:
-    """The answers of the model as it is now, under a name."""
+    """The answers of the model as it is now, under a name.
+
+    Args:
+        name: how progress and errors call it.
+        model, tokenizer, shots, journal, tuned: as of `evaluate`.
+        questions: see `Questions`.
+        facts: for the record.
+        stage: shows progress.
+        sandbox: None for the strongest of this machine.
+    """
     drawn = questions.samples
     each = 1 + (drawn.n if drawn else 0)
     started = time.perf_counter()
@@ -180,6 +225,8 @@ def answer(
                 max_new_tokens=questions.max_new_tokens,
                 shots=shots,
                 samples=samples,
+                journal=journal,
+                tuned=tuned,
                 sandbox=sandbox,
                 on_done=advance,
             )

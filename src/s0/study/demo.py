@@ -9,7 +9,7 @@ from pathlib import Path
 from s0.bench.variants import Variant
 from s0.progress import Stage
 from s0.record import Record
-from s0.study.unit import Unit, run_unit
+from s0.study.unit import Unit, run_unit, unfinished
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
 
@@ -53,6 +53,11 @@ class DemoSettings:
     select_samples: int = 4
 
 
+def unfinished_demos(settings: DemoSettings, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
+    """Where in `folder` a demo with these settings has not come to its end; see `s0.study.unit.unfinished`."""
+    return unfinished(_unit(settings), folder, sandbox)
+
+
 def run_demo(
     settings: DemoSettings,
     out: str | Path,
@@ -68,6 +73,9 @@ def run_demo(
         variants: what to train, by name; None for the model's usual ones.
         out, stage, sandbox, overwrite: as of `run_unit`, whose files and errors it has.
     """
+    return run_unit(_unit(settings, variants), out, stage=stage, sandbox=sandbox, overwrite=overwrite)
+
+
+def _unit(settings: DemoSettings, variants: Mapping[str, Variant] | None = None) -> Unit:
     tuned = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
-    unit = Unit(variants={"base": Variant(), **tuned}, **asdict(settings))
-    return run_unit(unit, out, stage=stage, sandbox=sandbox, overwrite=overwrite)
+    return Unit(variants={"base": Variant(), **tuned}, **asdict(settings))

@@ -10,15 +10,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import fingerprint
+from s0.bench.answers import answers_file, open_answers
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.evaluate import Samples
 from s0.bench.record import evaluation_record
@@ -26,14 +29,18 @@ from s0.bench.variants import Questions, Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
+from s0.files import write_text
 from s0.models import load_model
 from s0.progress import Stage, silent
 from s0.record import Examples, Model, Record, write_record
 from s0.tasks import Problem, Task
 from s0.tasks import load as load_task
-from s0.tasks.sandbox import Sandbox
+from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import METHODS
 
+SETTINGS_FILE = "settings.json"
+"""Tells in a unit's folder, from its beginning on, what it is run with."""
+_RECORD_FILE = "record.json"
 _SETTINGS = ("model", "task", "data", "seed", "samples", "select_samples")
 """Of a unit, what its record tells that does not stand elsewhere in it."""
 
@@ -84,8 +91,8 @@ def run_unit(
 ) -> Record:
     """Collect, train, answer, compare.
 
-    Writes the examples, `train.jsonl` and `select.jsonl`, a folder for everything tuned, and `record.json` under `out`.
-    Killed at any point, it goes on from there.
+    Under `out` it writes its settings, the examples (`train.jsonl` and `select.jsonl`), a folder for everything tuned,
+    the answers as they come, and `record.json`. Killed at any point, it goes on from there.
 
     Args:
         unit: what to run.
@@ -101,7 +108,7 @@ def run_unit(
         S0Error: as the single steps.
     """
     out = Path(out)
-    place = out / "record.json"
+    place = out / _RECORD_FILE
     if place.exists() and not overwrite:
         raise ConfigError(
             f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
@@ -113,6 +120,8 @@ def run_unit(
     if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
         find_mixers(model)  # refuses before the long work
     base = Model(unit.model, fingerprint(model))
+    if overwrite or not (out / SETTINGS_FILE).exists():
+        write_text(out / SETTINGS_FILE, json.dumps(_begun_with(unit, task, sandbox), indent=1) + "\n")
     place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
     seconds: dict[str, float] = {}
     examples: dict[str, list[Example]] = {}
@@ -120,11 +129,12 @@ def run_unit(
         asking, started = CollectSettings(samples=samples, seed=unit.seed), time.perf_counter()
         examples[split] = _collected(model, tokenizer, task, splits[split], out, asking, stage, sandbox, overwrite)
         seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
+    journal = open_answers(answers_file(place), model)
     questions = Questions(task, splits[unit.split], samples=unit.drawn)
     outcomes = {
         name: run_variant(
             name, variant, model, tokenizer, questions, examples["train"], examples["select"],
-            out=out / name, stage=stage, sandbox=sandbox,
+            out=out / name, journal=journal, stage=stage, sandbox=sandbox,
         )
         for name, variant in unit.variants.items()
     }  # fmt: skip
@@ -140,6 +150,46 @@ def run_unit(
     )
     write_record(place, record)
     return record
+
+
+def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
+    """Where in `folder` this unit was begun, with the same settings, data and limits, and has not come to its end.
+
+    Args:
+        unit: what is to be run.
+        folder: of folders of units.
+        sandbox: that programs will be judged in; None for the process-wide one.
+
+    Returns:
+        their folders, the one begun last first.
+
+    Raises:
+        S0Error: the task cannot be loaded.
+    """
+    wanted = _begun_with(unit, load_task(unit.task, unit.data), sandbox)
+    begun = [path for path in Path(folder).glob(f"*/{SETTINGS_FILE}") if not (path.parent / _RECORD_FILE).exists()]
+    begun.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in begun if _read(path) == wanted]
+
+
+def _begun_with(unit: Unit, task: Task, sandbox: Sandbox | None) -> dict[str, Any]:
+    """What a unit's folder tells from its beginning on: what its record depends on, but for weights and versions."""
+    limits = Limits() if sandbox is None else sandbox.limits
+    facts = {
+        **asdict(unit),
+        "task_version": task.version,
+        "data_sha256": task.data_sha256,
+        "sandbox": {"backend": None if sandbox is None else sandbox.backend, **asdict(limits)},
+    }
+    settings: dict[str, Any] = json.loads(json.dumps(facts))
+    return settings
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _collected(

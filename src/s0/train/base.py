@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,16 @@ class BaseTrainer(ABC):
 
     @property
     @abstractmethod
+    def checksum(self) -> str:
+        """Identifies what is held: its tensors, and what else its effect depends on."""
+
+    @property
+    @abstractmethod
+    def _settings(self) -> Any:
+        """How to train."""
+
+    @property
+    @abstractmethod
     def _method(self) -> str:
         """What is tuned, in a word or two."""
 
@@ -78,6 +89,37 @@ class BaseTrainer(ABC):
     def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
         """Continue a prompt, with what was tuned if it is active; arguments and errors as of `s0.models.generate`."""
         return generate(self.model, self.tokenizer, prompt, max_new_tokens, **kwargs)
+
+    @abstractmethod
+    def take(self, stored: Any) -> None:
+        """Take over what was read for this model; see `load`."""
+
+    def take_again(self, stored: Any, data: TrainingData, select: TrainingData | None = None) -> bool:
+        """Take over what was read for this model, where training now would only repeat it.
+
+        That is so where it tells of a training that came to its end, with these settings, data and versions.
+
+        Args:
+            stored: as of `take`.
+            data, select: as of `train`.
+
+        Returns:
+            whether it was taken.
+
+        Raises:
+            StateMismatchError: it is of another method.
+        """
+        learned = self._prepare(data)
+        chosen_on = None if select is None else self._prepare(select, "the select data")
+        begun = account(self._settings, learned, chosen_on)
+        del begun["interrupted"]
+        as_stored = json.loads(json.dumps(begun))
+        if "interrupted" in stored.training or any(stored.training.get(name) != as_stored[name] for name in begun):
+            return False
+        self.take(stored)
+        assert self._trained is not None
+        self._trained.update(begun)  # equal, but for the order in which a file has it
+        return True
 
     def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
         """`data` as micro-batches; errors say `name` of it."""

@@ -161,6 +161,17 @@ class BaselineTrainer(BaseTrainer):
         self.model._adapters_disabled = not on
 
     @property
+    def checksum(self) -> str:
+        """Identifies the adapter: its tensors, and the scale of a LoRA."""
+        self._require_attached()
+        config, tensors = self._held()
+        return state_files.checksum(tensors, {"alpha": float(getattr(config, "lora_alpha", 0))})
+
+    @property
+    def _settings(self) -> Tuning:
+        return self.settings
+
+    @property
     def _method(self) -> str:
         return type(self.settings).__name__
 

@@ -109,6 +109,17 @@ class S0Trainer(BaseTrainer):
         return {name: layer.s0_state[self.adapter_name] for name, layer in self._layers().items()}
 
     @property
+    def checksum(self) -> str:
+        """Identifies the state: its tensors, scale and kind, by the hash that its file has, too."""
+        self._require_attached()
+        scale = {"alpha": self.alpha, "normalize": self._adapter.normalize, "variant": self._adapter.variant}
+        return state_files.checksum(self._states(), scale)
+
+    @property
+    def _settings(self) -> S0Config:
+        return self.config
+
+    @property
     def _method(self) -> str:
         return self.config.variant
 

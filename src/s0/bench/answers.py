@@ -1,0 +1,196 @@
+"""Answers that are kept as they come, and taken again where everything that they depend on is the same.
+
+    {"kind": "answers", ...}
+    {"key": "3f...", "prompt": "a1...", "answer": {"problem": "mine/1", ...}, "of": {"base": ..., "tuned": ..., ...}}
+    {"key": "3f...", "prompt": "77...", "answer": {"problem": "mine/2", ...}}
+
+The key is a hash of what all answers of one model to one set of questions depend on, which the first answer with a key
+tells in words (`of`). A prompt is known by its tokens. So one file serves the untouched model and whatever was tuned,
+and no answer is given a second time: not after a kill, nor to compare with another state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import UNSET, UnsetType
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from s0.adapter.fingerprint import UNKNOWN, fingerprint
+from s0.bench.journal import Journal, origin_of
+from s0.core.families import unwrapped
+from s0.decode import Sampling
+from s0.models import end_tokens
+from s0.record import Answer
+from s0.tasks import Task
+from s0.tasks.sandbox import Limits, Sandbox
+
+BASE = "base"
+"""What is tuned of the untouched model."""
+_PACKAGES = ("torch", "transformers", "s0-tuning")
+_ORIGIN = {
+    "kind": "answers",
+    "format_version": 1,
+    "key": "hash of what answers depend on; the first answer with a key tells it as `of`",
+}
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """An answer with what it depends on.
+
+    Attributes:
+        key: hash of `of`.
+        prompt: hash of the tokens that were shown.
+        answer: with its verdicts.
+        of: what all answers with this key depend on; told with one of them.
+    """
+
+    key: str
+    prompt: str
+    answer: Answer
+    of: dict[str, Any] | UnsetType = UNSET
+
+
+class AnswerJournal(Journal[StoredAnswer]):
+    """Answers of any number of models to any questions."""
+
+    kind = StoredAnswer
+    what = "answer"
+
+    def __init__(self, path: Path) -> None:
+        """Open a file of answers, or make one; errors as of `Journal`."""
+        self._answers: dict[tuple[str, str, str, int | None], Answer] = {}
+        self._keys: set[str] = set()
+        super().__init__(path, _ORIGIN)
+
+    def of(self, facts: Mapping[str, Any]) -> StoredAnswers:
+        """The answers that depend on just this."""
+        return StoredAnswers(self, facts)
+
+    def find(self, key: str, prompt: str, problem: str, sample: int | None) -> Answer | None:
+        """The answer to a problem's prompt; `sample` is its number among several."""
+        return self._answers.get((key, prompt, problem, sample))
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an answer with this key."""
+        return key in self._keys
+
+    def _keep(self, row: StoredAnswer) -> None:
+        self._keys.add(row.key)
+        self._answers[row.key, row.prompt, row.answer.problem, row.answer.sample] = row.answer
+
+
+class StoredAnswers:
+    """Those answers of a journal that depend on the same facts."""
+
+    def __init__(self, journal: AnswerJournal, facts: Mapping[str, Any]) -> None:
+        self._journal, self._facts = journal, dict(facts)
+        self._key = _digest(json.dumps(self._facts, sort_keys=True))
+
+    def find(self, tokens: Sequence[int], problem: str, sample: int | None) -> Answer | None:
+        """The answer to a problem whose prompt has these tokens."""
+        return self._journal.find(self._key, _prompt_digest(tokens), problem, sample)
+
+    def add(self, answers: Sequence[tuple[Sequence[int], Answer]]) -> None:
+        """Keep answers to prompts of these tokens."""
+        rows = [StoredAnswer(self._key, _prompt_digest(tokens), answer) for tokens, answer in answers]
+        if rows and not self._journal.knows(self._key):
+            rows[0] = msgspec.structs.replace(rows[0], of=self._facts)
+        self._journal.add(rows)
+
+
+def answers_file(record: str | Path) -> Path:
+    """Where the answers of a record are kept: x.answers.jsonl for x.json."""
+    return Path(record).with_suffix(".answers.jsonl")
+
+
+def holds_answers(path: Path) -> bool:
+    """Whether a file is a journal of answers."""
+    return (origin_of(path) or {}).get("kind") == _ORIGIN["kind"]
+
+
+def open_answers(path: Path | None, model: nn.Module) -> AnswerJournal | None:
+    """The journal for answers of a model; None where there is to be none, or its weights cannot be told from others.
+
+    Raises:
+        ConfigError, DatasetError: as of `Journal`.
+    """
+    if path is None:
+        return None
+    if fingerprint(model) == UNKNOWN:
+        warnings.warn(
+            "answers are not kept: quantised and sharded weights cannot be told from others, so that no answer of "
+            "theirs can be taken again",
+            stacklevel=2,
+        )
+        return None
+    return AnswerJournal(path)
+
+
+def depends_on(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    tuned: str,
+    task: Task,
+    sampling: Sampling,
+    *,
+    n: int | None,
+    seed: int | None,
+    chat: bool,
+    sandbox: Sandbox | None,
+) -> dict[str, Any]:
+    """What an answer and its verdicts depend on, besides the prompt.
+
+    Args:
+        model: who answers.
+        tokenizer: the model's.
+        tuned: the checksum of what was tuned, or `BASE`.
+        task: judges.
+        sampling: how tokens are chosen.
+        n, seed: of sampled answers; None for greedy ones.
+        chat: asked through the chat template.
+        sandbox: of the verdicts; None for the process-wide one.
+    """
+    weights = next(unwrapped(model).parameters())
+    how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
+    limits = Limits() if sandbox is None else sandbox.limits
+    return {
+        "base": fingerprint(model),
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "tuned": tuned,
+        "task": task.name,
+        "task_version": task.version,
+        "data_sha256": task.data_sha256,
+        **how,
+        "stop": list(sampling.stop),
+        "end_tokens": sorted(end_tokens(model, tokenizer)),
+        "n": n,
+        "seed": seed,
+        "chat": chat,
+        "sandbox": {"backend": None if sandbox is None else sandbox.backend, **asdict(limits)},
+        "device": _device(weights),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _device(weights: Tensor) -> str:
+    on_gpu = weights.device.type == "cuda"
+    return torch.cuda.get_device_name(weights.device) if on_gpu else weights.device.type
+
+
+def _prompt_digest(tokens: Sequence[int]) -> str:
+    return _digest(repr(list(tokens)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,270 @@
+"""Answers that are kept as they come: none is given twice, and none is taken for another."""
+
+import json
+import random
+import sys
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from s0 import Example, load_model, tasks
+from s0.bench import Questions, Samples, answers, evaluate, evaluate_states, judging
+from s0.bench.answers import AnswerJournal
+from s0.decode import Batcher, Completion, Event
+from s0.errors import ConfigError, DatasetError
+from s0.record import plain
+from s0.tasks import Verdict
+from s0.tasks.sandbox import Limits, Sandbox
+from tests.pocket_rows import write_rows
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    return load_model("pocket:gdn")
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as cells:
+        yield cells
+
+
+@pytest.fixture
+def task(tmp_path):
+    return tasks.load("pocket-code", write_rows(tmp_path / "rows.jsonl", train=1, final=4))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The requests that reach a model."""
+    requests, submit = [], Batcher.submit
+
+    def counted(self, request):
+        requests.append(request)
+        return submit(self, request)
+
+    monkeypatch.setattr(Batcher, "submit", counted)
+    return requests
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("group", [0, 1])
+@pytest.mark.parametrize("before", [True, False], ids=["before it is kept", "after"])
+def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, monkeypatch, group, before):
+    monkeypatch.setattr(judging, "_JUDGED_AT_ONCE", 2)
+    problems, drawn, path = task.split("final"), Samples(2, temperature=1.0), tmp_path / "r.answers.jsonl"
+    add, groups = AnswerJournal.add, []
+
+    def ask(journal):
+        return evaluate(*pocket, task, problems, samples=drawn, journal=journal, sandbox=sandbox)
+
+    def dying(self, rows):
+        groups.append(rows)
+        if before and len(groups) > group:
+            raise Killed
+        add(self, rows)
+        if len(groups) > group:
+            raise Killed
+
+    whole = ask(None)
+    monkeypatch.setattr(AnswerJournal, "add", dying)
+    with pytest.raises(Killed):
+        ask(AnswerJournal(path))
+    monkeypatch.setattr(AnswerJournal, "add", add)
+    n_kept = len(path.read_text().splitlines()) - 1
+    assert n_kept == sum(map(len, groups[:group] if before else groups)) < len(whole)
+    asked.clear()
+    told = []
+    again = evaluate(
+        *pocket, task, problems, samples=drawn, journal=AnswerJournal(path), sandbox=sandbox, on_done=told.append
+    )
+    assert again == whole and len(asked) == len(whole) - n_kept and sum(told) == len(whole)
+    asked.clear()
+    assert ask(AnswerJournal(path)) == whole and not asked
+
+
+def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, tmp_path, asked):
+    problems, path = task.split("final"), tmp_path / "r.answers.jsonl"
+    whole = evaluate(*pocket, task, problems, journal=AnswerJournal(path), sandbox=sandbox)
+    written = path.read_bytes()
+    header, chance = written.index(b"\n") + 1, random.Random(0)
+    for cut in [header, len(written) - 1, *(chance.randrange(header, len(written)) for _ in range(3))]:
+        path.write_bytes(written[:cut])
+        asked.clear()
+        assert evaluate(*pocket, task, problems, journal=AnswerJournal(path), sandbox=sandbox) == whole
+        n_whole = written[header:cut].count(b"\n")
+        assert len(asked) == len(problems) - n_whole
+        lines = path.read_bytes().splitlines()
+        assert lines[: 1 + n_whole] == written.splitlines()[: 1 + n_whole] and len(lines) == 1 + len(problems)
+
+
+@pytest.mark.parametrize(
+    "spoiled", ['{"key": 1}', "nonsense", '{"key": "k", "prompt": "p", "answer": {}}', '{"extra": 1, %s']
+)
+def test_a_damaged_line_is_refused(pocket, sandbox, task, tmp_path, spoiled):
+    path = tmp_path / "r.answers.jsonl"
+    evaluate(*pocket, task, task.split("final")[:2], journal=AnswerJournal(path), sandbox=sandbox)
+    header, first, second = path.read_text().splitlines()
+    spoiled = spoiled.replace("%s", first[1:])
+    path.write_text("\n".join([header, spoiled, second, ""]))
+    with pytest.raises(DatasetError, match=r"an answer in line 2 of .*r.answers.jsonl"):
+        AnswerJournal(path)
+
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path / "r.answers.jsonl").write_text('{"kind": "answers", "format_version": 99}\n')
+    with pytest.raises(ConfigError, match="format_version"):
+        AnswerJournal(tmp_path / "r.answers.jsonl")
+
+
+# --- What forbids that an answer is taken again ---
+
+
+class Saying:
+    """A batcher that answers everything at once, in the same words."""
+
+    n_asked = 0
+
+    def __init__(self, *_):
+        self.unfinished = 0
+
+    def submit(self, request):
+        Saying.n_asked += 1
+        self.unfinished += 1
+        return self.unfinished
+
+    def step(self):
+        count, self.unfinished = self.unfinished, 0
+        return [Event(number, 0, "", Completion("    return 1", 3, False)) for number in range(1, count + 1)]
+
+
+class Judging:
+    """A task with verdicts that need no sandbox."""
+
+    def __init__(self, task):
+        self.task = task
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+    def verdicts(self, replies, scoring="standard", **_):
+        return [Verdict(True, "passed") for _ in replies]
+
+
+class Backend:
+    """A sandbox of another kind."""
+
+    def __init__(self, backend="bubblewrap", limits=Limits()):  # noqa: B008  # frozen
+        self.backend, self.limits = backend, limits
+
+
+class Asking:
+    """All that `evaluate` is told, for changing one thing of it."""
+
+    def __init__(self, pocket, task, monkeypatch):
+        self.model, self.tokenizer = pocket
+        self.task, self.monkeypatch = task, monkeypatch
+        self.rest = {"samples": Samples(2), "sandbox": Backend()}
+
+    def sampled(self, **changed):
+        self.rest["samples"] = replace(self.rest["samples"], **changed)
+
+    def version_of(self, package):
+        self.monkeypatch.setattr(answers, "version", lambda name: "0.0" if name == package else metadata.version(name))
+
+
+CHANGES = {
+    "weights": lambda now: now.monkeypatch.setattr(answers, "fingerprint", lambda model: "other"),
+    "dtype": lambda now: setattr(now, "model", now.model.to(torch.bfloat16)),
+    "tuned": lambda now: now.rest.update(tuned="abc"),
+    "task": lambda now: setattr(now, "task", replace(now.task, name="other")),
+    "task version": lambda now: setattr(now, "task", replace(now.task, version="other")),
+    "data": lambda now: setattr(now, "task", replace(now.task, data_sha256="other")),
+    "prompt": lambda now: now.rest.update(shots=[Example("def f():\n", "    return 2\n")]),
+    "greedy": lambda now: now.rest.update(samples=None),
+    "n": lambda now: now.sampled(n=3),
+    "temperature": lambda now: now.sampled(temperature=0.8),
+    "top_p": lambda now: now.sampled(top_p=0.9),
+    "seed": lambda now: now.sampled(seed=1),
+    "max_new_tokens": lambda now: now.rest.update(max_new_tokens=7),
+    "chat": lambda now: now.rest.update(chat=True),
+    "stop": lambda now: setattr(now, "task", replace(now.task, stop=["\n\n"])),
+    "end tokens": lambda now: now.monkeypatch.setattr(answers, "end_tokens", lambda *_: [1]),
+    "limits": lambda now: now.rest.update(sandbox=Backend(limits=Limits(timeout_s=5.0))),
+    "sandbox": lambda now: now.rest.update(sandbox=Backend("none")),
+    "device": lambda now: now.monkeypatch.setattr(answers, "_device", lambda weights: "NVIDIA H100"),
+    **{package: (lambda now, package=package: now.version_of(package)) for package in answers._PACKAGES},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_path, monkeypatch, change):
+    job, path = sys.modules["s0.bench.evaluate"], tmp_path / "r.answers.jsonl"  # the package names the function, too
+    monkeypatch.setattr(job, "Batcher", Saying)
+    if change == "chat":
+        monkeypatch.setattr(job, "encode_prompt", lambda tokenizer, prompt: (1,))  # there is no template
+    now, problems = Asking(pocket, task, monkeypatch), task.split("final")
+
+    def n_asked():
+        before = Saying.n_asked
+        journal, watched = AnswerJournal(path), Judging(now.task)
+        evaluate(now.model, now.tokenizer, watched, problems, journal=journal, **now.rest)
+        return Saying.n_asked - before
+
+    try:
+        assert (n_asked(), n_asked()) == (8, 0)
+        CHANGES[change](now)
+        n_all = {"greedy": 4, "n": 12}.get(change, 8)
+        assert (n_asked(), n_asked()) == (n_all, 0)
+        told = [row["of"] for row in map(json.loads, path.read_text().splitlines()) if "of" in row]
+        assert len(told) == 1 + (change != "prompt")  # in words, once for each key
+    finally:
+        now.model.to(torch.float32)
+
+
+def test_a_second_state_does_not_ask_the_base_again(sandbox, task, tmp_path, asked):
+    questions, path = Questions(task, task.split("final")[:2]), tmp_path / "r.answers.jsonl"
+    states = [str(GOLDEN / name) for name in ("state", "lora")]
+    first = evaluate_states("pocket:gdn", states[:1], questions, answers=path, sandbox=sandbox)
+    assert len(asked) == 4
+    both = evaluate_states("pocket:gdn", states, questions, answers=path, sandbox=sandbox)
+    assert len(asked) == 6
+    again = evaluate_states("pocket:gdn", states, questions, answers=path, sandbox=sandbox)
+    assert len(asked) == 6
+    assert plain(again)["answers"] == plain(both)["answers"]
+    assert both.answers["base"] == first.answers["base"] and both.answers["state"] == first.answers["state"]
+
+
+def test_the_scale_of_a_state_and_of_a_lora_tells_their_answers_apart(pocket):
+    from s0 import S0Trainer
+    from s0.train import BaselineTrainer, LoraTuning, load_tuned
+
+    state = load_tuned(*pocket, GOLDEN / "state")
+    assert isinstance(state, S0Trainer)
+    before = state.checksum
+    state.set_scale(2 * state.alpha)
+    assert state.checksum != before
+    state.set_scale(state.alpha / 2)
+    assert state.checksum == before
+    state.detach()
+    loras = set()
+    for alpha in (2.0, 4.0):
+        lora = BaselineTrainer(*pocket, LoraTuning(rank=2, alpha=alpha))
+        loras.add(lora.checksum)
+        lora.detach()
+    assert len(loras) == 2
+
+
+def test_answers_of_weights_that_cannot_be_told_apart_are_not_kept(pocket, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "fingerprint", lambda model: answers.UNKNOWN)
+    with pytest.warns(UserWarning, match="not kept"):
+        assert answers.open_answers(tmp_path / "r.answers.jsonl", pocket[0]) is None
+    assert not list(tmp_path.iterdir())

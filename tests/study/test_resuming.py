@@ -1,0 +1,222 @@
+"""A demo that is killed goes on, does nothing twice that is on disk, and ends with the same record.
+
+The real kills are in processes that are forked from one that has imported everything, as in `tests.train.test_kill`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from s0 import S0Trainer
+from s0.bench import Variant, judging
+from s0.bench.answers import AnswerJournal
+from s0.errors import S0Error
+from s0.study import unit
+from s0.study.unit import Unit, unfinished
+from s0.tasks.sandbox import Limits, Sandbox
+from s0.train import BaselineTrainer
+from tests.study.runs import SETTINGS, VARIANTS, demo, timeless
+
+N_KILLS = 20
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as cells:
+        yield cells
+
+
+@pytest.fixture(scope="module")
+def whole(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, demo(folder, sandbox)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods that are trained."""
+    names: list[str] = []
+    for kind in (S0Trainer, BaselineTrainer):
+
+        def train(self: Any, *args: Any, _train: Any = kind.train, **rest: Any) -> Any:
+            names.append(type(self).__name__)
+            return _train(self, *args, **rest)
+
+        monkeypatch.setattr(kind, "train", train)
+    return names
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, *, call: int = 1, after: bool = False) -> None:
+    """The process ends before a call of a function, or after it."""
+    calls, function = [], getattr(place, name)
+
+    def dying(*args: Any, **rest: Any) -> Any:
+        calls.append(args)
+        if len(calls) == call and not after:
+            raise Killed
+        result = function(*args, **rest)
+        if len(calls) == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(place, name, dying)
+
+
+MOMENTS = {
+    "nothing was done": (lambda patch: dies(patch, unit, "collect"), ["S0Trainer", "BaselineTrainer"]),
+    "s0 is trained": (lambda patch: dies(patch, S0Trainer, "save"), ["S0Trainer", "BaselineTrainer"]),
+    "s0 is saved": (lambda patch: dies(patch, S0Trainer, "_saved"), ["BaselineTrainer"]),
+    "s0 has answered": (lambda patch: dies(patch, AnswerJournal, "add", call=2, after=True), ["BaselineTrainer"]),
+    "lora is trained": (lambda patch: dies(patch, BaselineTrainer, "save"), ["BaselineTrainer"]),
+    "lora is saved": (lambda patch: dies(patch, BaselineTrainer, "save", after=True), []),
+    "all but the record": (lambda patch: dies(patch, unit, "write_record"), []),
+}
+
+
+SHORT = ("s0 is saved", "all but the record")
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(moment, marks=() if moment in SHORT else pytest.mark.slow) for moment in MOMENTS]
+)
+def test_a_demo_that_is_killed_here_goes_on(
+    whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path, trained: list[str], moment: str
+) -> None:
+    folder = tmp_path / "run"
+    kill, still_to_train = MOMENTS[moment]
+    with pytest.MonkeyPatch.context() as patch:
+        kill(patch)
+        with pytest.raises(Killed):
+            demo(folder, sandbox)
+    assert not (folder / "record.json").exists()
+    trained.clear()
+    assert demo(folder, sandbox) == whole[1]
+    assert trained == still_to_train
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole[0].iterdir())
+
+
+@pytest.mark.parametrize("what", ["settings", "data", "damaged"])
+def test_what_was_trained_otherwise_is_trained_again(
+    whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path, trained: list[str], what: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    (folder / "record.json").unlink()
+    path = folder / "s0" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    if what == "damaged":
+        (folder / "s0" / "adapter_model.safetensors").write_bytes(b"")
+    elif what == "data":
+        config["training"]["tokens_sha256"] = "0" * 64
+    else:
+        config["training"]["settings"]["lr"] = 0.5
+    path.write_text(json.dumps(config))
+    assert demo(folder, sandbox) == whole[1]
+    assert trained == ["S0Trainer"]
+
+
+def test_the_newest_unfinished_folder_with_these_settings_is_found(
+    whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    settings = json.loads((whole[0] / "settings.json").read_text())
+    for age, name in enumerate(["newest", "middle", "oldest", "finished", "other", "broken", "empty"]):
+        (tmp_path / name).mkdir()
+        if name != "empty":
+            other = {**settings, "seed": 1} if name == "other" else settings
+            (tmp_path / name / "settings.json").write_text("{" if name == "broken" else json.dumps(other))
+            os.utime(tmp_path / name / "settings.json", (1e9 - age, 1e9 - age))
+    (tmp_path / "finished" / "record.json").write_text("{}")
+    wanted = Unit(SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2)
+    names = [path.name for path in unfinished(wanted, tmp_path, sandbox)]
+    assert names == ["newest", "middle", "oldest"]
+    assert unfinished(wanted, tmp_path / "absent", sandbox) == []
+    assert unfinished(replace(wanted, samples=5), tmp_path, sandbox) == []
+    assert unfinished(replace(wanted, variants={"base": Variant()}), tmp_path, sandbox) == []
+    with Sandbox(limits=Limits(timeout_s=5.0)) as slower:
+        assert unfinished(wanted, tmp_path, slower) == []
+    with pytest.raises(S0Error):
+        unfinished(replace(wanted, task="nothing"), tmp_path, sandbox)
+
+
+# --- Real kills ---
+
+
+def was_killed(folder: Path, seconds: float) -> bool:
+    """Whether a forked process that runs a demo in `folder` was killed after this time, before it came to its end."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with Sandbox() as cells:
+                demo(folder, cells)
+            code = 0
+        finally:
+            os._exit(code)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert status == 0
+            return False
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return not (folder / "record.json").exists()
+
+
+def n_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, besides what a kill has left of files that were being written."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def serve(place: str) -> None:
+    """All of it, in the process that forks."""
+    torch.set_num_threads(1)
+    judging._JUDGED_AT_ONCE = 2
+    chance, folder, whole = random.Random(5), Path(place, "run"), Path(place, "whole")
+    begun = time.monotonic()
+    assert not was_killed(whole, 600)
+    longest = time.monotonic() - begun
+    sizes, equal, names = [], [], []
+    while len(sizes) < N_KILLS or not equal:
+        patience = chance.uniform(0, 0.5 * longest) if len(sizes) < N_KILLS else 600
+        if was_killed(folder, patience):
+            sizes.append(n_bytes(folder))
+            continue
+        equal.append(timeless(folder / "record.json") == timeless(whole / "record.json"))
+        names.append(names_in(folder) == names_in(whole))
+        shutil.rmtree(folder)
+    Path(place, "report.json").write_text(json.dumps({"equal": equal, "names": names, "sizes": sizes}))
+
+
+@pytest.mark.slow
+def test_a_demo_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    code = f"from tests.study.test_resuming import serve; serve({str(tmp_path)!r})"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["equal"] and all(report["equal"]) and all(report["names"])
+    assert len(set(report["sizes"])) >= 6  # they hit many moments
