@@ -432,7 +432,8 @@ def _reported(record: Record, path: Path, folder: Path) -> str:
         return str(write_report(record, folder))
     except OSError as error:
         raise OSError(
-            f"{os_error_line(error)}. The record is complete, in {path}; only its report is missing"
+            f"{os_error_line(error)}. The record is complete, in {path}; only its report is missing: "
+            + _command("report", path, "--out", "REPORT")
         ) from error
 
 

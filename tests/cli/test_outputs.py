@@ -335,6 +335,7 @@ def test_a_report_that_cannot_be_written_leaves_the_record(here: Path, monkeypat
     monkeypatch.setattr("s0.report.page.write_report", full)
     done = s0(*command("eval", here, here / "new"))
     assert done.returncode == 1 and "The record is complete, in" in done.stderr
+    assert f"s0 report {here / 'new' / 'record.json'} --out REPORT" in done.stderr
     assert json.loads((here / "new" / "record.json").read_text())["kind"] == "eval"
 
 
