@@ -205,11 +205,11 @@ class Training(_Facts, frozen=True):
         combined: of a state that was combined from others, from which.
     """
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] | None = None
     n_examples: int | None = None
     tokens_sha256: str | None = None
     select_tokens_sha256: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] | None = None
     n_select: int | None = None
     n_select_shared: int | None = None
     interrupted: bool = False
