@@ -12,7 +12,6 @@ from torch import nn
 
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.model import unwrap
-from s0.core.families import plain_name
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
@@ -65,12 +64,6 @@ def attach(
             del vars(model)["enable_input_require_grads"]
     put_back(wrapped)
     return wrapped, name
-
-
-def layers_with(model: nn.Module, name: str) -> dict[str, StateLayer]:
-    """The layers that have a state of this name, by their own names in the untouched model."""
-    named = ((plain_name(path), module) for path, module in model.named_modules())
-    return {path: module for path, module in named if isinstance(module, StateLayer) and name in module.s0_state}
 
 
 def detach(model: Any, name: str) -> Any:

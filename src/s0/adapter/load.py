@@ -16,9 +16,10 @@ from peft import PeftModel
 from torch import nn
 
 from s0.adapter import state_files
-from s0.adapter.attach import attach, layers_with
+from s0.adapter.attach import attach
 from s0.adapter.state_files import StoredState
-from s0.core.families import find_mixers, recurrence_of
+from s0.core.families import recurrence_in
+from s0.core.states import layers_with
 
 
 def read(
@@ -76,4 +77,4 @@ def _alpha(stored: StoredState, model: nn.Module) -> float:
     """The state's scale; where the published layout leaves it open, the one published for the model's recurrence."""
     if stored.alpha is not None:
         return stored.alpha
-    return recurrence_of(next(iter(find_mixers(model).values()))).alpha
+    return recurrence_in(model).alpha

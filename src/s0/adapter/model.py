@@ -32,7 +32,7 @@ from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
 from s0.core.split import refuse_split, whole
-from s0.core.states import BASE, StateLayer, effective_state, state_layers
+from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
 from s0.errors import ConfigError, StateMismatchError
 
 # TRL (1.16) compares what it trains with what it was: under this name it adds a second adapter of the same config, and
@@ -106,8 +106,7 @@ class S0Model(BaseTuner):
         limits, has_packed_weights = padding.limits_of(model), keep_unpacked(model)
         for layer in state_layers(model):
             layer.limits, layer.has_packed_weights = limits, has_packed_weights
-        layers = {plain_name(name): module for name, module in model.named_modules() if isinstance(module, StateLayer)}
-        new = {name: layer for name, layer in layers.items() if adapter_name in layer.s0_state}
+        new = layers_with(model, adapter_name)
         config._on_model = adapter_name, {name: layer.s0_state for name, layer in new.items()}
         for module in model.modules():
             if isinstance(module, PreTrainedModel) and state_layers(module):

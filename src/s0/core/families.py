@@ -194,6 +194,15 @@ def family_of(model: nn.Module) -> str:
     return str(text_config.model_type).removesuffix("_text")
 
 
+def recurrence_in(model: nn.Module) -> Recurrence:
+    """The kind of recurrence that `model`'s mixers run; all of a model run one.
+
+    Raises:
+        UnsupportedModelError: it has none whose state can be tuned.
+    """
+    return recurrence_of(next(iter(find_mixers(model).values())))
+
+
 def recurrence_of(mixer: nn.Module) -> Recurrence:
     """The kind of recurrence `mixer` runs.
 

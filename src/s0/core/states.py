@@ -40,7 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s0.core.families import layer_index, recurrence_of
+from s0.core.families import layer_index, plain_name, recurrence_of
 from s0.core.kernels import (
     at_kernel,
     ignored_state,
@@ -274,3 +274,9 @@ def state_layers(model: nn.Module) -> Sequence[StateLayer]:
     """The state layers of `model`, in layer order."""
     layers = [module for module in model.modules() if isinstance(module, StateLayer)]
     return sorted(layers, key=lambda layer: layer.layer_idx)
+
+
+def layers_with(model: nn.Module, name: str) -> dict[str, StateLayer]:
+    """The layers that have a state of this name, by their own names in the untouched model."""
+    named = ((plain_name(path), module) for path, module in model.named_modules())
+    return {path: module for path, module in named if isinstance(module, StateLayer) and name in module.s0_state}

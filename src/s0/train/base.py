@@ -68,11 +68,6 @@ class BaseTrainer(ABC):
         """Whether what is tuned is on the model, active or not; no longer after `detach`."""
 
     @property
-    @abstractmethod
-    def _sizes(self) -> Mapping[str, int]:
-        """max_length and batch_tokens of the settings."""
-
-    @property
     def device(self) -> torch.device:
         """Where the model is."""
         device: torch.device = next(self.model.parameters()).device
@@ -123,8 +118,9 @@ class BaseTrainer(ABC):
 
     def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
         """`data` as micro-batches; errors say `name` of it."""
+        lengths = {"max_length": self._settings.max_length, "batch_tokens": self._settings.batch_tokens}
         try:
-            return prepare(data, self.model, self.tokenizer, **self._sizes)
+            return prepare(data, self.model, self.tokenizer, **lengths)
         except DatasetError as error:
             raise DatasetError(f"in {name}: {error}") from error
 

@@ -180,10 +180,6 @@ class BaselineTrainer(BaseTrainer):
         return self._name is not None
 
     @property
-    def _sizes(self) -> dict[str, int]:
-        return {"max_length": self.settings.max_length, "batch_tokens": self.settings.batch_tokens}
-
-    @property
     def is_active(self) -> bool:
         """Whether generation and forward passes of `model` use the adapter."""
         return self._is_attached and not self.model._adapters_disabled

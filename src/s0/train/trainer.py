@@ -18,12 +18,12 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter import load, state_files
-from s0.adapter.attach import alone, attach, detach, is_on, layers_with, switch_to
+from s0.adapter.attach import alone, attach, detach, is_on, switch_to
 from s0.adapter.card import CARD_FILE, card_for
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.state_files import StoredState
-from s0.core.families import find_mixers, recurrence_of, unwrapped
-from s0.core.states import StateLayer
+from s0.core.families import recurrence_in, unwrapped
+from s0.core.states import StateLayer, layers_with
 from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
 from s0.progress import Stage, silent
@@ -86,8 +86,7 @@ class S0Trainer(BaseTrainer):
         """The scale and variant that `config` asks for; 1 for a scale that will be chosen after training."""
         alpha = self.config.alpha
         if alpha is None:
-            published = recurrence_of(next(iter(find_mixers(model).values()))).alpha
-            alpha = published if self.config.variant == "state" else 1.0
+            alpha = recurrence_in(model).alpha if self.config.variant == "state" else 1.0
         elif alpha == "auto":
             alpha = 1.0
         return {"alpha": alpha, "normalize": self.config.normalize, "variant": self.config.variant}
@@ -126,10 +125,6 @@ class S0Trainer(BaseTrainer):
     @property
     def _is_attached(self) -> bool:
         return bool(self._layers())
-
-    @property
-    def _sizes(self) -> dict[str, int]:
-        return {"max_length": self.config.max_length, "batch_tokens": self.config.batch_tokens}
 
     @property
     def is_active(self) -> bool:
