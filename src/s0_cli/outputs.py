@@ -24,7 +24,8 @@ from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
 from s0.study import SETTINGS_FILE
 
-_RECORD, _ANSWERS, _PAGE, _PLOTS = "record.json", "record.answers.jsonl", "report.html", "plots"
+_RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
+_ANSWERS = answers_file(_RECORD).name
 _COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
 _ADAPTER_FILES = {state_files.CONFIG_FILE, state_files.STATE_FILE, CARD_FILE, state_files.TRAINING_FILE}
 _DEMO_FILES = {SETTINGS_FILE, *_COLLECTED, _RECORD, _ANSWERS, _PAGE, _PLOTS}

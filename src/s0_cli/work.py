@@ -217,8 +217,7 @@ def collect(
     samples = samples_file(out)
 
     def kept() -> str:
-        n_samples = max(0, samples.read_bytes().count(b"\n") - 1) if samples.is_file() else 0
-        return f"{n_samples} samples are kept in {samples}; go on with: {same_command()}"
+        return f"{_n_kept(samples)} samples are kept in {samples}; go on with: {same_command()}"
 
     with (
         claimed(out, [model, data], partial(require_place, out), beside=[samples]),
@@ -241,6 +240,11 @@ def collect(
         "samples": str(samples),
         "next": _after_collect(model, task, data, split, out),
     }
+
+
+def _n_kept(journal: Path) -> int:
+    """How many results a journal holds behind its first line."""
+    return max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0
 
 
 def _after_collect(model: str, task: str, data: Path | None, split: str, out: Path) -> str:
@@ -405,8 +409,7 @@ def evaluate(
     def kept() -> str:
         if answers is None:
             return f"no answers are kept without --out; start again with: {same_command()}"
-        n_answers = max(0, answers.read_bytes().count(b"\n") - 1) if answers.is_file() else 0
-        return f"{n_answers} answers are kept in {answers}; go on with: {same_command()}"
+        return f"{_n_kept(answers)} answers are kept in {answers}; go on with: {same_command()}"
 
     with claim, interruptible(kept), sandbox(**judging) as cells:
         record = evaluate_states(

@@ -36,22 +36,10 @@ from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
 from s0.record import Model, plain
 from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
-from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, load_tuned
 from tests.pocket_rows import write_rows
 
 SETTINGS = CollectSettings(samples=4, per_round=2)
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_model("pocket:gdn")
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as cells:
-        yield cells
 
 
 @pytest.fixture

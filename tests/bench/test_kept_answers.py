@@ -10,28 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from s0 import Example, load_model, tasks
+from s0 import Example, tasks
 from s0.bench import Questions, Samples, answers, evaluate, evaluate_states, judging
 from s0.bench.answers import AnswerJournal
 from s0.decode import Batcher, Completion, Event
 from s0.errors import ConfigError, DatasetError
 from s0.record import plain
 from s0.tasks import Verdict
-from s0.tasks.sandbox import Limits, Sandbox
+from s0.tasks.sandbox import Limits
 from tests.pocket_rows import write_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_model("pocket:gdn")
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as cells:
-        yield cells
 
 
 @pytest.fixture

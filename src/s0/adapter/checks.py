@@ -97,14 +97,12 @@ def check_account(training: Mapping[str, Any], where: str) -> None:
         StateMismatchError: naming the figure.
     """
     figures = ("initial_loss", "training_loss", "final_loss", "select_initial_loss", "select_final_loss", "alpha")
-    counts = ("n_examples", "n_select", "n_select_shared")
-    sound = {name: training.get(name) is None or is_finite_number(training[name]) for name in (*figures, *counts)}
-    sound |= {name: _is_list_of_numbers(training.get(name) or []) for name in ("losses", "norms", "select_losses")}
-    sound["settings"] = isinstance(training.get("settings") or {}, dict)
+    sound = {name: training.get(name) is None or is_finite_number(training[name]) for name in figures}
     sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
     prompts = training.get("prompts") or []
     sound["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
-    sound |= {name: _fits(name, value) for name, value in training.items() if name in Training.__struct_fields__}
+    known = training.keys() & {*Training.__struct_fields__}
+    sound |= {name: sound.get(name, True) and _fits(name, training[name]) for name in sorted(known)}
     for name, is_sound in sound.items():
         if not is_sound:
             raise StateMismatchError(

@@ -28,12 +28,14 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.bench.journal import Journal, origin_of
+from s0.bench.judging import judged_under
 from s0.core.families import unwrapped
 from s0.decode import Sampling
 from s0.models import end_tokens
 from s0.record import Answer
 from s0.tasks import Task
-from s0.tasks.sandbox import Limits, Sandbox
+from s0.tasks.sandbox import Sandbox
+from s0.train.base import prompt_digest
 
 BASE = "base"
 """What is tuned of the untouched model."""
@@ -95,15 +97,15 @@ class StoredAnswers:
 
     def __init__(self, journal: AnswerJournal, facts: Mapping[str, Any]) -> None:
         self._journal, self._facts = journal, dict(facts)
-        self._key = _digest(json.dumps(self._facts, sort_keys=True))
+        self._key = hashlib.sha256(json.dumps(self._facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def find(self, tokens: Sequence[int], problem: str, sample: int | None) -> Answer | None:
         """The answer to a problem whose prompt has these tokens."""
-        return self._journal.find(self._key, _prompt_digest(tokens), problem, sample)
+        return self._journal.find(self._key, prompt_digest(tokens), problem, sample)
 
     def add(self, answers: Sequence[tuple[Sequence[int], Answer]]) -> None:
         """Keep answers to prompts of these tokens."""
-        rows = [StoredAnswer(self._key, _prompt_digest(tokens), answer) for tokens, answer in answers]
+        rows = [StoredAnswer(self._key, prompt_digest(tokens), answer) for tokens, answer in answers]
         if rows and not self._journal.knows(self._key):
             rows[0] = msgspec.structs.replace(rows[0], of=self._facts)
         self._journal.add(rows)
@@ -163,7 +165,6 @@ def depends_on(
     """
     weights = next(unwrapped(model).parameters())
     how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
-    limits = Limits() if sandbox is None else sandbox.limits
     return {
         "base": fingerprint(model),
         "dtype": str(weights.dtype).removeprefix("torch."),
@@ -177,7 +178,7 @@ def depends_on(
         "n": n,
         "seed": seed,
         "chat": chat,
-        "sandbox": {"backend": None if sandbox is None else sandbox.backend, **asdict(limits)},
+        "sandbox": judged_under(sandbox),
         "device": _device(weights),
         "versions": {name: version(name) for name in _PACKAGES},
     }
@@ -186,11 +187,3 @@ def depends_on(
 def _device(weights: Tensor) -> str:
     on_gpu = weights.device.type == "cuda"
     return torch.cuda.get_device_name(weights.device) if on_gpu else weights.device.type
-
-
-def _prompt_digest(tokens: Sequence[int]) -> str:
-    return _digest(repr(list(tokens)))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

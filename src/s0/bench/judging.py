@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from torch import nn
 
 from s0.decode import Batcher, Completion
+from s0.tasks.sandbox import Limits, Sandbox
 
 Judged = TypeVar("Judged")
 
 _JUDGED_AT_ONCE = 32  # completions: enough to keep the judge's processes busy
+
+
+def judged_under(sandbox: Sandbox | None) -> dict[str, Any]:
+    """What verdicts depend on of the machine: backend, None for that of the process-wide sandbox, and limits."""
+    if sandbox is None:
+        return {"backend": None, **asdict(Limits())}
+    return {"backend": sandbox.backend, **asdict(sandbox.limits)}
 
 
 def judged_as_written(

@@ -13,6 +13,7 @@ import msgspec
 import torch
 
 from s0.bench.evaluate import Samples, sampled_summary, solved, summary
+from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
 from s0.bench.variants import Outcome, Questions
 from s0.record import (
@@ -73,7 +74,7 @@ def evaluation_record(
         environment=environment(),
         model=model,
         task=TaskFacts(task.name, task.version, task.data_sha256, dict(task.scorer.notes), tuple(task.left_out)),
-        sandbox=None if sandbox is None else {"backend": sandbox.backend, **asdict(sandbox.limits)},
+        sandbox=None if sandbox is None else judged_under(sandbox),
         split=questions.problems[0].split,
         chat=questions.chat,
         seconds={stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from s0.adapter.fingerprint import fingerprint
-from s0.bench.answers import BASE, open_answers
+from s0.bench.answers import open_answers
 from s0.bench.record import evaluation_record
 from s0.bench.variants import Questions, answer, tuned_facts
 from s0.models import load_model
@@ -60,7 +60,7 @@ def evaluate_states(
         facts = {"path": str(state), **tuned_facts(trainer, questions)}
         outcomes[name] = answer(
             name, trainer.model, tokenizer, questions, facts,
-            journal=journal, tuned=BASE if journal is None else trainer.checksum, stage=stage, sandbox=sandbox,
+            journal=journal, tuned=trainer.checksum, stage=stage, sandbox=sandbox,
         )  # fmt: skip
         trainer.detach()
     return evaluation_record("eval", base, questions, outcomes, sandbox)

@@ -153,10 +153,9 @@ def run_variant(
         seconds = round(time.perf_counter() - started, 2)
         trainer.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
-        tuned = BASE if journal is None else trainer.checksum
         outcome = answer(
             name, trainer.model, tokenizer, questions, facts,
-            journal=journal, tuned=tuned, stage=stage, sandbox=sandbox,
+            journal=journal, tuned=trainer.checksum, stage=stage, sandbox=sandbox,
         )  # fmt: skip
         return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
     finally:

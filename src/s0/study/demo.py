@@ -66,7 +66,7 @@ def run_demo(
     variants: Mapping[str, Variant] | None = None,
     overwrite: bool = False,
 ) -> Record:
-    """Collect examples, tune a state and LoRA on them, answer the final split untouched and tuned.
+    """Collect examples, tune on them (a state and LoRA, where nothing else is said), answer untouched and tuned.
 
     Args:
         settings: what to run.

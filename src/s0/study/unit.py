@@ -24,6 +24,7 @@ from s0.adapter.fingerprint import fingerprint
 from s0.bench.answers import answers_file, open_answers
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.evaluate import Samples
+from s0.bench.judging import judged_under
 from s0.bench.record import evaluation_record
 from s0.bench.variants import Questions, Variant, run_variant
 from s0.core.families import find_mixers
@@ -35,12 +36,13 @@ from s0.progress import Stage, silent
 from s0.record import Examples, Model, Record, write_record
 from s0.tasks import Problem, Task
 from s0.tasks import load as load_task
-from s0.tasks.sandbox import Limits, Sandbox
+from s0.tasks.sandbox import Sandbox
 from s0.train import METHODS
 
 SETTINGS_FILE = "settings.json"
 """Tells in a unit's folder, from its beginning on, what it is run with."""
 _RECORD_FILE = "record.json"
+_FILES = {SETTINGS_FILE, _RECORD_FILE, answers_file(_RECORD_FILE).name, "train.jsonl", "select.jsonl"}
 _SETTINGS = ("model", "task", "data", "seed", "samples", "select_samples")
 """Of a unit, what its record tells that does not stand elsewhere in it."""
 
@@ -75,7 +77,7 @@ class Unit:
         if not self.variants:
             raise ConfigError("expected at least one variant, got none")
         for name in self.variants:
-            if Path(name).name != name or name in ("train.jsonl", "select.jsonl", "record.json"):
+            if Path(name).name != name or name in _FILES:
                 raise ConfigError(
                     f"expected names of variants that can be a folder's in `out`, got {name!r}; rename it"
                 )
@@ -174,12 +176,11 @@ def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -
 
 def _begun_with(unit: Unit, task: Task, sandbox: Sandbox | None) -> dict[str, Any]:
     """What a unit's folder tells from its beginning on: what its record depends on, but for weights and versions."""
-    limits = Limits() if sandbox is None else sandbox.limits
     facts = {
         **asdict(unit),
         "task_version": task.version,
         "data_sha256": task.data_sha256,
-        "sandbox": {"backend": None if sandbox is None else sandbox.backend, **asdict(limits)},
+        "sandbox": judged_under(sandbox),
     }
     settings: dict[str, Any] = json.loads(json.dumps(facts))
     return settings

@@ -99,13 +99,9 @@ def search(
         DatasetError: no candidate has a finite loss. A learning rate whose loss is not finite stops nothing otherwise.
         StateMismatchError, CheckpointError: as `fit`.
     """
-    if (
-        not lrs
-        or not steps
-        or len(set(lrs)) < len(lrs)
-        or len(set(steps)) < len(steps)
-        or not all(type(n) is int and n >= 1 for n in steps)
-    ):
+    are_different = len(set(lrs)) == len(lrs) and len(set(steps)) == len(steps)
+    are_steps = all(type(n) is int and n >= 1 for n in steps)
+    if not lrs or not steps or not are_different or not are_steps:
         raise ConfigError(
             f"expected different learning rates, and different numbers of steps of at least 1, got {list(lrs)} and "
             f"{list(steps)}"
