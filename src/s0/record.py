@@ -282,11 +282,14 @@ class Run(_Facts, frozen=True):
     layers: tuple[Layer, ...] | None = None
 
 
-class Model(_Part, frozen=True):
-    """Who was asked: its name, and its fingerprint."""
+class Model(_Facts, frozen=True):
+    """Who was asked: its name, its fingerprint, and how it was loaded."""
 
     name: str
     fingerprint: str
+    dtype: str | None = None
+    device: str | None = None
+    revision: str | None = None
 
 
 class TaskFacts(_Part, frozen=True):

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -71,6 +72,11 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
 def same_command(*more: str, without: str = "") -> str:
     """What was typed, for typing it again: with `more`, and without one option."""
     return shlex.join(["s0", *(part for part in sys.argv[1:] if part != without), *more])
+
+
+def s0_command(*parts: str | Path) -> str:
+    """A command to type."""
+    return shlex.join(["s0", *map(str, parts)])
 
 
 def in_one_line(command: Command) -> Command:

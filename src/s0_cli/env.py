@@ -8,10 +8,11 @@ import platform
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from s0_cli import options as has
 from s0_cli.ending import in_one_line, put
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "safetensors")
@@ -27,12 +28,10 @@ def print_version(asked: bool) -> None:
 
 
 @in_one_line
-def env(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
-) -> None:
+def env(as_json: has.Json = False) -> None:
     """Tell what this runs on: versions, devices, kernels, sandbox. A report of a fault should have it.
 
-    Example: s0 env --json > env.json
+    Example: s0 env
     """
     found = environment()
     if as_json:

@@ -184,14 +184,19 @@ REPORT = Result("the report of an evaluation", _is_report)
 
 
 @contextmanager
-def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool) -> Iterator[None]:
-    """See `claimed`. A demo that has not come to its end goes on."""
+def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool) -> Iterator[Path]:
+    """`out`, see `claimed`. A demo that has not come to its end goes on."""
 
     def look() -> None:
         require_free_folder(out, DEMO, overwrite or not is_record(out / _RECORD, "demo"))
 
     with claimed(out, inputs, look):
-        yield
+        yield out
+
+
+def n_kept(journal: Path) -> int:
+    """How many results a journal holds behind its first line."""
+    return max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0
 
 
 def is_record(path: Path, kind: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from s0_cli import options as has
 from s0_cli.ending import in_one_line, put
 
 
@@ -21,18 +22,16 @@ def report(
             help="A record.json, or the folder that `s0 eval` or `s0 demo` wrote; or several, on the same problems."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for report.html and its plots.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier report there; never anything else.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON on stdout.")] = False,
+    out: has.ReportOut,
+    overwrite: has.Overwrite = False,
+    as_json: has.Json = False,
 ) -> None:
     """Make the report of a record again, or one of several records, compared pair by pair.
 
     Nothing is asked or judged again. Records must agree in task, version, data, split, problems, limits and chat. The
     untouched model stands once where its answers are the same in all of them.
 
-    Example: s0 report runs/first runs/second --out both
+    Example: s0 report state-eval --out again
     """
     from s0.bench import join
     from s0.record import plain, read_record

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from s0_cli import options as has
 from s0_cli.ending import in_one_line, put
 
 sandbox = typer.Typer(no_args_is_help=True, help="What keeps programs that models write from your machine.")
@@ -18,14 +19,14 @@ def _sandbox() -> None:
     """A command of its own beneath `s0 sandbox`, even where there is only one."""
 
 
-@sandbox.command()
+@sandbox.command(cls=has.GroupedHelp)
 @in_one_line
-def check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
-) -> None:
+def check(as_json: has.Json = False) -> None:
     """Try every sandbox on this machine and attack the strongest one; takes up to a minute.
 
     Exit status 1 where none works: then programs run only with --unsafe-no-sandbox.
+
+    Example: s0 sandbox check
     """
     from s0.tasks.sandbox.check import check as try_all
 

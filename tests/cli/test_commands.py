@@ -13,7 +13,7 @@ from s0.adapter import state_files
 from s0.core.families import family_facts
 from s0.verify import CHECKS, Check
 from s0.verify.subject import Comparison
-from s0_cli import work
+from s0_cli.work import verifying
 from tests import words, zoo
 from tests.cli.calls import result, s0
 from tests.pocket_rows import write_rows
@@ -30,7 +30,8 @@ def test_help_names_every_command_without_loading_torch():
 
 
 def test_commands_without_a_report_load_no_plotting():
-    code = "import sys, s0_cli.work; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    modules = "training, evaluating, demo, collecting"
+    code = f"import sys; from s0_cli.work import {modules}; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["True", "False"], done.stderr
 
@@ -402,14 +403,14 @@ def test_without_a_sandbox_nothing_runs_unless_the_user_insists(steps, monkeypat
 
 def test_verify_tells_what_holds_and_exits_1_where_a_check_fails(monkeypatch):
     few = [check for check in CHECKS if check.name in ("zero state", "decode")]
-    monkeypatch.setattr(work, "CHECKS", few)
+    monkeypatch.setattr(verifying, "CHECKS", few)
     told = result("verify", "pocket:gdn")
     assert (told["family"], told["counts"], told["failed"]) == ("qwen3_5", {"holds": 2}, [])
     assert [one["name"] for one in told["checks"]] == ["zero state", "decode"]
     assert all(one["error"] <= one["tolerance"] <= 1e-4 for one in told["checks"])
 
     broken = Check("planted", "one thing with another", lambda subject: iter([Comparison(0.5, 1e-4)]), False)
-    monkeypatch.setattr(work, "CHECKS", [few[1], broken])
+    monkeypatch.setattr(verifying, "CHECKS", [few[1], broken])
     done = s0("verify", "pocket:gdn")
     assert done.returncode == 1
     assert "holds: 1, fails: 1" in done.stderr

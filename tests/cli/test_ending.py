@@ -19,8 +19,8 @@ import pytest
 import s0
 from s0 import errors
 from s0.errors import ConfigError, DatasetError, S0Error
-from s0_cli import work
 from s0_cli.ending import in_options, os_error_line
+from s0_cli.work import inspecting, training
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
 
@@ -87,7 +87,7 @@ def test_a_command_ends_with_a_line_and_a_status(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(work, "inspect", fail)
+    monkeypatch.setattr(inspecting, "inspect", fail)
     done = call("inspect", "pocket:gdn")
     assert done.returncode == status and done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -95,7 +95,7 @@ def test_a_command_ends_with_a_line_and_a_status(
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "inspect", lambda target: [][0])
+    monkeypatch.setattr(inspecting, "inspect", lambda target: [][0])
     with pytest.raises(IndexError):
         call("inspect", "pocket:gdn")
 
@@ -170,7 +170,7 @@ def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "scale_by_pass_rate", interrupt)
+        patch.setattr(training, "scale_by_pass_rate", interrupt)
         done = call(*asked)
     assert done.returncode == 130 and f"kept in {out}.checkpoint" in done.stderr.splitlines()[-1]
     assert not out.exists() and out.with_name("by-verdicts.checkpoint").is_file()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from s0.files import locked
-from s0_cli import work
+from s0_cli.work import demo
 from tests.cli.calls import Done, result, s0
 from tests.pocket_rows import write_rows
 
@@ -67,8 +67,9 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(work, "load_model", load)
-    monkeypatch.setattr("s0.study.unit.load_model", load)
+    of_commands = [f"s0_cli.work.{name}" for name in ("collecting", "training", "generating", "verifying")]
+    for module in (*of_commands, "s0.bench.states", "s0.study.unit"):
+        monkeypatch.setattr(f"{module}.load_model", load)
 
 
 def refused(done: Done, *says: str, status: int = 2) -> None:
@@ -229,7 +230,7 @@ def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch:
         calls.append(overwrite)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "run_demo", run)
+    monkeypatch.setattr(demo, "run_demo", run)
     out.mkdir()
     shutil.copy(here / "train.samples.jsonl", out)
     shutil.copytree(here / "state", out / "s0")
@@ -252,8 +253,8 @@ def test_a_demo_without_a_place_goes_on_in_one_that_is_free_and_unfinished(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(work, "run_demo", run)
-    monkeypatch.setattr(work, "unfinished_demos", lambda *_: [runs / "foreign", runs / "busy", runs / "free"])
+    monkeypatch.setattr(demo, "run_demo", run)
+    monkeypatch.setattr(demo, "unfinished_demos", lambda *_: [runs / "foreign", runs / "busy", runs / "free"])
     for name in ("foreign", "busy", "free"):
         (runs / name).mkdir(parents=True)
         shutil.copy(here / "train.samples.jsonl", runs / name)

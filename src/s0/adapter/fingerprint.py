@@ -58,6 +58,16 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
+def rounding(model: nn.Module) -> dict[str, str]:
+    """What besides its weights a model's figures depend on: the `dtype` of its weights, and the kind of `device`."""
+    weight = next(iter(_base_weights(model)))[1]
+    on_gpu = weight.device.type == "cuda"
+    return {
+        "dtype": str(weight.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name(weight.device) if on_gpu else weight.device.type,
+    }
+
+
 def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The untouched model's parameters by their names there, whatever methods of PEFT have put adapters around them."""
     wrappers = {name for name, module in model.named_modules() if hasattr(module, "adapter_layer_names")}

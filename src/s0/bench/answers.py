@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from msgspec import UNSET, UnsetType
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import UNKNOWN, fingerprint
+from s0.adapter.fingerprint import UNKNOWN, fingerprint, rounding
 from s0.bench.journal import Journal, origin_of
 from s0.bench.judging import judged_under
-from s0.core.families import unwrapped
 from s0.decode import Sampling
 from s0.models import end_tokens
 from s0.record import Answer
@@ -163,11 +161,10 @@ def depends_on(
         chat: asked through the chat template.
         sandbox: of the verdicts; None for the process-wide one.
     """
-    weights = next(unwrapped(model).parameters())
     how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
     return {
         "base": fingerprint(model),
-        "dtype": str(weights.dtype).removeprefix("torch."),
+        **rounding(model),
         "tuned": tuned,
         "task": task.name,
         "task_version": task.version,
@@ -179,11 +176,5 @@ def depends_on(
         "seed": seed,
         "chat": chat,
         "sandbox": judged_under(sandbox),
-        "device": _device(weights),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-
-
-def _device(weights: Tensor) -> str:
-    on_gpu = weights.device.type == "cuda"
-    return torch.cuda.get_device_name(weights.device) if on_gpu else weights.device.type

@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import nn
 
+from s0.adapter.fingerprint import fingerprint, rounding
 from s0.bench.evaluate import Samples, sampled_summary, solved, summary
 from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
 from s0.bench.variants import Outcome, Questions
+from s0.models import LoadSettings
 from s0.record import (
     FORMAT_VERSION,
     Answer,
@@ -48,6 +51,17 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu_threads": torch.get_num_threads(),
     }
+
+
+def model_facts(name: str, model: nn.Module, loading: LoadSettings) -> Model:
+    """Who is asked.
+
+    Args:
+        name: it was loaded by.
+        model: the untouched one.
+        loading: how it was loaded.
+    """
+    return Model(name, fingerprint(model), **rounding(model), revision=loading.revision)
 
 
 def evaluation_record(

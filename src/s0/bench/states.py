@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from s0.adapter.fingerprint import fingerprint
 from s0.bench.answers import open_answers
-from s0.bench.record import evaluation_record
+from s0.bench.record import evaluation_record, model_facts
 from s0.bench.variants import Questions, answer, tuned_facts
-from s0.models import load_model
+from s0.models import AS_PUBLISHED, LoadSettings, load_model
 from s0.progress import Stage, silent
-from s0.record import Model, Record
+from s0.record import Record
 from s0.tasks.sandbox import Sandbox
 from s0.train import read_tuned, trainer_of
 
@@ -21,6 +20,7 @@ def evaluate_states(
     states: Sequence[str],
     questions: Questions,
     *,
+    loading: LoadSettings = AS_PUBLISHED,
     allow_other_base: bool = False,
     answers: Path | None = None,
     stage: Stage = silent,
@@ -32,6 +32,7 @@ def evaluate_states(
         model: a name of `s0.load_model`.
         states: folders of what was tuned by any method, or Hub repositories. All are read before anything is asked.
         questions: asked of all.
+        loading: how the model is loaded.
         allow_other_base: accept what was tuned on other weights of the same shape.
         answers: file in which answers are kept as they come, and from which those that are there are taken (see
             `s0.bench.answers`); None keeps none.
@@ -45,9 +46,9 @@ def evaluate_states(
         SandboxError: there is no verdict to be had on this machine.
     """
     questions.task.require_runnable(questions.problems, sandbox)
-    loaded, tokenizer = load_model(model)
+    loaded, tokenizer = load_model(model, **loading.arguments())
     tuned = [read_tuned(state, loaded, allow_other_base=allow_other_base) for state in states]
-    base = Model(model, fingerprint(loaded))
+    base = model_facts(model, loaded, loading)
     journal = open_answers(answers, loaded)
     outcomes = {
         "base": answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ POCKET_MODELS = {
 }
 """Models of about 1M parameters, trained by this project, for trying everything on a laptop."""
 
+_DTYPES = ("float32", "bfloat16", "float16")
+
 _TOKENIZER_FILES = ("tokenizer*", "*vocab*", "*.model")
 
 
@@ -34,10 +37,72 @@ def _launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
+def _own_gpu() -> int:
+    """Of this process, where several were launched."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def _auto_class(config: PreTrainedConfig) -> Any:
     kind = type(config)
     only_with_vision = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING
     return AutoModelForImageTextToText if only_with_vision else AutoModelForCausalLM
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How a model is loaded, in words that can be written down.
+
+    Attributes:
+        dtype: float32, bfloat16 or float16; None for the default of `load_base_model`.
+        device: all weights go there: cpu, cuda, cuda:1, mps; None for the default of `load_base_model`. With several
+            launched processes, cuda is each one's own.
+        revision: branch, tag or commit of a model from the hub; None for its main branch.
+        trust_remote_code: run the code that comes with the model.
+    """
+
+    dtype: str | None = None
+    device: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in _DTYPES:
+            raise ConfigError(f"expected `dtype` to be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
+        if self.device is not None:
+            _require_device(self.device)
+
+    def arguments(self) -> dict[str, Any]:
+        """The same as arguments of `load_model`."""
+        arguments: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.dtype is not None:
+            arguments["dtype"] = getattr(torch, self.dtype)
+        if self.device is not None:
+            is_own_gpu = self.device == "cuda" and _launched()
+            arguments["device_map"] = {"": _own_gpu() if is_own_gpu else self.device}
+        if self.revision is not None:
+            arguments["revision"] = self.revision
+        return arguments
+
+
+AS_PUBLISHED = LoadSettings()
+"""The defaults of `load_base_model`, and no code but that of transformers."""
+
+
+def _require_device(name: str) -> None:
+    """Refuse what is no device of this machine."""
+    try:
+        torch.empty(0, device=name)
+        is_usable = torch.device(name).type != "meta"
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch has one for each kind of trouble
+        is_usable = False
+    if not is_usable:
+        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        devices = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+        raise ConfigError(f"expected `device` to be one that is here ({', '.join(devices)}), got {name!r}")
+    if torch.device(name).index is not None and _launched():
+        raise ConfigError(
+            f"expected `device=cuda` with several launched processes, each of which has its own GPU, got {name!r}"
+        )
 
 
 def load_model(name: str | Path, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -69,10 +134,11 @@ def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
         ConfigError: nothing can be loaded under that name, or not all of its weights; says what was tried.
     """
     source = _source(name)
+    _require_repository(source, model_kwargs.get("revision"))
     is_pocket = name in POCKET_MODELS
     model_kwargs.setdefault("dtype", torch.float32 if is_pocket else "auto")
     if torch.cuda.is_available():
-        model_kwargs.setdefault("device_map", {"": int(os.environ.get("LOCAL_RANK", 0))} if _launched() else "auto")
+        model_kwargs.setdefault("device_map", {"": _own_gpu()} if _launched() else "auto")
     try:
         kind = _auto_class(AutoConfig.from_pretrained(source, **_of_the_repository(model_kwargs)))
         loaded: Any = kind.from_pretrained(source, output_loading_info=True, **model_kwargs)
@@ -102,6 +168,7 @@ def load_tokenizer(name: str | Path, **repository: Any) -> PreTrainedTokenizerBa
         ConfigError: there is none under that name, or it is damaged; says what was tried.
     """
     source = _source(name)
+    _require_repository(source, repository.get("revision"))
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **repository)
     except Exception as error:  # as above
@@ -125,6 +192,15 @@ def _source(name: str | Path) -> str:
     if str(name).startswith("pocket:") and name not in POCKET_MODELS:
         raise ConfigError(f"expected one of the pocket models {sorted(POCKET_MODELS)}, got {name!r}")
     return str(POCKET_MODELS.get(str(name), name))
+
+
+def _require_repository(source: str, revision: str | None) -> None:
+    """Refuse a revision of what has none: transformers would load a folder as it is, whatever is asked for."""
+    if revision is not None and Path(source).is_dir():
+        raise ConfigError(
+            f"expected `revision` with a model from the Hugging Face hub, got {revision!r} for the folder {source}; "
+            "leave it out"
+        )
 
 
 def _of_the_repository(model_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from s0.bench.variants import Variant
+from s0.models import AS_PUBLISHED, LoadSettings
 from s0.progress import Stage
 from s0.record import Record
 from s0.study.unit import Unit, run_unit, unfinished
@@ -38,6 +39,7 @@ class DemoSettings:
 
     Attributes:
         model: a pocket model by default; any hybrid model works.
+        loading: how the model is loaded.
         task: judges examples and answers.
         data: a file in the task's format, or None for the task's own.
         seed: of the sampling of examples, the only chance in the job.
@@ -46,6 +48,7 @@ class DemoSettings:
     """
 
     model: str = "pocket:gdn"
+    loading: LoadSettings = AS_PUBLISHED
     task: str = "pocket-code"
     data: str | None = None
     seed: int = 0
@@ -78,4 +81,4 @@ def run_demo(
 
 def _unit(settings: DemoSettings, variants: Mapping[str, Variant] | None = None) -> Unit:
     tuned = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
-    return Unit(variants={"base": Variant(), **tuned}, **asdict(settings))
+    return Unit(variants={"base": Variant(), **tuned}, **vars(settings))

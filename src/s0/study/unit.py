@@ -20,20 +20,19 @@ from typing import Any
 from msgspec.structs import replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import fingerprint
 from s0.bench.answers import answers_file, open_answers
 from s0.bench.collect import CollectSettings, collect
 from s0.bench.evaluate import Samples
 from s0.bench.judging import judged_under
-from s0.bench.record import evaluation_record
+from s0.bench.record import evaluation_record, model_facts
 from s0.bench.variants import Questions, Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.files import write_text
-from s0.models import load_model
+from s0.models import AS_PUBLISHED, LoadSettings, load_model
 from s0.progress import Stage, silent
-from s0.record import Examples, Model, Record, write_record
+from s0.record import Examples, Record, write_record
 from s0.tasks import Problem, Task
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
@@ -54,6 +53,7 @@ class Unit:
     Attributes:
         model: a name of `s0.load_model`.
         variants: what learns and answers, by name; the first one is what the others are compared with.
+        loading: how the model is loaded.
         task: judges examples and answers.
         data: a file in the task's format, or None for the task's own.
         split: whose problems are answered.
@@ -65,6 +65,7 @@ class Unit:
 
     model: str
     variants: Mapping[str, Variant]
+    loading: LoadSettings = AS_PUBLISHED
     task: str = "pocket-code"
     data: str | None = None
     split: str = "final"
@@ -118,10 +119,10 @@ def run_unit(
     task = load_task(unit.task, unit.data)
     splits = {split: task.require_split(split) for split in ("train", "select", unit.split)}
     task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
-    model, tokenizer = load_model(unit.model)
+    model, tokenizer = load_model(unit.model, **unit.loading.arguments())
     if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
         find_mixers(model)  # refuses before the long work
-    base = Model(unit.model, fingerprint(model))
+    base = model_facts(unit.model, model, unit.loading)
     if overwrite or not (out / SETTINGS_FILE).exists():
         write_text(out / SETTINGS_FILE, json.dumps(_begun_with(unit, task, sandbox), indent=1) + "\n")
     place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on

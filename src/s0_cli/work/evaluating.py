@@ -1,0 +1,54 @@
+"""`s0 eval`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+from s0.bench import Questions, Samples, evaluate_states
+from s0.record import plain, write_record
+from s0_cli.ending import interruptible, same_command
+from s0_cli.options import JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
+from s0_cli.outputs import RecordPlace, n_kept
+from s0_cli.work.judging import load_problems, sandbox
+from s0_cli.work.reporting import reported
+from s0_cli.work.stages import after, stage
+
+
+def evaluate(
+    model: ModelOptions,
+    states: StateOptions,
+    asked: TaskOptions,
+    asking: dict[str, Any],
+    out: OutOptions | None,
+    judging: JudgingOptions,
+) -> dict[str, Any]:
+    """`s0 eval`; `asking` is what `Questions` takes beside task and problems, with settings for `samples`."""
+    loading = model.loading
+    samples = Samples(**asking["samples"]) if asking["samples"] else None
+    questions = Questions(*load_problems(asked), **{**asking, "samples": samples})
+    place = None if out is None else RecordPlace.of(out.path)
+    answers = None if place is None else place.answers
+    inputs = [model.name, asked.data, *states.names]
+    claim = nullcontext() if out is None or place is None else place.claimed(inputs, out.overwrite)
+
+    def kept() -> str:
+        if answers is None:
+            return f"no answers are kept without --out; start again with: {same_command()}"
+        return f"{n_kept(answers)} answers are kept in {answers}; go on with: {same_command()}"
+
+    with claim, interruptible(kept), sandbox(judging) as cells:
+        record = evaluate_states(
+            model.name,
+            states.names,
+            questions,
+            loading=loading,
+            allow_other_base=states.allow_other_base,
+            answers=answers,
+            stage=stage if answers else after("no --out: answers are not kept; interrupted, all are asked again"),
+            sandbox=cells,
+        )
+        if place is None:
+            return {**plain(record), "out": None, "report": None}
+        write_record(place.record, record)
+        return {**plain(record), "out": str(place.record), "report": reported(record, place.record, place.report)}

@@ -1,0 +1,95 @@
+"""`s0 inspect`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from s0.adapter import state_files
+from s0.adapter.fingerprint import fingerprint
+from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
+from s0.models import load_base_model
+from s0.train.baseline_files import baseline_kind, read_files
+from s0_cli.options import ModelOptions
+
+
+def inspect(model: ModelOptions) -> dict[str, Any]:
+    """`s0 inspect`: a state or another adapter where the name is the folder of one, else a model."""
+    target = model.name
+    folder = Path(target)
+    if baseline_kind(folder) is not None:
+        return _inspect_baseline(folder)
+    if (folder / state_files.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
+        return _inspect_state(target)
+    loaded = load_base_model(target, **model.loading.arguments())
+    mixers = find_mixers(loaded)
+    recurrence = recurrence_of(next(iter(mixers.values())))
+    shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
+    parameters = sum(map(math.prod, shapes.values()))
+    return {
+        "kind": "model",
+        "name": target,
+        "class": type(loaded).__name__,
+        "family": family_of(loaded),
+        "recurrence": recurrence.name,
+        "axes": recurrence.axes,
+        "published_alpha": recurrence.alpha,
+        "published_alpha_source": recurrence.alpha_source,
+        "fingerprint": fingerprint(loaded),
+        "parameters": sum(weight.numel() for weight in loaded.parameters()),
+        "state_parameters": parameters,
+        "state_bytes": 4 * parameters,
+        "layers": [
+            {"index": layer_index(mixer), "name": name, "shape": shapes[name]} for name, mixer in mixers.items()
+        ],
+    }
+
+
+def _inspect_state(target: str) -> dict[str, Any]:
+    stored = state_files.read(target, variant=None)
+    sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
+    return {
+        "kind": "state",
+        "path": target,
+        "layout": stored.layout,
+        "recurrence": stored.family,
+        "variant": stored.variant,
+        "alpha": stored.alpha,
+        "normalize": stored.normalize,
+        "base_model": stored.base_model,
+        "fingerprint": stored.fingerprint,
+        "state_parameters": sum(sizes.values()),
+        "state_bytes": 4 * sum(sizes.values()),
+        "training": dict(stored.training),
+        "layers": _tensor_facts(stored.tensors),
+    }
+
+
+def _inspect_baseline(folder: Path) -> dict[str, Any]:
+    files = read_files(folder)
+    files.require_whole(folder)
+    config = files.config
+    is_lora = files.kind == "LORA"
+    lora = {"rank": config.get("r"), "lora_alpha": config.get("lora_alpha"), "targets": config.get("target_modules")}
+    return {
+        "kind": "adapter",
+        "path": str(folder),
+        "method": "lora" if is_lora else "prefix",
+        **(lora if is_lora else {"virtual_tokens": config.get("num_virtual_tokens")}),
+        "base_model": config.get("base_model_name_or_path"),
+        "fingerprint": files.fingerprint,
+        "parameters": sum(tensor.numel() for tensor in files.tensors.values()),
+        "training": dict(files.training),
+        "layers": _tensor_facts(files.tensors),
+    }
+
+
+def _tensor_facts(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": list(tensor.shape), "norm": tensor.norm().item(), "largest": tensor.abs().max().item()}
+        for name, tensor in tensors.items()
+    ]

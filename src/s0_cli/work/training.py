@@ -1,0 +1,148 @@
+"""`s0 train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from s0 import S0Trainer, load_model
+from s0.bench import scale_by_pass_rate, tuned_facts
+from s0.errors import ConfigError
+from s0.examples import Example, read_examples
+from s0.train import METHODS, make_trainer
+from s0.train.methods import Settings
+from s0_cli.ending import interruptible, s0_command, same_command
+from s0_cli.options import (
+    CheckpointedOut,
+    ChoosingOptions,
+    ExampleOptions,
+    JudgingOptions,
+    MethodOptions,
+    ModelOptions,
+    TaskOptions,
+)
+from s0_cli.outputs import TRAINED, claimed, require_free_folder, require_name
+from s0_cli.work.judging import load_problems, sandbox
+from s0_cli.work.stages import stage
+
+
+def train(
+    model: ModelOptions,
+    method: MethodOptions,
+    examples: ExampleOptions,
+    choosing: ChoosingOptions,
+    out: CheckpointedOut,
+    judging: JudgingOptions,
+) -> dict[str, Any]:
+    """`s0 train`."""
+    _require_choices(method, examples, choosing)
+    config, loading = _training_settings(method, examples, choosing), model.loading
+    learned = read_examples(examples.train)
+    held_out = None if examples.select is None else read_examples(examples.select)
+    judged = load_problems(choosing.task) if choosing.by_verdicts and choosing.task else None
+    require_name(out.path)
+    checkpoint = out.path.with_name(f"{out.path.name}.checkpoint")
+
+    def kept() -> str:
+        if not checkpoint.exists():
+            return f"nothing was learned yet; start again with: {same_command()}"
+        return f"what was learned so far is kept in {checkpoint}; go on with: {same_command()}"
+
+    inputs: list[str | Path | None] = [model.name, examples.train, examples.select]
+    inputs.append(choosing.task.data if choosing.task else None)
+    look = partial(require_free_folder, out.path, TRAINED, out.overwrite)
+    with (
+        claimed(out.path, inputs, look, beside=[checkpoint]),
+        interruptible(kept),
+        sandbox(judging) if judged else nullcontext() as cells,
+    ):
+        if judged and cells:
+            judged[0].require_runnable(judged[1], cells)
+        loaded, tokenizer = load_model(model.name, **loading.arguments())
+        tuner = make_trainer(loaded, tokenizer, config)
+        keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
+        if choosing.auto:
+            assert isinstance(tuner, S0Trainer) and held_out is not None
+            result = tuner.train_auto(learned, held_out, **keeping, stage=stage)
+        else:
+            result = tuner.train(learned, select=held_out, **keeping, stage=stage)
+        if judged and isinstance(tuner, S0Trainer):
+            with stage("scale", None) as advance:
+                choice = scale_by_pass_rate(tuner, *judged, sandbox=cells, on_done=advance)
+                tuner.set_scale(choice.alpha, choice)
+            result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
+        tuner.save(out.path)
+    return {
+        "kind": "train",
+        "method": method.name,
+        "examples": len(learned),
+        **result,
+        **tuned_facts(tuner),
+        "out": str(out.path),
+        "next": _after_training(model, out.path, learned, choosing.task),
+    }
+
+
+def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: ChoosingOptions) -> None:
+    """Refuse options that do not go together."""
+    settings, alpha_by, auto = method.settings, choosing.alpha_by, choosing.auto
+    has_select = examples.select is not None
+    if alpha_by not in ("loss", "pass-rate"):
+        raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
+    has_scale = method.name in METHODS and METHODS[method.name].has_scale
+    if choosing.by_verdicts and (choosing.task is None or not has_scale or auto):
+        raise ConfigError(
+            "expected --method s0 or offset with --task, and no --auto, for --alpha-by pass-rate: it asks problems"
+        )
+    if auto and not (has_scale and has_select):
+        raise ConfigError(
+            "expected --method s0 or offset, and --select, for --auto: candidates are compared on select examples"
+        )
+    fixed = [name for name in ("lr", "n_steps", "alpha") if auto and settings[name] not in (None, "auto")]
+    if fixed:
+        given = ", ".join("--" + name.replace("_", "-") for name in fixed)
+        raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {given}; leave one out")
+    if choosing.by_verdicts and settings["alpha"] is not None:
+        raise ConfigError("expected no --alpha with --alpha-by pass-rate, which chooses it; leave one out")
+    if auto and settings["patience"] is not None:
+        raise ConfigError("expected no --patience with --auto, which chooses the number of steps; leave one out")
+    needs_select = {"--patience": settings["patience"] is not None, "--alpha auto": settings["alpha"] == "auto"}
+    for option, is_given in needs_select.items():
+        if is_given and not has_select:
+            raise ConfigError(f"expected --select with {option}; collect examples for it: s0 collect --split select")
+
+
+def _after_training(model: ModelOptions, out: Path, learned: Sequence[Example], task: TaskOptions | None) -> str:
+    """The command that tells whether a training helped."""
+    tasks = {str(example.provenance.get("task", "own")) for example in learned}
+    asked = task or TaskOptions(tasks.pop() if len(tasks) == 1 else "own")
+    if asked.name == "own" and asked.data is None:
+        asked = TaskOptions("own", Path("FILE"))
+    return s0_command("eval", *model.as_typed(), "--state", out, *asked.as_typed(), "--out", f"{out}-eval")
+
+
+def _training_settings(options: MethodOptions, examples: ExampleOptions, choosing: ChoosingOptions) -> Settings:
+    """The method's settings: its own defaults, changed where an option was given."""
+    method = options.name
+    if method not in METHODS:
+        raise ConfigError(f"expected --method to be one of {', '.join(METHODS)}, got {method!r}")
+    chosen = {name: value for name, value in options.settings.items() if value is not None}
+    known = {name: name for name in METHODS[method].settings.__dataclass_fields__}
+    if method == "lora":
+        known = {**known, "lora_alpha": "alpha"}
+        del known["alpha"]  # the option of that name is the scale of a state
+    unknown = ", ".join("--" + name.replace("_", "-") for name in chosen if name not in known)
+    if unknown:
+        hint = ", or take --lora-alpha" if method == "lora" and "alpha" in chosen else ""
+        raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out{hint}")
+    settings = {known[name]: value for name, value in chosen.items()}
+    can_choose = examples.select is not None and not choosing.by_verdicts
+    if METHODS[method].has_scale and can_choose and not settings.get("scale_in_training"):
+        settings.setdefault("alpha", "auto")
+    try:
+        return METHODS[method].configure(**settings)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("`alpha`", "`lora_alpha`") if method == "lora" else str(error)) from error
