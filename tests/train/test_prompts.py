@@ -20,21 +20,14 @@ from tests.train.helpers import CHAT, END, tokenizer, trainer
 @pytest.mark.parametrize("make", [words.characters, words.merging])
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "with bos"])
 @pytest.mark.parametrize("prompt", ["def add(a", CHAT], ids=["text", "chat"])
-def test_training_sees_the_tokens_that_generation_sees(
-    make: Any, bos: bool, prompt: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_sees_the_tokens_that_generation_sees(make: Any, bos: bool, prompt: Any) -> None:
     made = S0Trainer(zoo.make("qwen3_5"), tokenizer(make, bos=bos), S0Config())
-    seen: list[torch.Tensor] = []
-    stock = made.model.generate
-
-    def spied(**kwargs: Any) -> torch.Tensor:
-        seen.append(kwargs["input_ids"])
-        return stock(**kwargs)
-
-    monkeypatch.setattr(made.model, "generate", spied)
+    seen: list[list[int]] = []
+    made.model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].tolist()[0]))
     made.generate(prompt, max_new_tokens=1)
+    made.generate(prompt, max_new_tokens=1, do_sample=False)  # by transformers
     (row,) = tokenize([Example(prompt, " + b")], made.tokenizer, end_token=END, max_length=99)
-    assert seen[0].tolist() == [row.tokens[: row.prompt_length]]
+    assert seen == [row.tokens[: row.prompt_length]] * 2
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "with bos"])
@@ -57,10 +50,30 @@ def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) 
         encode_prompt(words.characters(), prompt)
 
 
-@pytest.mark.parametrize("prompt", [["a", "b"], None, 7, [], ("a",)], ids=str)
-def test_what_is_no_prompt_is_refused_with_what_one_is(prompt: Any) -> None:
-    with pytest.raises(ConfigError, match=r"a text, or a list of messages.*for several prompts, call it once for each"):
-        trainer().generate(prompt)
+@pytest.mark.parametrize("how", [{}, {"do_sample": False}], ids=["own", "transformers'"])
+@pytest.mark.parametrize(
+    ("prompt", "got"),
+    [
+        (None, "or a list of prompts, at least one, got None"),
+        (7, "or a list of prompts, at least one, got 7"),
+        ([], r"or a list of prompts, at least one, got \[\]"),
+        (CHAT[0], r"or a list of prompts, at least one, got {'role'"),
+        (["a", None], "^in prompt 1: expected a prompt: a text, or a list of messages .*, got None"),
+        (["a", ["b"]], r"^in prompt 1: .* got \['b'\]"),
+        (["a", CHAT[0]], "^expected a prompt: a text, or a list of messages"),
+        ([{"text": "a"}], "'role' and 'content', got"),
+    ],
+    ids=str,
+)
+def test_what_is_no_prompt_is_refused_with_what_one_is(prompt: Any, got: str, how: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=got):
+        trainer().generate(prompt, 4, **how)
+
+
+def test_a_prompt_among_several_is_refused_by_its_place() -> None:
+    for how in ({}, {"do_sample": False}):
+        with pytest.raises(DatasetError, match=r"^in prompt 1: expected a prompt with at least one token"):
+            trainer().generate(["a", ""], **how)
 
 
 # --- Tokens that the model has no embedding for ---
@@ -141,7 +154,9 @@ def test_the_end_token_that_is_learned_ends_generation(of_generation: Any, of_to
     made.model.get_base_model().lm_head.register_forward_hook(only_wanted)
     for end in ends:
         wanted[:] = [end]
-        assert made.generate("a", max_new_tokens=3) == made.tokenizer.decode([end], skip_special_tokens=True)
+        assert made.generate("a", max_new_tokens=3) == ""
+        by_transformers = made.generate("a", max_new_tokens=3, do_sample=False)
+        assert by_transformers == made.tokenizer.decode([end], skip_special_tokens=True)
     wanted[:] = [9]
     assert len(made.generate("a", max_new_tokens=3)) == 3
 

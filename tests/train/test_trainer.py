@@ -6,7 +6,8 @@ import copy
 import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
 from s0.core.rows import RowsUnderCheckpointing
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
-from s0.train import BaselineTrainer, LoraTuning, ScaleChoice
+from s0.models import load_model
+from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, ScaleChoice
 from s0.train.scale import LADDER
 from tests import zoo
 from tests.core.helpers import cache_of, name_of_cache, pad
@@ -377,16 +379,52 @@ def test_patience_keeps_the_best_state() -> None:
         assert all(torch.equal(state, states(shorter)[layer]) for layer, state in states(made).items())
 
 
-def test_a_trainer_tells_what_it_is_in_a_line() -> None:
-    made = trainer(variant="offset", n_steps=1)
-    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, untrained, inactive)"
+def test_a_trainer_tells_what_it_is_in_a_line(tmp_path: Path) -> None:
+    made = trainer(variant="offset", n_steps=1, layers=[0, 2])
+    assert repr(made) == "S0Trainer(offset of 2 layers, alpha=1, Qwen3_5ForCausalLM, untrained, inactive)"
     made.train(PAIRS)
+    made.set_scale(0.123456)
     made.activate()
-    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, active)"
+    assert repr(made) == "S0Trainer(offset of 2 layers, alpha=0.1235, Qwen3_5ForCausalLM, trained, active)"
+    made.save(tmp_path / "offset")
     made.detach()
-    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, inactive)"
-    lora = BaselineTrainer(zoo.make("qwen3_5"), tokenizer(), LoraTuning())
-    assert repr(lora) == "BaselineTrainer(LoraTuning, Qwen3_5ForCausalLM, untrained, inactive)"
+    assert repr(made) == "S0Trainer(offset, Qwen3_5ForCausalLM, trained, detached)"
+    loaded = S0Trainer.from_pretrained("pocket:gdn", S0Config(alpha="auto", normalize=True))
+    said = "S0Trainer(state of 2 layers, alpha=auto (normalized), Qwen3_5ForCausalLM pocket:gdn, untrained, inactive)"
+    assert repr(loaded) == said
+    other = trainer(variant="offset")
+    other.load(tmp_path / "offset")
+    assert repr(other) == "S0Trainer(offset of 2 layers, alpha=0.1235, Qwen3_5ForCausalLM, trained, inactive)"
+
+
+def test_a_trainer_tells_of_an_interrupted_training() -> None:
+    made = trainer(n_steps=3)
+
+    @contextmanager
+    def until_the_second_step(*_: Any) -> Iterator[Any]:
+        steps = []
+
+        def advance(*_: Any) -> None:
+            steps.append(1)
+            if len(steps) == 2:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        made.train(PAIRS, stage=until_the_second_step)
+    assert "trained, interrupted, inactive" in repr(made)
+
+
+def test_a_baseline_tells_what_it_is_in_a_line() -> None:
+    lora = BaselineTrainer(zoo.make("qwen3_5"), tokenizer(), LoraTuning(rank=2))
+    what = "LoRA of 4 linear layers, rank=2, alpha=4"
+    assert repr(lora) == f"BaselineTrainer({what}, Qwen3_5ForCausalLM, untrained, inactive)"
+    lora.detach()
+    assert repr(lora) == "BaselineTrainer(LoRA, Qwen3_5ForCausalLM, untrained, detached)"
+    prefix = BaselineTrainer(*load_model("pocket:transformer"), PrefixTuning(virtual_tokens=3))
+    what = "prefix of 3 tokens in 4 layers"
+    assert repr(prefix) == f"BaselineTrainer({what}, Qwen3ForCausalLM pocket:transformer, untrained, inactive)"
 
 
 def test_the_number_of_parameters_is_that_of_the_state() -> None:

@@ -1,6 +1,19 @@
 """Completions: one request at a time joining and leaving a running batch, or many prompts in bulk."""
 
 from s0.decode.batcher import Batcher, Completion, Event, Request
-from s0.decode.complete import Sampling, complete
+from s0.decode.complete import Prompt, Sampling, complete
+from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in
 
-__all__ = ["Batcher", "Completion", "Event", "Request", "Sampling", "complete"]
+__all__ = [
+    "Batcher",
+    "Completion",
+    "Event",
+    "Prompt",
+    "Request",
+    "Sampling",
+    "complete",
+    "generate",
+    "generate_by_transformers",
+    "is_single",
+    "prompts_in",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,9 +35,12 @@ class Sampling:
     batch_rows: int = 64
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.batch_rows < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+        counts, shares = (self.max_new_tokens, self.batch_rows), (self.temperature, self.top_p)
+        are_numbers = all(type(count) is int for count in counts) and all(type(x) in (int, float) for x in shares)
+        if not are_numbers or min(counts) < 1 or not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ConfigError(
-                f"expected max_new_tokens and batch_rows >= 1, temperature >= 0 and 0 < top_p <= 1, got {self}"
+                "expected whole numbers >= 1 for max_new_tokens and batch_rows, a finite temperature >= 0 and "
+                f"0 < top_p <= 1, got {self}"
             )
 
     def request(self, tokens: tuple[int, ...], seed: int | str = 0, state: str | None = None) -> Request:

@@ -1,6 +1,5 @@
 """Loading models and tokenizers, and turning prompts into the tokens that generation sees."""
 
-from s0.models.generation import generate
 from s0.models.load import AS_PUBLISHED, POCKET_MODELS, LoadSettings, load_base_model, load_model, load_tokenizer
 from s0.models.prompts import check_tokens, encode_prompt, end_tokens
 
@@ -11,7 +10,6 @@ __all__ = [
     "check_tokens",
     "encode_prompt",
     "end_tokens",
-    "generate",
     "load_base_model",
     "load_model",
     "load_tokenizer",

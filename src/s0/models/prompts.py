@@ -28,10 +28,9 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
         raise DatasetError(f"expected a prompt of whole characters, got {prompt!r:.60}; is it UTF-8?")
     if isinstance(prompt, str):
         ids = list(tokenizer(prompt)["input_ids"])
-    elif not isinstance(prompt, list) or not prompt or not all(isinstance(message, Mapping) for message in prompt):
+    elif not _are_messages(prompt):
         raise ConfigError(
-            "expected a prompt: a text, or a list of messages with 'role' and 'content', got "
-            f"{prompt!r:.60}; for several prompts, call it once for each"
+            f"expected a prompt: a text, or a list of messages with 'role' and 'content', got {prompt!r:.60}"
         )
     elif tokenizer.chat_template is None:
         raise DatasetError("expected a text prompt, got messages, but this tokenizer has no chat template; pass text")
@@ -46,6 +45,11 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
     if not ids:
         raise DatasetError(f"expected a prompt with at least one token, got {prompt!r:.60}")
     return ids
+
+
+def _are_messages(prompt: Any) -> bool:
+    is_list = isinstance(prompt, list) and bool(prompt)
+    return is_list and all(isinstance(message, Mapping) and {"role", "content"} <= set(message) for message in prompt)
 
 
 def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], what: str) -> None:

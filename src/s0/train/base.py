@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
+from s0.decode import Prompt, Sampling, generate, generate_by_transformers, is_single, prompts_in
 from s0.errors import ConfigError, DatasetError
-from s0.models import generate
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import TrainingData, TrainingSet, prepare
 
@@ -38,9 +38,12 @@ class BaseTrainer(ABC):
     _unsaved: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
 
     def __repr__(self) -> str:
-        trained = "untrained" if self._trained is None else "trained"
-        active = "active" if self.is_active else "inactive"
-        return f"{type(self).__name__}({self._method}, {type(unwrapped(self.model)).__name__}, {trained}, {active})"
+        base = unwrapped(self.model)
+        model = " ".join(filter(None, (type(base).__name__, vars(base).get("name_or_path"))))
+        interrupted = ", interrupted" if "interrupted" in self.training else ""
+        trained = "untrained" if self._trained is None else f"trained{interrupted}"
+        use = ("active" if self.is_active else "inactive") if self._is_attached else "detached"
+        return f"{type(self).__name__}({self._what}, {model}, {trained}, {use})"
 
     @property
     @abstractmethod
@@ -59,8 +62,8 @@ class BaseTrainer(ABC):
 
     @property
     @abstractmethod
-    def _method(self) -> str:
-        """What is tuned, in a word or two."""
+    def _what(self) -> str:
+        """What is tuned, in a few words: the method, and while it is on its model, of how many layers at what scale."""
 
     @property
     @abstractmethod
@@ -81,9 +84,71 @@ class BaseTrainer(ABC):
         """
         return dict(self._trained or {})
 
-    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """Continue a prompt, with what was tuned if it is active; arguments and errors as of `s0.models.generate`."""
-        return generate(self.model, self.tokenizer, prompt, max_new_tokens, **kwargs)
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        max_new_tokens: int = 512,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Continue one prompt or several, with what was tuned if it is active.
+
+            trainer.generate("def add(a, b):")                                      # a text
+            trainer.generate(["def add(a, b):", "def sub(a, b):"])                  # a list of two texts
+            trainer.generate("def add(a, b):", temperature=0.8, n=4)                # a list of four texts
+            trainer.generate("def add(a, b):", on_text=partial(print, end=""))      # prints as it comes
+
+        What a prompt gets depends on it, the seed and the sampling, not on the prompts beside it. Of the model's own
+        generation config, only the end tokens count: without a temperature the likeliest token is taken.
+
+        Args:
+            prompt: a text, or chat messages; or a list of such prompts. None is ever cut.
+            max_new_tokens: upper bound for a text; it ends earlier at an end token.
+            temperature: of the sampling; None or 0 for the likeliest token at every step.
+            top_p: sample among the likeliest tokens that hold this much probability; None for 1, all of them.
+            seed: of the sampling, a whole number; None for 0. The same seed gives the same texts.
+            n: samples of each prompt; None for one, in no list of its own.
+            on_text: told the text of a single prompt piece by piece, as it comes.
+            kwargs: transformers' own (`do_sample`, `num_beams`, `adapter_names`, ...). With any of them, the model's
+                own `generate` continues one prompt after the other; it gets them with `temperature` and `top_p`, draws
+                from torch's global random state, and takes what is left open from the generation config.
+
+        Returns:
+            the text that continues the prompt, without it; with `n`, a list of n texts. For a list of prompts, a list
+            with this for each, in order.
+
+        Raises:
+            ConfigError: what is no prompt, or too long for the model; impossible sampling; `top_p` below 1 or `n` above
+                1 without a temperature; or `seed`, `n` or `on_text` beside transformers' own arguments.
+            DatasetError: a prompt without tokens, or with tokens that the model does not know; or messages, where the
+                tokenizer has no chat template.
+            UnsupportedModelError: sampling, where the model's cache cannot be followed; with `do_sample=True`,
+                transformers does it.
+        """
+        prompts = prompts_in(prompt)
+        asked: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
+        choosing = {name: value for name, value in asked.items() if value is not None}
+        texts: list[Any]
+        if kwargs:
+            _require_none_beside(kwargs, seed=seed, n=n, on_text=on_text)
+            texts = self._by_transformers(prompts, max_new_tokens=max_new_tokens, **choosing, **kwargs)
+        else:
+            sampling = Sampling(max_new_tokens, **choosing)
+            own = {name: value for name, value in (("seed", seed), ("n", n)) if value is not None}
+            answers = generate(self.model, self.tokenizer, prompts, sampling, on_text=on_text, **own)
+            texts = [[completion.text for completion in of_prompt] for of_prompt in answers]
+            if n is None:
+                texts = [text for (text,) in texts]
+        return texts[0] if is_single(prompt) else texts
+
+    def _by_transformers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[str]:
+        answers = generate_by_transformers(self.model, self.tokenizer, prompts, **kwargs)
+        return [completion.text for completion in answers]
 
     @abstractmethod
     def take(self, stored: Any) -> None:
@@ -133,6 +198,15 @@ class BaseTrainer(ABC):
         if self._unsaved is not None:
             self._unsaved.remove()
             self._unsaved = None
+
+
+def _require_none_beside(kwargs: Mapping[str, Any], **own: Any) -> None:
+    beside = [name for name, value in own.items() if value is not None]
+    if beside:
+        raise ConfigError(
+            f"expected {' and '.join(beside)} without transformers' own arguments, got {sorted(kwargs)} beside; leave "
+            "these out (a temperature above 0 samples), or ask transformers for all of it"
+        )
 
 
 def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:

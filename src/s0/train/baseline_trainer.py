@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from s0.adapter import state_files
 from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
+from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.progress import Stage, silent
 from s0.train.base import BaseTrainer, account, warn
@@ -172,8 +173,14 @@ class BaselineTrainer(BaseTrainer):
         return self.settings
 
     @property
-    def _method(self) -> str:
-        return type(self.settings).__name__
+    def _what(self) -> str:
+        config: Any = self.model.peft_config[self._name] if self._is_attached else None
+        if isinstance(self.settings, PrefixTuning):
+            where = f" of {config.num_virtual_tokens} tokens in {config.num_layers} layers" if config else ""
+            return f"prefix{where}"
+        n_layers = sum(isinstance(module, LoraLayer) for module in self._base.modules())
+        where = f" of {n_layers} linear layers, rank={config.r}, alpha={config.lora_alpha:.4g}" if config else ""
+        return f"LoRA{where}"
 
     @property
     def _is_attached(self) -> bool:
@@ -184,18 +191,15 @@ class BaselineTrainer(BaseTrainer):
         """Whether generation and forward passes of `model` use the adapter."""
         return self._is_attached and not self.model._adapters_disabled
 
-    def generate(self, prompt: str | list[dict[str, str]], max_new_tokens: int = 512, **kwargs: Any) -> str:
-        """As `BaseTrainer.generate`.
-
-        Raises:
-            EngineError: the adapter is a prefix, which the installed PEFT and transformers would leave out.
-        """
-        if self.is_active and isinstance(self.settings, PrefixTuning) and drops_prefixes(type(self._base).forward):
+    def _by_transformers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[str]:
+        behind_prefix = self.is_active and isinstance(self.settings, PrefixTuning)
+        if behind_prefix and drops_prefixes(type(self._base).forward):
             raise EngineError(
-                "expected transformers < 5.24, or peft from 0.22 on, to generate behind a prefix, got versions whose "
-                "generate() leaves it out; pip install 'transformers<5.24', or answer problems with `s0 eval`"
+                "expected transformers < 5.24, or peft from 0.22 on, for transformers to generate behind a prefix, got "
+                "versions whose generate() leaves it out; pip install 'transformers<5.24', or leave transformers' own "
+                f"arguments out, here {sorted(kwargs)}"
             )
-        return super().generate(prompt, max_new_tokens, **kwargs)
+        return super()._by_transformers(prompts, **kwargs)
 
     @property
     def n_parameters(self) -> int:

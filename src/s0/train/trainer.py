@@ -119,8 +119,13 @@ class S0Trainer(BaseTrainer):
         return self.config
 
     @property
-    def _method(self) -> str:
-        return self.config.variant
+    def _what(self) -> str:
+        if not self._is_attached:
+            return self.config.variant
+        undecided = self._trained is None and self.config.alpha == "auto"
+        alpha = "auto" if undecided else f"{self.alpha:.4g}"
+        normalized = " (normalized)" if self._adapter.normalize else ""
+        return f"{self.config.variant} of {len(self._layers())} layers, alpha={alpha}{normalized}"
 
     @property
     def _is_attached(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from s0 import load_model
+from s0.decode import Sampling
+from s0.decode import generate as continued
 from s0.errors import ConfigError
-from s0.models import generate as continued
 from s0.train import load_tuned
 from s0_cli.options import ModelOptions
 
@@ -19,9 +20,8 @@ def generate(
         raise ConfigError("expected a prompt, got an empty one")
     loaded, tokenizer = load_model(model.name, **model.loading.arguments())
     asked = [{"role": "user", "content": prompt}] if chat else prompt
-    how = {"max_new_tokens": max_new_tokens, "do_sample": False}
-    if state is None:
-        text = continued(loaded, tokenizer, asked, **how)
-    else:
-        text = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base).generate(asked, **how)
-    return {"kind": "generate", "text": text, "state": state}
+    tuned: Any = loaded
+    if state is not None:
+        tuned = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base).model
+    ((completion,),) = continued(tuned, tokenizer, [asked], Sampling(max_new_tokens))
+    return {"kind": "generate", "text": completion.text, "state": state}

@@ -1,0 +1,165 @@
+"""A few prompts to texts: what the trainers' `generate` and `s0 generate` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from s0.decode.batcher import Batcher, Completion
+from s0.decode.complete import Prompt, Sampling
+from s0.errors import ConfigError, DatasetError, UnsupportedModelError
+from s0.models import check_tokens, encode_prompt, end_tokens
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    on_text: Callable[[str], None] | None = None,
+) -> list[list[Completion]]:
+    """Continue prompts with a model as it is now, all of them in one batch.
+
+    What a prompt gets depends on the prompt, the seed and the sampling alone, not on the prompts beside it; up to the
+    rounding of the model's arithmetic (see `s0.decode.batcher`).
+
+    Args:
+        model: any causal language model, with or without adapters.
+        tokenizer: its tokenizer.
+        prompts: texts or message lists. Never cut.
+        sampling: how to choose tokens.
+        n: samples of each prompt.
+        seed: of the sampling, a whole number.
+        on_text: told the text of a single completion piece by piece, as it comes.
+
+    Returns:
+        for each prompt, in order, its n completions.
+
+    Raises:
+        ConfigError: what is no prompt, or leaves no room for max_new_tokens; `n` above 1 or `top_p` below 1 without a
+            temperature; `on_text` with more than one completion; `n` or `seed` that is no whole number.
+        DatasetError: a prompt without tokens, or with tokens that the model does not know; messages for a tokenizer
+            without a chat template.
+        UnsupportedModelError: sampling, where the model keeps what it has read in a form that cannot be followed;
+            greedily, it continues one prompt after the other.
+    """
+    _require_possible(len(prompts), sampling, n, seed, on_text)
+    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    numbers = []
+    for i, prompt in enumerate(prompts):
+        with _naming_prompt(i, len(prompts)):
+            tokens = tuple(encode_prompt(tokenizer, prompt))
+            seeds = [f"{seed} {sample} {tokens}" for sample in range(n)]
+            numbers.append([batcher.submit(sampling.request(tokens, own)) for own in seeds])
+    try:
+        done = _answers(batcher, on_text)
+    except UnsupportedModelError:  # of the cache that the first prompts have left: nothing was told of yet
+        if sampling.temperature > 0 or sampling.stop:
+            raise
+        plain = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+        completions = generate_by_transformers(model, tokenizer, prompts, sampling.max_new_tokens, **plain)
+        if on_text is not None:
+            on_text(completions[0].text)
+        return [[completion] for completion in completions]
+    return [[done[number] for number in of_prompt] for of_prompt in numbers]
+
+
+def _answers(batcher: Batcher, on_text: Callable[[str], None] | None) -> dict[int, Completion]:
+    """The completions of all requests, by the requests' numbers."""
+    done: dict[int, Completion] = {}
+    while batcher.unfinished:
+        for event in batcher.step():
+            if on_text is not None and event.text:
+                on_text(event.text)
+            if event.completion is not None:
+                done[event.request] = event.completion
+    return done
+
+
+@torch.no_grad()
+def generate_by_transformers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_new_tokens: int, **kwargs: Any
+) -> list[Completion]:
+    """Continue prompts one after the other by the model's own `generate`, with whatever transformers can do.
+
+    Args:
+        model: what generates.
+        tokenizer: the model's.
+        prompts: texts, or chat messages. They are never cut.
+        max_new_tokens: upper bound; generation ends earlier at an end token.
+        kwargs: passed to the model's `generate`.
+
+    Raises:
+        ConfigError: what is no prompt.
+        DatasetError: a prompt without tokens, or with tokens that the model does not know.
+    """
+    device, ends = next(model.parameters()).device, end_tokens(model, tokenizer)
+    settings = {"max_new_tokens": max_new_tokens, "eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
+    completions = []
+    for i, prompt in enumerate(prompts):
+        with _naming_prompt(i, len(prompts)):
+            tokens = encode_prompt(tokenizer, prompt)
+            check_tokens(model, tokenizer, tokens, "the prompt")
+        ids = torch.tensor([tokens], device=device)
+        output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)
+        written = output[0, len(tokens) :].tolist()
+        truncated = len(written) == max_new_tokens and written[-1] not in ends
+        completions.append(
+            Completion(str(tokenizer.decode(written, skip_special_tokens=True)), len(written), truncated)
+        )
+    return completions
+
+
+def is_single(prompt: Any) -> bool:
+    """Whether this is one prompt, a text or messages, and no list of prompts."""
+    return isinstance(prompt, str) or (isinstance(prompt, list) and any(isinstance(part, Mapping) for part in prompt))
+
+
+def prompts_in(prompt: Any) -> list[Prompt]:
+    """One prompt, or several, as a list of prompts, none of which was looked at yet.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if is_single(prompt):
+        return [prompt]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not len(prompt):
+        raise ConfigError(
+            "expected a prompt (a text, or a list of messages with 'role' and 'content') or a list of prompts, at "
+            f"least one, got {prompt!r:.60}"
+        )
+    return list(prompt)
+
+
+@contextmanager
+def _naming_prompt(i: int, n_prompts: int) -> Iterator[None]:
+    """Says in errors which of several prompts they are about, counted from 0."""
+    try:
+        yield
+    except (ConfigError, DatasetError) as error:
+        if n_prompts == 1:
+            raise
+        raise type(error)(f"in prompt {i}: {error}") from error
+
+
+def _require_possible(n_prompts: int, sampling: Sampling, n: Any, seed: Any, on_text: Any) -> None:
+    if type(n) is not int or n < 1 or type(seed) is not int:
+        raise ConfigError(f"expected whole numbers for n, at least 1, and seed, got n={n!r:.20} and seed={seed!r:.20}")
+    if sampling.temperature == 0 and (n > 1 or sampling.top_p < 1):
+        raise ConfigError(
+            f"expected a temperature above 0 with n={n} and top_p={sampling.top_p}, got 0, at which the likeliest "
+            "token is always taken; set one, or leave both out"
+        )
+    if on_text is not None and n_prompts * n > 1:
+        raise ConfigError(
+            f"expected a single prompt and n=1 to tell the text of as it comes, got {n_prompts} and n={n}; leave "
+            "on_text out"
+        )
