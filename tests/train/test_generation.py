@@ -102,6 +102,7 @@ def test_the_text_is_told_as_it_comes(active: S0Trainer) -> None:
         ({"max_new_tokens": 0}, "whole numbers >= 1 for max_new_tokens"),
         ({"max_new_tokens": 1.5}, "whole numbers >= 1 for max_new_tokens"),
         ({"do_sample": True, "seed": 1}, r"expected seed without transformers' own arguments, got \['do_sample'\]"),
+        ({"num_return_sequences": 2}, "with which a prompt gets one text, got num_return_sequences"),
         ({"do_sample": True, "n": 1, "on_text": print}, "expected n and on_text without"),
     ],
     ids=str,
@@ -147,5 +148,5 @@ def test_a_model_whose_cache_cannot_be_followed_generates_greedily() -> None:
     texts = made.generate(PROMPTS, 8)
     assert texts == made.generate(PROMPTS, 8, do_sample=False, repetition_penalty=1.0)
     assert [made.generate(PROMPTS[0], 8, on_text=told.append)] == told == texts[:1]
-    with pytest.raises(UnsupportedModelError, match="use the model's own generate"):
+    with pytest.raises(UnsupportedModelError, match=r"^expected MiniMaxForCausalLM to.*the model's own generate"):
         made.generate("x = ", 8, temperature=1.0)

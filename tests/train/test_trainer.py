@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -395,6 +396,20 @@ def test_a_trainer_tells_what_it_is_in_a_line(tmp_path: Path) -> None:
     other = trainer(variant="offset")
     other.load(tmp_path / "offset")
     assert repr(other) == "S0Trainer(offset of 2 layers, alpha=0.1235, Qwen3_5ForCausalLM, trained, inactive)"
+
+
+@pytest.mark.parametrize("make", [S0Trainer, lambda *pair: BaselineTrainer(*pair, LoraTuning())])
+def test_a_trainer_is_made_of_a_model_and_a_tokenizer(make: Callable[..., Any]) -> None:
+    model, words = zoo.make("qwen3_5"), tokenizer()
+    for pair, got in (((model, None), "NoneType"), ((words, model), "Qwen3_5ForCausalLM"), (("name", words), "str")):
+        with pytest.raises(ConfigError, match=f"expected a model and its tokenizer, got .*{got}.*s0.load_model"):
+            make(*pair)
+
+
+@pytest.mark.parametrize("data", [None, 7, []])
+def test_no_examples_are_refused(data: Any) -> None:
+    with pytest.raises(DatasetError, match=f"expected at least one example, in a list.*got {re.escape(repr(data))}"):
+        trainer().train(data)
 
 
 def test_a_trainer_tells_of_an_interrupted_training() -> None:

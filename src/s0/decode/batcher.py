@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from s0.core.families import unwrapped
 from s0.core.releases import cache_name, cache_of
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
@@ -251,7 +252,7 @@ class Batcher:
         cache = cache_of(output)
         if type(cache) is not DynamicCache:
             raise UnsupportedModelError(
-                f"expected {type(self.model).__name__} to keep what it has read in a DynamicCache, got "
+                f"expected {type(unwrapped(self.model)).__name__} to keep what it has read in a DynamicCache, got "
                 f"{type(cache).__name__}, whose rows this version cannot tell apart; use the model's own generate()"
             )
         rows = [_Row(number, self._waiting.pop(number), self.tokenizer) for number in group]

@@ -98,9 +98,14 @@ def generate_by_transformers(
         kwargs: passed to the model's `generate`.
 
     Raises:
-        ConfigError: what is no prompt.
+        ConfigError: what is no prompt, or arguments with which more comes back than a text.
         DatasetError: a prompt without tokens, or with tokens that the model does not know.
     """
+    if kwargs.get("num_return_sequences", 1) != 1 or kwargs.get("return_dict_in_generate"):
+        raise ConfigError(
+            "expected arguments of transformers with which a prompt gets one text, got num_return_sequences or "
+            "return_dict_in_generate; take n of this function, or the model's own generate()"
+        )
     device, ends = next(model.parameters()).device, end_tokens(model, tokenizer)
     settings = {"max_new_tokens": max_new_tokens, "eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
     completions = []

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.cautions import Caution, cautions
@@ -198,6 +199,19 @@ class BaseTrainer(ABC):
         if self._unsaved is not None:
             self._unsaved.remove()
             self._unsaved = None
+
+
+def require_pair(model: Any, tokenizer: Any) -> None:
+    """Check what a trainer is made of.
+
+    Raises:
+        ConfigError: no model, or no tokenizer.
+    """
+    if not isinstance(model, nn.Module) or not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ConfigError(
+            f"expected a model and its tokenizer, got {type(model).__name__} and {type(tokenizer).__name__}; "
+            "s0.load_model(name) gives both (of a processor, pass its tokenizer)"
+        )
 
 
 def _require_none_beside(kwargs: Mapping[str, Any], **own: Any) -> None:

@@ -28,7 +28,7 @@ from s0.core.releases import drops_prefixes
 from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.progress import Stage, silent
-from s0.train.base import BaseTrainer, account, warn
+from s0.train.base import BaseTrainer, account, require_pair, warn
 from s0.train.baseline_files import StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.checkpoint import Checkpoint
@@ -60,8 +60,9 @@ class BaselineTrainer(BaseTrainer):
 
         Raises:
             UnsupportedModelError: the model has no such layers, or prefix tuning cannot be exact on it.
-            ConfigError: something is attached to the model.
+            ConfigError: something is attached to the model, or it is none, or there is no tokenizer.
         """
+        require_pair(model, tokenizer)
         if isinstance(model, PeftModel):
             raise ConfigError("expected a transformers model, got a PEFT model; pass its base model, get_base_model()")
         self.tokenizer = tokenizer

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.core.families import unwrapped
 from s0.errors import DatasetError, UnsupportedModelError
 from s0.examples import Example
 from s0.models import check_tokens, encode_prompt, end_tokens
@@ -60,7 +61,7 @@ class Batch:
         output = model(input_ids=self.tokens.to(device), use_cache=False, logits_to_keep=self.predicts.to(device))
         if output.logits.shape[1] != len(self.predicts):
             raise UnsupportedModelError(
-                f"expected {type(model).__name__} to honour logits_to_keep, but it returned logits for "
+                f"expected {type(unwrapped(model)).__name__} to honour logits_to_keep, but it returned logits for "
                 f"{output.logits.shape[1]} positions, not {len(self.predicts)}; use a transformers *ForCausalLM model"
             )
         logits = output.logits.float().transpose(1, 2)  # (B, vocabulary, P)
@@ -128,9 +129,9 @@ def tokenize(
     Raises:
         DatasetError: no rows, or a row without completion tokens, with a wrong prompt length, empty or over-long.
     """
-    rows = list(data)
+    rows = list(data) if isinstance(data, Iterable) else []
     if not rows:
-        raise DatasetError("expected at least one training example, got none")
+        raise DatasetError(f"expected at least one example, in a list or a datasets.Dataset, got {data!r:.60}")
     tokenized = [_tokenize_row(row, f"example {i}", tokenizer, end_token) for i, row in enumerate(rows)]
     for row in tokenized:
         if len(row.tokens) > max_length:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from s0.core.families import unwrapped
 from s0.core.rows import RowsUnderCheckpointing
 from s0.core.states import Scale, state_layers
 from s0.errors import ConfigError
@@ -55,7 +56,7 @@ def _checkpointed(model: nn.Module) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise ConfigError(
-            f"expected {type(model).__name__} to support gradient checkpointing, but no layer of it does; "
+            f"expected {type(unwrapped(model)).__name__} to support gradient checkpointing, but no layer of it does; "
             "set `gradient_checkpointing=False`"
         )
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")

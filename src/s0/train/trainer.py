@@ -28,7 +28,7 @@ from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
 from s0.progress import Stage, silent
 from s0.record import Record
-from s0.train.base import BaseTrainer, account, hashes, warn
+from s0.train.base import BaseTrainer, account, hashes, require_pair, warn
 from s0.train.baseline_files import holds_baseline
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import TrainingData, TrainingSet
@@ -64,8 +64,9 @@ class S0Trainer(BaseTrainer):
 
         Raises:
             UnsupportedModelError: the model has no recurrent state to tune.
-            ConfigError: a setting that cannot work.
+            ConfigError: a setting that cannot work, or no model or tokenizer.
         """
+        require_pair(model, tokenizer)
         self.config = config or S0Config()
         self.config.fit_settings()
         self.tokenizer = tokenizer
