@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s0 import Example
 from s0.errors import DatasetError
-from s0.examples import examples_sha256, read_examples, write_examples
+from s0.examples import examples_sha256, read_examples, read_prompts, write_examples
 
 texts = st.text(min_size=1)
 messages = st.fixed_dictionaries({"role": st.sampled_from(["system", "user"]), "content": st.text()})
@@ -181,3 +181,42 @@ def test_the_hash_tells_prompts_completions_and_order_and_nothing_else() -> None
     one, two = Example("a", "b"), Example("ab", "c")
     different = [[], [one], [two], [one, two], [two, one], [Example("a", "bc")], [Example("b", "a")]]
     assert len({examples_sha256(each) for each in different}) == len(different)
+
+
+def test_prompts_are_texts_or_messages_and_other_fields_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines = [GOOD, "", json.dumps({"prompt": [ASKED], "messages": None}), chat(ASKED, ANSWERED, ASKED, id=7)]
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read_prompts(path) == ["a", [ASKED], [ASKED, ANSWERED, ASKED]]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("def f(x):", "line 2 of .* to be JSON, got 'def f"),
+        ('"a"', "line 2 of .* to have either 'prompt' or 'messages', got str"),
+        ('{"text": "a"}', r"line 2 of .* to have either 'prompt' or 'messages', got \['text'\]; rename"),
+        (chat(ASKED, prompt="a"), "line 2 of .* to have either"),
+        ('{"prompt": ""}', "the prompt of line 2 of .* to be a non-empty text"),
+        ('{"prompt": 7}', "the prompt of line 2"),
+        ('{"prompt": "\\ud800"}', "the prompt of line 2"),
+        ('{"messages": "a"}', "the messages of line 2"),
+        (chat(), "the messages of line 2"),
+        (chat({"role": "user"}), "the messages of line 2"),
+        (chat(ASKED, ANSWERED), "line 2 of .* to end before the assistant's answer"),
+    ],
+)
+def test_what_is_no_prompt_is_refused_by_file_and_line(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+    with pytest.raises(DatasetError, match=says):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize("content", [None, b"\n \n", b"\xff\xfe\x00"], ids=["missing", "blank", "binary"])
+def test_a_file_without_prompts_is_refused_by_name(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "prompts.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"expected .*prompts.*prompts\.jsonl"):
+        read_prompts(path)

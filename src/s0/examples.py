@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,23 +114,57 @@ def read_examples(path: str | Path) -> list[Example]:
     Raises:
         DatasetError: no such file, no examples, or a line that is none; names the line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # splitlines() also splits inside JSON texts
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"expected a JSONL file of examples, got {path}: {error}") from error
-    examples = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DatasetError(
-                    f"expected line {number} of {path} to be JSON, got {line[:60]!r}: {error}"
-                ) from error
-            examples.append(Example.from_row(row, f"line {number} of {path}"))
+    examples = [Example.from_row(row, where) for where, row in _rows(path, "examples")]
     if not examples:
         raise DatasetError(f"expected examples in {path}, found none; collect some with `s0 collect`")
     return examples
+
+
+def read_prompts(path: str | Path) -> list[str | list[dict[str, str]]]:
+    """Read prompts from a JSONL file, one object per line with `prompt`, or with `messages`; other keys are not read.
+
+    Raises:
+        DatasetError: no such file, no prompts, or a line without one; names the line.
+    """
+    prompts = [_prompt_of(row, where) for where, row in _rows(path, "prompts")]
+    if not prompts:
+        raise DatasetError(f"""expected prompts in {path}, found none; write {{"prompt": "..."}}, one a line""")
+    return prompts
+
+
+def _prompt_of(row: Any, where: str) -> str | list[dict[str, str]]:
+    forms = [key for key in ("prompt", "messages") if isinstance(row, Mapping) and row.get(key) is not None]
+    if len(forms) != 1:
+        got = sorted(row) if isinstance(row, Mapping) else type(row).__name__
+        raise DatasetError(f"expected {where} to have either 'prompt' or 'messages', got {got}; rename its fields")
+    prompt = row[forms[0]]
+    if not _is_prompt(prompt) or (forms == ["messages"] and isinstance(prompt, str)):
+        raise DatasetError(
+            f"expected the {forms[0]} of {where} to be a non-empty text or a list of messages with 'role' and "
+            f"'content', got {prompt!r:.60}"
+        )
+    if isinstance(prompt, list) and prompt[-1]["role"] == "assistant":
+        raise DatasetError(
+            f"expected the messages of {where} to end before the assistant's answer, got one of role 'assistant' last; "
+            "remove it"
+        )
+    return prompt  # type: ignore[no-any-return]
+
+
+def _rows(path: str | Path, of_what: str) -> Iterator[tuple[str, Any]]:
+    """The rows of a JSONL file, each with the name that errors call it by."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # splitlines() also splits inside JSON texts
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"expected a JSONL file of {of_what}, got {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"line {number} of {path}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(f"expected {where} to be JSON, got {line[:60]!r}: {error}") from error
+            yield where, row
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:

@@ -2,7 +2,7 @@
 
 from s0.decode.batcher import Batcher, Completion, Event, Request
 from s0.decode.complete import Prompt, Sampling, complete
-from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in
+from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in, require_possible
 
 __all__ = [
     "Batcher",
@@ -16,4 +16,5 @@ __all__ = [
     "generate_by_transformers",
     "is_single",
     "prompts_in",
+    "require_possible",
 ]

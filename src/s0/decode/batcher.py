@@ -189,7 +189,7 @@ class Batcher:
         if self._longest is not None and length > self._longest:
             raise ConfigError(
                 f"expected at most {self._longest} tokens (the model's max_position_embeddings), got a prompt of "
-                f"{len(request.tokens)} and max_new_tokens={request.max_new_tokens}: shorten one of them"
+                f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
             )
         if request.state not in (None, BASE):
             self._layers = state_layers(self.model)  # a first state may have been put on the model since

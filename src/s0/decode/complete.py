@@ -41,8 +41,8 @@ class Sampling:
         )
         if not are_numbers or min(counts) < 1 or not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ConfigError(
-                "expected whole numbers >= 1 for max_new_tokens and batch_rows, a finite temperature >= 0 and "
-                f"0 < top_p <= 1, got {self}"
+                "expected whole numbers >= 1 for `max_new_tokens` and `batch_rows`, a finite `temperature` >= 0 and "
+                f"`top_p` above 0 and at most 1, got {self}"
             )
 
     def request(self, tokens: tuple[int, ...], seed: int | str = 0, state: str | None = None) -> Request:

@@ -51,7 +51,12 @@ def generate(
         UnsupportedModelError: sampling, where the model keeps what it has read in a form that cannot be followed;
             greedily, it continues one prompt after the other.
     """
-    _require_possible(len(prompts), sampling, n, seed, on_text)
+    require_possible(sampling, n, seed)
+    if on_text is not None and len(prompts) * n > 1:
+        raise ConfigError(
+            f"expected a single prompt and n=1 to tell the text of as it comes, got {len(prompts)} and n={n}; leave "
+            "on_text out"
+        )
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
     numbers = []
     for i, prompt in enumerate(prompts):
@@ -70,6 +75,21 @@ def generate(
             on_text(completions[0].text)
         return [[completion] for completion in completions]
     return [[done[number] for number in of_prompt] for of_prompt in numbers]
+
+
+def require_possible(sampling: Sampling, n: int, seed: int) -> None:
+    """Check what `generate` is asked for but the prompts, for those who load a model first.
+
+    Raises:
+        ConfigError: as `generate`.
+    """
+    if type(n) is not int or n < 1 or type(seed) is not int:
+        raise ConfigError(f"expected whole numbers for n, at least 1, and seed, got n={n!r:.20} and seed={seed!r:.20}")
+    if sampling.temperature == 0 and (n > 1 or sampling.top_p < 1):
+        raise ConfigError(
+            "expected a `temperature` above 0 for several samples of a prompt, or for `top_p` below 1, got 0 or none, "
+            "where the likeliest token is always taken; set one"
+        )
 
 
 def _answers(batcher: Batcher, on_text: Callable[[str], None] | None) -> dict[int, Completion]:
@@ -153,18 +173,3 @@ def _naming_prompt(i: int, n_prompts: int) -> Iterator[None]:
         if n_prompts == 1:
             raise
         raise type(error)(f"in prompt {i}: {error}") from error
-
-
-def _require_possible(n_prompts: int, sampling: Sampling, n: Any, seed: Any, on_text: Any) -> None:
-    if type(n) is not int or n < 1 or type(seed) is not int:
-        raise ConfigError(f"expected whole numbers for n, at least 1, and seed, got n={n!r:.20} and seed={seed!r:.20}")
-    if sampling.temperature == 0 and (n > 1 or sampling.top_p < 1):
-        raise ConfigError(
-            f"expected a temperature above 0 with n={n} and top_p={sampling.top_p}, got 0, at which the likeliest "
-            "token is always taken; set one, or leave both out"
-        )
-    if on_text is not None and n_prompts * n > 1:
-        raise ConfigError(
-            f"expected a single prompt and n=1 to tell the text of as it comes, got {n_prompts} and n={n}; leave "
-            "on_text out"
-        )
