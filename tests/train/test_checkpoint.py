@@ -382,7 +382,13 @@ def test_a_checkpoint_of_another_model_or_scale_is_refused(tmp_path: Path) -> No
     other = tuned()
     with torch.no_grad():
         other.get_base_model().model.layers[0].mlp.up_proj.weight[0, 0] += 0.5
-    for model, name in [(other, "`model` was"), (tuned("falcon_h1"), r"`tensors\[0\]` was")]:
+    rounded = tuned().to(torch.bfloat16)
+    wrong = {
+        "`model` was": other,
+        r"`tensors\[0\]` was": tuned("falcon_h1"),
+        "`dtype` was None, is 'bfloat16'": rounded,
+    }
+    for name, model in wrong.items():
         with pytest.raises(ConfigError, match=name):
             train(model, tmp_path / "run")
     assert (tmp_path / "run").read_bytes() == data

@@ -120,8 +120,9 @@ def _view(record: Record) -> dict[str, Any]:
 
 def _about(record: Record) -> list[str]:
     asked = "asked through the chat template" if record.chat else "completing the prompt"
+    rounding = [part for part in (record.model.dtype, record.model.device) if part]
     return [
-        record.model.name,
+        " ".join([record.model.name, *([f"({' on '.join(rounding)})"] if rounding else [])]),
         f"{record.task.name}, {record.n_problems} problems of the {record.split} split",
         f"greedy answers, {asked}",
         str(record.environment.get("time", "")),
