@@ -94,8 +94,8 @@ def _devices() -> list[dict[str, Any]]:
 
 def _kernels() -> list[dict[str, Any]]:
     """What runs the recurrences here: `kernel` as models call it, `runs`: what that is, `families` with this kernel."""
+    from s0.core.bound import implementation_of
     from s0.core.families import FAMILIES
-    from s0.core.kernels import implementation_of
 
     families: dict[tuple[str, str], list[str]] = {}
     for family in FAMILIES:

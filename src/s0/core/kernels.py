@@ -137,24 +137,6 @@ def refuse_replaced_forward(mixer: nn.Module) -> None:
         )
 
 
-def implementation_of(kernel: Kernel) -> Kernel | None:
-    """What runs when a mixer calls `kernel`: a package's function, or transformers' own in PyTorch.
-
-    transformers (5.23, 5.24) settles that when it imports a model's code, and keeps it in the closure of what mixers
-    call. None for a function that keeps nothing of that name.
-    """
-    settled = inspect.unwrap(kernel, stop=lambda function: "implementation" in _closure(function))
-    implementation: Kernel | None = _closure(settled).get("implementation")
-    return implementation
-
-
-def _closure(function: Kernel) -> Mapping[str, Any]:
-    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
-    if code is None or cells is None:
-        return {}
-    return {name: cell.cell_contents for name, cell in zip(code.co_freevars, cells, strict=True)}
-
-
 def install_seam(mixer: nn.Module) -> None:
     """Let the kernel that `mixer` calls listen to `at_kernel`; done once for all mixers of its class."""
     put_seams(mixer, _SEAMS, "is_s0_seam")

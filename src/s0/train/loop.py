@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from s0.adapter.fingerprint import fingerprint, rounding
+from s0.core.bound import refuse_wrong_gradients
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.progress import Advance, Stage, silent
@@ -202,6 +203,7 @@ def run(
         select: the selection examples that patience looks at.
         keep_at: numbers of steps after which a learner's tensors are copied.
     """
+    refuse_wrong_gradients(model)
     parameters = [parameter for learner in learners for parameter in learner.parameters]
     n_steps = sum(learner.settings.n_steps for learner in learners)
     processes = Processes.found(model, parameters)

@@ -1,0 +1,125 @@
+"""What runs when a mixer calls its kernel: a package's function, or transformers' own in PyTorch.
+
+transformers (5.23, 5.24) settles that when it imports a model's code, by what is installed then, and keeps it in the
+closure of what mixers call. So it can be told, and changed, for all models of that code in the process at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import CellType
+from typing import Any
+
+import torch
+from torch import nn
+
+from s0.core.families import find_mixers, kernel_globals
+from s0.errors import EngineError, UnsupportedModelError
+
+Kernel = Callable[..., Any]
+HOPPER = 9
+"""The major number of the compute capability of H100 and H200."""
+GOOD_TRITON = (3, 7, 1)
+_WRONG_TRITON = (3, 4)
+
+
+def implementation_of(kernel: Kernel) -> Kernel | None:
+    """What runs when a mixer calls `kernel`. None for a function that keeps nothing of that name."""
+    cell = _closure(_settled(kernel)).get("implementation")
+    implementation: Kernel | None = None if cell is None else cell.cell_contents
+    return implementation
+
+
+def kernels_of(model: nn.Module) -> dict[str, Kernel]:
+    """The kernels that the recurrent mixers of `model` can call, by name; none where it has no such mixer."""
+    try:
+        mixers = find_mixers(model).values()
+    except UnsupportedModelError:
+        return {}
+    namespace = kernel_globals(next(iter(mixers)))
+    return {
+        name: value for name, value in namespace.items() if callable(value) and implementation_of(value) is not None
+    }
+
+
+@contextmanager
+def torch_path(model: nn.Module) -> Iterator[None]:
+    """Within it, all kernels of `model`'s mixers are transformers' own functions in PyTorch: slow, and always right.
+
+    So they are for any other model of the same code in the process.
+    """
+    with ExitStack() as stack:
+        for kernel in kernels_of(model).values():
+            stack.enter_context(_as_if_not_installed(_closure(_settled(kernel))))
+        yield
+
+
+def refuse_wrong_gradients(model: nn.Module) -> None:
+    """Refuse to train `model` where the gradient is known to be wrong.
+
+    fla 0.5 and 0.6 end in the middle of a step there; older ones compute on (flash-linear-attention, issue 640).
+
+    Raises:
+        EngineError: its GatedDeltaNet runs on flash-linear-attention, on a Hopper GPU, with Triton 3.4 to 3.7.0 and
+            without tilelang.
+    """
+    if not any(major == HOPPER for major, _ in _capabilities(model)):
+        return
+    kernel = kernels_of(model).get("torch_chunk_gated_delta_rule")
+    runs = None if kernel is None else implementation_of(kernel)
+    triton = _release("triton")
+    is_wrong = _WRONG_TRITON <= triton < GOOD_TRITON and find_spec("tilelang") is None
+    if runs is not None and runs.__module__.startswith("fla.") and is_wrong:
+        raise EngineError(
+            "expected Triton >= 3.7.1, or < 3.4, or tilelang beside it, got Triton "
+            f"{'.'.join(map(str, triton))} on a Hopper GPU, where the gradient of flash-linear-attention's gated delta "
+            "rule is wrong (its issue 640); pip install 'triton>=3.7.1' or tilelang, or train on PyTorch's own "
+            "functions, which are slower: within s0.core.bound.torch_path(model), or with flash-linear-attention and "
+            "fla-core uninstalled"
+        )
+
+
+def _capabilities(model: nn.Module) -> set[tuple[int, int]]:
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    return {torch.cuda.get_device_capability(device) for device in devices}
+
+
+def _release(package: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in re.findall(r"\d+", version(package))[:3])
+    except PackageNotFoundError:
+        return ()
+
+
+def _settled(kernel: Kernel) -> Kernel:
+    """The function around `kernel`'s implementation, behind whatever lies around it."""
+    settled: Kernel = inspect.unwrap(kernel, stop=lambda function: "implementation" in _closure(function))
+    return settled
+
+
+def _closure(function: Kernel) -> Mapping[str, CellType]:
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
+    return {} if code is None or cells is None else dict(zip(code.co_freevars, cells, strict=True))
+
+
+@contextmanager
+def _as_if_not_installed(cells: Mapping[str, CellType]) -> Iterator[None]:
+    own = cells["torch_function"].cell_contents
+    settled = {
+        "implementation": own,
+        "applicable_params": tuple(inspect.signature(own).parameters),
+        "is_new_implementation": False,
+    }
+    before = {name: cells[name].cell_contents for name in settled}
+    try:
+        for name, value in settled.items():
+            cells[name].cell_contents = value
+        yield
+    finally:
+        for name, value in before.items():
+            cells[name].cell_contents = value

@@ -1,0 +1,107 @@
+"""What runs the recurrences can be told and changed, and where a gradient is known to be wrong nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from s0.core import bound
+from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
+from s0.errors import EngineError
+from s0.train import FitSettings, batches, fit
+from s0.train.data import TokenizedExample
+from tests import zoo
+from tests.core.helpers import assert_same, logits, pad, tokens, tuned
+
+GDN = "torch_chunk_gated_delta_rule"
+
+
+@pytest.fixture
+def bound_model() -> Iterator[nn.Module]:
+    """A model with a state, for which another chunk kernel is bound: one that mixes up its channels."""
+    model = tuned("qwen3_5")
+    cells = bound._closure(bound._settled(kernels_of(model)[GDN]))
+    own = cells["implementation"].cell_contents
+
+    def chunk_gated_delta_rule(*args: Any, **kwargs: Any) -> Any:
+        output, state = own(*args, **kwargs)
+        return output.flip(-1), state
+
+    chunk_gated_delta_rule.__module__ = "fla.ops.gated_delta_rule.chunk"
+    before = {name: cell.cell_contents for name, cell in cells.items()}
+    cells["implementation"].cell_contents = chunk_gated_delta_rule
+    cells["is_new_implementation"].cell_contents = True
+    yield model
+    for name, value in before.items():
+        cells[name].cell_contents = value
+
+
+def test_kernels_are_those_of_the_models_mixers() -> None:
+    kernels = kernels_of(tuned("qwen3_5"))
+    assert {GDN, "torch_recurrent_gated_delta_rule"} <= kernels.keys()
+    assert kernels_of(nn.Linear(2, 2)) == {}
+
+
+@torch.no_grad()
+def test_on_the_torch_path_no_package_runs_and_pads_still_touch_nothing(bound_model: nn.Module) -> None:
+    rows = [tokens(1, 9), tokens(1, 4, seed=1)]
+    ids, mask = pad(rows, "left")
+    bad = logits(bound_model, ids, mask)
+    with torch_path(bound_model):
+        assert implementation_of(kernels_of(bound_model)[GDN]).__module__.startswith("transformers.")
+        good, alone = logits(bound_model, ids, mask), logits(bound_model, rows[1])
+    assert_same(good[1, 5:][None], alone, bad[1, 5:][None])
+    assert torch.equal(logits(bound_model, ids, mask), bad)
+
+
+TABLE = [
+    # capability, triton, tilelang, refused
+    ((9, 0), "3.6.0", False, True),
+    ((9, 0), "3.7.0+git1", False, True),
+    ((9, 0), "3.4", False, True),
+    ((9, 0), "3.6.0", True, False),
+    ((9, 0), "3.7.1", False, False),
+    ((9, 0), "3.10.0", False, False),
+    ((9, 0), "3.3.1", False, False),
+    ((8, 0), "3.6.0", False, False),
+    ((10, 0), "3.6.0", False, False),
+]
+
+
+@pytest.mark.parametrize(("capability", "triton", "tilelang", "refused"), TABLE)
+def test_a_wrong_gradient_is_refused_before_anything_is_trained(
+    bound_model: nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    triton: str,
+    tilelang: bool,
+    refused: bool,
+) -> None:
+    monkeypatch.setattr(bound, "_capabilities", lambda model: {capability})
+    monkeypatch.setattr(bound, "version", lambda package: triton)
+    monkeypatch.setattr(bound, "find_spec", lambda package: SimpleNamespace() if tilelang else None)
+    states = [parameter for parameter in bound_model.parameters() if parameter.requires_grad]
+    before = [state.detach().clone() for state in states]
+    data = batches([TokenizedExample([1, 2, 3, 4], 2, "only")], pad_token=0, max_tokens=16)
+    if not refused:
+        fit(bound_model, data, states, FitSettings(n_steps=1))
+        return
+    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):
+        fit(bound_model, data, states, FitSettings(n_steps=1))
+    assert all(torch.equal(state, old) for state, old in zip(states, before, strict=True))
+    with torch_path(bound_model):
+        fit(bound_model, data, states, FitSettings(n_steps=1))
+    assert not any(torch.equal(state, old) for state, old in zip(states, before, strict=True))
+
+
+def test_models_without_that_kernel_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "_capabilities", lambda model: {(9, 0)})
+    monkeypatch.setattr(bound, "version", lambda package: "3.6.0")
+    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    for model in (zoo.make("qwen3_5"), zoo.make("falcon_h1"), nn.Linear(2, 2)):
+        refuse_wrong_gradients(model)
