@@ -1,6 +1,6 @@
 """S0 at full size on a GPU: training against its forward-only floor, tuned : untouched inference, swapping states.
 
-    python benchmarks/gpu.py [--model qwen3_5_4b] [--out benchmarks/results/gpu.json]
+    python benchmarks/gpu.py [--model qwen3_5_4b] [--layers 8] [--pairs 6] [--minutes 5] [--out FILE]
     python benchmarks/gpu.py --tiny          tiny models on any machine: checks the script, its numbers say nothing
 
 The models have the published shapes of Qwen3.5-4B (its text part) and Falcon-H1-7B and random weights in bfloat16:
@@ -14,7 +14,11 @@ prefill    a prompt into an empty cache, where the state enters; decode: single 
            t-interval on the log scale. `untouched_again` is the same with no state on either side.
 swap       set_adapter between two states on the device, and load_adapter of a third from disk with all its checks.
 
-`packages` says which kernels transformers could bind; without them it runs its slow torch fallbacks.
+Each of these parts is written to --out when it ends, by itself, with an error or because its share of --minutes is
+over: `ended` says so, and what it has measured until then stays. `kernels` says what ran: packages as transformers
+binds them, or its own slow functions in PyTorch, which training takes where a package's gradient is known to be wrong,
+and everything with `--kernels torch`. Most of the time of a first run goes to Triton, which compiles and tunes kernels;
+it keeps them in TRITON_CACHE_DIR, with TRITON_CACHE_AUTOTUNING=1 also what it has tuned.
 """
 
 from __future__ import annotations
@@ -26,10 +30,12 @@ import importlib.metadata
 import json
 import math
 import os
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,19 +49,43 @@ from transformers import AutoModelForCausalLM, DynamicCache, FalconH1Config, Pre
 
 from s0 import S0AdapterConfig
 from s0.bench import environment, t_interval
+from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
 from s0.core.states import state_layers
+from s0.errors import EngineError
 from s0.record import write_record
 from s0.train import Batch, FitSettings, batches, fit
 from s0.train.data import TokenizedExample
 from s0.verify.running import name_of_cache
 
-PACKAGES = ("flash-linear-attention", "mamba-ssm", "causal-conv1d", "kernels", "triton")
-JOB = {"examples": 48, "tokens": 256, "batch_tokens": 4096, "prompt": 512, "steps": 64, "rows": (1, 8), "pairs": 20}
+PACKAGES = ("flash-linear-attention", "fla-core", "mamba-ssm", "causal-conv1d", "kernels", "triton", "tilelang")
+JOB = {"examples": 48, "tokens": 256, "batch_tokens": 4096, "prompt": 512, "steps": 32, "rows": (1, 8), "pairs": 20}
 TINY_JOB = {"examples": 4, "tokens": 12, "batch_tokens": 24, "prompt": 6, "steps": 2, "rows": (2,), "pairs": 2}
+REPEATS = 3
+Figures = dict[str, Any]
 
 
-def configs(tiny: bool) -> dict[str, PreTrainedConfig]:
-    """The models' shapes as their publishers give them, or the same architectures at toy size."""
+class OutOfTime(BaseException):
+    """The time of a part is over. No Exception: nobody but this script is to catch it."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Within it, OutOfTime is raised when so many seconds are over, whatever runs; a kernel's compiler ends first."""
+
+    def end(*_: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 10)  # again, because a callback of C's may swallow it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def configs(tiny: bool, layers: int | None = None) -> dict[str, PreTrainedConfig]:
+    """The models' shapes as their publishers give them, cut to `layers`, or the same architectures at toy size."""
     qwen: dict[str, Any] = dict(
         vocab_size=248320,
         hidden_size=2560,
@@ -92,6 +122,8 @@ def configs(tiny: bool) -> dict[str, PreTrainedConfig]:
         qwen |= dict(linear_key_head_dim=8, linear_value_head_dim=8)
         falcon |= small | dict(num_hidden_layers=2, head_dim=16, mamba_d_ssm=64, mamba_n_heads=4, mamba_d_head=16)
         falcon |= dict(mamba_d_state=8, mamba_chunk_size=8)
+    if layers is not None:
+        qwen["num_hidden_layers"] = falcon["num_hidden_layers"] = layers
     return {"qwen3_5_4b": Qwen3_5TextConfig(**qwen), "falcon_h1_7b": FalconH1Config(**falcon)}
 
 
@@ -103,7 +135,7 @@ def on_the_same_weights(model: nn.Module) -> nn.Module:
 class Bench:
     """One model as it is and tuned, both on the same weights, and the clock."""
 
-    def __init__(self, config: PreTrainedConfig, device: str, job: dict[str, Any]) -> None:
+    def __init__(self, config: PreTrainedConfig, device: str, job: dict[str, Any], kernels: str) -> None:
         torch.manual_seed(0)
         with torch.device(device):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
@@ -114,6 +146,16 @@ class Bench:
         for layer in state_layers(self.tuned):
             for state in layer.s0_state.values():
                 nn.init.normal_(state, std=0.01)
+        self.on_torch = kernels == "torch"
+        self.trains_on_torch = self.on_torch or not gradients_are_right(self.tuned)
+
+    def path(self, on_torch: bool) -> AbstractContextManager[None]:
+        return torch_path(self.untouched) if on_torch else nullcontext()
+
+    def kernels(self) -> dict[str, str]:
+        """What runs now, by the names that the model has for its kernels."""
+        runs = {name: implementation_of(kernel) for name, kernel in kernels_of(self.untouched).items()}
+        return {name: f"{run.__module__}.{run.__name__}" for name, run in runs.items() if run is not None}
 
     def seconds(self, work: Callable[[], object]) -> float:
         self.synchronize()
@@ -157,45 +199,59 @@ class Bench:
         examples = [TokenizedExample(row, 2 * length // 3, f"example {i}") for i, row in enumerate(rows)]
         return batches(examples, pad_token=0, max_tokens=self.job["batch_tokens"])
 
-    def training(self, repeats: int = 3) -> dict[str, Any]:
-        """Tokens a second and peak memory of a step, beside the floor."""
-        data = self.data()
-        tokens = sum(batch.tokens.numel() for batch in data)
-        states = [layer.s0_state["first"] for layer in state_layers(self.tuned)]
-        self.tuned.set_adapter("first")
+    def training(self, record: Figures) -> None:
+        """Tokens a second and peak memory of the floor and of a step."""
+        with self.path(self.trains_on_torch):
+            record["kernels"] = self.kernels()
+            data = self.data()
+            record["batches"] = [list(batch.tokens.shape) for batch in data]
+            record["tokens"] = sum(batch.tokens.numel() for batch in data)
+            floors = self._floor(data, record)
+            for name, checkpointing in (("step", False), ("step_checkpointed", True)):
+                self._step(name, data, floors, record, checkpointing)
 
+    def _floor(self, data: list[Batch], record: Figures) -> list[float]:
         @torch.no_grad()
         def floor() -> None:
             for batch in data:
                 batch.losses(self.untouched)
 
-        def steps(n: int, checkpointing: bool) -> None:
-            settings = FitSettings(n_steps=n, gradient_checkpointing=checkpointing)
-            fit(self.tuned, data, states, settings)
+        record["floor_first_seconds"] = self.seconds(floor)  # kernels compile and tune themselves
+        floors = [self.seconds(floor) for _ in range(REPEATS)]
+        rate = record["tokens"] / statistics.median(floors)
+        record["floor"] = {"tokens_per_second": rate, "peak_mib": self.peak_mib(floor)}
+        return floors
 
-        floor()  # warm up: kernels compile and tune themselves on their first shapes
-        record: dict[str, Any] = {"batches": [list(batch.tokens.shape) for batch in data], "tokens": tokens}
-        floors = [self.seconds(floor) for _ in range(repeats)]
-        floor_seconds = statistics.median(floors)
-        record["floor"] = {"tokens_per_second": tokens / floor_seconds, "peak_mib": self.peak_mib(floor)}
-        for name, checkpointing in (("step", False), ("step_checkpointed", True)):
-            one, three = (partial(steps, n, checkpointing) for n in (1, 3))
-            peak = self.peak_mib(one)  # also the warm-up
-            # A call also measures the loss at its end; the difference of two calls is exactly two steps.
-            times = [(self.seconds(three) - self.seconds(one)) / 2 for _ in range(repeats)]
-            step = statistics.median(times)
-            record[name] = {
-                "tokens_per_second": tokens / step,
-                "over_floor": {"median": step / floor_seconds, "min": min(times) / max(floors)}
-                | {"max": max(times) / min(floors)},
-                "peak_mib": peak,
-            }
-        return record
+    def _step(self, name: str, data: list[Batch], floors: list[float], record: Figures, checkpointing: bool) -> None:
+        states = [layer.s0_state["first"] for layer in state_layers(self.tuned)]
+        self.tuned.set_adapter("first")
+
+        def steps(n: int) -> None:
+            fit(self.tuned, data, states, FitSettings(n_steps=n, gradient_checkpointing=checkpointing))
+
+        one, three = partial(steps, 1), partial(steps, 3)
+        record[f"{name}_first_seconds"] = self.seconds(one)
+        peak = self.peak_mib(one)
+        # A call also measures the loss at its end; the difference of two calls is exactly two steps.
+        times = [(self.seconds(three) - self.seconds(one)) / 2 for _ in range(REPEATS)]
+        step = statistics.median(times)
+        record[name] = {
+            "tokens_per_second": record["tokens"] / step,
+            "over_floor": {"median": step / statistics.median(floors)}
+            | {"min": min(times) / max(floors), "max": max(times) / min(floors)},
+            "peak_mib": peak,
+        }
 
     # --- Inference ---
 
-    def inference(self, rows: int) -> dict[str, Any]:
+    def inference(self, rows: int, record: Figures) -> None:
         """Seconds of the untouched model and tuned : untouched, for prefill and decode of `rows` prompts."""
+        with self.path(self.on_torch):
+            record["kernels"] = self.kernels()
+            for phase in ("prefill", "decode"):
+                self._phase(phase, rows, record)
+
+    def _phase(self, phase: str, rows: int, record: Figures) -> None:
         generator = torch.Generator().manual_seed(2)
         prompt = torch.randint(1, self.vocabulary, (rows, self.job["prompt"]), generator=generator).to(self.device)
         cache_name = name_of_cache(self.untouched)
@@ -211,54 +267,72 @@ class Bench:
             for _ in range(self.job["steps"]):
                 model(input_ids=prompt[:, :1], use_cache=True, **{cache_name: cache})
 
-        def timed(phase: str, model: nn.Module) -> float:
+        def timed(model: nn.Module) -> float:
             if phase == "prefill":
                 return self.seconds(partial(prefill, model))
             cache = prefill(model)
             return self.seconds(partial(decode, model, cache))
 
         again = on_the_same_weights(self.untouched)
-        record: dict[str, Any] = {}
-        for phase in ("prefill", "decode"):
-            sides = {}
-            for name, model in {"tuned": self.tuned, "untouched_again": again}.items():
-                pairs = []
-                for i in range(self.job["pairs"] + 2):  # two to warm up
-                    order = (model, self.untouched) if i % 2 else (self.untouched, model)
-                    seconds = {id(one): timed(phase, one) for one in order}
-                    pairs.append((seconds[id(model)], seconds[id(self.untouched)]))
-                logs = [math.log(ours / base) for ours, base in pairs[2:]]
-                mean, low, high = (math.exp(value) for value in t_interval(logs))
-                sides[name] = {"ratio": mean, "low": low, "high": high}
-                median = statistics.median(base for _, base in pairs[2:])
+        figures = record[phase] = {}
+        for name, model in {"tuned": self.tuned, "untouched_again": again}.items():
+            pairs = []
+            for i in range(self.job["pairs"] + 2):  # two to warm up
+                order = (model, self.untouched) if i % 2 else (self.untouched, model)
+                seconds = {id(side): timed(side) for side in order}
+                pairs.append((seconds[id(model)], seconds[id(self.untouched)]))
+            logs = [math.log(ours / base) for ours, base in pairs[2:]]
+            mean, low, high = (math.exp(value) for value in t_interval(logs))
+            figures[name] = {"ratio": mean, "low": low, "high": high, "pairs": len(logs)}
             tokens = rows * (self.job["prompt"] if phase == "prefill" else self.job["steps"])
-            record[phase] = {"untouched_tokens_per_second": tokens / median, **sides}
-        return record
+            figures["untouched_tokens_per_second"] = tokens / statistics.median(base for _, base in pairs[2:])
 
-    def swap(self, repeats: int = 20) -> dict[str, float]:
+    def swap(self, record: Figures, repeats: int = 20) -> None:
         """Milliseconds to change the state, on the device and from disk."""
         names = ["second", "first"] * repeats
         on_device = [self.seconds(partial(self.tuned.set_adapter, name)) for name in names]
+        record["set_adapter_ms"] = 1000 * statistics.median(on_device)
         from_disk = []
         with tempfile.TemporaryDirectory() as folder:
             self.tuned.save_pretrained(folder, selected_adapters=["second"])
             for _ in range(3):
                 from_disk.append(self.seconds(partial(self.tuned.load_adapter, Path(folder, "second"), "third")))
                 self.tuned.delete_adapter("third")
-        return {
-            "set_adapter_ms": 1000 * statistics.median(on_device),
-            "load_adapter_ms": 1000 * statistics.median(from_disk),
-        }
+        record["load_adapter_ms"] = 1000 * statistics.median(from_disk)
 
 
-def measure(config: PreTrainedConfig, device: str, job: dict[str, Any]) -> dict[str, Any]:
-    bench = Bench(config, device, job)
-    return {
-        **bench.facts(),
-        "training": bench.training(),
-        "inference": {f"rows_{rows}": bench.inference(rows) for rows in job["rows"]},
-        "swap": bench.swap(),
-    }
+def gradients_are_right(model: nn.Module) -> bool:
+    try:
+        refuse_wrong_gradients(model)
+    except EngineError:
+        return False
+    return True
+
+
+def measure(bench: Bench, record: Figures, until: float, keep: Callable[[], None]) -> None:
+    """All parts, each in its share of the time that is left: what one leaves over goes to those after it."""
+    record |= bench.facts() | {"training": {}, "inference": {}, "swap": {}}
+    parts: list[tuple[int, Figures, Callable[[Figures], None]]] = [(4, record["training"], bench.training)]
+    for rows in bench.job["rows"]:
+        figures = record["inference"][f"rows_{rows}"] = {}
+        parts.append((2, figures, partial(bench.inference, rows)))
+    parts.append((1, record["swap"], bench.swap))
+    for i, (weight, figures, part) in enumerate(parts):
+        share = weight / sum(part[0] for part in parts[i:])
+        figures["ended"] = ended(partial(part, figures), share * (until - time.monotonic()))
+        keep()
+
+
+def ended(part: Callable[[], None], seconds: float) -> str:
+    """Run `part` for so long at most, and say how it ended: "whole" where nothing is missing."""
+    try:
+        with at_most(seconds):
+            part()
+    except OutOfTime:
+        return f"out of time after {seconds:.0f} s"
+    except Exception as error:  # the other parts may still run
+        return f"{type(error).__name__}: {error}"
+    return "whole"
 
 
 def installed(package: str) -> str | None:
@@ -271,6 +345,10 @@ def installed(package: str) -> str | None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(configs(tiny=True)), help="one of them; by default both")
+    parser.add_argument("--layers", type=int, help="as many of each model; by default all")
+    parser.add_argument("--pairs", type=int, help="turns of tuned and untouched; by default 20")
+    parser.add_argument("--minutes", type=float, default=60.0, help="end by then with what there is; by default 60")
+    parser.add_argument("--kernels", choices=["bound", "torch"], default="bound", help="what runs the recurrences")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args(arguments)
@@ -278,22 +356,36 @@ def main(arguments: list[str] | None = None) -> None:
     if device == "cpu" and not chosen.tiny:
         parser.error("expected a CUDA device, found none; --tiny runs toy models on the CPU to check the script")
     job = TINY_JOB if chosen.tiny else JOB
+    if chosen.pairs is not None:
+        job = job | {"pairs": chosen.pairs}
     record: dict[str, Any] = {
         "benchmark": "gpu",
         "tiny": chosen.tiny,
+        "layers": chosen.layers,
+        "minutes": chosen.minutes,
         "environment": environment(),
         "packages": {package: installed(package) for package in PACKAGES},
         "job": job,
         "models": {},
     }
-    for name, config in configs(chosen.tiny).items():
-        if chosen.model in (None, name):
-            record["models"][name] = measure(config, device, job)
-            gc.collect()
-            torch.cuda.empty_cache()
+
+    def keep() -> None:
+        if chosen.out:
+            write_record(chosen.out, record)
+
+    end = time.monotonic() + 60 * chosen.minutes
+    models = {
+        name: config for name, config in configs(chosen.tiny, chosen.layers).items() if chosen.model in (None, name)
+    }
+    for i, (name, config) in enumerate(models.items()):
+        now = time.monotonic()
+        until = now + (end - now) / (len(models) - i)
+        figures = record["models"][name] = {}
+        measure(Bench(config, device, job, chosen.kernels), figures, until, keep)
+        gc.collect()
+        torch.cuda.empty_cache()
     print(json.dumps(record, indent=1))
-    if chosen.out:
-        write_record(chosen.out, record)
+    keep()
 
 
 if __name__ == "__main__":
