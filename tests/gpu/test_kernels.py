@@ -35,8 +35,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-# Head dims that Triton's matrix products take, beside the sizes of the zoo: family -> (package, settings). Kimi's tokens
-# go to all experts: of four with equal chances, rounding would change which two they go to.
+# Head dims that the matrix products of Triton take, beside the sizes of the zoo: family -> (package, settings). Tokens
+# of Kimi go to all experts: of four with equal chances, rounding would change which two they go to.
 _GDN = {"hidden_size": 64, "linear_key_head_dim": 32, "linear_value_head_dim": 64}
 _MAMBA2 = {"hidden_size": 64, "mamba_d_ssm": 256, "mamba_d_head": 64, "mamba_d_state": 32, "mamba_chunk_size": 64}
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
