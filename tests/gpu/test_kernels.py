@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from s0 import S0AdapterConfig
 from s0.core.bound import implementation_of, kernels_of, torch_path
@@ -154,7 +156,7 @@ def test_the_gradient_is_float32_in_a_bfloat16_model(family: str) -> None:
     model.to(torch.bfloat16)
     got = gradients(model, loss(logits(model, ids).float(), ids))
     assert got.dtype == torch.float32
-    assert nn.functional.cosine_similarity(got, want, dim=0) > 0.95
+    assert nn.functional.cosine_similarity(got, want, dim=0) > 0.99  # fla's own rounding leaves 0.9996
 
 
 @torch.no_grad()
@@ -190,7 +192,47 @@ def test_packed_documents_are_refused(family: str) -> None:
         forward(model, ids, use_cache=False, **borders)
 
 
-# --- What the kernels themselves promise: one initial state for each packed document ---
+# --- What the kernels themselves promise: right gradients, and one initial state for each packed document ---
+
+
+@pytest.mark.parametrize(("heads", "key_dim", "value_dim"), [((2, 2), 32, 64), ((4, 8), 128, 128)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 3e-2)])
+def test_every_gradient_of_fla_is_that_of_the_torch_function(
+    heads: tuple[int, int], key_dim: int, value_dim: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    """A state below other layers learns through all of them; rounding to bfloat16 leaves under 1e-2 of each."""
+    ops = pytest.importorskip("fla.ops.gated_delta_rule", reason="flash-linear-attention is not installed")
+    own = inspect.unwrap(modeling_qwen3_5.torch_chunk_gated_delta_rule)
+    generator, length = torch.Generator(DEVICE).manual_seed(0), 70
+    few, many = heads
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=DEVICE).to(torch.bfloat16).float()
+
+    inputs = {
+        "query": random(2, length, few, key_dim),
+        "key": random(2, length, few, key_dim),
+        "value": random(2, length, many, value_dim),
+        "g": -0.01 * random(2, length, many).abs(),
+        "beta": random(2, length, many).sigmoid(),
+        "initial_state": random(2, many, key_dim, value_dim),
+    }
+    weight = random(2, length, many, value_dim)
+
+    def gradients_of(kernel: Callable[..., Any], dtype: torch.dtype) -> dict[str, Tensor]:
+        kept = {"g", "initial_state"}  # float32 in a model of any dtype
+        leaves = {
+            name: value.to(torch.float32 if name in kept else dtype).requires_grad_() for name, value in inputs.items()
+        }
+        q, k, v, *_ = leaves.values()
+        rest = {name: leaves[name] for name in ("g", "beta", "initial_state")}
+        output, _ = kernel(q, k, v, **rest, output_final_state=True, use_qk_l2norm_in_kernel=True)
+        gradients = torch.autograd.grad((output.float() * weight).sum(), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True))
+
+    want, got = gradients_of(own, torch.float32), gradients_of(ops.chunk_gated_delta_rule, dtype)
+    errors = {name: ((got[name].float() - want[name]).norm() / want[name].norm()).item() for name in want}
+    assert max(errors.values()) < tolerance, errors
 
 
 @pytest.mark.parametrize("name", ["chunk_gated_delta_rule", "chunk_kda"])
