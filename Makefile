@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench judges clean
+.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench judges gpu clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -87,6 +87,14 @@ bench: .venv/runtime
 judges: .venv/runtime .venv-judges/peers
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json
 	$(BIN)/python benchmarks/pages.py
+
+# On a machine with a GPU, in about ten minutes: the kernels' tests in one process, and the shapes of Qwen3.5-4B and
+# Falcon-H1-7B. Triton keeps what it compiles and tunes; float32 products that it has compiled for the tests stay apart.
+GPU := TRITON_CACHE_AUTOTUNING=1 TRITON_CACHE_DIR=runs/triton
+gpu: .venv/dev
+	$(GPU)/tests $(BIN)/python -m pytest -m gpu tests/gpu
+	$(GPU)/models $(BIN)/python benchmarks/gpu.py --layers 8 --pairs 6 --minutes 5 --out runs/gpu_8_layers.json
+	$(GPU)/models $(BIN)/python benchmarks/gpu.py --pairs 4 --minutes 5 --out runs/gpu.json
 
 .venv/python:
 	$(PYTHON) -m venv .venv
