@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from io import TextIOWrapper
 from types import ModuleType
@@ -25,11 +26,14 @@ from s0_cli.options import (
     MethodOptions,
     ModelOptions,
     OutOptions,
+    PromptOptions,
+    SamplingOptions,
     StateOptions,
     TaskOptions,
 )
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
+from s0_cli.texts import put_texts
 
 app = typer.Typer(
     name="s0",
@@ -316,7 +320,9 @@ def _tasks() -> dict[str, Any]:
 @app.command(cls=GroupedHelp)
 @in_one_line
 def generate(
-    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to continue; - reads one from stdin.")
+    ] = None,
     model: has.Model = "pocket:gdn",
     dtype: has.Dtype = None,
     device: has.Device = None,
@@ -325,22 +331,37 @@ def generate(
     state: has.State = None,
     allow_other_base: has.OtherBase = False,
     chat: has.Chat = False,
+    prompts_file: has.Prompts = None,
     max_new_tokens: has.TokensOfText = 512,
+    temperature: has.TemperatureOfTexts = 0.0,
+    top_p: has.TopP = 1.0,
+    seed: has.Seed = 0,
+    samples: has.TextsOfPrompt = 1,
     as_json: has.Json = False,
 ) -> None:
-    """Continue a prompt greedily, with or without a tuned state; the text goes to stdout.
+    """Continue prompts, with or without a tuned state; the texts go to stdout.
+
+    A single text is printed as it comes where stdout is a terminal, several have a line above each. Without a
+    --temperature the likeliest tokens are taken, whatever the model's generation config says.
 
     Example: s0 generate --state state "def add_two(n):"
     """
     from s0_cli.work.generating import generate as run
 
-    text = sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt
-    asked = ModelOptions(model, dtype, device, revision, trust_remote_code)
-    result = run(asked, state, allow_other_base, text, max_new_tokens, chat)
+    texts = [sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt for prompt in prompts or ()]
+    streamed = sys.stdout.isatty() and not as_json
+    result = run(
+        ModelOptions(model, dtype, device, revision, trust_remote_code),
+        state,
+        allow_other_base,
+        PromptOptions(texts, prompts_file, chat),
+        SamplingOptions(max_new_tokens, temperature, top_p, seed, samples),
+        partial(put, end="") if streamed else None,
+    )
     if as_json:
         _print(result, as_json)
     else:
-        put(result["text"])
+        put_texts(result, streamed)
 
 
 @app.command(cls=GroupedHelp)

@@ -134,10 +134,10 @@ def _end(status: int, line: str) -> NoReturn:
     raise typer.Exit(status)
 
 
-def put(text: str) -> None:
-    """Print a result."""
+def put(text: str, end: str = "\n") -> None:
+    """Print a result, or a part of one."""
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         # Whoever read it has had enough. Python would complain once more when it flushes stdout at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -88,6 +88,15 @@ Chat = Annotated[
 ]
 
 
+Prompts = Annotated[
+    Path | None,
+    _option(
+        "--prompts",
+        group=_MODEL,
+        help='JSONL of more prompts, one a line: {"prompt": text or messages} or {"messages": [...]}.',
+    ),
+]
+
 # --- The task ---
 
 TaskName = Annotated[str, _option("--task", "-t", group=_TASK, help="A benchmark; `s0 eval --list` names them all.")]
@@ -124,6 +133,13 @@ TopP = Annotated[float, _option("--top-p", group=_SAMPLING, min=0.01, max=1.0, h
 Seed = Annotated[int, _option("--seed", group=_SAMPLING, min=0, help="Of what is sampled.")]
 NewTokens = Annotated[
     int | None, _option("--max-new-tokens", group=_SAMPLING, min=1, help="Default: the task's own limit.")
+]
+TemperatureOfTexts = Annotated[
+    float,
+    _option("--temperature", group=_SAMPLING, min=0.0, help="0 takes the likeliest token at every step."),
+]
+TextsOfPrompt = Annotated[
+    int, _option("--samples", "-n", group=_SAMPLING, min=1, help="Texts for each prompt; with a --temperature.")
 ]
 TokensOfText = Annotated[int, _option("--max-new-tokens", group=_SAMPLING, min=1, help="Of a text.")]
 
@@ -308,6 +324,26 @@ class StateOptions:
 
     names: Sequence[str] = ()
     allow_other_base: bool = False
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Prompts as they were typed, a file of more of them, and whether texts go through the chat template."""
+
+    texts: Sequence[str]
+    file: Path | None = None
+    chat: bool = False
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the tokens of texts are chosen, and how many texts there are for each prompt."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    samples: int
 
 
 @dataclass(frozen=True)

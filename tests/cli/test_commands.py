@@ -285,6 +285,62 @@ def test_generate_puts_only_the_text_on_stdout(steps):
     assert result("generate", prompt, "--state", folder / "state", "--max-new-tokens", 16)["state"]
 
 
+def test_generate_answers_many_prompts_as_each_alone(steps, tmp_path):
+    folder, *_ = steps
+    asked = ["def one():\n", "def two():\n", "def f(x):\n"]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": prompt, "id": i}) + "\n" for i, prompt in enumerate(asked[1:])))
+    how = ("--state", folder / "state", "--max-new-tokens", 12, "--temperature", 0.9, "--top-p", 0.9, "-n", 2)
+    done = result("generate", "-", "--prompts", file, *how, "--seed", 3, stdin=asked[0])
+    settings = {"max_new_tokens": 12, "temperature": 0.9, "top_p": 0.9, "seed": 3, "samples": 2, "chat": False}
+    assert done["settings"] == settings
+    assert (done["model"], done["state"], done["text"]) == ("pocket:gdn", str(folder / "state"), None)
+    assert [answer["prompt"] for answer in done["answers"]] == asked
+    for answer in done["answers"]:
+        (alone,) = result("generate", answer["prompt"], *how, "--seed", 3)["answers"]
+        assert alone == answer and alone["texts"][0] != alone["texts"][1]
+    assert result("generate", asked[0], *how)["answers"][0]["texts"] != done["answers"][0]["texts"]
+
+
+def test_generate_says_why_a_text_ended(steps):
+    folder, *_ = steps
+    prompt = 'def add_two(x):\n    """Return x plus 2."""\n'
+    (long,) = result("generate", prompt, "--state", folder / "state")["answers"][0]["texts"]
+    assert long["ended"] == "stop" and long["n_tokens"] < 512  # the end token is among them
+    limit = ("--state", folder / "state", "--max-new-tokens")
+    (whole,) = result("generate", prompt, *limit, long["n_tokens"])["answers"][0]["texts"]
+    assert whole == long
+    cut = result("generate", prompt, *limit, long["n_tokens"] - 1)
+    assert cut["answers"][0]["texts"] == [{**long, "ended": "length", "n_tokens": long["n_tokens"] - 1}]
+    assert cut["text"] == long["text"]
+
+
+def test_generate_puts_prompts_through_the_chat_template(tmp_path):
+    tokenizer = words.characters()
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}{% endfor %}"
+    )
+    zoo.make("qwen3_5", vocab_size=64).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    turns = [{"role": "user", "content": "a"}, {"role": "bot", "content": "b"}, {"role": "user", "content": "c"}]
+    (tmp_path / "turns.jsonl").write_text(json.dumps({"messages": turns}))
+    asked = ("generate", "--model", tmp_path, "--max-new-tokens", 8)
+    done = result(*asked, "--chat", "x", "--prompts", tmp_path / "turns.jsonl")
+    assert [answer["prompt"] for answer in done["answers"]] == ["x", turns]
+    assert done["settings"]["chat"]
+    as_text = result(*asked, "user: x", "user: abot: buser: c")
+    assert [answer["texts"] for answer in as_text["answers"]] == [answer["texts"] for answer in done["answers"]]
+    assert "prompt 2 of 2, cut at 8 tokens: 'c' ===" in s0(*asked, "x", "--prompts", tmp_path / "turns.jsonl").stdout
+
+
+def test_several_texts_are_told_apart(steps):
+    plain = s0("generate", "def one():\n", "def two():\n", "--max-new-tokens", 4).stdout
+    assert "=== prompt 1 of 2, cut at 4 tokens: 'def one():\\n' ===\n" in plain
+    assert "=== prompt 2 of 2, cut at 4 tokens: 'def two():\\n' ===\n" in plain
+    of_one = s0("generate", "def one():\n", "--max-new-tokens", 4, "--temperature", 1, "-n", 2).stdout
+    assert "=== prompt 1 of 1, text 1 of 2, cut at 4" in of_one and "text 2 of 2" in of_one
+
+
 @pytest.mark.parametrize("family", ["llama", "lfm2", "falcon_h1"])
 def test_generate_takes_any_causal_model_without_a_state(family, tmp_path):
     zoo.make(family, vocab_size=64).save_pretrained(tmp_path)

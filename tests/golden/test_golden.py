@@ -27,7 +27,11 @@ GOLDEN = Path(__file__).parent
 OUTPUTS = load_file(GOLDEN / "outputs.safetensors")
 SURFACE = json.loads((GOLDEN / "surface.json").read_text())
 PROBLEMS = GOLDEN / "problems.jsonl"
-ADDED_KEYS = {"eval": {"format_version"}, "sandbox check": {"packages"}}
+ADDED_KEYS = {
+    "eval": {"format_version"},
+    "sandbox check": {"packages"},
+    "generate": {"model", "settings", "answers"},
+}
 """To what a command answers, since then."""
 
 

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from s0 import load_model
-from s0.decode import Sampling
+from s0.decode import Prompt, Sampling, require_possible
 from s0.decode import generate as continued
 from s0.errors import ConfigError
+from s0.examples import read_prompts
 from s0.train import load_tuned
-from s0_cli.options import ModelOptions
+from s0_cli.options import ModelOptions, PromptOptions, SamplingOptions
 
 
 def generate(
-    model: ModelOptions, state: str | None, allow_other_base: bool, prompt: str, max_new_tokens: int, chat: bool
+    model: ModelOptions,
+    state: str | None,
+    allow_other_base: bool,
+    prompts: PromptOptions,
+    how: SamplingOptions,
+    on_text: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """`s0 generate`."""
-    if not prompt:
-        raise ConfigError("expected a prompt, got an empty one")
+    """`s0 generate`; `on_text` is told the text as it comes where there is a single one."""
+    asked = [*prompts.texts, *(read_prompts(prompts.file) if prompts.file else [])]
+    if not asked or "" in asked:
+        raise ConfigError(
+            f"expected a prompt, got {'an empty one' if asked else 'none'}; put it in quotes, or - to read it from "
+            "stdin, or name a file of prompts (--prompts)"
+        )
+    sampling = Sampling(how.max_new_tokens, how.temperature, how.top_p)
+    require_possible(sampling, how.samples, how.seed)
     loaded, tokenizer = load_model(model.name, **model.loading.arguments())
-    asked = [{"role": "user", "content": prompt}] if chat else prompt
     tuned: Any = loaded
     if state is not None:
         tuned = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base).model
-    ((completion,),) = continued(tuned, tokenizer, [asked], Sampling(max_new_tokens))
-    return {"kind": "generate", "text": completion.text, "state": state}
+    is_single = len(asked) == how.samples == 1
+    answers = continued(
+        tuned,
+        tokenizer,
+        _as_turns(asked) if prompts.chat else asked,
+        sampling,
+        n=how.samples,
+        seed=how.seed,
+        on_text=on_text if is_single else None,
+    )
+    return {
+        "kind": "generate",
+        "model": model.name,
+        "state": state,
+        "settings": {**vars(how), "chat": prompts.chat},
+        "answers": [
+            {
+                "prompt": prompt,
+                "texts": [
+                    {"text": one.text, "n_tokens": one.n_tokens, "ended": "length" if one.truncated else "stop"}
+                    for one in of_prompt
+                ],
+            }
+            for prompt, of_prompt in zip(asked, answers, strict=True)
+        ],
+        "text": answers[0][0].text if is_single else None,
+    }
+
+
+def _as_turns(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts as a user says them: texts as one message each, messages as they are."""
+    return [[{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts]

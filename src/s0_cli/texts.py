@@ -1,0 +1,33 @@
+"""Texts that a model has written, on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from s0_cli.ending import put
+
+
+def put_texts(result: Mapping[str, Any], streamed: bool) -> None:
+    """Print the texts of `s0 generate`: a single one alone, several with a line above each.
+
+    Args:
+        result: of the command.
+        streamed: a single text is there already, but for the end of its line.
+    """
+    answers = result["answers"]
+    n_prompts, n_texts = len(answers), result["settings"]["samples"]
+    if n_prompts == n_texts == 1:
+        put("" if streamed else result["text"])
+        return
+    for i, answer in enumerate(answers, start=1):
+        for k, text in enumerate(answer["texts"], start=1):
+            which = f"prompt {i} of {n_prompts}" + (f", text {k} of {n_texts}" if n_texts > 1 else "")
+            cut = f", cut at {text['n_tokens']} tokens" if text["ended"] == "length" else ""
+            put(f"=== {which}{cut}: {_beginning(answer['prompt'])} ===\n{text['text']}\n")
+
+
+def _beginning(prompt: str | list[Mapping[str, str]]) -> str:
+    """The beginning of a prompt, or of its last message, in one line."""
+    text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return repr(text if len(text) <= 50 else f"{text[:47]}...")

@@ -1,0 +1,107 @@
+"""`s0 generate` at a terminal: a single text appears as it is written."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.calls import s0
+
+PROMPT = 'def add_two(x):\n    """Return x plus 2."""\n'
+MAIN = "from s0_cli import main; main()"
+WAITING = """
+import pathlib, time
+from s0.decode import Batcher
+step, steps = Batcher.step, []
+def patient(self):
+    steps.append(1)
+    while len(steps) > 6 and not pathlib.Path({!r}).exists():
+        time.sleep(0.01)
+    return step(self)
+Batcher.step = patient
+"""
+"""The model writes a few tokens, and no more before a file is there."""
+
+running: list[tuple[subprocess.Popen[bytes], int]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """Whatever comes of a test, its processes and terminals end with it."""
+    yield
+    while running:
+        process, ours = running.pop()
+        process.kill()
+        process.communicate()
+        os.close(ours)
+
+
+def at_a_terminal(*arguments: str, waiting_for: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
+    """The command with a terminal for stdout, and the terminal's other end."""
+    ours, theirs = pty.openpty()
+    code = MAIN if waiting_for is None else WAITING.format(str(waiting_for)) + MAIN
+    command = [sys.executable, "-c", code, "generate", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    running.append((process, ours))
+    return process, ours
+
+
+def beginning(ours: int) -> bytes:
+    """What comes first."""
+    assert select.select([ours], [], [], 120)[0], "nothing came"
+    return os.read(ours, 4096)
+
+
+def rest(ours: int) -> bytes:
+    """What comes until the other end is closed."""
+    parts = []
+    while True:
+        try:
+            parts.append(os.read(ours, 4096))
+        except OSError:  # Linux's way to say that nobody is there any more
+            parts.append(b"")
+        if not parts[-1]:
+            return b"".join(parts)
+
+
+def lines(said: bytes) -> str:
+    """What a terminal was told, with the line ends that the command wrote."""
+    return said.replace(b"\r\n", b"\n").decode()
+
+
+def test_a_text_comes_to_a_terminal_as_it_is_written(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "24", waiting_for=go)
+    first = beginning(ours)
+    assert process.poll() is None  # the model waits
+    go.touch()
+    said = lines(first + rest(ours))
+    assert process.wait(60) == 0
+    assert said == s0("generate", PROMPT, "--max-new-tokens", 24).stdout
+
+
+@pytest.mark.parametrize("more", [["def one():\n"], ["--temperature", "1", "-n", "2"], ["--json"]])
+def test_what_is_more_than_a_text_comes_whole(more: list[str]) -> None:
+    process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "6", *more)
+    said = lines(rest(ours))
+    assert process.wait(60) == 0
+    assert said == s0("generate", PROMPT, "--max-new-tokens", 6, *more).stdout
+
+
+def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
+    process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "24", waiting_for=tmp_path / "never")
+    assert beginning(ours)
+    process.send_signal(signal.SIGINT)
+    rest(ours)
+    assert process.wait(60) == 130
+    assert process.stderr is not None
+    assert process.stderr.read().decode().splitlines()[-1] == "interrupted"
