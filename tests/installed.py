@@ -1,4 +1,4 @@
-"""What the installed versions of transformers and PEFT can do together."""
+"""What the installed versions of transformers and PEFT can do together, and whether they are our newest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from packaging.version import Version
 from transformers import LlamaForCausalLM
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
-from s0.core.releases import drops_prefixes
+from s0.core.releases import NEWEST, drops_prefixes
+
+AT_THE_NEWEST = Version(version("transformers")).release[:2] >= NEWEST
+"""Where long checks of what transformers alone may change are made of all models, and not of some."""
 
 own_adapters = pytest.mark.skipif(
     Version(version("peft")) < Version(MIN_PEFT_VERSION),

@@ -43,7 +43,6 @@ from tests.core.helpers import (
     tuned,
 )
 
-every_family = pytest.mark.parametrize("family", zoo.FAMILIES)
 every_family_with_a_kernel = pytest.mark.parametrize("family", [name for name in zoo.FAMILIES if name != "minimax"])
 one_family_per_kind = pytest.mark.parametrize(
     "family", ["qwen3_5", "kimi_linear", "falcon_h1_gated", "jamba", "zamba", "minimax"]
@@ -186,7 +185,7 @@ def test_minimax_reads_the_effective_offset(sizes: tuple[int, ...]) -> None:
 # --- However the tokens arrive ---
 
 
-@every_family
+@one_family_per_kind
 @torch.no_grad()
 def test_a_zero_offset_is_bit_identical_to_the_untouched_model(family: str) -> None:
     untouched, model, ids = zoo.make(family), tuned(family, variant="offset"), tokens(2, 9)
@@ -202,7 +201,7 @@ def test_a_zero_offset_is_bit_identical_to_the_untouched_model(family: str) -> N
     assert torch.equal(feed(model.eval(), ids, sizes), feed(untouched.eval(), ids, sizes))
 
 
-@every_family
+@one_family_per_kind
 @torch.no_grad()
 def test_tokens_fed_over_a_cache_give_the_logits_of_the_whole(family: str) -> None:
     model, ids = shared(family), tokens(2, 8)
@@ -214,7 +213,7 @@ def test_tokens_fed_over_a_cache_give_the_logits_of_the_whole(family: str) -> No
     assert_same(logits(model, ids[:, :1]), whole[:, :1], stock[:, :1])
 
 
-@every_family
+@one_family_per_kind
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padded_rows_give_the_logits_of_single_rows(family: str, side: str) -> None:
@@ -330,12 +329,12 @@ def test_two_variants_do_not_combine() -> None:
 # --- Gradients ---
 
 
-@every_family
+@one_family_per_kind
 def test_the_gradient_is_the_slope_of_the_loss(family: str) -> None:
     assert_gradient_is_the_slope(tuned(family, variant="offset", dtype=torch.float64))
 
 
-@every_family
+@one_family_per_kind
 def test_the_gradient_is_the_same_in_every_mode(family: str) -> None:
     model, ids = tuned(family, variant="offset"), tokens(2, 6)
     want = gradients(model, loss(logits(model, ids), ids))

@@ -369,7 +369,12 @@ def test_a_mask_of_pairs_is_refused_where_it_hides_pads(dtype: torch.dtype) -> N
 @torch.no_grad()
 @pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_pieces_keep_pads_out_of_single_tokens_too(dynamic: bool | None) -> None:
-    model, ids = shared("qwen3_5"), tokens(2, 7)
+    # Of one recurrent layer and one of attention: every layer takes its time to trace.
+    model = get_peft_model(
+        zoo.make("qwen3_5", num_hidden_layers=2, layer_types=["linear_attention", "full_attention"]), S0AdapterConfig()
+    )
+    fill(model)
+    ids = tokens(2, 7)
     mask = torch.ones_like(ids)
     mask[0, 3:5], mask[1, 5] = 0, 0
     ids, positions = ids * mask, (mask.cumsum(-1) - 1).clamp(min=0)
