@@ -16,6 +16,7 @@ import pytest
 from s0.core import releases
 from s0.core.releases import CACHE_NAMES, NEWEST, OLDEST, cache_name, cache_of, call_arguments, check_release
 from s0.core.releases import drops_prefixes as drops
+from tests.installed import AT_THE_NEWEST
 
 ROOT = Path(__file__).parents[1]
 
@@ -110,6 +111,7 @@ def test_a_command_on_an_older_release_ends_in_one_line() -> None:
     assert done.stderr.startswith("error: s0-tuning needs transformers >= 5.23") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(not AT_THE_NEWEST, reason="the newest release says more of what is on its way out")
 def test_no_command_of_ours_is_on_its_way_out(tmp_path: Path) -> None:
     # In processes of their own: the filters of this suite would hide the warnings.
     (tmp_path / "examples.jsonl").write_text('{"prompt": "def one():\\n", "completion": "    return 1\\n"}\n' * 4)

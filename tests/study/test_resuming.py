@@ -31,7 +31,7 @@ from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
 from tests.study.runs import SETTINGS, VARIANTS, demo, timeless
 
-N_KILLS = 20
+N_KILLS = 10
 
 
 class Killed(BaseException):
@@ -212,11 +212,11 @@ def serve(place: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_demo_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_demo_killed_ten_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     code = f"from tests.study.test_resuming import serve; serve({str(tmp_path)!r})"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["equal"] and all(report["equal"]) and all(report["names"])
-    assert len(set(report["sizes"])) >= 6  # they hit many moments
+    assert len(set(report["sizes"])) >= 4  # they hit many moments

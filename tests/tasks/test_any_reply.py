@@ -101,7 +101,7 @@ def _test_of(examples: int, each: int) -> Callable[..., None]:
 
 
 test_any_reply_is_judged = pytest.mark.parametrize("name", FRAGMENTS)(_test_of(4, 25))
-test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(30, 40)))
+test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(15, 40)))
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)

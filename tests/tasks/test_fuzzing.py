@@ -20,8 +20,8 @@ from tests.tasks.programs import HONEST, WRONG
 from tests.tasks.test_cheats import CONNECTION
 from tests.tasks.test_codec import PLAIN
 
-N_FRAMES = int(os.environ.get("S0_FUZZ_FRAMES", "5000"))
-"""A minute's worth, always the same ones; with the variable as many as it says, others every time."""
+N_FRAMES = int(os.environ.get("S0_FUZZ_FRAMES", "2000"))
+"""Half a minute's worth, always the same ones; with the variable as many as it says, others every time."""
 SECRET = 271_828_182_845_904_523_536  # no frame holds it: only a program that answers can pass
 
 

@@ -127,6 +127,7 @@ def test_a_border_of_the_router_is_not_a_wrong_slope(seed: int) -> None:
     assert result.status == "holds", result
 
 
+@pytest.mark.slow
 def test_a_clamp_of_the_untouched_model_is_its_own() -> None:
     # transformers bounds Mamba-2's step in prefill and not in decoding (5.23, 5.24).
     results = verify(zoo.make("mamba2", time_step_limit=(0.0, 0.1)), checks=QUICK)
