@@ -321,7 +321,7 @@ def _tasks() -> dict[str, Any]:
 @in_one_line
 def generate(
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to continue; - reads one from stdin.")
+        list[str] | None, typer.Argument(metavar="PROMPT", help="Texts to continue; - reads one from stdin.")
     ] = None,
     model: has.Model = "pocket:gdn",
     dtype: has.Dtype = None,
