@@ -179,7 +179,6 @@ CHANGES = {
     "data": lambda now: setattr(now, "task", replace(now.task, data_sha256="other")),
     "prompt": lambda now: now.rest.update(shots=[Example("def f():\n", "    return 2\n")]),
     "greedy": lambda now: now.rest.update(samples=None),
-    "n": lambda now: now.sampled(n=3),
     "temperature": lambda now: now.sampled(temperature=0.8),
     "top_p": lambda now: now.sampled(top_p=0.9),
     "seed": lambda now: now.sampled(seed=1),
@@ -211,7 +210,7 @@ def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_
     try:
         assert (n_asked(), n_asked()) == (8, 0)
         CHANGES[change](now)
-        n_all = {"greedy": 4, "n": 12}.get(change, 8)
+        n_all = {"greedy": 4}.get(change, 8)
         assert (n_asked(), n_asked()) == (n_all, 0)
         told = [row["of"] for row in map(json.loads, path.read_text().splitlines()) if "of" in row]
         assert len(told) == 1 + (change != "prompt")  # in words, once for each key
@@ -230,6 +229,21 @@ def test_a_second_state_does_not_ask_the_base_again(sandbox, task, tmp_path, ask
     assert len(asked) == 6
     assert plain(again)["answers"] == plain(both)["answers"]
     assert both.answers["base"] == first.answers["base"] and both.answers["state"] == first.answers["state"]
+
+
+def test_more_samples_draw_only_what_is_missing(pocket, sandbox, task, tmp_path, asked):
+    problems, path = task.split("final")[:2], tmp_path / "r.answers.jsonl"
+
+    def draw(n, journal):
+        return evaluate(*pocket, task, problems, samples=Samples(n), journal=journal, sandbox=sandbox)
+
+    few = draw(2, AnswerJournal(path))
+    asked.clear()
+    more = draw(5, AnswerJournal(path))
+    assert len(asked) == 2 * 3 and [one for one in more if one.sample < 2] == few
+    assert more == draw(5, None)
+    asked.clear()
+    assert draw(2, AnswerJournal(path)) == few and not asked
 
 
 def test_the_scale_of_a_state_and_of_a_lora_tells_their_answers_apart(pocket):

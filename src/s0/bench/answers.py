@@ -144,7 +144,6 @@ def depends_on(
     task: Task,
     sampling: Sampling,
     *,
-    n: int | None,
     seed: int | None,
     chat: bool,
     sandbox: Sandbox | None,
@@ -157,7 +156,7 @@ def depends_on(
         tuned: the checksum of what was tuned, or `BASE`.
         task: judges.
         sampling: how tokens are chosen.
-        n, seed: of sampled answers; None for greedy ones.
+        seed: of sampled answers; None for greedy ones. How many are drawn changes none of them.
         chat: asked through the chat template.
         sandbox: of the verdicts; None for the process-wide one.
     """
@@ -172,7 +171,6 @@ def depends_on(
         **how,
         "stop": list(sampling.stop),
         "end_tokens": sorted(end_tokens(model, tokenizer)),
-        "n": n,
         "seed": seed,
         "chat": chat,
         "sandbox": judged_under(sandbox),

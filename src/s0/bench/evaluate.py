@@ -92,10 +92,10 @@ def evaluate(
     """
     how = {"temperature": samples.temperature, "top_p": samples.top_p} if samples else {}
     sampling = sampling_for(task, chat, max_new_tokens, **how)
-    drawn = {"n": samples.n, "seed": samples.seed} if samples else {"n": None, "seed": None}
+    seed = samples.seed if samples else None
     stored = None
     if journal is not None:
-        stored = journal.of(depends_on(model, tokenizer, tuned, task, sampling, **drawn, chat=chat, sandbox=sandbox))
+        stored = journal.of(depends_on(model, tokenizer, tuned, task, sampling, seed=seed, chat=chat, sandbox=sandbox))
     numbers: Sequence[int | None] = range(samples.n) if samples else [None]
     asked = [(problem, number) for problem in problems for number in numbers]
     tokens = {
@@ -108,8 +108,8 @@ def evaluate(
     for place, (problem, number) in enumerate(asked):
         answer = stored.find(tokens[problem.id], problem.id, number) if stored else None
         if answer is None:
-            seed = seed_of(samples.seed, problem, number) if samples else 0
-            places[batcher.submit(sampling.request(tokens[problem.id], seed=seed))] = place
+            luck = seed_of(samples.seed, problem, number) if samples else 0
+            places[batcher.submit(sampling.request(tokens[problem.id], seed=luck))] = place
         else:
             answers[place] = answer
     if answers:
