@@ -301,10 +301,25 @@ def test_what_is_no_lock_of_ours_is_left_alone(kind: str, tmp_path: Path) -> Non
 
 
 def test_hidden_files_of_others_are_no_leftovers(tmp_path: Path) -> None:
-    (tmp_path / ".out.2024").mkdir()
-    (tmp_path / ".out.7").write_text("mine")
+    theirs = [".out.2024", ".out.7", ".out.mine.s0-scratch", "out/.a.7.s0-scratch", "out/sub/.s0-scratch", "out/a.7-7"]
+    theirs += [".other.7-7.s0-scratch", "out/sub/deeper/.a.7-7.s0-scratch"]  # of another writer
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
     remove_leftovers(tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.2024", ".out.7"]
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {*theirs}
+
+
+def test_what_killed_writers_left_in_a_folder_is_removed_with_what_they_left_of_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "state").mkdir(parents=True)
+    for target in (out, out / "record.json", out / "state", out / "state" / "config.json"):
+        _scratch(target).write_text("half")
+        _scratch(target, "old").write_text("old")
+    _scratch(out / "lora").mkdir()
+    (_scratch(out / "lora") / "config.json").write_text("half")
+    remove_leftovers(out)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["out", "out/state"]
 
 
 def test_a_place_is_locked_under_all_its_names(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import threading
@@ -15,6 +16,7 @@ from typing import TextIO
 
 _MARK, _LOCK = ".s0-scratch", ".s0-lock"
 """How names end that are ours alone, so that no other file is ever taken for one."""
+_SCRATCH_NAME = re.compile(rf"\..+\.(old)?\d+-\d+{re.escape(_MARK)}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -141,11 +143,17 @@ def _scratch(target: Path, kind: str = "") -> Path:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what writers of `path` that were killed have left; nobody else may be writing it."""
+    """Remove what writers that were killed have left; nobody else may be writing there.
+
+    Args:
+        path: whose writers. Where it is a folder, also those of what lies in it, and in the folders in it.
+    """
     path = Path(path)
-    for scratch in path.parent.glob(f".{escape(path.name)}.*{_MARK}"):
-        with suppress(OSError):
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
+    beside, within = path.parent.glob(f".{escape(path.name)}.*{_MARK}"), f".*{_MARK}"
+    for scratch in (*beside, *path.glob(within), *path.glob(f"*/{within}")):
+        if _SCRATCH_NAME.fullmatch(scratch.name):
+            with suppress(OSError):
+                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -74,7 +74,8 @@ def claimed(
             locks.enter_context(locked(place))
         look()  # once more: another process may have written it before it was locked
         if is_first_process:
-            remove_leftovers(out)
+            for place in (out, *beside):
+                remove_leftovers(place)
         if out.is_dir():
             with TemporaryFile(dir=out):
                 pass  # the folder around it can be written, but can it?
