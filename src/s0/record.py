@@ -322,7 +322,8 @@ class Record(_Part, frozen=True, kw_only=True):
         seconds: per stage.
         variants: by name. The others are compared with the first one: the untouched model, where there is one.
         final: of their greedy answers, in the same order.
-        problems: id and prompt.
+        problems: that were asked: id and prompt.
+        of_problems: so many has the split, where not all of them were asked.
         answers: by variant, in the order of `problems`.
         settings: of a demo. examples: by split.
     """
@@ -344,6 +345,7 @@ class Record(_Part, frozen=True, kw_only=True):
     answers: dict[str, tuple[Answer, ...]]
     settings: dict[str, Any] | UnsetType = UNSET
     examples: dict[str, Examples] | UnsetType = UNSET
+    of_problems: int | UnsetType = UNSET
 
     @property
     def untouched(self) -> str:

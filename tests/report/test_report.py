@@ -163,6 +163,7 @@ def test_many_comparisons_leave_the_unclear_ones_to_their_section(told):
     [
         (lambda r: r["model"].update(name="pocket:gdn"), "no evidence for its effect on other models"),
         (lambda r: r.update(split="select"), "problems of the select split"),
+        (lambda r: r.update(of_problems=500), f"Only {len(HALF)} of 500 problems of the split were asked"),
         (lambda r: r["variants"]["s0"].update(training={"losses": [1.0]}), "Every method was trained once"),
         (lambda r: r["variants"]["s0"].update(training={"losses": [1.0, None]}), "training of s0 broke down"),
         (lambda r: r["variants"]["s0"].update(training={"losses": [math.inf]}), "training of s0 broke down"),

@@ -220,6 +220,20 @@ def test_terminal_and_report_name_what_is_in_no_score_and_what_was_not_judged(tm
     assert "s0: answers to p3 could not be judged and count as failed." in figures and "base: answers" not in figures
 
 
+def test_terminal_report_and_card_tell_that_not_all_problems_were_asked(tmp_path, capsys):
+    record = verdicts(base=([True] * 40, [True] * 40), s0=([True] * 40, [True] * 40))
+    record["task"] |= {"scorings": {}, "left_out": []}
+    for of_problems, is_part in ((None, False), (164, True)):
+        record |= {"of_problems": of_problems} if of_problems else {}
+        show({**record, "out": None, "report": None})
+        terminal = " ".join(capsys.readouterr().err.split())
+        page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
+        assert ("pass@1 in %, 40 of 164 problems" in terminal) == is_part
+        assert ("note: only 40 of 164 problems of the split were asked" in terminal) == is_part
+        assert ("40 of 164 problems of the final split" in page) == is_part
+        assert ("split final, 40 of its 164 problems;" in card({}, parsed(record))) == is_part
+
+
 def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsys):
     record = sampled_record()
     record["task"] |= {"scorings": {}, "left_out": []}

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from s0.cautions import cautions
 from s0.files import write_text
 from s0.record import Difference, Record
@@ -127,9 +129,10 @@ def _training(training: Mapping[str, Any]) -> str:
 
 def _figures(record: Record) -> str:
     task = record.task
+    some = "" if record.of_problems is UNSET else f", {record.n_problems} of its {record.of_problems} problems"
     scorings = [scoring for scoring, _ in record.final[record.untouched].pass_at_1.items()]
     lines = [
-        f"Task {task.name}, version {task.version}, split {record.split}; one greedy answer to each problem, "
+        f"Task {task.name}, version {task.version}, split {record.split}{some}; one greedy answer to each problem, "
         f"95% intervals; sha256 of the data {task.data_sha256}.",
         "",
         "| | " + " | ".join(f"pass@1, {scoring} scoring" for scoring in scorings) + " |",

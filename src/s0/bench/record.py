@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import torch
+from msgspec import UNSET
 from torch import nn
 
 from s0.adapter.fingerprint import fingerprint, rounding
@@ -81,6 +82,8 @@ def evaluation_record(
         sandbox: that programs were judged in; None for the process-wide one.
     """
     task = questions.task
+    split = questions.problems[0].split
+    n_asked, n_all = len(questions.problems), len(task.split(split))
     answers = {name: tuple(outcome.answers) for name, outcome in outcomes.items()}
     return Record(
         format_version=FORMAT_VERSION,
@@ -89,7 +92,7 @@ def evaluation_record(
         model=model,
         task=TaskFacts(task.name, task.version, task.data_sha256, dict(task.scorer.notes), tuple(task.left_out)),
         sandbox=None if sandbox is None else judged_under(sandbox),
-        split=questions.problems[0].split,
+        split=split,
         chat=questions.chat,
         seconds={stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},
         variants={name: msgspec.convert(outcome.facts, Run) for name, outcome in outcomes.items()},
@@ -97,6 +100,7 @@ def evaluation_record(
         comparisons=comparisons(answers),
         sampled=sampled_part(questions.samples, outcomes),
         problems={problem.id: problem.prompt for problem in questions.problems},
+        of_problems=n_all if n_asked < n_all else UNSET,
         answers=answers,
     )
 

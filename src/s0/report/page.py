@@ -41,9 +41,11 @@ from s0.report.wording import (
     left_out,
     not_judged,
     number,
+    only_some,
     p_words,
     percent,
     points,
+    problems_asked,
     reservation,
     shortened,
     visible,
@@ -123,7 +125,7 @@ def _about(record: Record) -> list[str]:
     rounding = [part for part in (record.model.dtype, record.model.device) if part]
     return [
         " ".join([record.model.name, *([f"({' on '.join(rounding)})"] if rounding else [])]),
-        f"{record.task.name}, {record.n_problems} problems of the {record.split} split",
+        f"{record.task.name}, {problems_asked(record)} of the {record.split} split",
         f"greedy answers, {asked}",
         str(record.environment.get("time", "")),
     ]
@@ -159,6 +161,8 @@ def _cautions(record: Record) -> Iterator[str]:
     if record.comparisons and record.n_problems < FEW_PROBLEMS:
         said = few_problems(record.n_problems)
         yield f"{said[0].upper()}{said[1:]}."
+    if some := only_some(record):
+        yield f"{some[0].upper()}{some[1:]}."
     if record.split != "final":
         split = shortened(record.split, _NAME)
         yield f"These are problems of the {split} split, on which settings may have been chosen."

@@ -27,6 +27,8 @@ from s0.report.wording import (
     form_words,
     left_out,
     not_judged,
+    only_some,
+    problems_asked,
     reservation,
 )
 
@@ -44,9 +46,8 @@ def show_record(record: Record) -> None:
     """Print rates with intervals, differences, forms, and what to know of them."""
     if record.examples:
         _print_origin(record, record.examples)
-    n = record.n_problems
     table = Table(
-        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {n} problems",
+        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {problems_asked(record)}",
         caption="[ , ] 95% interval, Wilson's",
         box=SIMPLE,
     )
@@ -65,8 +66,10 @@ def show_record(record: Record) -> None:
     _print(_formats(record.final))
     for comparison in record.gains:
         CONSOLE.print(_in_words(comparison, record.bases), soft_wrap=True)
-    if record.comparisons and n < FEW_PROBLEMS:
-        CONSOLE.print(f"note: {few_problems(n)}", soft_wrap=True)
+    if record.comparisons and record.n_problems < FEW_PROBLEMS:
+        CONSOLE.print(f"note: {few_problems(record.n_problems)}", soft_wrap=True)
+    if some := only_some(record):
+        CONSOLE.print(f"note: {some}", soft_wrap=True)
     for name, run in record.variants.items():
         for caution in run.cautions or ():
             CONSOLE.print(f"note: {name}: {caution}", soft_wrap=True)

@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from msgspec import UNSET
+
 from s0.record import HELPED, HURT, LEVEL, UNCLEAR, Comparison, Record
 
 _NAME = 40  # characters of a variant's name in a sentence
@@ -24,6 +26,19 @@ FORMS = {
 
 
 FEW_PROBLEMS = 40
+
+
+def problems_asked(record: Record) -> str:
+    """How many problems; of how many, where the split has more."""
+    n, of_problems = record.n_problems, record.of_problems
+    return f"{n} problems" if of_problems is UNSET else f"{n} of {of_problems} problems"
+
+
+def only_some(record: Record) -> str:
+    """That the split has more problems than were asked; often nothing."""
+    if record.of_problems is UNSET:
+        return ""
+    return f"only {problems_asked(record)} of the split were asked; a figure for all of them may be another"
 
 
 def few_problems(n: int) -> str:
