@@ -46,7 +46,7 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
 
     @contextmanager
     def noted(name: str, total: int | None) -> Iterator[Advance]:
-        yield lambda count, note="": notes.update({name: note})
+        yield lambda count, note="", **_: notes.update({name: note})
 
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         record = run_unit(unit, folder, stage=noted, sandbox=sandbox)

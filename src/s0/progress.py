@@ -8,9 +8,16 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Told the number of items just finished, and how it goes in a few words where there is something to say."""
+    """Told the number of items just finished, and how it goes in a few words where there is something to say.
 
-    def __call__(self, count: int, note: str = "") -> None: ...
+    Items that were finished `earlier`, before this process began, say nothing of how fast it is.
+    """
+
+    def __call__(self, count: int, note: str = "", *, earlier: bool = False) -> None: ...
+
+
+def unheard(count: int, note: str = "", *, earlier: bool = False) -> None:
+    """An `Advance` that nobody listens to."""
 
 
 Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
@@ -20,4 +27,4 @@ Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
 @contextmanager
 def silent(name: str, total: int | None) -> Iterator[Advance]:
     """A stage that shows nothing."""
-    yield lambda count, note="": None
+    yield unheard

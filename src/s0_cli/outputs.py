@@ -195,6 +195,14 @@ def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool
         yield out
 
 
+def require_answers_place(path: Path) -> None:
+    """Refuse a file for answers that holds something else."""
+    if os.path.lexists(path) and not holds_answers(path):
+        raise ConfigError(
+            f"expected {path}, where answers are kept, to be free, got something else there; choose another --out"
+        )
+
+
 def n_kept(journal: Path) -> int:
     """How many results a journal holds behind its first line."""
     return max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0
@@ -249,11 +257,7 @@ class RecordPlace:
                 return
             self._require_free_record(overwrite)
             require_free_folder(self.report, REPORT, overwrite)
-            if os.path.lexists(self.answers) and not holds_answers(self.answers):
-                raise ConfigError(
-                    f"expected {self.answers}, where answers are kept, to be free, got something else there; choose "
-                    "another --out"
-                )
+            require_answers_place(self.answers)
 
         out, *beside = [self.report] if in_one_folder else [self.record, self.report, self.answers]
         with claimed(out, inputs, look, beside=beside):

@@ -30,16 +30,19 @@ from s0.bench import (
     shown_before,
     wrong_content,
 )
+from s0.bench.answers import BASE
 from s0.bench.collect import samples_file
 from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
+from s0.progress import unheard
 from s0.record import Model, plain
 from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
 from s0.train import LoraTuning, load_tuned
 from tests.pocket_rows import write_rows
 
 SETTINGS = CollectSettings(samples=4, per_round=2)
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -57,6 +60,15 @@ def test_collected_examples_pass_their_problems(pocket, sandbox, task, tmp_path)
     assert len(by_id) >= len(examples) == len({one.provenance["problem"] for one in examples}) >= 1
 
 
+def telling(calls):
+    """An `Advance` that takes down what it is told."""
+
+    def advance(count, note="", *, earlier=False):
+        calls.append((count, note, earlier))
+
+    return advance
+
+
 def rows_of(path):
     """The samples of a collection, in the order in which they were judged."""
     return [json.loads(line) for line in samples_file(path).read_text().splitlines()[1:]]
@@ -70,9 +82,9 @@ def numbers(rows):
 def test_what_is_kept_is_what_the_samples_say(pocket, sandbox, task, tmp_path, keep):
     problems, out, told = task.split("train"), tmp_path / "e.jsonl", []
     settings = replace(SETTINGS, keep=keep)
-    examples = collect(*pocket, task, problems, out, settings, sandbox=sandbox, on_done=lambda *now: told.append(now))
+    examples = collect(*pocket, task, problems, out, settings, sandbox=sandbox, on_done=telling(told))
     rows = sorted(rows_of(out), key=lambda row: row["sample"])
-    assert sum(count for count, _ in told) == 4 * len(problems)
+    assert sum(count for count, *_ in told) == 4 * len(problems)
     n_passed = sum(row["passed"] for row in rows)
     assert f"{100 * n_passed / len(rows):.0f}% of {len(rows)} passed" in told[-1][1]
     by_id = {problem.id: problem for problem in problems}
@@ -133,7 +145,7 @@ def test_a_killed_process_leaves_every_verdict_it_told_of(tmp_path):
 def test_ctrl_c_keeps_the_verdicts_that_are_being_found(pocket, sandbox, task, tmp_path, monkeypatch):
     calls, judge = [], task.verdicts
 
-    def interrupt(count, note):
+    def interrupt(count, note, earlier):
         if calls:
             raise KeyboardInterrupt
 
@@ -162,10 +174,47 @@ def test_more_samples_or_another_choice_draw_only_what_is_missing(pocket, sandbo
     collect(*pocket, task, problems, out, replace(SETTINGS, samples=2), sandbox=sandbox)
     before, more = rows_of(out), replace(SETTINGS, keep="all", samples=5)
     told = []
-    examples = collect(*pocket, task, problems, out, more, sandbox=sandbox, on_done=lambda n, _: told.append(n))
-    assert told[0] == len(before) and sum(told) == 5 * len(problems)
+    examples = collect(*pocket, task, problems, out, more, sandbox=sandbox, on_done=telling(told))
+    assert (told[0][0], told[0][2]) == (len(before), True) and not any(earlier for *_, earlier in told[1:])
+    assert sum(count for count, *_ in told) == 5 * len(problems)
     assert rows_of(out)[: len(before)] == before and len(set(numbers(rows_of(out)))) == 5 * len(problems)
     assert examples == collect(*pocket, task, problems, fresh, more, sandbox=sandbox)
+
+
+def test_how_many_rows_are_decoded_at_once_changes_no_example(pocket, sandbox, task, tmp_path):
+    problems, settings = task.split("train"), replace(SETTINGS, keep="all")
+    alone, four = (replace(settings, batch_rows=rows) for rows in (1, 4))
+    examples = collect(*pocket, task, problems, tmp_path / "alone.jsonl", alone, sandbox=sandbox)
+    assert collect(*pocket, task, problems, tmp_path / "four.jsonl", four, sandbox=sandbox) == examples
+    first, *rows = (
+        sorted(samples_file(tmp_path / name).read_text().splitlines()) for name in ("alone.jsonl", "four.jsonl")
+    )
+    assert rows == [first]
+    before = samples_file(tmp_path / "alone.jsonl").read_text()
+    collect(*pocket, task, problems, tmp_path / "alone.jsonl", four, sandbox=sandbox)  # it goes on with other rows
+    assert samples_file(tmp_path / "alone.jsonl").read_text() == before
+
+
+def test_samples_of_a_tuned_model_are_known_by_its_checksum(sandbox, task, tmp_path):
+    problems, out = task.split("train")[:3], tmp_path / "e.jsonl"
+    trainer = load_tuned(*load_model("pocket:gdn"), GOLDEN / "state")
+
+    def sampled(out, tuned):
+        return collect(trainer.model, trainer.tokenizer, task, problems, out, SETTINGS, tuned=tuned, sandbox=sandbox)
+
+    examples = sampled(out, trainer.checksum)
+    assert {one.provenance["tuned"] for one in examples} == {trainer.checksum}
+    texts = {(row["problem"], row["sample"]): row["text"] for row in rows_of(out)}
+    assert sampled(out, trainer.checksum) == examples
+    for other in (BASE, "of another state"):
+        with pytest.raises(ConfigError, match="got other tuned"):
+            sampled(out, other)
+    trainer.deactivate()
+    untouched = sampled(tmp_path / "base.jsonl", BASE)
+    assert all("tuned" not in one.provenance for one in untouched)
+    assert texts != {(row["problem"], row["sample"]): row["text"] for row in rows_of(tmp_path / "base.jsonl")}
+    with pytest.raises(ConfigError, match="got other tuned"):
+        sampled(tmp_path / "base.jsonl", trainer.checksum)
 
 
 def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
@@ -281,7 +330,7 @@ def demo(sandbox, tmp_path_factory):
     @contextmanager
     def stage(name, total):
         stages.append(name)
-        yield lambda count, note="": None
+        yield unheard
 
     data = write_rows(folder / "rows.jsonl", train=6, select=4, final=4)
     settings = DemoSettings(data=str(data), samples=4)

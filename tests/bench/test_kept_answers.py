@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -11,13 +12,25 @@ import pytest
 import torch
 
 from s0 import Example, tasks
-from s0.bench import Questions, Samples, answers, evaluate, evaluate_states, judging
+from s0.adapter.fingerprint import rounding
+from s0.bench import (
+    Questions,
+    Samples,
+    answering,
+    answers,
+    evaluate,
+    evaluate_states,
+    join,
+    judging,
+    scale_by_pass_rate,
+)
 from s0.bench.answers import AnswerJournal
 from s0.decode import Batcher, Completion, Event
 from s0.errors import ConfigError, DatasetError
 from s0.record import plain
 from s0.tasks import Verdict
 from s0.tasks.sandbox import Limits
+from s0.train import load_tuned
 from tests.pocket_rows import write_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -72,12 +85,61 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     assert n_kept == sum(map(len, groups[:group] if before else groups)) < len(whole)
     asked.clear()
     told = []
-    again = evaluate(
-        *pocket, task, problems, samples=drawn, journal=AnswerJournal(path), sandbox=sandbox, on_done=told.append
-    )
-    assert again == whole and len(asked) == len(whole) - n_kept and sum(told) == len(whole)
+
+    def tell(count, note="", *, earlier=False):
+        told.append((count, earlier))
+
+    again = evaluate(*pocket, task, problems, samples=drawn, journal=AnswerJournal(path), sandbox=sandbox, on_done=tell)
+    assert again == whole and len(asked) == len(whole) - n_kept
+    assert told[0] == (n_kept, True) and not any(earlier for _, earlier in told[1:])
+    assert sum(count for count, _ in told) == len(whole)
     asked.clear()
     assert ask(AnswerJournal(path)) == whole and not asked
+
+
+def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_path, asked, monkeypatch):
+    problems, path, add, n_groups = task.split("final")[:1], tmp_path / "s.scale.jsonl", AnswerJournal.add, []
+    trainer = load_tuned(*pocket, GOLDEN / "state")
+    try:
+        whole = scale_by_pass_rate(trainer, task, problems, sandbox=sandbox)
+        n_asked = len(asked)
+
+        def dying(self, rows):
+            add(self, rows)
+            n_groups.append(len(rows))
+            if len(n_groups) == 5:
+                raise Killed
+
+        monkeypatch.setattr(AnswerJournal, "add", dying)
+        with pytest.raises(Killed):
+            scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+        monkeypatch.setattr(AnswerJournal, "add", add)
+        n_kept = sum(n_groups)
+        asked.clear()
+        stages = []
+
+        @contextmanager
+        def stage(name, total):
+            stages.append([name, total, 0, 0])
+            yield lambda count, note="", *, earlier=False: tell(count, earlier)
+
+        def tell(count, earlier):
+            stages[-1][2 + earlier] += count
+
+        assert scale_by_pass_rate(trainer, task, problems, answers=path, stage=stage, sandbox=sandbox) == whole
+        assert len(asked) == n_asked - n_kept and 0 < n_kept < n_asked
+        assert [name for name, *_ in stages] == ["scale"] * len(stages)
+        assert all(total == anew + earlier for _, total, anew, earlier in stages)
+        assert sum(earlier for *_, earlier in stages) == n_kept
+        asked.clear()
+        assert scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox) == whole and not asked
+        trainer.set_scale(2 * trainer.alpha)  # what is deployed is not what is measured
+        assert scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox) == whole and not asked
+        next(iter(trainer._states().values())).data.mul_(2)
+        scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+        assert len(asked) >= n_asked / 2
+    finally:
+        trainer.detach()
 
 
 def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, tmp_path, asked):
@@ -188,7 +250,9 @@ CHANGES = {
     "end tokens": lambda now: now.monkeypatch.setattr(answers, "end_tokens", lambda *_: [1]),
     "limits": lambda now: now.rest.update(sandbox=Backend(limits=Limits(timeout_s=5.0))),
     "sandbox": lambda now: now.rest.update(sandbox=Backend("none")),
-    "device": lambda now: now.monkeypatch.setattr(answers, "_device", lambda weights: "NVIDIA H100"),
+    "device": lambda now: now.monkeypatch.setattr(
+        answers, "rounding", lambda model: {**rounding(model), "device": "NVIDIA H100"}
+    ),
     **{package: (lambda now, package=package: now.version_of(package)) for package in answers._PACKAGES},
 }
 
@@ -196,7 +260,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_path, monkeypatch, change):
     job, path = sys.modules["s0.bench.evaluate"], tmp_path / "r.answers.jsonl"  # the package names the function, too
-    monkeypatch.setattr(job, "Batcher", Saying)
+    monkeypatch.setattr(answering, "Batcher", Saying)
     if change == "chat":
         monkeypatch.setattr(job, "encode_prompt", lambda tokenizer, prompt: (1,))  # there is no template
     now, problems = Asking(pocket, task, monkeypatch), task.split("final")
@@ -244,6 +308,22 @@ def test_more_samples_draw_only_what_is_missing(pocket, sandbox, task, tmp_path,
     assert more == draw(5, None)
     asked.clear()
     assert draw(2, AnswerJournal(path)) == few and not asked
+
+
+def test_a_look_at_some_problems_is_told_and_asks_none_twice(sandbox, task, tmp_path, asked):
+    problems, path = task.split("final"), tmp_path / "r.answers.jsonl"
+
+    def looked(problems, batch_rows=64):
+        questions = Questions(task, problems, batch_rows=batch_rows)
+        return evaluate_states("pocket:gdn", [], questions, answers=path, sandbox=sandbox)
+
+    some = looked(problems[:2], batch_rows=1)
+    assert len(asked) == 2 and some.of_problems == 4 and len(some.problems) == 2
+    every = looked(problems)
+    assert len(asked) == 4 and "of_problems" not in plain(every)
+    assert every.answers["base"][:2] == some.answers["base"]
+    with pytest.raises(DatasetError, match="same problems, got 2 in some and 4 in every, of which 2"):
+        join({"some": some, "every": every})
 
 
 def test_the_scale_of_a_state_and_of_a_lora_tells_their_answers_apart(pocket):

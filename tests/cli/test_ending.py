@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 
 import s0
 from s0 import errors
+from s0.bench.answers import AnswerJournal, StoredAnswer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0_cli.ending import in_options, os_error_line
-from s0_cli.work import inspecting, training
+from s0_cli.work import inspecting
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
 
@@ -162,18 +164,27 @@ def test_an_interrupted_training_says_what_is_kept_and_goes_on(number: int, stat
 
 
 def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = folder / "by-verdicts"
+    out, add = folder / "by-verdicts", AnswerJournal.add
+    checkpoint, answers = (out.with_name(f"by-verdicts.{what}") for what in ("checkpoint", "scale.jsonl"))
     asked = ["train", "--model", "pocket:gdn", "--examples", folder / "examples.jsonl", "--out", out, "--n-steps", 2]
     asked += ["--alpha-by", "pass-rate", "--task", "humaneval", "--data", folder / "rows.jsonl"]
 
-    def interrupt(*_: Any, **__: Any) -> None:
+    def interrupt(self: AnswerJournal, rows: Sequence[StoredAnswer]) -> None:
+        add(self, rows)
         raise KeyboardInterrupt
 
+    answers.write_text("mine")
+    refused = call(*asked)
+    assert refused.returncode == 2 and f"expected {answers}, where answers are kept, to be free" in refused.stderr
+    assert answers.read_text() == "mine" and not checkpoint.exists()
+    answers.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "scale_by_pass_rate", interrupt)
+        patch.setattr(AnswerJournal, "add", interrupt)
         done = call(*asked)
-    assert done.returncode == 130 and f"kept in {out}.checkpoint" in done.stderr.splitlines()[-1]
-    assert not out.exists() and out.with_name("by-verdicts.checkpoint").is_file()
+    n_kept = answers.read_text().count("\n") - 1
+    kept = f"what was learned so far is kept in {checkpoint}, and {n_kept} answers in {answers}; go on with: s0 train"
+    assert done.returncode == 130 and kept in done.stderr.splitlines()[-1] and n_kept > 0
+    assert not out.exists() and checkpoint.is_file()
     again = call(*asked, "--json")
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
@@ -181,7 +192,7 @@ def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monke
     card = (out / "README.md").read_text(encoding="utf-8")
     assert all(caution in card for caution in told["cautions"])
     assert "as deployed;" not in card  # what was said of the scale before
-    assert not out.with_name("by-verdicts.checkpoint").exists()
+    assert not checkpoint.exists() and not answers.exists()
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_progress_is_told_to_the_stage_that_is_given(tmp_path: Path) -> None:
     @contextmanager
     def stage(name: str, total: int | None) -> Iterator[Advance]:
         told.append((name, total))
-        yield lambda count, note="": told.append((count, note))
+        yield lambda count, note="", **_: told.append((count, note))
 
     def watched() -> FitResult:
         model, checkpoint = tuned(), Checkpoint(tmp_path / "run", 1)

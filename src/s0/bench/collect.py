@@ -1,10 +1,10 @@
-"""Verified examples: sample from the untouched model, run what it writes, keep what passes."""
+"""Verified examples: sample from a model, untouched or tuned, run what it writes, keep what passes."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from os.path import lexists
@@ -15,17 +15,21 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import fingerprint
+from s0.bench.answers import BASE
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.journal import Journal, origin_of
 from s0.bench.judging import judged_as_written
-from s0.decode import Batcher, Completion
+from s0.decode import BATCH_ROWS, Batcher, Completion
 from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, read_examples, write_examples
 from s0.models import encode_prompt
+from s0.progress import Advance, unheard
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Limits, Sandbox
 
 KEEP = ("first", "shortest", "all")
+_OF_NO_SAMPLE = ("samples", "keep", "per_round", "batch_rows")
+"""Settings that decide which samples there are, and how fast, not what one says."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class CollectSettings:
         seed: of the sampling.
         chat: ask through the chat template.
         max_new_tokens: None for the task's own limit.
+        batch_rows: prompts decoded together.
     """
 
     temperature: float = 0.7
@@ -51,6 +56,7 @@ class CollectSettings:
     seed: int = 0
     chat: bool = False
     max_new_tokens: int | None = None
+    batch_rows: int = BATCH_ROWS
 
     def __post_init__(self) -> None:
         if self.keep not in KEEP:
@@ -92,9 +98,10 @@ def collect(
     out: str | Path,
     settings: CollectSettings,
     *,
+    tuned: str = BASE,
     overwrite: bool = False,
     sandbox: Sandbox | None = None,
-    on_done: Callable[[int, str], None] = lambda count, note: None,
+    on_done: Advance = unheard,
 ) -> list[Example]:
     """Collect verified examples of the problems the model solves, and write them to `out` (JSONL).
 
@@ -103,12 +110,13 @@ def collect(
     sample says depends on its seed, problem and number alone, so the end is the same.
 
     Args:
-        model: sampled as it is now: switch states off to sample from the untouched model.
+        model: sampled as it is now, with or without something tuned in it.
         tokenizer: the model's.
         task: judges by its standard scoring.
         problems: to sample for; not those of the final split.
         out: the file to write; its samples go to `samples_file(out)`.
         settings: how to sample.
+        tuned: the checksum of what is tuned in the model, by which its samples and examples are known.
         overwrite: start anew where another collection is in the place of this one.
         sandbox: None for the strongest of this machine.
         on_done: told how many of the `len(problems) * settings.samples` samples have just been judged or have become
@@ -127,10 +135,11 @@ def collect(
             "expected problems of the train or select split, got "
             + ("some of the final split, on which nothing may be learned" if problems else "none")
         )
-    asking = {key: value for key, value in asdict(settings).items() if key not in ("samples", "keep", "per_round")}
+    asking = {key: value for key, value in asdict(settings).items() if key not in _OF_NO_SAMPLE}
     origin: dict[str, Any] = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
     limits = Limits() if sandbox is None else sandbox.limits
     origin |= {"base": fingerprint(model), **asking, "timeout_s": limits.timeout_s}
+    origin |= {} if tuned == BASE else {"tuned": tuned}  # collections of before know the untouched model alone
     out, path = Path(out), samples_file(out)
     require_place(out)
     if overwrite and path.exists() and _origin_of(path) != origin:
@@ -147,7 +156,7 @@ def collect(
             "ones; choose another --out, or move that file"
         )
     progress = _Progress(len(problems), settings, on_done)
-    progress.tell({problem.id: journal.samples[problem.id] for problem in problems})
+    progress.tell({problem.id: journal.samples[problem.id] for problem in problems}, earlier=True)
     _draw(model, tokenizer, task, problems, settings, sandbox, journal, progress)
     examples = _examples(task, problems, settings, origin, journal)
     if not examples:
@@ -282,7 +291,7 @@ def _draw(
 ) -> None:
     """Draw and judge what is missing in the journal."""
     how = {"temperature": settings.temperature, "top_p": settings.top_p}
-    sampling = sampling_for(task, settings.chat, settings.max_new_tokens, **how)
+    sampling = sampling_for(task, settings.chat, settings.max_new_tokens, batch_rows=settings.batch_rows, **how)
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
     asked: dict[int, tuple[Problem, int]] = {}  # by the batcher's number
     unjudged: defaultdict[str, int] = defaultdict(int)  # samples that are asked for, by problem
@@ -356,12 +365,12 @@ def _kept(done: Mapping[int, Sample], settings: CollectSettings) -> list[Sample]
 class _Progress:
     """Tells how many samples are settled, and how it goes."""
 
-    def __init__(self, n_problems: int, settings: CollectSettings, on_done: Callable[[int, str], None]) -> None:
+    def __init__(self, n_problems: int, settings: CollectSettings, on_done: Advance) -> None:
         self.n_problems, self.settings, self.on_done = n_problems, settings, on_done
         self.each: dict[str, tuple[int, int, int, int]] = {}  # by problem: settled, drawn, passed; 1 if solved
         self.totals = (0, 0, 0, 0)
 
-    def tell(self, samples: Mapping[str, Mapping[int, Sample]]) -> None:
+    def tell(self, samples: Mapping[str, Mapping[int, Sample]], *, earlier: bool = False) -> None:
         """Take in the samples of problems that have new ones."""
         before, most = self.totals[0], self.settings.samples
         for problem, done in samples.items():
@@ -374,7 +383,7 @@ class _Progress:
         settled, n_drawn, n_passed, solved = self.totals
         share = f"{100 * n_passed / n_drawn:.0f}" if n_drawn else "-"
         note = f"{solved} of {self.n_problems} solved, {share}% of {n_drawn} passed"
-        self.on_done(settled - before, note)
+        self.on_done(settled - before, note, earlier=earlier)
 
 
 class _Journal(Journal[Sample]):

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.bench.answering import Asked, answered
 from s0.bench.answers import BASE, AnswerJournal, depends_on
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.controls import shown_before
-from s0.bench.judging import judged_as_written
 from s0.bench.stats import mean_pass_at_k, rate
-from s0.decode import Batcher, Completion
+from s0.decode import BATCH_ROWS
 from s0.errors import ConfigError
 from s0.examples import Example
 from s0.models import encode_prompt
+from s0.progress import Advance, unheard
 from s0.record import Answer, Estimate, SampledSummary, Scored, Summary
 from s0.tasks import SCORINGS, Problem, Task
 from s0.tasks.sandbox import NOT_JUDGED, Sandbox
@@ -62,10 +62,11 @@ def evaluate(
     max_new_tokens: int | None = None,
     shots: Sequence[Example] = (),
     samples: Samples | None = None,
+    batch_rows: int = BATCH_ROWS,
     journal: AnswerJournal | None = None,
     tuned: str = BASE,
     sandbox: Sandbox | None = None,
-    on_done: Callable[[int], None] = lambda count: None,
+    on_done: Advance = unheard,
 ) -> list[Answer]:
     """Answer problems with the model as it is now, and judge each answer by both scorings.
 
@@ -78,10 +79,11 @@ def evaluate(
         max_new_tokens: None for the task's own limit.
         shots: solved examples to show in front of every problem.
         samples: None for one greedy answer to every problem.
+        batch_rows: prompts decoded together.
         journal: where answers are kept as they come, and taken from where they are there; None keeps none.
         tuned: the checksum of what is tuned in the model, by which its answers are known there.
         sandbox: None for the strongest of this machine.
-        on_done: told the number of answers that were just written, or are there.
+        on_done: told the number of answers that are there, and of those that were just written.
 
     Returns:
         the answers, by problem in the order given, then by sample.
@@ -91,60 +93,18 @@ def evaluate(
         OSError: an answer cannot be kept.
     """
     how = {"temperature": samples.temperature, "top_p": samples.top_p} if samples else {}
-    sampling = sampling_for(task, chat, max_new_tokens, **how)
+    sampling = sampling_for(task, chat, max_new_tokens, batch_rows=batch_rows, **how)
     seed = samples.seed if samples else None
     stored = None
     if journal is not None:
         stored = journal.of(depends_on(model, tokenizer, tuned, task, sampling, seed=seed, chat=chat, sandbox=sandbox))
     numbers: Sequence[int | None] = range(samples.n) if samples else [None]
-    asked = [(problem, number) for problem in problems for number in numbers]
-    tokens = {
-        problem.id: tuple(encode_prompt(tokenizer, shown_before(shots, task.prompt(problem, chat))))
-        for problem in problems
-    }
-    answers: dict[int, Answer] = {}  # by their place among those asked
-    batcher = Batcher(model, tokenizer, sampling.batch_rows)
-    places: dict[int, int] = {}  # by the batcher's number
-    for place, (problem, number) in enumerate(asked):
-        answer = stored.find(tokens[problem.id], problem.id, number) if stored else None
-        if answer is None:
-            luck = seed_of(samples.seed, problem, number) if samples else 0
-            places[batcher.submit(sampling.request(tokens[problem.id], seed=luck))] = place
-        else:
-            answers[place] = answer
-    if answers:
-        on_done(len(answers))
-
-    def judge(written: Sequence[tuple[int, Completion]]) -> dict[int, Answer]:
-        replies = [(*asked[places[request]], completion) for request, completion in written]
-        return dict(zip((places[request] for request, _ in written), _judged(task, replies, sandbox), strict=True))
-
-    with closing(judged_as_written(model, batcher, judge, on_done)) as groups:
-        for judged in groups:
-            if stored:
-                stored.add([(tokens[answer.problem], answer) for answer in judged.values()])
-            answers |= judged
-    return [answers[place] for place in range(len(asked))]
-
-
-def _judged(
-    task: Task, written: Sequence[tuple[Problem, int | None, Completion]], sandbox: Sandbox | None
-) -> list[Answer]:
-    replies = [(problem, completion.text) for problem, _, completion in written]
-    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
-    return [
-        Answer(
-            problem=problem.id,
-            sample=number,
-            completion=completion.text,
-            n_tokens=completion.n_tokens,
-            truncated=completion.truncated,
-            format=task.format_of(problem, completion.text),
-            passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
-            reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
-        )
-        for i, (problem, number, completion) in enumerate(written)
-    ]
+    asked = []
+    for problem in problems:
+        tokens = tuple(encode_prompt(tokenizer, shown_before(shots, task.prompt(problem, chat))))
+        luck = [0 if samples is None else seed_of(samples.seed, problem, number) for number in numbers]
+        asked += [Asked(problem, tokens, *drawn, stored=stored) for drawn in zip(numbers, luck, strict=True)]
+    return answered(model, tokenizer, task, asked, sampling, sandbox=sandbox, on_done=on_done)
 
 
 def summary(answers: Sequence[Answer]) -> Summary:

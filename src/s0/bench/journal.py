@@ -77,7 +77,7 @@ class Journal(ABC, Generic[Row]):
 
     def _require_same(self, known: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> None:
         if known != origin:
-            other = [key for key in origin if known is None or known.get(key) != origin[key]]
+            other = [key for key in {**origin, **(known or {})} if known is None or known.get(key) != origin.get(key)]
             raise ConfigError(
                 f"expected the {self.what}s in {self.path} to come from the same model, task and settings, got other "
                 f"{', '.join(other)}; choose another --out, or remove that file"

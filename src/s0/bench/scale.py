@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
+from s0.bench.answering import Asked, answered
+from s0.bench.answers import BASE, depends_on, open_answers
 from s0.bench.asking import sampling_for
-from s0.decode import complete
+from s0.models import encode_prompt
+from s0.progress import Stage, silent
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import S0Trainer, ScaleChoice, choose_scale, scales_as_rows
@@ -16,8 +20,9 @@ def scale_by_pass_rate(
     task: Task,
     problems: Sequence[Problem],
     *,
+    answers: Path | None = None,
+    stage: Stage = silent,
     sandbox: Sandbox | None = None,
-    on_done: Callable[[int], None] = lambda count: None,
 ) -> ScaleChoice:
     """Choose the scale with the highest greedy pass@1, standard scoring; of equal ones the smallest.
 
@@ -27,23 +32,34 @@ def scale_by_pass_rate(
         trainer: with a trained state.
         task: judges.
         problems: of the select split.
+        answers: file in which answers are kept as they come, and from which those that are there are taken (see
+            `s0.bench.answers`), so that a choice that was killed goes on; None keeps none.
+        stage: shows progress.
         sandbox: None for the strongest of this machine.
-        on_done: told the number of answers that were just written.
+
+    Raises:
+        ConfigError: `answers` holds something else.
+        SandboxError: there is no verdict to be had on this machine.
     """
+    model, tokenizer, sampling = trainer.model, trainer.tokenizer, sampling_for(task)
+    journal = open_answers(answers, model)
+    facts = depends_on(model, tokenizer, BASE, task, sampling, seed=None, chat=False, sandbox=sandbox)
+    prompts = [tuple(encode_prompt(tokenizer, problem.prompt)) for problem in problems]
 
     def measure(alphas: Sequence[float]) -> list[float]:
-        with scales_as_rows(trainer.model, trainer.adapter_name, alphas) as names:
-            asked = [(problem, name) for name in names for problem in problems]
-            written = complete(
-                trainer.model,
-                trainer.tokenizer,
-                [problem.prompt for problem, _ in asked],
-                sampling_for(task),
-                states=[name for _, name in asked],
-                on_done=on_done,
-            )
-        replies = [(problem, one.text) for (problem, _), one in zip(asked, written, strict=True)]
-        passed = [verdict.passed for verdict in task.verdicts(replies, sandbox=sandbox)]
+        asked = []
+        with (
+            scales_as_rows(model, trainer.adapter_name, alphas) as names,
+            stage("scale", len(alphas) * len(problems)) as advance,
+        ):
+            for alpha, name in zip(alphas, names, strict=True):
+                stored = journal.of({**facts, "tuned": trainer.checksum_at(alpha)}) if journal else None
+                asked += [
+                    Asked(problem, tokens, state=name, stored=stored)
+                    for problem, tokens in zip(problems, prompts, strict=True)
+                ]
+            given = answered(model, tokenizer, task, asked, sampling, sandbox=sandbox, on_done=advance)
+        passed = [answer.passed["standard"] for answer in given]
         n = len(problems)
         return [sum(passed[i * n : (i + 1) * n]) / n for i in range(len(alphas))]
 

@@ -18,6 +18,7 @@ from s0.bench.evaluate import Samples, evaluate
 from s0.cautions import cautions
 from s0.core.families import unwrapped
 from s0.core.states import state_layers
+from s0.decode import BATCH_ROWS
 from s0.errors import ConfigError, StateMismatchError
 from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
@@ -74,6 +75,7 @@ class Questions:
         chat: ask through the chat template.
         max_new_tokens: None for the task's own limit.
         samples: to be drawn beside the greedy answer; None for none.
+        batch_rows: prompts decoded together.
     """
 
     task: Task
@@ -81,6 +83,7 @@ class Questions:
     chat: bool = False
     max_new_tokens: int | None = None
     samples: Samples | None = None
+    batch_rows: int = BATCH_ROWS
 
     def __post_init__(self) -> None:
         if not self.problems:
@@ -148,8 +151,7 @@ def run_variant(
     trainer = variant.trainer(model, tokenizer)
     try:
         started = time.perf_counter()
-        with stage(f"train {name}", None):
-            _learn(trainer, train, select, out)
+        _learn(trainer, train, select, out, lambda _, total: stage(f"train {name}", total))
         seconds = round(time.perf_counter() - started, 2)
         trainer.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
@@ -162,16 +164,18 @@ def run_variant(
         trainer.detach()
 
 
-def _learn(trainer: Trainer, train: Sequence[Example], select: Sequence[Example], out: Path | None) -> None:
+def _learn(
+    trainer: Trainer, train: Sequence[Example], select: Sequence[Example], out: Path | None, stage: Stage
+) -> None:
     """Train and save, or take what the same training has saved."""
     if out is None:
-        trainer.train(train, select=select or None)
+        trainer.train(train, select=select or None, stage=stage)
         return
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     if _take_saved(trainer, train, select, out):
         checkpoint.unlink(missing_ok=True)  # killed between saving and removing it
     else:
-        trainer.train(train, select=select or None, checkpoint=checkpoint)
+        trainer.train(train, select=select or None, checkpoint=checkpoint, stage=stage)
         trainer.save(out)
 
 
@@ -224,6 +228,7 @@ def answer(
                 max_new_tokens=questions.max_new_tokens,
                 shots=shots,
                 samples=samples,
+                batch_rows=questions.batch_rows,
                 journal=journal,
                 tuned=tuned,
                 sandbox=sandbox,

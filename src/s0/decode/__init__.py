@@ -1,10 +1,11 @@
 """Completions: one request at a time joining and leaving a running batch, or many prompts in bulk."""
 
 from s0.decode.batcher import Batcher, Completion, Event, Request
-from s0.decode.complete import Prompt, Sampling, complete
+from s0.decode.complete import BATCH_ROWS, Prompt, Sampling, complete
 from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in, require_possible
 
 __all__ = [
+    "BATCH_ROWS",
     "Batcher",
     "Completion",
     "Event",

@@ -15,6 +15,9 @@ from s0.models import encode_prompt
 
 Prompt = str | list[dict[str, str]]
 
+BATCH_ROWS = 64
+"""Prompts decoded together, where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -25,14 +28,15 @@ class Sampling:
         temperature: 0 for the likeliest token at every step.
         top_p: sample among the likeliest tokens that hold this much probability.
         stop: texts at which a completion ends; they are cut off.
-        batch_rows: prompts decoded together; changes speed and memory only.
+        batch_rows: prompts decoded together; changes speed and memory, and texts only where two tokens are so close
+            that another rounding chooses the other one.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
-    batch_rows: int = 64
+    batch_rows: int = BATCH_ROWS
 
     def __post_init__(self) -> None:
         counts, shares = (self.max_new_tokens, self.batch_rows), (self.temperature, self.top_p)

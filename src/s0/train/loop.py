@@ -224,7 +224,7 @@ def run(
         for learner in learners:
             learner.trust()
         loop.resume()
-        advance(sum(len(learner.norms) for learner in learners))
+        advance(sum(len(learner.norms) for learner in learners), earlier=True)
         try:
             yield loop  # 4. to 8., and 9.
             with processes.together():

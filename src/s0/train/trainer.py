@@ -111,9 +111,12 @@ class S0Trainer(BaseTrainer):
     @property
     def checksum(self) -> str:
         """Identifies the state: its tensors, scale and kind, by the hash that its file has, too."""
+        return self.checksum_at(self.alpha)
+
+    def checksum_at(self, alpha: float) -> str:
+        """The `checksum` that it has at another scale."""
         self._require_attached()
-        scale = {"alpha": self.alpha, "normalize": self._adapter.normalize, "variant": self._adapter.variant}
-        return state_files.checksum(self._states(), scale)
+        return state_files.checksum(self._states(), {**self._adapter.to_dict(), "alpha": alpha})
 
     @property
     def _settings(self) -> S0Config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from s0.bench import scale_by_pass_rate, tuned_facts
 from s0.errors import ConfigError
 from s0.examples import Example, read_examples
 from s0.train import METHODS, make_trainer
+from s0.train.distributed import is_first_process
 from s0.train.methods import Settings
 from s0_cli.ending import interruptible, s0_command, same_command
 from s0_cli.options import (
@@ -24,7 +24,7 @@ from s0_cli.options import (
     ModelOptions,
     TaskOptions,
 )
-from s0_cli.outputs import TRAINED, claimed, require_free_folder, require_name
+from s0_cli.outputs import TRAINED, claimed, n_kept, require_answers_place, require_free_folder, require_name
 from s0_cli.work.judging import load_problems, sandbox
 from s0_cli.work.stages import stage
 
@@ -44,18 +44,22 @@ def train(
     held_out = None if examples.select is None else read_examples(examples.select)
     judged = load_problems(choosing.task) if choosing.by_verdicts and choosing.task else None
     require_name(out.path)
-    checkpoint = out.path.with_name(f"{out.path.name}.checkpoint")
+    checkpoint, answers = (out.path.with_name(f"{out.path.name}.{what}") for what in ("checkpoint", "scale.jsonl"))
+
+    def look() -> None:
+        require_free_folder(out.path, TRAINED, out.overwrite)
+        require_answers_place(answers)
 
     def kept() -> str:
         if not checkpoint.exists():
             return f"nothing was learned yet; start again with: {same_command()}"
-        return f"what was learned so far is kept in {checkpoint}; go on with: {same_command()}"
+        asked = f", and {n_kept(answers)} answers in {answers}" if answers.exists() else ""
+        return f"what was learned so far is kept in {checkpoint}{asked}; go on with: {same_command()}"
 
     inputs: list[str | Path | None] = [model.name, examples.train, examples.select]
     inputs.append(choosing.task.data if choosing.task else None)
-    look = partial(require_free_folder, out.path, TRAINED, out.overwrite)
     with (
-        claimed(out.path, inputs, look, beside=[checkpoint]),
+        claimed(out.path, inputs, look, beside=[checkpoint, answers]),
         interruptible(kept),
         sandbox(judging) if judged else nullcontext() as cells,
     ):
@@ -70,11 +74,13 @@ def train(
         else:
             result = tuner.train(learned, select=held_out, **keeping, stage=stage)
         if judged and isinstance(tuner, S0Trainer):
-            with stage("scale", None) as advance:
-                choice = scale_by_pass_rate(tuner, *judged, sandbox=cells, on_done=advance)
-                tuner.set_scale(choice.alpha, choice)
+            kept_in = answers if is_first_process() else None
+            choice = scale_by_pass_rate(tuner, *judged, answers=kept_in, stage=stage, sandbox=cells)
+            tuner.set_scale(choice.alpha, choice)
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out.path)
+        if is_first_process():
+            answers.unlink(missing_ok=True)  # as the checkpoint: the state that they were given for is on disk
     return {
         "kind": "train",
         "method": method.name,

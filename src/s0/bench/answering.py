@@ -1,0 +1,115 @@
+"""Prompts to judged answers: what is kept is taken, the rest is written and judged as it comes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from s0.bench.answers import StoredAnswers
+from s0.bench.judging import judged_as_written
+from s0.decode import Batcher, Completion, Sampling
+from s0.progress import Advance, unheard
+from s0.record import Answer
+from s0.tasks import SCORINGS, Problem, Task
+from s0.tasks.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer to be had.
+
+    Attributes:
+        problem: what it is to.
+        tokens: of the prompt.
+        sample: its number among several to that problem; None for a greedy one.
+        seed: of the sampling.
+        state: the name on the model's state layers from which it starts; None: as the model is.
+        stored: where it is taken from, if it is there, and kept; None for nowhere.
+    """
+
+    problem: Problem
+    tokens: tuple[int, ...]
+    sample: int | None = None
+    seed: int | str = 0
+    state: str | None = None
+    stored: StoredAnswers | None = None
+
+
+def answered(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    asked: Sequence[Asked],
+    sampling: Sampling,
+    *,
+    sandbox: Sandbox | None = None,
+    on_done: Advance = unheard,
+) -> list[Answer]:
+    """The answers to all that is asked, in its order, judged by both scorings.
+
+    Args:
+        model: with or without something tuned in it.
+        tokenizer: the model's.
+        task: judges.
+        asked: what is to be answered.
+        sampling: how tokens are chosen.
+        sandbox: None for the strongest of this machine.
+        on_done: told the number of answers that are there, and of those that were just written.
+
+    Raises:
+        SandboxError: there is no verdict to be had on this machine.
+        OSError: an answer cannot be kept.
+    """
+    answers: dict[int, Answer] = {}  # by their place among those asked
+    places: dict[int, int] = {}  # by the batcher's number
+    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    for place, one in enumerate(asked):
+        kept = one.stored.find(one.tokens, one.problem.id, one.sample) if one.stored else None
+        if kept is None:
+            places[batcher.submit(sampling.request(one.tokens, one.seed, one.state))] = place
+        else:
+            answers[place] = kept
+    on_done(len(answers), earlier=True)
+
+    def judge(written: Sequence[tuple[int, Completion]]) -> dict[int, Answer]:
+        replies = [(asked[places[number]], completion) for number, completion in written]
+        return dict(zip((places[number] for number, _ in written), _judged(task, replies, sandbox), strict=True))
+
+    with closing(judged_as_written(model, batcher, judge, on_done)) as groups:
+        for judged in groups:
+            _keep(asked, judged)
+            answers |= judged
+    return [answers[place] for place in range(len(asked))]
+
+
+def _keep(asked: Sequence[Asked], judged: Mapping[int, Answer]) -> None:
+    """Keep answers, by their place among those asked, where they are to be kept."""
+    kept: defaultdict[StoredAnswers, list[tuple[tuple[int, ...], Answer]]] = defaultdict(list)
+    for place, answer in judged.items():
+        if stored := asked[place].stored:
+            kept[stored].append((asked[place].tokens, answer))
+    for stored, answers in kept.items():
+        stored.add(answers)
+
+
+def _judged(task: Task, written: Sequence[tuple[Asked, Completion]], sandbox: Sandbox | None) -> list[Answer]:
+    replies = [(one.problem, completion.text) for one, completion in written]
+    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
+    return [
+        Answer(
+            problem=one.problem.id,
+            sample=one.sample,
+            completion=completion.text,
+            n_tokens=completion.n_tokens,
+            truncated=completion.truncated,
+            format=task.format_of(one.problem, completion.text),
+            passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
+            reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
+        )
+        for i, (one, completion) in enumerate(written)
+    ]
