@@ -116,6 +116,10 @@ CollectedSplit = Annotated[
     str, _option("--split", group=_TASK, help="train, to learn from, or select, to choose settings on; never final.")
 ]
 Split = Annotated[str, _option("--split", group=_TASK, help="train, select or final.")]
+Limit = Annotated[
+    int | None,
+    _option("--limit", group=_TASK, min=1, help="Ask only the split's first so many problems, for a quick look."),
+]
 
 # --- Sampling ---
 
@@ -140,6 +144,16 @@ TemperatureOfTexts = Annotated[
 ]
 TextsOfPrompt = Annotated[
     int, _option("--samples", "-n", group=_SAMPLING, min=1, help="Texts for each prompt; with a --temperature.")
+]
+BatchRows = Annotated[
+    int,
+    _option(
+        "--batch-rows",
+        group=_SAMPLING,
+        min=1,
+        help="Texts written side by side; fewer take less memory. One may change with it where rounding decides "
+        "between two tokens.",
+    ),
 ]
 TokensOfText = Annotated[int, _option("--max-new-tokens", group=_SAMPLING, min=1, help="Of a text.")]
 
@@ -325,6 +339,11 @@ class StateOptions:
     names: Sequence[str] = ()
     allow_other_base: bool = False
 
+    def as_typed(self) -> list[str]:
+        """These options as words of a command."""
+        words = [word for name in self.names for word in ("--state", name)]
+        return [*words, "--allow-other-base"] if self.allow_other_base else words
+
 
 @dataclass(frozen=True)
 class PromptOptions:
@@ -353,9 +372,10 @@ class TaskOptions:
     name: str
     data: Path | None = None
     split: str = "final"
+    limit: int | None = None
 
     def as_typed(self) -> list[str]:
-        """These options, without the split, as words of a command."""
+        """The task and its data as words of a command."""
         return ["--task", self.name, *(["--data", str(self.data)] if self.data else [])]
 
 

@@ -27,6 +27,6 @@ def sandbox(judging: JudgingOptions) -> Sandbox:
 
 
 def load_problems(options: TaskOptions) -> tuple[Task, list[Problem]]:
-    """A task and its problems of the split, which may not be empty."""
+    """A task and its problems of the split, which may not be empty, or the first of them."""
     task = load_task(options.name, options.data)
-    return task, task.require_split(options.split)
+    return task, task.require_split(options.split)[: options.limit]
