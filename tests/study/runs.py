@@ -1,4 +1,4 @@
-"""A demo that is as small as can be, and its record without what differs from call to call."""
+"""A demo and another unit, as small as can be, and a record without what differs from call to call."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ import json
 from pathlib import Path
 
 from s0 import S0Config
-from s0.bench import Variant
+from s0.bench import Samples, Variant
 from s0.progress import silent
-from s0.study import DemoSettings, run_demo
+from s0.study import DemoSettings, Unit, run_demo
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning
 
 SETTINGS = DemoSettings(data=str(Path(__file__).parents[1] / "golden/problems.jsonl"), samples=4, select_samples=2)
 VARIANTS = {"s0": Variant(S0Config(n_steps=2, lr=1e-2, alpha="auto")), "lora": Variant(LoraTuning(n_steps=2, rank=2))}
+
+
+UNIT = Unit(
+    "pocket:gdn",
+    {
+        "few-shot": Variant(shots=1),
+        "offset": Variant(S0Config(variant="offset", n_steps=1, lr=1e-2, alpha=1.0)),
+        "form": Variant(LoraTuning(n_steps=1, rank=2), content="wrong"),
+    },
+    data=SETTINGS.data,
+    samples=3,
+    select_samples=1,
+    drawn=Samples(2),
+)
+"""What the demo has none of: another first variant, an offset, wrong completions, drawn answers."""
 
 
 def demo(folder: Path, sandbox: Sandbox | None = None) -> str:

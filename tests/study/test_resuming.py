@@ -1,37 +1,30 @@
 """A demo that is killed goes on, does nothing twice that is on disk, and ends with the same record.
 
-The real kills are in processes that are forked from one that has imported everything, as in `tests.train.test_kill`.
+The real kills are those of `tests.kills`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from s0 import S0Trainer
-from s0.bench import Variant, judging
+from s0.bench import Variant
 from s0.bench.answers import AnswerJournal
 from s0.errors import S0Error
 from s0.study import unit
-from s0.study.unit import Unit, unfinished
+from s0.study.unit import Unit, run_unit, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
-from tests.study.runs import SETTINGS, VARIANTS, demo, timeless
-
-N_KILLS = 10
+from tests.kills import Job, names_in, report_of, require_same_end
+from tests.study.runs import SETTINGS, UNIT, VARIANTS, demo, timeless
 
 
 class Killed(BaseException):
@@ -107,10 +100,14 @@ def test_a_demo_that_is_killed_here_goes_on(
         with pytest.raises(Killed):
             demo(folder, sandbox)
     assert not (folder / "record.json").exists()
+    half_written = [folder / ".record.json.7-8.s0-scratch", folder / ".lora.old7-8.s0-scratch"]
+    half_written += [part / ".adapter_config.json.7-8.s0-scratch" for part in (folder / "s0",) if part.is_dir()]
+    for scratch in half_written:
+        scratch.write_text("half")
     trained.clear()
     assert demo(folder, sandbox) == whole[1]
     assert trained == still_to_train
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole[0].iterdir())
+    assert names_in(folder) == names_in(whole[0])
 
 
 @pytest.mark.parametrize("what", ["settings", "data", "damaged"])
@@ -159,64 +156,35 @@ def test_the_newest_unfinished_folder_with_these_settings_is_found(
 # --- Real kills ---
 
 
-def was_killed(folder: Path, seconds: float) -> bool:
-    """Whether a forked process that runs a demo in `folder` was killed after this time, before it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            with Sandbox() as cells:
-                demo(folder, cells)
-            code = 0
-        finally:
-            os._exit(code)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            assert status == 0
-            return False
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return not (folder / "record.json").exists()
+def judged(run: Callable[[Path, Sandbox], object]) -> Callable[[Path], None]:
+    """The same with a sandbox of its own."""
+
+    def in_a_folder(folder: Path) -> None:
+        with Sandbox() as cells:
+            run(folder, cells)
+
+    return in_a_folder
 
 
-def n_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def outcome(folder: Path) -> str | None:
+    """What a record says, but for times."""
+    return timeless(folder / "record.json") if (folder / "record.json").exists() else None
 
 
-def names_in(folder: Path) -> list[str]:
-    """What lies in a folder, besides what a kill has left of files that were being written."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+JOBS = {
+    "demo": Job(judged(demo), outcome, n_kills=10),
+    "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), outcome, n_kills=4),
+}
 
 
-def serve(place: str) -> None:
-    """All of it, in the process that forks."""
-    torch.set_num_threads(1)
-    judging._JUDGED_AT_ONCE = 2
-    chance, folder, whole = random.Random(5), Path(place, "run"), Path(place, "whole")
-    begun = time.monotonic()
-    assert not was_killed(whole, 600)
-    longest = time.monotonic() - begun
-    sizes, equal, names = [], [], []
-    while len(sizes) < N_KILLS or not equal:
-        patience = chance.uniform(0, 0.5 * longest) if len(sizes) < N_KILLS else 600
-        if was_killed(folder, patience):
-            sizes.append(n_bytes(folder))
-            continue
-        equal.append(timeless(folder / "record.json") == timeless(whole / "record.json"))
-        names.append(names_in(folder) == names_in(whole))
-        shutil.rmtree(folder)
-    Path(place, "report.json").write_text(json.dumps({"equal": equal, "names": names, "sizes": sizes}))
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return report_of("tests.study.test_resuming", tmp_path_factory.mktemp("kills"))
 
 
 @pytest.mark.slow
-def test_a_demo_killed_ten_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    code = f"from tests.study.test_resuming import serve; serve({str(tmp_path)!r})"
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["equal"] and all(report["equal"]) and all(report["names"])
-    assert len(set(report["sizes"])) >= 4  # they hit many moments
+@pytest.mark.parametrize(("job", "n_moments"), [("demo", 4), ("unit", 2)])
+def test_a_unit_killed_again_and_again_ends_as_if_it_had_not_been(
+    report: dict[str, Any], job: str, n_moments: int
+) -> None:
+    require_same_end(report[job], n_moments)
