@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, StaticCache
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
-from s0.core.families import FAMILIES, RECURRENCES, family_of, find_mixers, kernel_globals, recurrence_of
-from s0.core.mamba1 import scan_from
+from s0.core.families import FAMILIES, family_of, find_mixers, kernel_globals, recurrence_of
+from s0.core.recurrences import RECURRENCES
+from s0.core.recurrences.mamba1 import scan_from
 from s0.core.releases import cache_name
 from s0.core.states import state_layers
 from tests import zoo

@@ -266,12 +266,7 @@ def unwrap(model: nn.Module) -> None:
 
 
 def _wrapped(mixer: nn.Module) -> StateLayer:
-    kind = StateLayer
-    if recurrence_of(mixer).name == "lightning_attention":
-        from s0.core.minimax import LightningStateLayer  # loads transformers' MiniMax
-
-        kind = LightningStateLayer
-    layer = kind(mixer)
+    layer = StateLayer(mixer)
     layer.train(mixer.training)
     return layer
 

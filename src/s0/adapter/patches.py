@@ -38,7 +38,7 @@ that act for state layers alone; the others on one model alone. Until when is un
 | _gradient_checkpointing_func      | rows would be computed again     | transformers 5.23 | core/rows.py,             |
 |                                   | from other states: wrong         |                   | adapter/model.py,         |
 |                                   | gradients                        |                   | train/modes.py            |
-| MiniMaxCache                      | it would tell a wrong length,    | transformers 5.23 | core/minimax.py           |
+| MiniMaxCache                      | it would tell a wrong length,    | transformers 5.23 | core/recurrences/         |
 |                                   | and lose states to beams         |                   |                           |
 | support_avx512bf16_for_cpu        | no gradient would pass a 4-bit   | bitsandbytes 0.50 | core/quantised.py         |
 |                                   | layer that has run               |                   |                           |

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import CellType
-from typing import Any
 
 import torch
 from torch import nn
 
 from s0.core.families import find_mixers, kernel_globals
+from s0.core.recurrences import Kernel
 from s0.errors import EngineError, UnsupportedModelError
 
-Kernel = Callable[..., Any]
 HOPPER = 9
 """The major number of the compute capability of H100 and H200."""
 GOOD_TRITON = (3, 7, 1)

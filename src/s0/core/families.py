@@ -12,98 +12,21 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
+
+from s0.core.recurrences import (
+    GATED_DELTA_NET,
+    KDA,
+    LIGHTNING_ATTENTION,
+    MAMBA1,
+    MAMBA2,
+    RECURRENCES,
+    Recurrence,
+)
 from s0.core.releases import CACHE_NAMES
 from s0.errors import UnsupportedModelError
-
-if TYPE_CHECKING:  # the table is printed by commands that must not wait for torch
-    from torch import nn
-
-
-@dataclass(frozen=True)
-class Recurrence:
-    """One kind of recurrence: how its state is laid out and which scale is published for it.
-
-    Attributes:
-        name: the word used in files and messages.
-        kernel: the function a mixer of this kind calls on whole sequences; it identifies the kind. MiniMax has none
-            and is known by how it reads its cache.
-        shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|"; with
-            "?" at the end, an axis that only mixers with this attribute have.
-        axes: what the axes mean.
-        alpha: the published scale at deployment.
-        alpha_source: where that scale comes from.
-        kernel_takes_state: whether the kernel can be given a state to start from.
-    """
-
-    name: str
-    kernel: str
-    shape: tuple[str, ...]
-    axes: str
-    alpha: float
-    alpha_source: str
-    kernel_takes_state: bool = True
-
-    def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
-        """Shape of one row's state in `mixer`, without the batch axis."""
-        present = (names for names in self.shape if not names.endswith("?") or hasattr(mixer, names[:-1]))
-        return tuple(_first_attribute(mixer, names.removesuffix("?").split("|")) for names in present)
-
-
-def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
-    for name in names:
-        value = getattr(mixer, name, None)
-        if isinstance(value, int):
-            return value
-    raise UnsupportedModelError(
-        f"expected {type(mixer).__name__} to have one of the attributes {names}, found none; "
-        "this model's code is of no release of transformers that this library knows"
-    )
-
-
-_GATED_DELTA_NET = Recurrence(
-    name="gated_delta_net",
-    kernel="torch_chunk_gated_delta_rule",
-    shape=("num_v_heads", "head_k_dim", "head_v_dim"),
-    axes="(value heads, key dim, value dim)",
-    alpha=0.07,
-    alpha_source="Young 2026, Qwen3.5",
-)
-_KDA = Recurrence(
-    name="kimi_delta_attention",
-    kernel="chunk_kimi_delta_attention",
-    shape=("num_heads", "head_dim", "head_dim"),
-    axes="(heads, key dim, value dim)",
-    alpha=0.07,
-    alpha_source="none published; GatedDeltaNet's value",
-)
-_MAMBA2 = Recurrence(
-    name="mamba2",
-    kernel="mamba2_chunk_scan",
-    shape=("num_heads", "head_dim", "ssm_state_size"),
-    axes="(heads, head dim, state dim)",
-    alpha=0.65,
-    alpha_source="Young 2026, Falcon-H1",
-)
-_MAMBA1 = Recurrence(
-    name="mamba1",
-    kernel="mamba_selective_scan",
-    shape=("n_mamba_heads?", "mamba_head_dim|intermediate_size", "ssm_state_size"),
-    axes="([heads,] channels, state dim)",
-    alpha=0.65,
-    alpha_source="none published; Mamba-2's value",
-    kernel_takes_state=False,
-)
-_LIGHTNING = Recurrence(
-    name="lightning_attention",
-    kernel="get_linear_cache",
-    shape=("num_attention_heads", "head_dim", "head_dim"),
-    axes="(heads, key dim, value dim)",
-    alpha=0.07,
-    alpha_source="none published; GatedDeltaNet's value",
-)
-RECURRENCES = (_GATED_DELTA_NET, _KDA, _MAMBA2, _MAMBA1, _LIGHTNING)
 
 
 @dataclass(frozen=True)
@@ -123,37 +46,37 @@ class Family:
 
 _FORGETS = "transformers drops the state where several tokens continue a cache: repaired"
 FAMILIES: Mapping[str, Family] = {
-    "qwen3_5": Family("linear_attn", _GATED_DELTA_NET),
-    "qwen3_5_moe": Family("linear_attn", _GATED_DELTA_NET),
-    "qwen3_next": Family("linear_attn", _GATED_DELTA_NET),
+    "qwen3_5": Family("linear_attn", GATED_DELTA_NET),
+    "qwen3_5_moe": Family("linear_attn", GATED_DELTA_NET),
+    "qwen3_next": Family("linear_attn", GATED_DELTA_NET),
     "qwen4_exp": Family(
-        "linear_attn", _GATED_DELTA_NET, "with n-gram embeddings (ple_layer_ids), pads between tokens are refused"
+        "linear_attn", GATED_DELTA_NET, "with n-gram embeddings (ple_layer_ids), pads between tokens are refused"
     ),
-    "olmo_hybrid": Family("linear_attn", _GATED_DELTA_NET),
+    "olmo_hybrid": Family("linear_attn", GATED_DELTA_NET),
     "lara_mini": Family(
         "linear_attn",
-        _GATED_DELTA_NET,
+        GATED_DELTA_NET,
         "in transformers from 5.24 on; pads between tokens are refused in batches wider than its attention window",
     ),
-    "kimi_linear": Family("self_attn", _KDA),
-    "bailing_hybrid": Family("self_attn", _KDA),
-    "glm5_next": Family("self_attn", _KDA, "its attention goes by pools of columns: pads between tokens are refused"),
+    "kimi_linear": Family("self_attn", KDA),
+    "bailing_hybrid": Family("self_attn", KDA),
+    "glm5_next": Family("self_attn", KDA, "its attention goes by pools of columns: pads between tokens are refused"),
     "minimax": Family(
         "self_attn",
-        _LIGHTNING,
+        LIGHTNING_ATTENTION,
         "token by token in Python: slow; the state enters in the model's dtype; transformers' cache mistakes its "
         "length and forgets beams: repaired where a state has entered",
     ),
-    "falcon_h1": Family("mamba", _MAMBA2),
-    "bamba": Family("mamba", _MAMBA2, "its default position_ids ignore the cache: pass them"),
-    "granitemoehybrid": Family("mamba", _MAMBA2),
-    "nemotron_h": Family("mixer", _MAMBA2),
-    "zamba2": Family("mamba", _MAMBA2),
-    "mamba2": Family("mixer", _MAMBA2, "generate() over a cache takes new tokens alone"),
-    "jamba": Family("mamba", _MAMBA1, _FORGETS),
-    "zamba": Family("mamba", _MAMBA1, _FORGETS),
-    "mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
-    "falcon_mamba": Family("mixer", _MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
+    "falcon_h1": Family("mamba", MAMBA2),
+    "bamba": Family("mamba", MAMBA2, "its default position_ids ignore the cache: pass them"),
+    "granitemoehybrid": Family("mamba", MAMBA2),
+    "nemotron_h": Family("mixer", MAMBA2),
+    "zamba2": Family("mamba", MAMBA2),
+    "mamba2": Family("mixer", MAMBA2, "generate() over a cache takes new tokens alone"),
+    "jamba": Family("mamba", MAMBA1, _FORGETS),
+    "zamba": Family("mamba", MAMBA1, _FORGETS),
+    "mamba": Family("mixer", MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
+    "falcon_mamba": Family("mixer", MAMBA1, _FORGETS + "; generate() over a cache takes new tokens alone"),
 }
 """The families that the equality tests cover, by transformers' model type (a `_text` suffix is ignored)."""
 

@@ -23,17 +23,25 @@ stand-in that answers with the effective state, in the two situations where a se
 
 Any later call on that cache (decoding, a second turn, the next chunk of a prompt) finds a state there and passes
 through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. Padded rows
-need more (`s0.core.padding`), and so do two kinds of mixers: Mamba-1, `s0.core.mamba1`, whose kernel takes no state,
-and MiniMax, `s0.core.minimax`.
+need more (`s0.core.padding`), and so do two of the recurrences (`s0.core.recurrences`): Mamba-1, whose kernel takes no
+state, and lightning attention, which has none.
 
 Shapes: B batch, T tokens, H heads, K key dim, V value dim (Mamba-2: P head dim, N state dim), D hidden size.
+
+The way of a call through `StateLayer`:
+
+    forward           is anything to be done here? If not, the mixer runs as it is
+    states_of_rows    which effective states the rows start from: those of the active adapters, or each row's own
+    _run              does the sequence begin here? Then the mixer runs on a stand-in that answers with them
+    _past_pads        the tokens of padded rows go in front, and the state rests at pads
+    effective_state   where the gradient ends: in S_0, through alpha and the norm
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import torch
@@ -41,19 +49,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s0.core.families import layer_index, plain_name, recurrence_of
-from s0.core.kernels import (
-    at_kernel,
-    ignored_state,
-    install_seam,
-    not_in_stand_in,
-    refuse_packing,
-    refuse_replaced_forward,
-)
+from s0.core.kernels import at_kernel, install_seam
 from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout
 from s0.core.padding import Limits, OwnColumns, Padding, call_mask
 from s0.core.quantised import no_gradient_passes
 from s0.core.raw_states import RawStates
+from s0.core.refusals import ignored_state, not_in_stand_in, refuse_packing, refuse_replaced_forward
 from s0.core.releases import cache_name, take_cache
 from s0.core.rows import choice_for
 from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
@@ -151,27 +153,7 @@ class StateLayer(MixerLayer):
         self.scales: dict[str, Scale] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
 
-    def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
-        """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
-        raw = torch.zeros(self.state_shape, dtype=torch.float32)
-        if initial is not None:
-            raw.copy_(initial)
-        # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
-        self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self._device()))
-        self.scales[name] = scale
-        if scale.variant == "offset":
-            install_readout(self.base_layer)
-
-    def effective(self, name: str, variant: str = "state") -> Tensor:
-        """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
-        if name not in self.s0_state or self.scales[name].variant != variant:
-            return torch.zeros(self.state_shape, device=self._device())
-        if (state := self.s0_state(name)).dtype != torch.float32:  # TRL rounds what it trains on quantised models
-            refuse_rounded(state.dtype)
-            state.data = state.data.float()
-        if self.has_packed_weights and state.requires_grad and torch.is_grad_enabled():
-            raise no_gradient_passes()
-        return effective_state(state, self.scales[name])
+    # --- The method: which state each row starts from, and how it enters ---
 
     def forward(
         self, hidden_states: Tensor, cache: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
@@ -188,66 +170,34 @@ class StateLayer(MixerLayer):
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
         cache = take_cache(kwargs, cache)
         if self.disable_adapters or not (self.active_adapters or choice_for(self)):
-            return self._mixer(hidden_states, cache, attention_mask, **kwargs)
-        call = call_mask()
-        if call is not None:
-            call.refuse(self.limits)
-        if hidden_states.shape[1] == 1:  # then most models hand no mask on, and what others hand on says nothing
-            attention_mask = None if call is None or cache is None else call.of_single_token
-        offset = self._states(hidden_states, "offset")
+            return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
+        attention_mask = self._mask_of_call(hidden_states.shape[1], cache, attention_mask)
+        offset = self.states_of_rows(hidden_states, "offset")
+        run = partial(self.recurrence.run, self) if self.recurrence.run else self._run
         with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
-            return self._from_state(hidden_states, cache, attention_mask, **kwargs)
+            return run(hidden_states, cache, attention_mask, **kwargs)
 
-    def _mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
-        return self.base_layer(hidden_states, attention_mask=attention_mask, **{self.cache_name: cache}, **kwargs)
-
-    def _from_state(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+    def _run(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         n_tokens = hidden_states.shape[1]
         begun = cache is not None and cache.has_previous_state(self.layer_idx, 0)
-        # What the kernel starts from: S_0, or, where Mamba-1 would forget what a begun cache holds, that.
-        states = self._of_cache(cache, attention_mask, n_tokens) if begun else self._states(hidden_states)
+        states = self._held_for_mamba1(cache, attention_mask, n_tokens) if begun else self.states_of_rows(hidden_states)
         if states is None and attention_mask is None:
-            return self._mixer(hidden_states, cache, None, **kwargs)
+            return self.run_mixer(hidden_states, cache, None, **kwargs)
         refuse_packing(kwargs)
         refuse_replaced_forward(self.base_layer)
         if n_tokens == 1:
-            # Alone it would take the single-step kernel, which writes into its state (the learned one, where rows share
-            # it), has no gradient and no seam, and, in Mamba-2, does not clamp the step (transformers 5.23, 5.24).
-            if attention_mask is None:
-                attention_mask = hidden_states.new_ones(len(hidden_states), 1)
-            hidden_states, attention_mask = F.pad(hidden_states, (0, 0, 0, 1)), F.pad(attention_mask, (0, 1))
+            hidden_states, attention_mask = _with_a_pad(hidden_states, attention_mask)
         start = cache
         if not begun:
             if states is None:  # rows of the base model beside pads
                 states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
             start = NoCache(states) if cache is None else SeededCache(cache, states)
-        output = self._run(hidden_states, start, states, attention_mask, keeps=cache is not None, **kwargs)
+        output = self._past_pads(hidden_states, start, states, attention_mask, keeps=cache is not None, **kwargs)
         if not begun and not start.was_read:
             raise ignored_state(self.base_layer)
         return output[:, :n_tokens]
 
-    def _run(
-        self, hidden_states: Tensor, start: Any, states: Tensor | None, mask: Tensor | None, keeps: bool, **kwargs: Any
-    ) -> Any:
-        """The mixer's output from `start`; where rows are padded, with their tokens in front (`s0.core.padding`)."""
-        if mask is None:
-            with at_kernel(self.base_layer, None, states):
-                return self._mixer(hidden_states, start, None, **kwargs)
-        padding = Padding(mask.to(hidden_states.device), hidden_states.shape[1])
-        if keeps:
-            start = OwnColumns(start, padding.lengths)
-        # Pads behind the tokens touch nothing but what is kept.
-        with at_kernel(self.base_layer, padding.front_mask == 0 if keeps else None, states):
-            return padding.back(self._mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs))
-
-    def _of_cache(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
-        """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""
-        if self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None):
-            return None
-        held: Tensor = cache.get_recurrent_state(self.layer_idx, 0)
-        return held
-
-    def _states(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
+    def states_of_rows(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
         A row that reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
@@ -268,6 +218,79 @@ class StateLayer(MixerLayer):
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
         choices = torch.stack([self.effective(name, variant) for name in distinct]).to(device)
         return choices[index.to(device)]
+
+    def effective(self, name: str, variant: str = "state") -> Tensor:
+        """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
+        if name not in self.s0_state or self.scales[name].variant != variant:
+            return torch.zeros(self.state_shape, device=self._device())
+        return effective_state(self._usable(self.s0_state(name)), self.scales[name])
+
+    def run_mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+        """The mixer as it is, with `cache` by the name that it has for it."""
+        return self.base_layer(hidden_states, attention_mask=attention_mask, **{self.cache_name: cache}, **kwargs)
+
+    # --- What else has to be right: pads, single tokens, Mamba-1, and tensors that others have changed ---
+
+    def _mask_of_call(self, n_tokens: int, cache: Any, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask to go by. With one token, most models hand none on, and what others hand on says nothing."""
+        call = call_mask()
+        if call is not None:
+            call.refuse(self.limits)
+        if n_tokens > 1:
+            return attention_mask
+        return None if call is None or cache is None else call.of_single_token
+
+    def _past_pads(
+        self, hidden_states: Tensor, start: Any, states: Tensor | None, mask: Tensor | None, keeps: bool, **kwargs: Any
+    ) -> Any:
+        """The mixer's output from `start`; where rows are padded, with their tokens in front (`s0.core.padding`)."""
+        if mask is None:
+            with at_kernel(self.base_layer, None, states):
+                return self.run_mixer(hidden_states, start, None, **kwargs)
+        padding = Padding(mask.to(hidden_states.device), hidden_states.shape[1])
+        if keeps:
+            start = OwnColumns(start, padding.lengths)
+        # Pads behind the tokens touch nothing but what is kept.
+        with at_kernel(self.base_layer, padding.front_mask == 0 if keeps else None, states):
+            return padding.back(self.run_mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs))
+
+    def _held_for_mamba1(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
+        """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""
+        if self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None):
+            return None
+        held: Tensor = cache.get_recurrent_state(self.layer_idx, 0)
+        return held
+
+    def _usable(self, state: Tensor) -> Tensor:
+        """A raw state about to be used, in float32 and, where it learns, in a model that passes gradients."""
+        if state.dtype != torch.float32:  # TRL rounds what it trains on quantised models
+            refuse_rounded(state.dtype)
+            state.data = state.data.float()
+        if self.has_packed_weights and state.requires_grad and torch.is_grad_enabled():
+            raise no_gradient_passes()
+        return state
+
+    def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
+        """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
+        raw = torch.zeros(self.state_shape, dtype=torch.float32)
+        if initial is not None:
+            raw.copy_(initial)
+        # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
+        self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self._device()))
+        self.scales[name] = scale
+        if scale.variant == "offset":
+            install_readout(self.base_layer)
+
+
+def _with_a_pad(hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One token of each row (B, 1, D), and a pad behind it, with the mask (B, 2) that says so.
+
+    Alone it would take the single-step kernel, which writes into its state (the learned one, where rows share it), has
+    no gradient and no seam, and, in Mamba-2, does not clamp the step (transformers 5.23, 5.24).
+    """
+    if attention_mask is None:
+        attention_mask = hidden_states.new_ones(len(hidden_states), 1)
+    return F.pad(hidden_states, (0, 0, 0, 1)), F.pad(attention_mask, (0, 1))
 
 
 def state_layers(model: nn.Module) -> Sequence[StateLayer]:

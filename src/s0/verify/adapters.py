@@ -16,7 +16,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor
 
 from s0.adapter.config import S0AdapterConfig
-from s0.core.minimax import LightningStateLayer
+from s0.core.recurrences import LIGHTNING_ATTENTION
 from s0.core.releases import cache_of
 from s0.core.states import state_layers
 from s0.verify.check import Check
@@ -147,7 +147,7 @@ def _bfloat16(subject: Subject) -> Iterator[Comparison]:
     ids = subject.tokens(2, 6)
     gradient = gradients(twin, loss(logits(twin, ids).float(), ids), ONE)
     yield Comparison(float(gradient.dtype != torch.float32 or not gradient.isfinite().all()), 0.0)
-    if isinstance(state_layers(twin)[0], LightningStateLayer):
+    if state_layers(twin)[0].recurrence is LIGHTNING_ATTENTION:
         raise NotApplicable("the model's own arithmetic has the state in the model's dtype")
     # The recurrence is linear in its state, so a change of the state too small for bfloat16 must arrive whole. Asked of
     # the first layer, whose input does not depend on any state.

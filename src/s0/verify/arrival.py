@@ -14,14 +14,12 @@ from s0.verify.check import Check
 from s0.verify.running import feed, forward, name_of_cache, pad, takes_positions
 from s0.verify.subject import ALPHA, ONE, Comparison, Subject, given
 
-# Where transformers' own caches go wrong, a tuned model must not do as it does: what the untouched one does right.
-_CONTINUED = {"mamba1": (7, 1, 1), "lightning_attention": (9,)}
-
 
 def _zero_state(subject: Subject) -> Iterator[Comparison]:
     ids = subject.tokens(2, 9)
     rows, mask = pad([ids[:1], ids[1:, :5]], "left")
-    sizes = _CONTINUED.get(subject.layers[0].recurrence.name, (4, 3, 1, 1))
+    # Where transformers' own caches go wrong, a tuned model must not do as it does: what the untouched one does right.
+    sizes = subject.layers[0].recurrence.continues
     runs: list[tuple[Callable[[], Tensor], float]] = [
         (lambda: subject.logits(ids), 0.0),
         (lambda: feed(subject.model, ids, sizes), 0.0),

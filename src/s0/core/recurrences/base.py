@@ -1,0 +1,105 @@
+"""What the files beside this one say of their recurrence, and how a running kernel learns what is asked of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from s0.errors import EngineError, UnsupportedModelError
+
+Kernel = Callable[..., Any]
+
+
+class KernelCall:
+    """What one state layer asks of the kernel that its mixer is about to run."""
+
+    def __init__(self, padded: Tensor | None, state: Tensor | None) -> None:
+        self.padded = padded  # (B, T) bool, True at pad tokens; None where there are none
+        self.state = state  # what it starts from, where the kernel takes no state itself: see `Recurrence`
+        self.n_calls = 0  # of the kernel
+
+    def pads_of(self, gate: Tensor) -> Tensor:
+        """The pads (B, T), shaped to broadcast over `gate` (B, T, ...); only where there are some."""
+        assert self.padded is not None
+        if self.padded.shape != gate.shape[:2]:
+            raise EngineError(
+                f"expected a padding mask of shape {tuple(gate.shape[:2])}, got {tuple(self.padded.shape)}; "
+                "pass the model a 2-D attention_mask of zeros and ones"
+            )
+        return self.padded.view(*self.padded.shape, *[1] * (gate.ndim - 2)).to(device=gate.device)
+
+
+class Read:
+    """The offset that one layer's mixer is about to read (see `s0.core.offset`)."""
+
+    def __init__(self, offset: Tensor) -> None:
+        self.offset = offset  # (B, ...) of the state's shape
+        self.n_calls = 0  # of the kernel
+
+
+class CurrentRead(threading.local):
+    """The read of the layer that runs on this thread."""
+
+    def __init__(self) -> None:
+        self.read: Read | None = None
+
+
+CURRENT_READ = CurrentRead()
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """One kind of recurrence.
+
+    Attributes:
+        name: the word used in files and messages.
+        kernel: the function that a mixer of this kind calls on whole sequences, by which it is recognised. Lightning
+            attention has none and is recognised by how it reads its cache.
+        shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|"; with
+            "?" at the end, an axis that only mixers with this attribute have.
+        axes: what the axes mean.
+        alpha: the published scale at deployment.
+        alpha_source: where that scale comes from.
+        kernel_takes_state: whether that kernel can be given a state to start from.
+        seams: by kernel, what runs in its place while a state layer asks something of it: takes the call, the kernel
+            and the kernel's arguments. It lets the state rest at pads.
+        readouts: by kernel, what an offset adds to what the kernel puts out: takes the read and the kernel's arguments.
+        reading: where there is no kernel, lets a mixer read an offset while it runs.
+        run: runs a whole layer from its state, where that takes more than a cache which answers with the state: takes
+            the layer and what its mixer is called with.
+        continues: into how many tokens at a time transformers itself, without a state, cuts a sequence of nine rightly.
+    """
+
+    name: str
+    kernel: str
+    shape: tuple[str, ...]
+    axes: str
+    alpha: float
+    alpha_source: str
+    kernel_takes_state: bool = True
+    seams: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    readouts: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    reading: Callable[[nn.Module], AbstractContextManager[None]] | None = None
+    run: Callable[..., Any] | None = None
+    continues: tuple[int, ...] = (4, 3, 1, 1)
+
+    def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
+        """Shape of one row's state in `mixer`, without the batch axis."""
+        present = (names for names in self.shape if not names.endswith("?") or hasattr(mixer, names[:-1]))
+        return tuple(_first_attribute(mixer, names.removesuffix("?").split("|")) for names in present)
+
+
+def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
+    for name in names:
+        value = getattr(mixer, name, None)
+        if isinstance(value, int):
+            return value
+    raise UnsupportedModelError(
+        f"expected {type(mixer).__name__} to have one of the attributes {names}, found none; "
+        "this model's code is of no release of transformers that this library knows"
+    )
