@@ -7,9 +7,7 @@ import logging
 import os
 import sys
 from functools import partial
-from importlib.util import find_spec
 from io import TextIOWrapper
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -304,17 +302,8 @@ def evaluate(
     )
 
 
-def _import_parts_only() -> None:
-    """From here on, modules of `s0` are imported beside an empty `s0`, whose own import takes long."""
-    spec = find_spec("s0") if "s0" not in sys.modules else None
-    if spec is not None:
-        sys.modules["s0"] = ModuleType("s0")
-        sys.modules["s0"].__path__ = list(spec.submodule_search_locations or ())
-
-
 def _tasks() -> dict[str, Any]:
     """What `s0 eval --list` tells."""
-    _import_parts_only()
     from s0.tasks import TASKS
 
     entries = [
@@ -400,7 +389,6 @@ def inspect(
 
 def _families() -> dict[str, Any]:
     """What `s0 inspect --families` tells."""
-    _import_parts_only()
     from s0.core.families import REFUSED, family_facts
 
     refused = [{"family": name, "reason": reason} for name, reason in REFUSED.items()]
