@@ -167,9 +167,10 @@ WORST = {"pocket-code": ["class A:\n", "if x:\n", "try:\n", "@a\n", "x = 1\n", "
 
 
 def _out_of_proportion(task: Task, units: list[str]) -> dict[str, list[int]]:
-    allowed = MOST_STEPS if isinstance(task.problems[0], CodeProblem) else 0
-    steps = {unit: [steps_of(task, unit * (length // len(unit))) for length in (2000, 8000)] for unit in units}
-    return {unit: found for unit, found in steps.items() if found[1] > max(5 * found[0] + 2000, allowed)}
+    is_code = isinstance(task.problems[0], CodeProblem)
+    lengths, allowed = ((2000, 8000), MOST_STEPS) if is_code else ((1000, 4000), 0)
+    steps = {unit: [steps_of(task, unit * (length // len(unit))) for length in lengths] for unit in units}
+    return {unit: found for unit, found in steps.items() if found[1] > max(5 * found[0] + 500, allowed)}
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)

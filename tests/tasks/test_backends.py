@@ -61,7 +61,7 @@ def test_the_interpreter_is_granted_and_not_the_folder_around_it() -> None:
     granted = [Path(path) for path in readable().paths]
     assert Path(sys.base_prefix).resolve() not in granted
     assert Path.home() not in granted
-    assert not any(one in two.parents for one in granted for two in granted)
+    assert not {parent for path in granted for parent in path.parents} & set(granted)
 
 
 def _in_a_child(attempt: str, *, with_landlock: bool, with_seccomp: bool, write_path: str | None = None) -> str:
