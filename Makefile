@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest test-next check pocket families grid study again bench judges gpu clean
+.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study again bench judges gpu clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -30,15 +30,21 @@ NEWEST_ADAPTER := $(addprefix tests/adapter/test_, load.py model.py patches.py)
 NEWEST_TESTS := tests/core $(NEWEST_ADAPTER) $(NEWEST_TRAIN) tests/decode tests/ecosystem tests/golden tests/verify/test_published.py \
 	tests/test_releases.py
 NEWEST_CHECKS := -m slow tests/verify/test_suite.py tests/verify/test_published.py
-test-newest: .venv-newest/dev
-	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
+test-newest: newest-tests newest-commands
+
+newest-tests: newest-install
 	.venv-newest/bin/python $(PYTEST) $(NEWEST_TESTS)
 	.venv-newest/bin/python $(PYTEST) $(NEWEST_CHECKS)
+
+newest-commands: newest-install
 	rm -rf .venv-newest/runs
 	cd .venv-newest && bin/s0 demo --data ../tests/golden/problems.jsonl --out runs/demo
 	cd .venv-newest && bin/s0 train --model pocket:mamba2 --examples runs/demo/train.jsonl --n-steps 2 --out runs/state
 	cd .venv-newest && bin/s0 eval --model pocket:mamba2 --state runs/state --task pocket-code --out runs/record.json
 	cd .venv-newest && bin/s0 generate --model pocket:mamba2 --state runs/state "def add_two(n):"
+
+newest-install: .venv-newest/dev
+	.venv-newest/bin/python $(PIP) --no-deps --force-reinstall .
 
 # Beyond our range: the newest transformers, peft and trl there are, to see what is coming. In no gate.
 test-next: .venv-next/dev
