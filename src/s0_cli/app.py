@@ -278,7 +278,7 @@ def evaluate(
     With --out every answer is kept as it comes, in a file .answers.jsonl beside the record. Interrupted or killed, the
     same command goes on where it stopped; with --overwrite and another --state the untouched model is not asked again.
 
-    Example: s0 eval --model pocket:gdn --state state --task pocket-code --out state-eval
+    Example: s0 eval --model pocket:gdn --state state --task pocket-code --limit 40 --out state-eval
     """
     if list_tasks:
         _print(_tasks(), as_json)

@@ -229,6 +229,8 @@ def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
     for other, says in (({"seed": 1}, "got other seed;"), ({"temperature": 0.8, "chat": True}, "temperature, chat")):
         with pytest.raises(ConfigError, match=says):
             collect(*pocket, task, problems, out, replace(SETTINGS, **other), sandbox=sandbox)
+    with pytest.raises(ConfigError, match="got other dtype;"):
+        collect(*load_model("pocket:gdn", dtype=torch.bfloat16), task, problems, out, SETTINGS, sandbox=sandbox)
     assert samples_file(out).read_text() == before
     samples_file(out).write_text(before.replace('"sample": 0', '"sampel": 0'))
     with pytest.raises(DatasetError, match="line 2 of"):
@@ -489,7 +491,7 @@ def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp
     rows = [{"prompt": "def f(x):\n", "entry_point": "f", "test": test, "split": "train"}]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = tasks.load("own", tmp_path / "own.jsonl")
-    with pytest.raises(DatasetError, match=r"none did; \d+ of them are '.*' \("):
+    with pytest.raises(DatasetError, match=r"none did; the most frequent, \d+ of \d+, is '.*' \("):
         collect(*pocket, own, own.problems, tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox)
 
 

@@ -68,6 +68,12 @@ def rounding(model: nn.Module) -> dict[str, str]:
     }
 
 
+def dtype_entry(model: nn.Module) -> dict[str, str]:
+    """The dtype as files tell it that go on only in the same one: none for float32, as in those of earlier versions."""
+    dtype = rounding(model)["dtype"]
+    return {} if dtype == "float32" else {"dtype": dtype}
+
+
 def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The untouched model's parameters by their names there, whatever methods of PEFT have put adapters around them."""
     wrappers = {name for name, module in model.named_modules() if hasattr(module, "adapter_layer_names")}

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import fingerprint
+from s0.adapter.fingerprint import dtype_entry, fingerprint
 from s0.bench.answers import BASE
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.journal import Journal, origin_of
@@ -138,7 +138,7 @@ def collect(
     asking = {key: value for key, value in asdict(settings).items() if key not in _OF_NO_SAMPLE}
     origin: dict[str, Any] = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
     limits = Limits() if sandbox is None else sandbox.limits
-    origin |= {"base": fingerprint(model), **asking, "timeout_s": limits.timeout_s}
+    origin |= {"base": fingerprint(model), **dtype_entry(model), **asking, "timeout_s": limits.timeout_s}
     origin |= {} if tuned == BASE else {"tuned": tuned}  # collections of before know the untouched model alone
     out, path = Path(out), samples_file(out)
     require_place(out)
@@ -271,7 +271,7 @@ def _most_frequent(journal: _Journal) -> str:
     if not texts:
         return ""
     (text, reason), count = texts.most_common(1)[0]
-    return f"{count} of them are {text.strip()[:60]!r} ({reason}) "
+    return f"the most frequent, {count} of {texts.total()}, is {text.strip()[:60]!r} ({reason}) "
 
 
 def samples_file(out: str | Path) -> Path:

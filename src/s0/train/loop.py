@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s0.adapter.fingerprint import fingerprint, rounding
+from s0.adapter.fingerprint import dtype_entry, fingerprint
 from s0.core.bound import refuse_wrong_gradients
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
@@ -257,10 +257,9 @@ def _identity(
         for name, state in layer.s0_state.items()
         if id(state) in trained
     }
-    dtype = rounding(model)["dtype"]
     return {
         "model": fingerprint(model),
-        **({} if dtype == "float32" else {"dtype": dtype}),  # as earlier versions have it, which did not tell
+        **dtype_entry(model),
         "scales": sorted(scales) if learners[0].settings.scale_in_training else None,
         "examples": _digest(batches),
         "selection examples": _digest(select),
