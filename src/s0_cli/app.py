@@ -15,11 +15,10 @@ import typer
 from s0_cli import options as has
 from s0_cli.ending import EXIT_STATUS, in_one_line, put
 from s0_cli.env import env, print_version
-from s0_cli.options import (
+from s0_cli.groups import (
     CheckpointedOut,
     ChoosingOptions,
     ExampleOptions,
-    GroupedHelp,
     JudgingOptions,
     MethodOptions,
     ModelOptions,
@@ -29,6 +28,7 @@ from s0_cli.options import (
     StateOptions,
     TaskOptions,
 )
+from s0_cli.options import GroupedHelp
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
 from s0_cli.texts import put_texts

@@ -60,7 +60,15 @@ def _families(result: Mapping[str, Any]) -> None:
 def _fields(result: Mapping[str, Any]) -> None:
     for name, value in result.items():
         if name not in ("kind", "layers"):
-            CONSOLE.print(f"{name}: {value}")
+            CONSOLE.print(f"{name}: {_in_a_line(value) if isinstance(value, Mapping) else value}", soft_wrap=True)
+
+
+def _in_a_line(facts: Mapping[str, Any]) -> str:
+    """Those that are words and numbers; the others are in --json."""
+    plain = {name: value for name, value in facts.items() if isinstance(value, (str, int, float))}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+    )
 
 
 def _collection(result: Mapping[str, Any]) -> None:

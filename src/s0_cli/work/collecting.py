@@ -15,7 +15,7 @@ from s0.errors import DatasetError
 from s0.examples import examples_sha256
 from s0.train import load_tuned
 from s0_cli.ending import interruptible, s0_command, same_command
-from s0_cli.options import JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
+from s0_cli.groups import JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
 from s0_cli.outputs import claimed, n_kept, require_name
 from s0_cli.work.judging import load_problems, sandbox
 from s0_cli.work.stages import stage

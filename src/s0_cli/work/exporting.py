@@ -10,7 +10,7 @@ from s0.adapter import state_files
 from s0.errors import ConfigError
 from s0.export import published
 from s0.train.baseline_files import baseline_kind
-from s0_cli.options import OutOptions
+from s0_cli.groups import OutOptions
 from s0_cli.outputs import EXPORTED, claimed, require_free_folder
 
 

@@ -11,7 +11,7 @@ from s0.decode import generate as continued
 from s0.errors import ConfigError
 from s0.examples import read_prompts
 from s0.train import load_tuned
-from s0_cli.options import ModelOptions, PromptOptions, SamplingOptions
+from s0_cli.groups import ModelOptions, PromptOptions, SamplingOptions
 
 
 def generate(

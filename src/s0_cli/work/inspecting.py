@@ -14,7 +14,7 @@ from s0.adapter.fingerprint import fingerprint
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.models import load_base_model
 from s0.train.baseline_files import baseline_kind, read_files
-from s0_cli.options import ModelOptions
+from s0_cli.groups import ModelOptions
 
 
 def inspect(model: ModelOptions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from s0.errors import SandboxError
 from s0.tasks import Problem, Task
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
-from s0_cli.options import JudgingOptions, TaskOptions
+from s0_cli.groups import JudgingOptions, TaskOptions
 
 
 def sandbox(judging: JudgingOptions) -> Sandbox:

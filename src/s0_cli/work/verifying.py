@@ -11,7 +11,7 @@ from s0.bench import environment
 from s0.core.families import family_of
 from s0.verify import CHECKS, FAILS, advice
 from s0.verify import verify as run_checks
-from s0_cli.options import ModelOptions
+from s0_cli.groups import ModelOptions
 from s0_cli.work.stages import stage
 
 

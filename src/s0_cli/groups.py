@@ -1,0 +1,139 @@
+"""Options that go together, as the work behind a command takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s0.models import LoadSettings
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model by name, and how it is loaded."""
+
+    name: str
+    dtype: str | None = None
+    device: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def loading(self) -> LoadSettings:
+        """All but the name.
+
+        Raises:
+            ConfigError: there is no such dtype or device.
+        """
+        from s0.models import LoadSettings  # brings torch, without which help is instant
+
+        return LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code)
+
+    def as_typed(self) -> list[str]:
+        """These options as words of a command."""
+        named = {"--model": self.name, "--dtype": self.dtype, "--device": self.device, "--revision": self.revision}
+        words = [word for option, value in named.items() if value for word in (option, value)]
+        return [*words, "--trust-remote-code"] if self.trust_remote_code else words
+
+
+@dataclass(frozen=True)
+class StateOptions:
+    """What was tuned, by folder or Hugging Face id, and whether the weights it was tuned on may be others."""
+
+    names: Sequence[str] = ()
+    allow_other_base: bool = False
+
+    def as_typed(self) -> list[str]:
+        """These options as words of a command."""
+        words = [word for name in self.names for word in ("--state", name)]
+        return [*words, "--allow-other-base"] if self.allow_other_base else words
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Prompts as they were typed, a file of more of them, and whether texts go through the chat template."""
+
+    texts: Sequence[str]
+    file: Path | None = None
+    chat: bool = False
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the tokens of texts are chosen, and how many texts there are for each prompt."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """A task by name, where its problems come from, and which of them are meant."""
+
+    name: str
+    data: Path | None = None
+    split: str = "final"
+    limit: int | None = None
+
+    def as_typed(self) -> list[str]:
+        """The task and its data as words of a command."""
+        return ["--task", self.name, *(["--data", str(self.data)] if self.data else [])]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """A method by name, and the settings that were given; None where its own default holds."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """Files of examples to learn from, and to choose on."""
+
+    train: Path
+    select: Path | None = None
+
+
+@dataclass(frozen=True)
+class ChoosingOptions:
+    """What is chosen on select examples, or on the select problems of a task."""
+
+    auto: bool = False
+    alpha_by: str = "loss"
+    task: TaskOptions | None = None
+
+    @property
+    def by_verdicts(self) -> bool:
+        """Whether problems are answered, and the answers judged, to choose the scale."""
+        return self.alpha_by == "pass-rate"
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where a result goes, and whether it may take the place of an earlier one."""
+
+    path: Path
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class CheckpointedOut(OutOptions):
+    """The same for a training, which keeps what it has learned so far, every so many steps."""
+
+    checkpoint_every: int = 10
+
+
+@dataclass(frozen=True)
+class JudgingOptions:
+    """What programs are judged in; None for the default limit of time."""
+
+    timeout_s: float | None = None
+    unsafe: bool = False
