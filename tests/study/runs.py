@@ -24,8 +24,8 @@ UNIT = Unit(
         "form": Variant(LoraTuning(n_steps=1, rank=2), content="wrong"),
     },
     data=SETTINGS.data,
-    samples=3,
-    select_samples=1,
+    samples=4,
+    select_samples=2,
     drawn=Samples(2),
 )
 """What the demo has none of: another first variant, an offset, wrong completions, drawn answers."""

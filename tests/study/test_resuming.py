@@ -1,6 +1,6 @@
 """A demo that is killed goes on, does nothing twice that is on disk, and ends with the same record.
 
-The real kills are those of `tests.kills`.
+The real kills are in `tests.test_kills`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from s0.bench import Variant
 from s0.bench.answers import AnswerJournal
 from s0.errors import S0Error
 from s0.study import unit
-from s0.study.unit import Unit, run_unit, unfinished
+from s0.study.unit import Unit, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
-from tests.kills import Job, names_in, report_of, require_same_end
-from tests.study.runs import SETTINGS, UNIT, VARIANTS, demo, timeless
+from tests.kills import names_in
+from tests.study.runs import SETTINGS, VARIANTS, demo
 
 
 class Killed(BaseException):
@@ -151,40 +151,3 @@ def test_the_newest_unfinished_folder_with_these_settings_is_found(
         assert unfinished(wanted, tmp_path, slower) == []
     with pytest.raises(S0Error):
         unfinished(replace(wanted, task="nothing"), tmp_path, sandbox)
-
-
-# --- Real kills ---
-
-
-def judged(run: Callable[[Path, Sandbox], object]) -> Callable[[Path], None]:
-    """The same with a sandbox of its own."""
-
-    def in_a_folder(folder: Path) -> None:
-        with Sandbox() as cells:
-            run(folder, cells)
-
-    return in_a_folder
-
-
-def outcome(folder: Path) -> str | None:
-    """What a record says, but for times."""
-    return timeless(folder / "record.json") if (folder / "record.json").exists() else None
-
-
-JOBS = {
-    "demo": Job(judged(demo), outcome, n_kills=10),
-    "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), outcome, n_kills=4),
-}
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return report_of("tests.study.test_resuming", tmp_path_factory.mktemp("kills"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("job", "n_moments"), [("demo", 4), ("unit", 2)])
-def test_a_unit_killed_again_and_again_ends_as_if_it_had_not_been(
-    report: dict[str, Any], job: str, n_moments: int
-) -> None:
-    require_same_end(report[job], n_moments)
