@@ -535,7 +535,7 @@ def fresh_kernels(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A family, and its modeling file's globals as they were before any state was attached in this process."""
     mixer = next(iter(find_mixers(zoo.make(request.param)).values()))
-    namespace, name = kernel_globals(mixer), recurrence_of(mixer).kernel
+    namespace, name = kernel_globals(mixer), recurrence_of(mixer).recognised_by
     kernel = namespace[name]
     while "is_s0_seam" in vars(kernel) or "reads_s0_offset" in vars(kernel):
         kernel = kernel.__wrapped__
@@ -553,7 +553,7 @@ def test_one_kernel_is_patched_with_the_first_state_and_other_models_keep_theirs
 
     model = tuned(family)
     changed = {name for name in namespace if namespace[name] is not globals_before.get(name)}
-    assert changed == {recurrence_of(state_layers(model)[0].base_layer).kernel}
+    assert changed == {recurrence_of(state_layers(model)[0].base_layer).recognised_by}
     patched = dict(namespace)
     logits(model, ids, mask)
     tuned(family)

@@ -371,7 +371,7 @@ def slow_reference(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], sta
 def test_the_recurrence_starts_from_the_effective_state(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tuned(family, alpha=0.5), tokens(2, 7)
     layers, calls = state_layers(model), []
-    name = recurrence_of(layers[0].base_layer).kernel
+    name = recurrence_of(layers[0].base_layer).recognised_by
     namespace = kernel_globals(layers[0].base_layer)
     if not recurrence_of(layers[0].base_layer).kernel_takes_state:
         logits(model, ids)  # installs the seam, whose returns are to be recorded

@@ -111,7 +111,7 @@ def test_every_kernel_call_reads_the_effective_offset(family: str, monkeypatch: 
     feed(model, ids, (5, 1, 1))  # puts the seam in
     layers, calls = state_layers(model), []
     namespace = kernel_globals(layers[0].base_layer)
-    scan = recurrence_of(layers[0].base_layer).kernel
+    scan = recurrence_of(layers[0].base_layer).recognised_by
 
     def record(name: str) -> None:
         seam = plain = namespace[name]

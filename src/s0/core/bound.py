@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from s0.core.families import find_mixers, kernel_globals
-from s0.core.recurrences import Kernel
+from s0.core.recurrences import GATED_DELTA_NET, Kernel
 from s0.errors import EngineError, UnsupportedModelError
 
 HOPPER = 9
@@ -59,17 +59,27 @@ def torch_path(model: nn.Module) -> Iterator[None]:
 
 
 def refuse_wrong_gradients(model: nn.Module) -> None:
-    """Refuse to train `model` where the gradient is known to be wrong.
+    """Refuse to train `model` where the gradient is known to be wrong: see `refuse_wrong_gradient`."""
+    try:
+        mixers = find_mixers(model).values()
+    except UnsupportedModelError:
+        return
+    for mixer in mixers:
+        refuse_wrong_gradient(mixer)
+
+
+def refuse_wrong_gradient(mixer: nn.Module) -> None:
+    """Refuse to let a state learn through `mixer` where its gradient is known to be wrong.
 
     fla 0.5 and 0.6 end in the middle of a step there; older ones compute on (flash-linear-attention, issue 640).
 
     Raises:
-        EngineError: its GatedDeltaNet runs on flash-linear-attention, on a Hopper GPU, with Triton 3.4 to 3.7.0 and
+        EngineError: it runs GatedDeltaNet by flash-linear-attention, on a Hopper GPU, with Triton 3.4 to 3.7.0 and
             without tilelang.
     """
-    if not any(major == HOPPER for major, _ in _capabilities(model)):
+    if not any(major == HOPPER for major, _ in _capabilities(mixer)):
         return
-    kernel = kernels_of(model).get("torch_chunk_gated_delta_rule")
+    kernel = kernel_globals(mixer).get(GATED_DELTA_NET.recognised_by)
     runs = None if kernel is None else implementation_of(kernel)
     triton = _release("triton")
     is_wrong = _WRONG_TRITON <= triton < GOOD_TRITON and find_spec("tilelang") is None
@@ -83,8 +93,8 @@ def refuse_wrong_gradients(model: nn.Module) -> None:
         )
 
 
-def _capabilities(model: nn.Module) -> set[tuple[int, int]]:
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+def _capabilities(mixer: nn.Module) -> set[tuple[int, int]]:
+    devices = {parameter.device for parameter in mixer.parameters() if parameter.device.type == "cuda"}
     return {torch.cuda.get_device_capability(device) for device in devices}
 
 

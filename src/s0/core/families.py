@@ -89,11 +89,10 @@ REFUSED: Mapping[str, str] = {
 """Families with something recurrent in them that cannot be tuned, and why."""
 
 _NO_CODE = (lambda: None).__code__  # for forwards that are not plain Python
-_STATE_CALLS = ({"get_recurrent_state", "update_recurrent_state"}, {"get_linear_cache", "set_linear_cache"})
 
 
 def family_facts() -> list[dict[str, str | float]]:
-    """`FAMILIES` as rows for people and for JSON: no torch is needed to read them."""
+    """`FAMILIES` as rows for people and for JSON."""
     return [
         {
             "family": name,
@@ -152,7 +151,7 @@ def find_mixers(model: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         # A wrapper may look like the mixer in it, which comes after it and takes its place.
-        if _seeds_a_recurrence(module) and _known_recurrence(module) is not None:
+        if _known_recurrence(module) is not None:
             found[plain_name(name)] = module
     if not found:
         raise UnsupportedModelError(_refusal(model))
@@ -182,20 +181,19 @@ def kernel_globals(mixer: nn.Module) -> dict[str, Any]:
 
 
 def _known_recurrence(module: nn.Module) -> Recurrence | None:
-    called = _forward_code(module).co_names
-    return next((recurrence for recurrence in RECURRENCES if recurrence.kernel in called), None)
+    """The recurrence that a module runs: it takes the model's cache, reads a state there, and calls a known kernel."""
+    code = _forward_code(module)
+    parameters, called = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}, {*code.co_names}
+    if parameters.isdisjoint(CACHE_NAMES):
+        return None
+    known = (one for one in RECURRENCES if one.recognised_by in called and one.cache_calls <= called)
+    return next(known, None)
 
 
 def _forward_code(module: nn.Module) -> CodeType:
     forward: Any = inspect.unwrap(type(module).forward)
     code: CodeType = getattr(forward, "__code__", _NO_CODE)
     return code
-
-
-def _seeds_a_recurrence(module: nn.Module) -> bool:
-    code = _forward_code(module)
-    takes = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    return any(calls <= set(code.co_names) for calls in _STATE_CALLS) and not takes.isdisjoint(CACHE_NAMES)
 
 
 def _refusal(model: nn.Module) -> str:

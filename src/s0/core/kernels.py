@@ -21,18 +21,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from s0.core.families import kernel_globals, recurrence_of
-from s0.core.recurrences import Kernel, KernelCall
+from s0.core.recurrences import CURRENT, Kernel, KernelCall
 from s0.core.refusals import ignored_state
 from s0.errors import EngineError
 
-
-class _CurrentCall(threading.local):
-    # Thread-local rather than a ContextVar because torch.compile can trace it.
-    def __init__(self) -> None:
-        self.call: KernelCall | None = None
-
-
-_CURRENT = _CurrentCall()
 _INSTALL = threading.Lock()
 
 
@@ -58,11 +50,11 @@ def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor | None) -> 
 @contextmanager
 def _acting(mixer: nn.Module, call: KernelCall) -> Iterator[None]:
     install_seam(mixer)
-    outer, _CURRENT.call = _CURRENT.call, call
+    outer, CURRENT.call = CURRENT.call, call
     try:
         yield
     finally:
-        _CURRENT.call = outer
+        CURRENT.call = outer
     if call.n_calls == 0 and call.state is not None:
         raise ignored_state(mixer)
     if call.n_calls == 0:
@@ -104,7 +96,7 @@ def put_seams(
 def _seam(kernel: Kernel, in_its_place: Callable[..., Any]) -> Kernel:
     @functools.wraps(kernel)
     def seam(*args: Any, **kwargs: Any) -> Any:
-        call = _CURRENT.call
+        call = CURRENT.call
         if call is None:
             return kernel(*args, **kwargs)
         result = in_its_place(call, kernel, *args, **kwargs)

@@ -2,16 +2,8 @@
 
 Where S0 tuning changes what a sequence starts from, this adds a learned dS wherever the state is read, at every token
 (state-offset tuning: ACL 2025; compared with S0 in Young 2026). It is read and never written: S_t runs as it would
-without. So what a layer puts out, with S_t as it is, is
-
-    GatedDeltaNet, KDA    y_t = q_t^T (S_t + dS)            q_t of unit length, over sqrt(K), as the kernels take it
-    Mamba-2               y_t = (S_t + dS) C_t              and times silu(z_t) where the kernel applies the gate
-    Mamba-1               y_t = ((S_t + dS) C_t + D x_t) silu(z_t)
-    MiniMax               y_t = q_t^T (S_t + dS)            before the norm; q_t is what the activation gives
-
-and the offset's part is added to what the kernels return, those for whole sequences and those for single steps alike.
-MiniMax calls no kernel: there the part is added to what enters the mixer's norm, and q_t is taken as its activation
-puts it out, so that every weight around it, and a dropout in them, counts once.
+without, and what a layer reads of S_t it reads of S_t + dS. The offset's part is added to what the kernels return,
+those for whole sequences and those for single steps alike; how, each file in `s0.core.recurrences` says.
 
 Unlike a state it does not fade: it holds at every token, costs at every token, and whoever generates with it has to
 keep it chosen from the first token to the last.
@@ -28,7 +20,7 @@ from torch import Tensor, nn
 
 from s0.core.families import recurrence_of
 from s0.core.kernels import put_seams
-from s0.core.recurrences import CURRENT_READ, Kernel, Read
+from s0.core.recurrences import CURRENT, Kernel, Read
 from s0.errors import EngineError
 
 
@@ -44,14 +36,14 @@ def added_to_readout(mixer: nn.Module, offset: Tensor) -> Iterator[None]:
         EngineError: the mixer ran without going through its kernels, so the offset would have been ignored.
     """
     install_readout(mixer)
-    read, outer = Read(offset), CURRENT_READ.read
+    read, outer = Read(offset), CURRENT.read
     reading = recurrence_of(mixer).reading
-    CURRENT_READ.read = read
+    CURRENT.read = read
     try:
         with nullcontext() if reading is None else reading(mixer):
             yield
     finally:
-        CURRENT_READ.read = outer
+        CURRENT.read = outer
     if read.n_calls == 0:
         raise EngineError(
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so the "
@@ -68,7 +60,7 @@ def _seam(kernel: Kernel, readout: Callable[..., Tensor]) -> Kernel:
     @functools.wraps(kernel)
     def seam(*args: Any, **kwargs: Any) -> Any:
         result = kernel(*args, **kwargs)
-        read = CURRENT_READ.read
+        read = CURRENT.read
         if read is None:
             return result
         added = readout(read, *args, **kwargs)

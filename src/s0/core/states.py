@@ -1,19 +1,21 @@
 """S0 tuning, the whole method: learn where the recurrent state of each layer starts.
 
-A recurrent layer reads its input token by token into a matrix state S. For GatedDeltaNet, per head,
+A recurrent layer reads its input token by token into a matrix state S, with a decay or another linear map G_t and a
+write W_t that each token makes, and reads its output from it:
 
-    S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T        y_t = q_t^T S_t          S: (K, V)
+    S_t = G_t S_{t-1} + W_t        y_t = what token t reads of S_t        S: (K, V) in each of H heads
 
-with decay a_t in (0, 1) and write strength b_t in (0, 1); for Mamba-2, S_t = a_t S_{t-1} + dt_t x_t B_t^T and
-y_t = S_t C_t, with S: (P, N). Models start at S_0 = 0. Here S_0 is a learned tensor, one per recurrent layer, shared
-by all sequences, while every weight of the model stays frozen (Young 2026, arXiv 2604.01168). The state that enters
-the model is the *effective* one:
+(`s0.core.recurrences` has a file for each kind: GatedDeltaNet, Kimi Delta Attention, Mamba-2, Mamba, lightning
+attention.) Models start at S_0 = 0. Here S_0 is a learned tensor, one per recurrent layer, shared by all sequences,
+while every weight of the model stays frozen (Young 2026, arXiv 2604.01168). The state that enters the model is the
+*effective* one:
 
     alpha * S_0            or, with `normalize`,            alpha * S_0 / ||S_0||
 
-The recurrence is linear in the state, so after T tokens S_0 survives as (G_T ... G_1) S_0, with G_t the factor in
-front of S_{t-1}: it is absorbed by the first token and never added again. From the second token on, the model does
-exactly the work of the untouched model; that is why a tuned model costs nothing at inference.
+The recurrence is linear in the state, so after T tokens S_0 survives as (G_T ... G_1) S_0: it is absorbed by the first
+token and never added again. From the second token on, the model does exactly the work of the untouched model; that is
+why a tuned model costs nothing at decoding. (Where a sequence begins it costs nothing either, but for Mamba's kernel,
+which takes no state, and lightning attention, which transformers runs from a state token by token.)
 
 How it gets in. Every mixer asks its cache for the state to start from. `StateLayer` wraps the mixer and hands it a
 stand-in that answers with the effective state, in the two situations where a sequence truly begins:
@@ -22,19 +24,19 @@ stand-in that answers with the effective state, in the two situations where a se
     a cache with nothing in it yet       SeededCache   answers S_0, stores what follows in the real cache
 
 Any later call on that cache (decoding, a second turn, the next chunk of a prompt) finds a state there and passes
-through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. Padded rows
-need more (`s0.core.padding`), and so do two of the recurrences (`s0.core.recurrences`): Mamba-1, whose kernel takes no
-state, and lightning attention, which has none.
+through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. Where that is
+not enough: pads, in any call, must touch no state (`s0.core.padding`, and the seam of `s0.core.kernels` in each kernel,
+by which Mamba's gets its state, too); lightning attention has no kernel and a way of its own (`Recurrence.run`).
 
 Shapes: B batch, T tokens, H heads, K key dim, V value dim (Mamba-2: P head dim, N state dim), D hidden size.
 
 The way of a call through `StateLayer`:
 
-    forward           is anything to be done here? If not, the mixer runs as it is
-    states_of_rows    which effective states the rows start from: those of the active adapters, or each row's own
-    _run              does the sequence begin here? Then the mixer runs on a stand-in that answers with them
-    _past_pads        the tokens of padded rows go in front, and the state rests at pads
-    effective_state   where the gradient ends: in S_0, through alpha and the norm
+    forward          is anything to be done here? If not, the mixer runs as it is. Packed documents run side by side
+    states_of_rows   which states the rows start from: the sum of the active adapters, or what each row has chosen
+    _begin           nothing was read yet: the mixer runs on a stand-in that answers with these states
+    _go_on           something was: the mixer runs on the cache, which holds what follows from them
+    effective        alpha and the norm, in float32: where a gradient comes back to S_0
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s0.core.bound import refuse_wrong_gradient
 from s0.core.families import layer_index, plain_name, recurrence_of
 from s0.core.kernels import at_kernel, install_seam
 from s0.core.layer import MixerLayer
@@ -173,36 +176,43 @@ class StateLayer(MixerLayer):
             return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
         attention_mask = self._mask_of_call(hidden_states.shape[1], cache, attention_mask)
         offset = self.states_of_rows(hidden_states, "offset")
-        run = partial(self.recurrence.run, self) if self.recurrence.run else self._run
+        run = partial(self.recurrence.run, self) if self.recurrence.run else self._from_cache
         with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
             return run(hidden_states, cache, attention_mask, **kwargs)
 
-    def _run(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
-        n_tokens = hidden_states.shape[1]
+    def _from_cache(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         begun = cache is not None and cache.has_previous_state(self.layer_idx, 0)
-        states = self._held_for_mamba1(cache, attention_mask, n_tokens) if begun else self.states_of_rows(hidden_states)
+        run = self._go_on if begun else self._begin
+        return run(hidden_states, cache, attention_mask, **kwargs)
+
+    def _begin(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+        """From the states of the rows: the cache's stand-in answers with them."""
+        states = self.states_of_rows(hidden_states)
         if states is None and attention_mask is None:
             return self.run_mixer(hidden_states, cache, None, **kwargs)
-        refuse_packing(kwargs)
-        refuse_replaced_forward(self.base_layer)
-        if n_tokens == 1:
-            hidden_states, attention_mask = _with_a_pad(hidden_states, attention_mask)
-        start = cache
-        if not begun:
-            if states is None:  # rows of the base model beside pads
-                states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
-            start = NoCache(states) if cache is None else SeededCache(cache, states)
-        output = self._past_pads(hidden_states, start, states, attention_mask, keeps=cache is not None, **kwargs)
-        if not begun and not start.was_read:
+        if states is None:  # rows of the base model beside pads
+            states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
+        stand_in = NoCache(states) if cache is None else SeededCache(cache, states)
+        output = self._past_pads(hidden_states, stand_in, states, attention_mask, keeps=cache is not None, **kwargs)
+        if not stand_in.was_read:
             raise ignored_state(self.base_layer)
-        return output[:, :n_tokens]
+        return output
+
+    def _go_on(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+        """From what the cache holds."""
+        states = self._forgotten(cache, attention_mask, hidden_states.shape[1])
+        if states is None and attention_mask is None:
+            return self.run_mixer(hidden_states, cache, None, **kwargs)
+        return self._past_pads(hidden_states, cache, states, attention_mask, keeps=True, **kwargs)
 
     def states_of_rows(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
-        A row that reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
+        Rows choose by `rows_choose` (`s0.core.rows`), which the model around calls for `adapter_names`. A row that
+        reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
         """
-        counted = {name for name, scale in self.scales.items() if variant in ("state", scale.variant)}
+        everyone_starts = variant == "state"
+        counted = {name for name, scale in self.scales.items() if everyone_starts or scale.variant == variant}
         if not counted:
             return None
         refuse_split_layer(self, self.s0_state)
@@ -212,7 +222,7 @@ class StateLayer(MixerLayer):
             active = [self.effective(name, variant) for name in self.active_adapters if name in counted]
             return reduce(torch.add, active).to(device).expand(batch, *self.state_shape) if active else None
         names, copies = choice.names, choice.copies(batch)
-        distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})
+        distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})  # more than chosen under FSDP2 alone
         if counted.isdisjoint(distinct):
             return None
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
@@ -243,7 +253,21 @@ class StateLayer(MixerLayer):
     def _past_pads(
         self, hidden_states: Tensor, start: Any, states: Tensor | None, mask: Tensor | None, keeps: bool, **kwargs: Any
     ) -> Any:
-        """The mixer's output from `start`; where rows are padded, with their tokens in front (`s0.core.padding`)."""
+        """(B, T, D): the mixer's output from `start`; where rows are padded, with their tokens in front.
+
+        Args:
+            hidden_states: (B, T, D).
+            start: a cache, or its stand-in.
+            states: (B, H, K, V) what it starts from, for a kernel that does not read it there.
+            mask: (B, T) with 0 at pads, or None where nothing is padded.
+            keeps: whether a real cache holds what follows.
+            kwargs: whatever else the model passes to its mixer.
+        """
+        refuse_packing(kwargs)
+        refuse_replaced_forward(self.base_layer)
+        n_tokens = hidden_states.shape[1]
+        if n_tokens == 1:
+            hidden_states, mask = _with_a_pad(hidden_states, mask)
         if mask is None:
             with at_kernel(self.base_layer, None, states):
                 return self.run_mixer(hidden_states, start, None, **kwargs)
@@ -252,22 +276,27 @@ class StateLayer(MixerLayer):
             start = OwnColumns(start, padding.lengths)
         # Pads behind the tokens touch nothing but what is kept.
         with at_kernel(self.base_layer, padding.front_mask == 0 if keeps else None, states):
-            return padding.back(self.run_mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs))
+            output = self.run_mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs)
+        return padding.back(output)[:, :n_tokens]
 
-    def _held_for_mamba1(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
-        """What a begun cache holds, where the mixer would forget it: Mamba-1's, before several tokens (5.23, 5.24)."""
-        if self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None):
-            return None
-        held: Tensor = cache.get_recurrent_state(self.layer_idx, 0)
-        return held
+    def _forgotten(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
+        """What a begun cache holds and the mixer would forget, as Mamba's does before several tokens (5.23, 5.24).
+
+        A single token beside pads is run as two.
+        """
+        reads_cache = self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None)
+        return None if reads_cache else cache.get_recurrent_state(self.layer_idx, 0)
 
     def _usable(self, state: Tensor) -> Tensor:
         """A raw state about to be used, in float32 and, where it learns, in a model that passes gradients."""
         if state.dtype != torch.float32:  # TRL rounds what it trains on quantised models
             refuse_rounded(state.dtype)
             state.data = state.data.float()
-        if self.has_packed_weights and state.requires_grad and torch.is_grad_enabled():
+        learns = state.requires_grad and torch.is_grad_enabled()
+        if learns and self.has_packed_weights:
             raise no_gradient_passes()
+        if learns and state.is_cuda and not torch.compiler.is_compiling():
+            refuse_wrong_gradient(self.base_layer)
         return state
 
     def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:

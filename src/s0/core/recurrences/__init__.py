@@ -3,7 +3,7 @@
 A new recurrence is one file here and its name below; a new family of models is a row in `s0.core.families`.
 """
 
-from s0.core.recurrences.base import CURRENT_READ, Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import CURRENT, Kernel, KernelCall, Read, Recurrence
 from s0.core.recurrences.gated_delta import GATED_DELTA_NET, KDA
 from s0.core.recurrences.lightning import LIGHTNING_ATTENTION
 from s0.core.recurrences.mamba1 import MAMBA1
@@ -12,7 +12,7 @@ from s0.core.recurrences.mamba2 import MAMBA2
 RECURRENCES = (GATED_DELTA_NET, KDA, MAMBA2, MAMBA1, LIGHTNING_ATTENTION)
 
 __all__ = [
-    "CURRENT_READ",
+    "CURRENT",
     "GATED_DELTA_NET",
     "KDA",
     "LIGHTNING_ATTENTION",

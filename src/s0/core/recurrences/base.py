@@ -42,24 +42,32 @@ class Read:
         self.n_calls = 0  # of the kernel
 
 
-class CurrentRead(threading.local):
-    """The read of the layer that runs on this thread."""
+class Current(threading.local):
+    """What the layer that runs on this thread asks of its kernel, and of its kernel's readout.
+
+    Thread-local rather than a ContextVar because torch.compile can trace it.
+    """
 
     def __init__(self) -> None:
+        self.call: KernelCall | None = None
         self.read: Read | None = None
 
 
-CURRENT_READ = CurrentRead()
+CURRENT = Current()
+
+NO_STEP = -1e4
+"""A step before softplus, which makes exactly 0 of it in every dtype."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recurrence:
     """One kind of recurrence.
 
     Attributes:
         name: the word used in files and messages.
-        kernel: the function that a mixer of this kind calls on whole sequences, by which it is recognised. Lightning
-            attention has none and is recognised by how it reads its cache.
+        recognised_by: the function that a mixer of this kind calls on whole sequences. Lightning attention has no
+            kernel and is recognised by how it reads its cache.
+        cache_calls: how a mixer reads its state from the model's cache and writes it back.
         shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|"; with
             "?" at the end, an axis that only mixers with this attribute have.
         axes: what the axes mean.
@@ -72,11 +80,10 @@ class Recurrence:
         reading: where there is no kernel, lets a mixer read an offset while it runs.
         run: runs a whole layer from its state, where that takes more than a cache which answers with the state: takes
             the layer and what its mixer is called with.
-        continues: into how many tokens at a time transformers itself, without a state, cuts a sequence of nine rightly.
     """
 
     name: str
-    kernel: str
+    recognised_by: str
     shape: tuple[str, ...]
     axes: str
     alpha: float
@@ -86,7 +93,11 @@ class Recurrence:
     readouts: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
     reading: Callable[[nn.Module], AbstractContextManager[None]] | None = None
     run: Callable[..., Any] | None = None
-    continues: tuple[int, ...] = (4, 3, 1, 1)
+    cache_calls: frozenset[str] = frozenset({"get_recurrent_state", "update_recurrent_state"})
+
+    def __post_init__(self) -> None:
+        assert self.seams or self.run, f"nothing keeps pads out of {self.name}"
+        assert self.readouts or self.reading, f"nothing reads an offset in {self.name}"
 
     def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
         """Shape of one row's state in `mixer`, without the batch axis."""

@@ -1,13 +1,18 @@
 """GatedDeltaNet and Kimi Delta Attention: the delta rule with a decay.
 
-    S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T        y_t = q_t^T S_t / sqrt(K)        S: (K, V) a head
+    S_t = (I - b_t k_t k_t^T) A_t S_{t-1} + b_t k_t v_t^T        y_t = S_t^T q_t / sqrt(K)        S: (K, V) a head
 
-with decay a_t in (0, 1), a number for each head in GatedDeltaNet (Yang, Kautz and Hatamizadeh 2025, arXiv 2412.06464)
-and one for each of the K rows of S in Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692); write strength b_t in
-(0, 1); and q_t, k_t of unit length.
+with q_t and k_t of unit length, and a decay A_t in (0, 1): one number for each head in GatedDeltaNet (Yang, Kautz and
+Hatamizadeh 2024, arXiv 2412.06464), one for each of the K rows of S in Kimi Delta Attention (Kimi Team 2025, arXiv
+2510.26692). The write strength b_t is in (0, 1), or in (0, 2) where the model allows negative eigenvalues, as
+olmo_hybrid does.
 
 Kernels: the whole sequence at once from any state, or one token. The decay comes as its logarithm `g`, (B, T, H) or
-(B, T, H, K), the strength as `beta`, (B, T, H). At pads both are 0: nothing decays and nothing is written.
+(B, T, H, K), the strength as `beta`, (B, T, H).
+
+Pads: both are 0, so nothing decays and nothing is written.
+
+Offset: y_t = (S_t + dS)^T q_t / sqrt(K).
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ def _readout(read: Read, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: 
 
 GATED_DELTA_NET = Recurrence(
     name="gated_delta_net",
-    kernel=_CHUNKS,
+    recognised_by=_CHUNKS,
     shape=("num_v_heads", "head_k_dim", "head_v_dim"),
     axes="(value heads, key dim, value dim)",
     alpha=0.07,
@@ -49,7 +54,7 @@ GATED_DELTA_NET = Recurrence(
 )
 KDA = Recurrence(
     name="kimi_delta_attention",
-    kernel=_KDA_CHUNKS,
+    recognised_by=_KDA_CHUNKS,
     shape=("num_heads", "head_dim", "head_dim"),
     axes="(heads, key dim, value dim)",
     alpha=0.07,

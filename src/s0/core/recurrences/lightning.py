@@ -2,18 +2,19 @@
 
     S_t = a S_{t-1} + k_t v_t^T        y_t = S_t^T q_t        S: (K, V) a head
 
-(Qin et al. 2024, arXiv 2401.04658; MiniMax 2025, arXiv 2501.08313.)
+(Lightning Attention-2, Qin et al. 2024, arXiv 2401.04658; MiniMax 2025, arXiv 2501.08313.)
 
 Kernels: none. MiniMax keeps the state in a cache of its own, and transformers runs it from a state token by token; only
 from zero does it run in blocks. So a tuned MiniMax is as exact as the others and slower: it is there to be right. The
 state is float32 as everywhere and rounded to the model's dtype where it enters: MiniMax's own arithmetic allows no
 other.
 
-The decay has no gate that could rest at pads, and it runs between any two tokens: here the tokens are handed over in
+Pads: the decay has no gate that could rest there, and it runs between any two tokens. So the tokens are handed over in
 stretches within which no row begins or ends its padding, and a row that was all pads in a stretch gets the state back
 that it had before.
 
-An offset is read in two places: the query is what the activation puts out, and its part is added before the norm.
+Offset: y_t = (S_t + dS)^T q_t, before the norm. The query is taken where the activation puts it out, and its part is
+added to what enters the norm, so that every weight around it, and a dropout in them, counts once.
 """
 
 from __future__ import annotations
@@ -25,10 +26,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicLayer
-from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
-from s0.core.recurrences.base import CURRENT_READ, Recurrence
+from s0.core.recurrences.base import CURRENT, Recurrence
 from s0.core.recurrences.readout import product
 from s0.core.refusals import ignored_state, not_in_stand_in, refuse_packing, refuse_replaced_forward
 
@@ -51,29 +50,6 @@ class LinearCache:
         raise not_in_stand_in(name)
 
 
-class WholeCache(MiniMaxCache):
-    """MiniMax's cache without the faults of transformers 5.23, which make a continued sequence another one.
-
-    Of the linear states it reorders none for beam search and empties none on reset(). And it tells the length of what
-    it holds by its first layer, which in the released models is a linear one and holds no keys: the length is then 0,
-    so that masks of later calls, padding included, are those of a new sequence.
-    """
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return max((layer.get_seq_length() for layer in self.layers if isinstance(layer, DynamicLayer)), default=0)
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        super().reorder_cache(beam_idx)
-        self.linear_cache = [state[beam_idx] if isinstance(state, Tensor) else state for state in self.linear_cache]
-
-    def reset(self) -> None:
-        self.layers.clear()
-        self.linear_cache.clear()
-
-
 def _run(
     layer: Any, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
@@ -86,22 +62,24 @@ def _run(
         attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
         kwargs: whatever else the model passes to its mixer.
     """
-    held = None if cache is None else cache.get_linear_cache(layer.layer_idx)
-    states = None if held is not None else layer.states_of_rows(hidden_states)
+    kept = None if cache is None else cache.get_linear_cache(layer.layer_idx)
+    states = None if kept is not None else layer.states_of_rows(hidden_states)
     if cache is not None and (states is not None or attention_mask is not None):
-        cache.__class__ = WholeCache  # the caller holds it and goes on with it
-    may_be_nothing = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    if states is not None and attention_mask is None and may_be_nothing and not states.any():
-        states = None  # nothing to start from and nothing to learn: in blocks, as the untouched model
+        from s0.core.recurrences.minimax_cache import make_whole  # loads transformers' MiniMax
+
+        make_whole(cache)
+    values_matter = torch.is_grad_enabled() or torch.compiler.is_compiling()  # zero learns, and a graph is for all
+    if states is not None and attention_mask is None and not values_matter and not states.any():
+        states = None  # nothing to start from: in blocks, as the untouched model
     if states is None and attention_mask is None:
         untouched: tuple[Tensor, Tensor] = layer.run_mixer(hidden_states, cache, None, **kwargs)
         return untouched
     refuse_packing(kwargs)
     refuse_replaced_forward(layer.base_layer)
-    if held is None:  # with pads, rows of the base model are run from zero
+    if kept is None:  # with pads, rows of the base model are run from zero
         shape = len(hidden_states), *layer.state_shape
-        held = hidden_states.new_zeros(shape) if states is None else states.to(hidden_states.dtype)
-    outputs, state = _in_stretches(layer, LinearCache(held), hidden_states, attention_mask, kwargs)
+        kept = hidden_states.new_zeros(shape) if states is None else states.to(hidden_states.dtype)
+    outputs, state = _in_stretches(layer, LinearCache(kept), hidden_states, attention_mask, kwargs)
     if cache is not None:
         cache.set_linear_cache(layer.layer_idx, state)
     return outputs, state
@@ -142,11 +120,11 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
     seen: list[Tensor] = []  # (B, T, 3 H K), from the activation to the norm
 
     def keep(activation: nn.Module, args: tuple[Any, ...], projected: Tensor) -> None:
-        if CURRENT_READ.read is read:
+        if CURRENT.read is read:
             seen.append(projected)
 
     def add(norm: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if CURRENT_READ.read is not read or read is None or not seen:
+        if CURRENT.read is not read or read is None or not seen:
             return None
         (output,) = args  # (B, T, H V)
         n_heads, key_dim = read.offset.shape[1:3]
@@ -155,7 +133,7 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
         read.n_calls += 1
         return (output + product("bthk,bhkv->bthv", query, read.offset).flatten(2).to(output.dtype),)
 
-    read = CURRENT_READ.read
+    read = CURRENT.read
     hooks = (
         mixer.get_submodule("act_fn").register_forward_hook(keep),
         mixer.get_submodule("norm").register_forward_pre_hook(add),
@@ -169,12 +147,12 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
 
 LIGHTNING_ATTENTION = Recurrence(
     name="lightning_attention",
-    kernel="get_linear_cache",
+    recognised_by="get_linear_cache",
     shape=("num_attention_heads", "head_dim", "head_dim"),
     axes="(heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",
+    cache_calls=frozenset({"get_linear_cache", "set_linear_cache"}),
     reading=_reading,
     run=_run,
-    continues=(9,),
 )

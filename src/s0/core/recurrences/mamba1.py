@@ -9,7 +9,11 @@ run from S_0 is the kernel's run from zero plus what becomes of S_0 alone, worke
 
     exp((d_1 + ... + d_t) A) S_0                  and, read by C_t, times silu(z_t), its part of y_t
 
-At pads the step is 0: nothing decays and nothing is written. zamba calls its kernel once for each of its heads.
+zamba calls its kernel once for each of its heads.
+
+Pads: the step is 0, so nothing decays and nothing is written.
+
+Offset: y_t has (S_t + dS) C_t in the place of S_t C_t.
 """
 
 from __future__ import annotations
@@ -21,8 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s0.core.recurrences.base import Kernel, KernelCall, Read, Recurrence
-from s0.core.recurrences.mamba2 import NO_STEP
+from s0.core.recurrences.base import NO_STEP, Kernel, KernelCall, Read, Recurrence
 from s0.core.recurrences.readout import gated, product
 
 _BLOCK = 64  # tokens worked out at once: bounds the (B, D, T, N) intermediate
@@ -108,7 +111,7 @@ def _read_by_step(
 
 MAMBA1 = Recurrence(
     name="mamba1",
-    kernel=_SCAN,
+    recognised_by=_SCAN,
     shape=("n_mamba_heads?", "mamba_head_dim|intermediate_size", "ssm_state_size"),
     axes="([heads,] channels, state dim)",
     alpha=0.65,
@@ -116,5 +119,4 @@ MAMBA1 = Recurrence(
     kernel_takes_state=False,
     seams={_SCAN: _from_state},
     readouts={_SCAN: _read_by_scan, _STEP: _read_by_step},
-    continues=(7, 1, 1),
 )

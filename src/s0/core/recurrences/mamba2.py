@@ -4,8 +4,11 @@
 
 with a step d_t = softplus(dt_t + bias), clamped, and a rate A < 0; B_t and C_t are shared by the heads of a group.
 
-Kernels: the whole sequence at once from any state, or one token; some apply a gate, y_t silu(z_t), themselves. At pads
-the step is 0: nothing decays and nothing is written.
+Kernels: the whole sequence at once from any state, or one token; some apply a gate, y_t silu(z_t), themselves.
+
+Pads: the step is 0, so nothing decays and nothing is written.
+
+Offset: y_t has (S_t + dS) C_t in the place of S_t C_t, before the gate where the kernel applies it.
 """
 
 from __future__ import annotations
@@ -15,11 +18,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from s0.core.recurrences.base import Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import NO_STEP, Kernel, KernelCall, Read, Recurrence
 from s0.core.recurrences.readout import gated, product, to_heads
-
-NO_STEP = -1e4
-"""A step before softplus, which makes exactly 0 of it in every dtype."""
 
 _SCAN, _STEP = "mamba2_chunk_scan", "mamba2_selective_state_update"
 
@@ -29,8 +29,8 @@ def _rests_at_pads(call: KernelCall, kernel: Kernel, x: Tensor, dt: Tensor, *arg
     low, high = kwargs.get("dt_limit", (0.0, float("inf")))
     if low <= 0:
         return kernel(x, dt.masked_fill(pads, NO_STEP), *args, **kwargs)
-    # These families clamp the step from below after softplus, so no input to softplus gives a step of 0: do both here,
-    # as the kernel would, and let pads have exactly 0.
+    # Families with a lower limit (nemotron_h and zamba2, by time_step_min) clamp the step after softplus, so no input to
+    # softplus gives a step of 0: do both here, as the kernel would, and let pads have exactly 0.
     bias = kwargs.pop("dt_bias", None)
     dt = dt if bias is None else dt + bias.to(dt.dtype)
     dt = F.softplus(dt) if kwargs.pop("dt_softplus", False) else dt
@@ -54,7 +54,7 @@ def _read_by_step(
 
 MAMBA2 = Recurrence(
     name="mamba2",
-    kernel=_SCAN,
+    recognised_by=_SCAN,
     shape=("num_heads", "head_dim", "ssm_state_size"),
     axes="(heads, head dim, state dim)",
     alpha=0.65,
