@@ -93,6 +93,10 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
         return
     with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):
         fit(bound_model, data, states, FitSettings(n_steps=1))
+    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):  # whatever loop it is in
+        logits(bound_model, tokens(1, 4))
+    with torch.no_grad():
+        logits(bound_model, tokens(1, 4))
     assert all(torch.equal(state, old) for state, old in zip(states, before, strict=True))
     with torch_path(bound_model):
         fit(bound_model, data, states, FitSettings(n_steps=1))

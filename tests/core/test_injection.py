@@ -571,3 +571,13 @@ def test_a_deep_copy_is_a_model_of_its_own() -> None:
         fill(twin, seed=9)
         assert torch.equal(logits(model, ids), before)
         assert not torch.equal(logits(twin, ids), before)
+
+
+def test_a_minimax_cache_of_another_class_is_refused_and_not_changed() -> None:
+    class Own(MiniMaxCache):
+        pass
+
+    model, cache = shared("minimax"), Own()
+    with pytest.raises(EngineError, match="expected MiniMax's own cache, got Own"), torch.no_grad():
+        forward(model, tokens(1, 4), use_cache=True, past_key_values=cache)
+    assert type(cache) is Own

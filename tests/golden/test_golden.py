@@ -116,7 +116,7 @@ def test_no_command_and_no_option_is_gone(path: str, monkeypatch: pytest.MonkeyP
 def _listed(text: str) -> set[str]:
     """The commands, arguments and options that a help has a line for."""
     lines = re.findall(r"^  (\S+(?:, --\S+)?)(?: {2,}| <)", text, re.MULTILINE)
-    return {name for line in lines for name in line.split(", ")}
+    return {name.lower() for line in lines for name in line.split(", ")}
 
 
 def test_commands_answer_with_the_same_keys(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ class StateLayer(MixerLayer):
         learns = state.requires_grad and torch.is_grad_enabled()
         if learns and self.has_packed_weights:
             raise no_gradient_passes()
-        if learns and state.is_cuda and not torch.compiler.is_compiling():
+        if learns and not torch.compiler.is_compiling():
             refuse_wrong_gradient(self.base_layer)
         return state
 

@@ -29,7 +29,7 @@ def _rests_at_pads(call: KernelCall, kernel: Kernel, x: Tensor, dt: Tensor, *arg
     low, high = kwargs.get("dt_limit", (0.0, float("inf")))
     if low <= 0:
         return kernel(x, dt.masked_fill(pads, NO_STEP), *args, **kwargs)
-    # Families with a lower limit (nemotron_h and zamba2, by time_step_min) clamp the step after softplus, so no input to
+    # Families with a lower limit (nemotron_h and zamba2, time_step_min) clamp the step after softplus, so no input to
     # softplus gives a step of 0: do both here, as the kernel would, and let pads have exactly 0.
     bias = kwargs.pop("dt_bias", None)
     dt = dt if bias is None else dt + bias.to(dt.dtype)
