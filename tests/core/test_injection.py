@@ -21,6 +21,7 @@ from s0.core.recurrences import RECURRENCES
 from s0.core.recurrences.mamba1 import scan_from
 from s0.core.releases import cache_name
 from s0.core.states import state_layers
+from s0.errors import EngineError
 from tests import zoo
 from tests.core.helpers import (
     FORGETFUL,
