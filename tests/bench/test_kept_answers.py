@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from s0 import Example, tasks
-from s0.adapter.fingerprint import rounding
+from s0.adapter.fingerprint import how_loaded
 from s0.bench import (
     Questions,
     Samples,
@@ -34,6 +34,8 @@ from s0.train import load_tuned
 from tests.pocket_rows import write_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+
+BASE_MODEL = "the same in all of these tests"
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     whole = ask(None)
     monkeypatch.setattr(AnswerJournal, "add", dying)
     with pytest.raises(Killed):
-        ask(AnswerJournal(path))
+        ask(AnswerJournal(path, BASE_MODEL))
     monkeypatch.setattr(AnswerJournal, "add", add)
     n_kept = len(path.read_text().splitlines()) - 1
     assert n_kept == sum(map(len, groups[:group] if before else groups)) < len(whole)
@@ -89,12 +91,14 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     def tell(count, note="", *, earlier=False):
         told.append((count, earlier))
 
-    again = evaluate(*pocket, task, problems, samples=drawn, journal=AnswerJournal(path), sandbox=sandbox, on_done=tell)
+    again = evaluate(
+        *pocket, task, problems, samples=drawn, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox, on_done=tell
+    )
     assert again == whole and len(asked) == len(whole) - n_kept
     assert told[0] == (n_kept, True) and not any(earlier for _, earlier in told[1:])
     assert sum(count for count, _ in told) == len(whole)
     asked.clear()
-    assert ask(AnswerJournal(path)) == whole and not asked
+    assert ask(AnswerJournal(path, BASE_MODEL)) == whole and not asked
 
 
 def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_path, asked, monkeypatch):
@@ -144,13 +148,13 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
 
 def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, tmp_path, asked):
     problems, path = task.split("final"), tmp_path / "r.answers.jsonl"
-    whole = evaluate(*pocket, task, problems, journal=AnswerJournal(path), sandbox=sandbox)
+    whole = evaluate(*pocket, task, problems, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox)
     written = path.read_bytes()
     header, chance = written.index(b"\n") + 1, random.Random(0)
     for cut in [header, len(written) - 1, *(chance.randrange(header, len(written)) for _ in range(3))]:
         path.write_bytes(written[:cut])
         asked.clear()
-        assert evaluate(*pocket, task, problems, journal=AnswerJournal(path), sandbox=sandbox) == whole
+        assert evaluate(*pocket, task, problems, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox) == whole
         n_whole = written[header:cut].count(b"\n")
         assert len(asked) == len(problems) - n_whole
         lines = path.read_bytes().splitlines()
@@ -162,18 +166,18 @@ def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, t
 )
 def test_a_damaged_line_is_refused(pocket, sandbox, task, tmp_path, spoiled):
     path = tmp_path / "r.answers.jsonl"
-    evaluate(*pocket, task, task.split("final")[:2], journal=AnswerJournal(path), sandbox=sandbox)
+    evaluate(*pocket, task, task.split("final")[:2], journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox)
     header, first, second = path.read_text().splitlines()
     spoiled = spoiled.replace("%s", first[1:])
     path.write_text("\n".join([header, spoiled, second, ""]))
     with pytest.raises(DatasetError, match=r"an answer in line 2 of .*r.answers.jsonl"):
-        AnswerJournal(path)
+        AnswerJournal(path, BASE_MODEL)
 
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "r.answers.jsonl").write_text('{"kind": "answers", "format_version": 99}\n')
     with pytest.raises(ConfigError, match="format_version"):
-        AnswerJournal(tmp_path / "r.answers.jsonl")
+        AnswerJournal(tmp_path / "r.answers.jsonl", BASE_MODEL)
 
 
 # --- What forbids that an answer is taken again ---
@@ -224,16 +228,24 @@ class Asking:
         self.model, self.tokenizer = pocket
         self.task, self.monkeypatch = task, monkeypatch
         self.rest = {"samples": Samples(2), "sandbox": Backend()}
+        self.undo = lambda: None
 
     def sampled(self, **changed):
         self.rest["samples"] = replace(self.rest["samples"], **changed)
+
+    def spoil(self, weight):
+        before = weight.detach().clone()
+        self.undo = lambda: weight.data.copy_(before)
+        weight.data.flatten()[-1] += 0.01
 
     def version_of(self, package):
         self.monkeypatch.setattr(answers, "version", lambda name: "0.0" if name == package else metadata.version(name))
 
 
 CHANGES = {
-    "weights": lambda now: now.monkeypatch.setattr(answers, "fingerprint", lambda model: "other"),
+    "an embedding": lambda now: now.spoil(now.model.get_input_embeddings().weight),
+    "a bias": lambda now: now.spoil(next(weight for weight in now.model.parameters() if weight.ndim == 1)),
+    "config": lambda now: now.monkeypatch.setattr(now.model.config, "rms_norm_eps", 1e-3),
     "dtype": lambda now: setattr(now, "model", now.model.to(torch.bfloat16)),
     "tuned": lambda now: now.rest.update(tuned="abc"),
     "task": lambda now: setattr(now, "task", replace(now.task, name="other")),
@@ -251,7 +263,7 @@ CHANGES = {
     "limits": lambda now: now.rest.update(sandbox=Backend(limits=Limits(timeout_s=5.0))),
     "sandbox": lambda now: now.rest.update(sandbox=Backend("none")),
     "device": lambda now: now.monkeypatch.setattr(
-        answers, "rounding", lambda model: {**rounding(model), "device": "NVIDIA H100"}
+        answers, "how_loaded", lambda model: {**how_loaded(model), "device": "NVIDIA H100"}
     ),
     **{package: (lambda now, package=package: now.version_of(package)) for package in answers._PACKAGES},
 }
@@ -267,7 +279,7 @@ def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_
 
     def n_asked():
         before = Saying.n_asked
-        journal, watched = AnswerJournal(path), Judging(now.task)
+        journal, watched = answers.open_answers(path, now.model), Judging(now.task)
         evaluate(now.model, now.tokenizer, watched, problems, journal=journal, **now.rest)
         return Saying.n_asked - before
 
@@ -279,6 +291,7 @@ def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_
         told = [row["of"] for row in map(json.loads, path.read_text().splitlines()) if "of" in row]
         assert len(told) == 1 + (change != "prompt")  # in words, once for each key
     finally:
+        now.undo()
         now.model.to(torch.float32)
 
 
@@ -301,13 +314,13 @@ def test_more_samples_draw_only_what_is_missing(pocket, sandbox, task, tmp_path,
     def draw(n, journal):
         return evaluate(*pocket, task, problems, samples=Samples(n), journal=journal, sandbox=sandbox)
 
-    few = draw(2, AnswerJournal(path))
+    few = draw(2, AnswerJournal(path, BASE_MODEL))
     asked.clear()
-    more = draw(5, AnswerJournal(path))
+    more = draw(5, AnswerJournal(path, BASE_MODEL))
     assert len(asked) == 2 * 3 and [one for one in more if one.sample < 2] == few
     assert more == draw(5, None)
     asked.clear()
-    assert draw(2, AnswerJournal(path)) == few and not asked
+    assert draw(2, AnswerJournal(path, BASE_MODEL)) == few and not asked
 
 
 def test_a_look_at_some_problems_is_told_and_asks_none_twice(sandbox, task, tmp_path, asked):

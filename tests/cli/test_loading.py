@@ -89,10 +89,12 @@ def test_several_processes_have_a_gpu_each(launched: bool, monkeypatch: pytest.M
     from s0.errors import ConfigError
     from s0.models import LoadSettings
 
-    monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # as if the devices were here
+    tried: list[str] = []
+    monkeypatch.setattr(torch, "empty", lambda *size, device: tried.append(device))  # as if the devices were here
     monkeypatch.setenv("WORLD_SIZE", "2" if launched else "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert LoadSettings(device="cuda").arguments()["device_map"] == {"": 1 if launched else "cuda"}
+    assert tried == ["cuda:1" if launched else "cuda"]  # never what is another process's
     if launched:
         with pytest.raises(ConfigError, match="each of which has its own GPU, got 'cuda:0'"):
             LoadSettings(device="cuda:0")

@@ -18,9 +18,10 @@ import pytest
 from s0 import S0Trainer
 from s0.bench import Variant
 from s0.bench.answers import AnswerJournal
-from s0.errors import S0Error
+from s0.errors import ConfigError, S0Error
+from s0.models import LoadSettings
 from s0.study import unit
-from s0.study.unit import Unit, unfinished
+from s0.study.unit import Unit, run_unit, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
 from tests.kills import names_in
@@ -128,6 +129,21 @@ def test_what_was_trained_otherwise_is_trained_again(
     path.write_text(json.dumps(config))
     assert demo(folder, sandbox) == whole[1]
     assert trained == ["S0Trainer"]
+
+
+@pytest.mark.parametrize("change", ["loading", "seed", "variants"])
+def test_a_folder_goes_on_only_with_the_settings_it_began_with(
+    change: str, whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unit"
+    shutil.copytree(whole[0], folder)
+    (folder / "record.json").unlink()
+    before = names_in(folder)
+    began = Unit(SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2)
+    others: dict[str, Any] = {"loading": LoadSettings("bfloat16"), "seed": 1, "variants": {"base": Variant()}}
+    with pytest.raises(ConfigError, match=f"got others for {change} in its settings.json.*--overwrite"):
+        run_unit(replace(began, **{change: others[change]}), folder, sandbox=sandbox)
+    assert names_in(folder) == before
 
 
 def test_the_newest_unfinished_folder_with_these_settings_is_found(

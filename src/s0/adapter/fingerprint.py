@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from s0.core.families import plain_name
 from s0.errors import StateMismatchError
@@ -58,19 +60,60 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def rounding(model: nn.Module) -> dict[str, str]:
-    """What besides its weights a model's figures depend on: the `dtype` of its weights, and the kind of `device`."""
-    weight = next(iter(_base_weights(model)))[1]
-    on_gpu = weight.device.type == "cuda"
+def weights_digest(model: nn.Module) -> str:
+    """Tells a base model from any other: all its weights and the whole of its config, adapters left out.
+
+    For what must not be taken over from a model that differs anywhere, where `fingerprint` is for what is tuned on it:
+    that one reads a few values and three fields, so that it is the same in every dtype. Each weight is summed up where
+    it lies, its bits eight bytes at a time by odd numbers, one for each place, modulo 2^64: that finds changes, and is
+    no seal against somebody who makes them.
+    """
+    config = getattr(model, "config", None)
+    fields = {} if config is None else config.to_dict()
+    of_loading = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+    fields = {name: value for name, value in fields.items() if name not in of_loading}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    for name, weight in sorted(_base_weights(model), key=lambda item: item[0]):
+        digest.update(json.dumps([name, list(weight.shape), str(weight.dtype), _sum_of_bits(weight)]).encode())
+    return digest.hexdigest()[:32]
+
+
+_BLOCK = 2**22  # words at once: bounds the copies
+
+
+@torch.no_grad()
+def _sum_of_bits(weight: Tensor) -> int:
+    data = weight.detach().contiguous().flatten().view(torch.uint8)
+    words = functional.pad(data, (0, -len(data) % 8)).view(torch.int64)
+    total = 0
+    for start in range(0, len(words), _BLOCK):
+        block = words[start : start + _BLOCK]
+        places = torch.arange(start, start + len(block), device=block.device) * 2 + 1
+        total = (total + int((block * places).sum())) % 2**64
+    return total
+
+
+def how_loaded(model: nn.Module) -> dict[str, str]:
+    """What besides its weights a model's figures depend on.
+
+    Returns:
+        `dtype`: that of most of its weights, as torch names it; `device`: of the first of them, a GPU by its name.
+    """
+    sizes: Counter[torch.dtype] = Counter()
+    for _, weight in _base_weights(model):
+        sizes[weight.dtype] += weight.numel()
+    (dtype, _), *_ = sizes.most_common(1)
+    device = next(weight.device for _, weight in _base_weights(model) if weight.dtype == dtype)
+    on_gpu = device.type == "cuda"
     return {
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name(weight.device) if on_gpu else weight.device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
     }
 
 
 def dtype_entry(model: nn.Module) -> dict[str, str]:
     """The dtype as files tell it that go on only in the same one: none for float32, as in those of earlier versions."""
-    dtype = rounding(model)["dtype"]
+    dtype = how_loaded(model)["dtype"]
     return {} if dtype == "float32" else {"dtype": dtype}
 
 

@@ -25,7 +25,7 @@ from msgspec import UNSET, UnsetType
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import UNKNOWN, fingerprint, rounding
+from s0.adapter.fingerprint import UNKNOWN, fingerprint, how_loaded, weights_digest
 from s0.bench.journal import Journal, origin_of
 from s0.bench.judging import judged_under
 from s0.decode import Sampling
@@ -67,15 +67,21 @@ class AnswerJournal(Journal[StoredAnswer]):
     kind = StoredAnswer
     what = "answer"
 
-    def __init__(self, path: Path) -> None:
-        """Open a file of answers, or make one; errors as of `Journal`."""
+    def __init__(self, path: Path, base: str) -> None:
+        """Open a file of answers, or make one; errors as of `Journal`.
+
+        Args:
+            path: of the file.
+            base: tells the model apart whose answers are looked for and added, see `weights_digest`.
+        """
+        self._base = base
         self._answers: dict[tuple[str, str, str, int | None], Answer] = {}
         self._keys: set[str] = set()
         super().__init__(path, _ORIGIN)
 
     def of(self, facts: Mapping[str, Any]) -> StoredAnswers:
-        """The answers that depend on just this."""
-        return StoredAnswers(self, facts)
+        """The answers that depend on just this, and on the base model."""
+        return StoredAnswers(self, {"base": self._base, **facts})
 
     def find(self, key: str, prompt: str, problem: str, sample: int | None) -> Answer | None:
         """The answer to a problem's prompt; `sample` is its number among several."""
@@ -134,7 +140,7 @@ def open_answers(path: Path | None, model: nn.Module) -> AnswerJournal | None:
             stacklevel=2,
         )
         return None
-    return AnswerJournal(path)
+    return AnswerJournal(path, weights_digest(model))
 
 
 def depends_on(
@@ -148,7 +154,7 @@ def depends_on(
     chat: bool,
     sandbox: Sandbox | None,
 ) -> dict[str, Any]:
-    """What an answer and its verdicts depend on, besides the prompt.
+    """What an answer and its verdicts depend on, besides the prompt and the base model.
 
     Args:
         model: who answers.
@@ -162,8 +168,7 @@ def depends_on(
     """
     how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
     return {
-        "base": fingerprint(model),
-        **rounding(model),
+        **how_loaded(model),
         "tuned": tuned,
         "task": task.name,
         "task_version": task.version,

@@ -14,7 +14,7 @@ import torch
 from msgspec import UNSET
 from torch import nn
 
-from s0.adapter.fingerprint import fingerprint, rounding
+from s0.adapter.fingerprint import fingerprint, how_loaded
 from s0.bench.evaluate import Samples, sampled_summary, solved, summary
 from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
@@ -62,7 +62,7 @@ def model_facts(name: str, model: nn.Module, loading: LoadSettings) -> Model:
         model: the untouched one.
         loading: how it was loaded.
     """
-    return Model(name, fingerprint(model), **rounding(model), revision=loading.revision)
+    return Model(name, fingerprint(model), **how_loaded(model), revision=loading.revision)
 
 
 def evaluation_record(

@@ -90,8 +90,9 @@ AS_PUBLISHED = LoadSettings()
 
 def _require_device(name: str) -> None:
     """Refuse what is no device of this machine."""
+    own = f"cuda:{_own_gpu()}" if name == "cuda" and _launched() else name  # the others have processes of their own
     try:
-        torch.empty(0, device=name)
+        torch.empty(0, device=own)
         is_usable = torch.device(name).type != "meta"
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has one for each kind of trouble
         is_usable = False

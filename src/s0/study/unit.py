@@ -124,8 +124,7 @@ def run_unit(
         find_mixers(model)  # refuses before the long work
     base = model_facts(unit.model, model, unit.loading)
     remove_leftovers(out)
-    if overwrite or not (out / SETTINGS_FILE).exists():
-        write_text(out / SETTINGS_FILE, json.dumps(_begun_with(unit, task, sandbox), indent=1) + "\n")
+    _begin(out / SETTINGS_FILE, _begun_with(unit, task, sandbox), overwrite)
     place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
     seconds: dict[str, float] = {}
     examples: dict[str, list[Example]] = {}
@@ -186,6 +185,25 @@ def _begun_with(unit: Unit, task: Task, sandbox: Sandbox | None) -> dict[str, An
     }
     settings: dict[str, Any] = json.loads(json.dumps(facts))
     return settings
+
+
+def _begin(path: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Write what a unit is run with; where that stands already, it has to be the same.
+
+    Raises:
+        ConfigError: it is not; names what differs.
+    """
+    if overwrite or not path.exists():
+        write_text(path, json.dumps(settings, indent=1) + "\n")
+        return
+    before = _read(path)
+    if before != settings:
+        known = before if isinstance(before, dict) else {}
+        differing = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
+        raise ConfigError(
+            f"expected {path.parent} to have been begun with the same settings, got others for {', '.join(differing)} "
+            "in its settings.json; choose another --out, or add --overwrite"
+        )
 
 
 def _read(path: Path) -> object:
