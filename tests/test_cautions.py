@@ -35,12 +35,20 @@ def test_a_training_like_most_has_none() -> None:
         ({"final_loss": 1.9, "alpha": 0.07}, "little of what was learned shows at the scale (alpha) 0.07"),
         ({"scale": {**CURVE, "alpha": 4.0}}, "4 is the largest that was tried"),
         ({"scale": {**CURVE, "alpha": 0.02}}, "0.02 is the smallest that was tried"),
+        ({"scale": {**CURVE, "alpha": 16.4, "alphas": (0.0, 0.02, 16.4, 67.0)}}, "the scale 16.4 is large"),
         ({"scale": {**CURVE, "helps": False}}, "no scale was better than the untouched model"),
     ],
 )
 def test_what_is_wrong_is_said_with_a_remedy(change: dict[str, Any], says: str) -> None:
     (told,) = cautions({**FINE, **change})
     assert says in told and ("; " in told or ": " in told) and "\n" not in told
+
+
+def test_where_nothing_was_learned_nothing_is_said_of_the_scale() -> None:
+    unmoved = {**FINE, "training_loss": 2.0, "final_loss": 2.0}
+    for scale in ({**CURVE, "alpha": 0.02}, {**CURVE, "alpha": 4.0}, {**CURVE, "helps": False}):
+        (said,) = cautions({**unmoved, "scale": scale})
+        assert "hardly moved" in said
 
 
 def test_a_scale_by_verdicts_has_no_losses_to_speak_of() -> None:

@@ -17,6 +17,7 @@ FEWEST_SELECT = 10
 _CHOOSE = "choose the scale on select examples (s0 collect --split select, s0 train --select)"
 _MOVED = 1e-3  # a share of the loss: less is no effect
 _SHOWS = 1 / 4  # of what the loss fell by in training, at the deployed scale
+_LARGE = 10.0  # well above the ladder's own end, 4
 
 
 class Caution(UserWarning):
@@ -79,14 +80,25 @@ def _of_losses(training: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _is_unmoved(training: Mapping[str, Any]) -> bool:
+    """Whether a training has learned nothing, so that no scale can be told from another."""
+    before, learned = training.get("initial_loss"), training.get("training_loss")
+    return before is not None and learned is not None and abs(before - learned) < _MOVED * before
+
+
 def _of_scale(training: Mapping[str, Any]) -> Iterator[str]:
     scale: Mapping[str, Any] | None = training.get("scale")
-    if scale is None:
+    if scale is None or _is_unmoved(training):  # of which `_of_losses` tells the cause
         return
     rungs = sorted(alpha for alpha in scale["alphas"] if alpha > 0)
     if scale["alpha"] == rungs[-1]:
         yield (
             f"the scale {scale['alpha']:g} is the largest that was tried, and the best may lie beyond; train longer, "
+            "or at a higher learning rate"
+        )
+    elif scale["alpha"] > _LARGE:
+        yield (
+            f"the scale {scale['alpha']:g} is large: what was learned is small and has to be magnified; train longer, "
             "or at a higher learning rate"
         )
     elif scale["alpha"] == rungs[0]:

@@ -93,10 +93,9 @@ def _training(result: Mapping[str, Any]) -> None:
                 soft_wrap=True,
             )
     if scale := result.get("scale"):
-        curve = ", ".join(f"{point['alpha']:g}: {_measured(point)}" for point in scale["curve"])
         CONSOLE.print(
-            f"scale (alpha): {scale['chosen']:g}, the best by {scale['by']} on the select split of those tried "
-            f"({curve})",
+            f"scale (alpha): {scale['chosen']:g}, the best by {scale['by']} on the select split of those tried, of "
+            f"equal ones the smallest ({_curve(scale['curve'])})",
             soft_wrap=True,
         )
     elif "alpha" in result:
@@ -104,6 +103,13 @@ def _training(result: Mapping[str, Any]) -> None:
     _cautions(result.get("cautions", ()))
     CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
     _next(result)
+
+
+def _curve(points: Sequence[Mapping[str, Any]]) -> str:
+    values = [_measured(point) for point in points]
+    if len({*values}) == 1:
+        return f"{points[0]['alpha']:g} to {points[-1]['alpha']:g}, all {values[0]}"
+    return ", ".join(f"{point['alpha']:g}: {value}" for point, value in zip(points, values, strict=True))
 
 
 def _cautions(cautions: Sequence[str]) -> None:

@@ -491,7 +491,7 @@ def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp
     rows = [{"prompt": "def f(x):\n", "entry_point": "f", "test": test, "split": "train"}]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = tasks.load("own", tmp_path / "own.jsonl")
-    with pytest.raises(DatasetError, match=r"none did; the most frequent, \d+ of \d+, is '.*' \("):
+    with pytest.raises(DatasetError, match=r"none did; \d+ [a-z ]+.*; for example '.*' \(.*; try more samples"):
         collect(*pocket, own, own.problems, tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox)
 
 

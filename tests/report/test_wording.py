@@ -234,6 +234,18 @@ def test_terminal_report_and_card_tell_that_not_all_problems_were_asked(tmp_path
         assert ("split final, 40 of its 164 problems;" in card({}, parsed(record))) == is_part
 
 
+def test_terminal_and_report_tell_where_nothing_can_be_gained(tmp_path, capsys):
+    for solved, is_easy in ((YES, True), (HALF, False)):
+        record = verdicts(base=(solved[:6], NO[:6]), s0=(YES[:6], NO[:6]))
+        record["task"] |= {"scorings": {}, "left_out": []}
+        show({**record, "out": None, "report": None})
+        terminal = " ".join(capsys.readouterr().err.split())
+        page = " ".join(write_report(parsed(record), tmp_path).read_text(encoding="utf-8").split())
+        assert ("note: the untouched model solves all 6 problems, so nothing can be gained" in terminal) == is_easy
+        assert ("The untouched model solves all 6 problems" in page) == is_easy
+        assert ("6 problems show only a large difference" in terminal) != is_easy
+
+
 def test_terminal_and_report_name_what_was_not_judged_of_samples(tmp_path, capsys):
     record = sampled_record()
     record["task"] |= {"scorings": {}, "left_out": []}

@@ -27,6 +27,8 @@ from s0.progress import Advance, unheard
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Limits, Sandbox
 
+_TRUNCATED = "truncated"
+"""The reason of a sample that was cut at the limit of tokens: it is not judged."""
 KEEP = ("first", "shortest", "all")
 _OF_NO_SAMPLE = ("samples", "keep", "per_round", "batch_rows")
 """Settings that decide which samples there are, and how fast, not what one says."""
@@ -162,8 +164,7 @@ def collect(
     if not examples:
         raise DatasetError(
             f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
-            f"{_most_frequent(journal)}(all are in {path}); try more samples, other problems, or a stronger model"
-            + _before(path, out)
+            f"{_why_none(journal)} (all are in {path})" + _before(path, out)
         )
     write_examples(out, examples)
     for earlier in (path, out):
@@ -265,13 +266,17 @@ def _origin_of(path: Path) -> dict[str, Any] | None:
     return origin if origin is not None and {"task", "base"} <= origin.keys() else None
 
 
-def _most_frequent(journal: _Journal) -> str:
-    """What a model writes most often, to see why nothing passes."""
-    texts = Counter((sample.text, sample.reason) for drawn in journal.samples.values() for sample in drawn.values())
-    if not texts:
-        return ""
-    (text, reason), count = texts.most_common(1)[0]
-    return f"the most frequent, {count} of {texts.total()}, is {text.strip()[:60]!r} ({reason}) "
+def _why_none(journal: _Journal) -> str:
+    """How samples of which none passes have ended, the most frequent one, and what to try."""
+    samples = [sample for drawn in journal.samples.values() for sample in drawn.values()]
+    if not samples:
+        return "none was drawn"
+    reasons = Counter(sample.reason for sample in samples)
+    ended = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    (text, reason), _ = Counter((sample.text, sample.reason) for sample in samples).most_common(1)[0]
+    most_are_cut = 2 * reasons[_TRUNCATED] > len(samples)
+    remedy = "allow more tokens by `max_new_tokens`" if most_are_cut else "try more samples, other problems"
+    return f"{ended}; for example {text.strip()[:60]!r} ({reason}); {remedy}, or a stronger model"
 
 
 def samples_file(out: str | Path) -> Path:
@@ -330,7 +335,7 @@ def _judged(
     verdicts = iter(task.verdicts(whole, sandbox=sandbox)) if whole else iter(())
     judged = []
     for problem, number, one in written:
-        passed, reason = False, "truncated"
+        passed, reason = False, _TRUNCATED
         if not one.truncated:
             verdict = next(verdicts)
             passed, reason = verdict.passed, verdict.reason

@@ -33,7 +33,10 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
             f"expected a prompt: a text, or a list of messages with 'role' and 'content', got {prompt!r:.60}"
         )
     elif tokenizer.chat_template is None:
-        raise DatasetError("expected a text prompt, got messages, but this tokenizer has no chat template; pass text")
+        raise DatasetError(
+            "expected a text prompt, got messages, but this tokenizer has no chat template; pass text, without "
+            "`chat=True`"
+        )
     else:
         try:
             text = tokenizer.apply_chat_template(

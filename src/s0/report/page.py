@@ -40,6 +40,7 @@ from s0.report.wording import (
     headline,
     left_out,
     not_judged,
+    nothing_to_gain,
     number,
     only_some,
     p_words,
@@ -158,7 +159,9 @@ def _cautions(record: Record) -> Iterator[str]:
             "The pocket models and their task were made so that tuning can help. This page shows how the method works; "
             "it is no evidence for its effect on other models."
         )
-    if record.comparisons and record.n_problems < FEW_PROBLEMS:
+    if record.comparisons and (easy := nothing_to_gain(record)):
+        yield f"{easy[0].upper()}{easy[1:]}."
+    elif record.comparisons and record.n_problems < FEW_PROBLEMS:
         said = few_problems(record.n_problems)
         yield f"{said[0].upper()}{said[1:]}."
     if some := only_some(record):

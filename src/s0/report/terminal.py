@@ -27,6 +27,7 @@ from s0.report.wording import (
     form_words,
     left_out,
     not_judged,
+    nothing_to_gain,
     only_some,
     problems_asked,
     reservation,
@@ -66,7 +67,9 @@ def show_record(record: Record) -> None:
     _print(_formats(record.final))
     for comparison in record.gains:
         CONSOLE.print(_in_words(comparison, record.bases), soft_wrap=True)
-    if record.comparisons and record.n_problems < FEW_PROBLEMS:
+    if record.comparisons and (easy := nothing_to_gain(record)):
+        CONSOLE.print(f"note: {easy}", soft_wrap=True)
+    elif record.comparisons and record.n_problems < FEW_PROBLEMS:
         CONSOLE.print(f"note: {few_problems(record.n_problems)}", soft_wrap=True)
     if some := only_some(record):
         CONSOLE.print(f"note: {some}", soft_wrap=True)

@@ -48,6 +48,13 @@ def few_problems(n: int) -> str:
     return f"{n} problems show only a large difference: six gained and none lost, {points(6 / n)} points, is the least"
 
 
+def nothing_to_gain(record: Record) -> str:
+    """That the untouched model solves every problem; nothing where it does not."""
+    if record.final[record.untouched].pass_at_1.standard.value < 1:
+        return ""
+    return f"the untouched model solves all {record.n_problems} problems, so nothing can be gained; ask harder ones"
+
+
 def left_out(rows: Sequence[str]) -> str:
     """Which rows of the data are in no score, with the reasons; nothing where all are."""
     return f"left out of every score, {_n(rows, 'row')}: {_some(rows)}" if rows else ""
