@@ -32,15 +32,12 @@ from s0.record import (
 from s0.report.marks import GENERATOR
 from s0.report.plots import Plot, draw
 from s0.report.wording import (
-    FEW_PROBLEMS,
-    few_problems,
     finding,
     form_name,
     form_words,
     headline,
     left_out,
     not_judged,
-    nothing_to_gain,
     number,
     only_some,
     p_words,
@@ -49,6 +46,7 @@ from s0.report.wording import (
     problems_asked,
     reservation,
     shortened,
+    too_little_to_ask,
     visible,
 )
 
@@ -159,11 +157,8 @@ def _cautions(record: Record) -> Iterator[str]:
             "The pocket models and their task were made so that tuning can help. This page shows how the method works; "
             "it is no evidence for its effect on other models."
         )
-    if record.comparisons and (easy := nothing_to_gain(record)):
-        yield f"{easy[0].upper()}{easy[1:]}."
-    elif record.comparisons and record.n_problems < FEW_PROBLEMS:
-        said = few_problems(record.n_problems)
-        yield f"{said[0].upper()}{said[1:]}."
+    if record.comparisons and (too_little := too_little_to_ask(record)):
+        yield f"{too_little[0].upper()}{too_little[1:]}."
     if some := only_some(record):
         yield f"{some[0].upper()}{some[1:]}."
     if record.split != "final":

@@ -20,17 +20,15 @@ from s0.record import (
     Summary,
 )
 from s0.report.wording import (
-    FEW_PROBLEMS,
-    few_problems,
     finding,
     form_name,
     form_words,
     left_out,
     not_judged,
-    nothing_to_gain,
     only_some,
     problems_asked,
     reservation,
+    too_little_to_ask,
 )
 
 _SCORINGS = ("standard", "paper")
@@ -67,10 +65,8 @@ def show_record(record: Record) -> None:
     _print(_formats(record.final))
     for comparison in record.gains:
         CONSOLE.print(_in_words(comparison, record.bases), soft_wrap=True)
-    if record.comparisons and (easy := nothing_to_gain(record)):
-        CONSOLE.print(f"note: {easy}", soft_wrap=True)
-    elif record.comparisons and record.n_problems < FEW_PROBLEMS:
-        CONSOLE.print(f"note: {few_problems(record.n_problems)}", soft_wrap=True)
+    if record.comparisons and (too_little := too_little_to_ask(record)):
+        CONSOLE.print(f"note: {too_little}", soft_wrap=True)
     if some := only_some(record):
         CONSOLE.print(f"note: {some}", soft_wrap=True)
     for name, run in record.variants.items():

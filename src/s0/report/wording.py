@@ -41,18 +41,20 @@ def only_some(record: Record) -> str:
     return f"only {problems_asked(record)} of the split were asked; a figure for all of them may be another"
 
 
-def few_problems(n: int) -> str:
-    """What so few problems cannot show: with fewer than six flips, all one way, McNemar's exact p is above 0.05."""
+def too_little_to_ask(record: Record) -> str:
+    """Why these problems can show no difference, or a large one alone; nothing where they can show a small one.
+
+    With fewer than six flips, all one way, McNemar's exact p is above 0.05.
+    """
+    n = record.n_problems
     if n < 6:
         return f"{n} problems cannot show any difference: it takes at least six gained and none lost"
-    return f"{n} problems show only a large difference: six gained and none lost, {points(6 / n)} points, is the least"
-
-
-def nothing_to_gain(record: Record) -> str:
-    """That the untouched model solves every problem; nothing where it does not."""
-    if record.final[record.untouched].pass_at_1.standard.value < 1:
-        return ""
-    return f"the untouched model solves all {record.n_problems} problems, so nothing can be gained; ask harder ones"
+    if record.final[record.untouched].pass_at_1.standard.value == 1:
+        return f"the untouched model solves all {n} problems, so nothing can be gained; ask harder ones"
+    if n < FEW_PROBLEMS:
+        least = points(6 / n)
+        return f"{n} problems show only a large difference: six gained and none lost, {least} points, is the least"
+    return ""
 
 
 def left_out(rows: Sequence[str]) -> str:
