@@ -83,6 +83,25 @@ def test_untouched_models_that_differ_are_both_kept_and_each_is_what_its_own_is_
     assert got.model.name == ("pocket:gdn" if by == "answers" else "pocket:gdn, other")
 
 
+def in_dtype(dtype: str | None, **facts: str) -> dict[str, Any]:
+    record = evaluation(base=HALF, s0=YES)
+    record["model"] |= {"dtype": dtype, **facts}
+    return record
+
+
+def test_how_the_models_were_loaded_is_kept_where_alike_and_listed_where_not() -> None:
+    alike = joined(one=in_dtype("float32", device="cpu", revision="v1"), two=in_dtype("float32", device="cpu"))
+    assert (alike.model.dtype, alike.model.device, alike.model.revision) == ("float32", "cpu", "v1, not recorded")
+    assert not any(run.cautions for run in alike.variants.values())
+    got = joined(one=in_dtype("float32"), two=in_dtype("bfloat16"), three=in_dtype(None))
+    assert (got.model.dtype, got.model.device) == ("float32, bfloat16, not recorded", None)
+    cautions = {name: (run.cautions or ("none",))[-1] for name, run in got.variants.items()}
+    assert cautions.keys() == {"base", "s0 (one)", "s0 (two)", "s0 (three)"}
+    assert all("records are of float32 and bfloat16" in caution for caution in cautions.values())
+    assert cautions["s0 (two)"].startswith("answered in bfloat16, ")
+    assert cautions["s0 (three)"].startswith("answered in a dtype that its record does not tell, ")
+
+
 def test_p_is_adjusted_for_all_comparisons_of_the_joined_record() -> None:
     few = [True, *HALF[1:]]  # one flip more than none
     six = [passed or i < 12 for i, passed in enumerate(HALF)]

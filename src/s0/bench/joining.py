@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from msgspec.structs import replace
 
 from s0.bench.evaluate import Samples, summary
@@ -18,6 +18,7 @@ from s0.record import FORMAT_VERSION, Answer, Model, Record, Run
 from s0.tasks.sandbox import Limits
 
 _NO_SAMPLES = "its drawn answers are left out: not all of the joined records have such, drawn alike"
+_NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,22 @@ def _members(records: Mapping[str, Record], samples: Samples | None) -> Iterator
     for (of, variant), name in names.items():
         record, base = records[of], (first_name if shares_base else of)
         run = record.variants[variant]
-        if samples is None and record.sampled is not None:
-            run = replace(run, cautions=(*(run.cautions or ()), _NO_SAMPLES))
+        if cautions := _cautions(record, records, samples):
+            run = replace(run, cautions=(*(run.cautions or ()), *cautions))
         yield _Member(name, names[base, records[base].untouched], of, variant, run, outcomes[of, variant])
+
+
+def _cautions(record: Record, records: Mapping[str, Record], samples: Samples | None) -> list[str]:
+    """What becomes true of a record's variants by joining it with the others."""
+    loses_samples = samples is None and record.sampled is not None
+    dtypes = {each.model.dtype: None for each in records.values() if each.model.dtype is not None}
+    cautions = [_NO_SAMPLES] if loses_samples else []
+    if len(dtypes) > 1:
+        cautions.append(
+            f"answered in {record.model.dtype or 'a dtype that its record does not tell'}, but the joined records are "
+            f"of {' and '.join(dtypes)}: between them a difference may be one of rounding; evaluate all in one dtype"
+        )
+    return cautions
 
 
 def _drawn(record: Record, variant: str) -> Sequence[Answer]:
@@ -190,9 +204,14 @@ def _environment(records: Mapping[str, Record]) -> dict[str, Any]:
 
 
 def _model(records: Mapping[str, Record]) -> Model:
-    models = [record.model for record in records.values()]
-    names, fingerprints = ({getattr(model, part): None for model in models} for part in ("name", "fingerprint"))
-    return Model(", ".join(names), ", ".join(fingerprints))
+    """What is alike in all records, and all that differs, one after the other; None where no record tells it."""
+    models = [structs.asdict(record.model) for record in records.values()]
+    values = {part: {model[part]: None for model in models} for part in models[0]}
+    return Model(**{part: _alike_or_all(each) for part, each in values.items()})
+
+
+def _alike_or_all(values: Collection[str | None]) -> str | None:
+    return None if {*values} == {None} else ", ".join(_NOT_RECORDED if value is None else value for value in values)
 
 
 def _sandbox(records: Mapping[str, Record]) -> dict[str, Any] | None:
