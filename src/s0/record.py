@@ -198,6 +198,7 @@ class Training(_Facts, frozen=True):
     """The account of a training. Losses are in nats per token; of those that are series, one per step.
 
     Attributes:
+        dtype: of the model's weights; None for float32, and where an earlier version has not told it.
         losses, norms, select_losses: before, after, after each step; None where a loss was not finite.
         best_step: after so many steps the tensors were as they were kept.
         initial_loss, training_loss, final_loss: untouched, as trained, as deployed.
@@ -206,6 +207,7 @@ class Training(_Facts, frozen=True):
     """
 
     settings: dict[str, Any] | None = None
+    dtype: str | None = None
     n_examples: int | None = None
     tokens_sha256: str | None = None
     select_tokens_sha256: str | None = None

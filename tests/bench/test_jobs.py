@@ -387,6 +387,24 @@ def test_a_variant_leaves_the_model_untouched(sandbox, task):
         assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
 
 
+@pytest.mark.parametrize("settings", [S0Config(n_steps=1, alpha=1.0), LoraTuning(n_steps=1, rank=2)], ids=["s0", "lora"])
+def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_path, settings):
+    examples = [Example(problem.prompt, problem.canonical_solution) for problem in task.split("train")[:2]]
+    questions, trained_in = Questions(task, task.split("final")[:1]), []
+
+    @contextmanager
+    def stage(name, total):
+        if name.startswith("train"):
+            trained_in.append(dtype)
+        yield unheard
+
+    dtypes = ("float32", "float32", "bfloat16", "bfloat16", "float32")
+    for dtype in dtypes:
+        pocket = load_model("pocket:gdn", dtype=getattr(torch, dtype))
+        run_variant("x", Variant(settings), *pocket, questions, examples, out=tmp_path / "x", stage=stage, sandbox=sandbox)
+    assert trained_in == ["float32", "bfloat16", "float32"]
+
+
 def test_demo_variants_are_the_winners_of_the_recorded_grid(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
     grid = importlib.import_module("grid")

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from s0.adapter.fingerprint import dtype_entry
 from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
 from s0.decode import Prompt, Sampling, generate, generate_by_transformers, is_single, prompts_in
@@ -158,7 +159,8 @@ class BaseTrainer(ABC):
     def take_again(self, stored: Any, data: TrainingData, select: TrainingData | None = None) -> bool:
         """Take over what was read for this model, where training now would only repeat it.
 
-        That is so where it tells of a training that came to its end, with these settings, data and versions.
+        That is so where it tells of a training that came to its end, with these settings, data and versions, in this
+        model's dtype.
 
         Args:
             stored: as of `take`.
@@ -172,10 +174,12 @@ class BaseTrainer(ABC):
         """
         learned = self._prepare(data)
         chosen_on = None if select is None else self._prepare(select, "the select data")
-        begun = account(self._settings, learned, chosen_on)
+        begun = account(self._settings, self.model, learned, chosen_on)
         del begun["interrupted"]
         as_stored = json.loads(json.dumps(begun))
-        if "interrupted" in stored.training or any(stored.training.get(name) != as_stored[name] for name in begun):
+        compared = {*begun, "dtype"}  # which an account in float32 does not tell
+        is_same = all(stored.training.get(name) == as_stored.get(name) for name in compared)
+        if "interrupted" in stored.training or not is_same:
             return False
         self.take(stored)
         assert self._trained is not None
@@ -223,10 +227,13 @@ def _require_none_beside(kwargs: Mapping[str, Any], **own: Any) -> None:
         )
 
 
-def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
+def account(
+    settings: Any, model: nn.Module, learned: TrainingSet, chosen_on: TrainingSet | None
+) -> dict[str, Any]:
     """The account of a training that begins: with what, on what. It counts as interrupted until that is taken out."""
-    told = {
+    begun = {
         "settings": asdict(settings),
+        **dtype_entry(model),
         "n_examples": learned.n_examples,
         "prompts": sorted({prompt_digest(prompt) for prompt in learned.prompts[:_MOST_PROMPTS]}),
         **hashes(learned, chosen_on),
@@ -234,10 +241,10 @@ def account(settings: Any, learned: TrainingSet, chosen_on: TrainingSet | None) 
         "interrupted": True,
     }
     if chosen_on is None:
-        return told
+        return begun
     prompts = set(learned.prompts)
     shared = sum(prompt in prompts for prompt in chosen_on.prompts)
-    return {**told, "n_select": chosen_on.n_examples, "n_select_shared": shared}
+    return {**begun, "n_select": chosen_on.n_examples, "n_select_shared": shared}
 
 
 def warn(training: Mapping[str, Any], above: int = 1) -> None:

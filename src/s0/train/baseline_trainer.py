@@ -251,7 +251,7 @@ class BaselineTrainer(BaseTrainer):
             if chosen_on is not None:
                 report["select_initial_loss"] = self._loss(chosen_on)
             self._put(config)
-            trained = self._trained = account(self.settings, learned, chosen_on)
+            trained = self._trained = account(self.settings, self.model, learned, chosen_on)
             self._switch(True)
             result = fit(
                 self.model,

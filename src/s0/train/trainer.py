@@ -331,7 +331,7 @@ class S0Trainer(BaseTrainer):
         self._take_scale()
         for state in states:
             state.data.zero_()
-        trained = self._trained = adapter.training = account(self.config, learned, chosen_on)
+        trained = self._trained = adapter.training = account(self.config, self.model, learned, chosen_on)
         try:
             with alone(self.model, self.adapter_name):
                 yield trained
