@@ -30,7 +30,7 @@ from s0.bench import (
     shown_before,
     wrong_content,
 )
-from s0.bench.answers import BASE
+from s0.bench.answers import UNTOUCHED
 from s0.bench.collect import samples_file
 from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
@@ -206,11 +206,11 @@ def test_samples_of_a_tuned_model_are_known_by_its_checksum(sandbox, task, tmp_p
     assert {one.provenance["tuned"] for one in examples} == {trainer.checksum}
     texts = {(row["problem"], row["sample"]): row["text"] for row in rows_of(out)}
     assert sampled(out, trainer.checksum) == examples
-    for other in (BASE, "of another state"):
+    for other in (UNTOUCHED, "of another state"):
         with pytest.raises(ConfigError, match="got other tuned"):
             sampled(out, other)
     trainer.deactivate()
-    untouched = sampled(tmp_path / "base.jsonl", BASE)
+    untouched = sampled(tmp_path / "base.jsonl", UNTOUCHED)
     assert all("tuned" not in one.provenance for one in untouched)
     assert texts != {(row["problem"], row["sample"]): row["text"] for row in rows_of(tmp_path / "base.jsonl")}
     with pytest.raises(ConfigError, match="got other tuned"):
@@ -387,7 +387,9 @@ def test_a_variant_leaves_the_model_untouched(sandbox, task):
         assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
 
 
-@pytest.mark.parametrize("settings", [S0Config(n_steps=1, alpha=1.0), LoraTuning(n_steps=1, rank=2)], ids=["s0", "lora"])
+@pytest.mark.parametrize(
+    "settings", [S0Config(n_steps=1, alpha=1.0), LoraTuning(n_steps=1, rank=2)], ids=["s0", "lora"]
+)
 def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_path, settings):
     examples = [Example(problem.prompt, problem.canonical_solution) for problem in task.split("train")[:2]]
     questions, trained_in = Questions(task, task.split("final")[:1]), []
@@ -401,7 +403,9 @@ def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_p
     dtypes = ("float32", "float32", "bfloat16", "bfloat16", "float32")
     for dtype in dtypes:
         pocket = load_model("pocket:gdn", dtype=getattr(torch, dtype))
-        run_variant("x", Variant(settings), *pocket, questions, examples, out=tmp_path / "x", stage=stage, sandbox=sandbox)
+        run_variant(
+            "x", Variant(settings), *pocket, questions, examples, out=tmp_path / "x", stage=stage, sandbox=sandbox
+        )
     assert trained_in == ["float32", "bfloat16", "float32"]
 
 

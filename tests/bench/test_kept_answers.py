@@ -28,7 +28,7 @@ from s0.bench.answers import AnswerJournal
 from s0.decode import Batcher, Completion, Event
 from s0.errors import ConfigError, DatasetError
 from s0.record import plain
-from s0.tasks import Verdict
+from s0.tasks import Task, Verdict
 from s0.tasks.sandbox import Limits
 from s0.train import load_tuned
 from tests.pocket_rows import write_rows
@@ -99,6 +99,28 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     assert sum(count for count, _ in told) == len(whole)
     asked.clear()
     assert ask(AnswerJournal(path, BASE_MODEL)) == whole and not asked
+
+
+def test_a_choice_of_scale_judges_by_what_decides_alone(pocket, sandbox, task, tmp_path, monkeypatch):
+    problems, path, scorings, verdicts = task.split("final")[:1], tmp_path / "s.scale.jsonl", [], Task.verdicts
+
+    def noted(self, completions, scoring="standard", *args, **kwargs):
+        scorings.append(scoring)
+        return verdicts(self, completions, scoring, *args, **kwargs)
+
+    monkeypatch.setattr(Task, "verdicts", noted)
+    trainer = load_tuned(*pocket, GOLDEN / "state")
+    try:
+        choice = scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+        assert {*scorings} == {"standard"}
+        trainer.set_scale(choice.alpha, choice)
+        (answer,) = evaluate(
+            trainer.model, trainer.tokenizer, task, problems,
+            journal=AnswerJournal(path), tuned=trainer.checksum, sandbox=sandbox,
+        )  # fmt: skip
+        assert answer.passed.keys() == {"standard", "paper"}  # not the answer that the choice has kept there
+    finally:
+        trainer.detach()
 
 
 def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_path, asked, monkeypatch):

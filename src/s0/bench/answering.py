@@ -1,4 +1,4 @@
-"""Prompts to judged answers: what is kept is taken, the rest is written and judged as it comes."""
+"""Prompts to judged answers: what is stored is taken, the rest is written and judged as it comes."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ def answered(
     asked: Sequence[Asked],
     sampling: Sampling,
     *,
+    scorings: Sequence[str] = SCORINGS,
     sandbox: Sandbox | None = None,
     on_done: Advance = unheard,
 ) -> list[Answer]:
-    """The answers to all that is asked, in its order, judged by both scorings.
+    """The answers to all that is asked, in its order.
 
     Args:
         model: with or without something tuned in it.
@@ -58,6 +59,7 @@ def answered(
         task: judges.
         asked: what is to be answered.
         sampling: how tokens are chosen.
+        scorings: those that answers are judged by.
         sandbox: None for the strongest of this machine.
         on_done: told the number of answers that are there, and of those that were just written.
 
@@ -68,17 +70,21 @@ def answered(
     answers: dict[int, Answer] = {}  # by their place among those asked
     places: dict[int, int] = {}  # by the batcher's number
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
-    for place, one in enumerate(asked):
-        kept = one.stored.find(one.tokens, one.problem.id, one.sample) if one.stored else None
-        if kept is None:
-            places[batcher.submit(sampling.request(one.tokens, one.seed, one.state))] = place
+    for place, question in enumerate(asked):
+        answer = (
+            question.stored.find(question.tokens, question.problem.id, question.sample) if question.stored else None
+        )
+        if answer is None:
+            places[batcher.submit(sampling.request(question.tokens, question.seed, question.state))] = place
         else:
-            answers[place] = kept
+            answers[place] = answer
     on_done(len(answers), earlier=True)
 
     def judge(written: Sequence[tuple[int, Completion]]) -> dict[int, Answer]:
         replies = [(asked[places[number]], completion) for number, completion in written]
-        return dict(zip((places[number] for number, _ in written), _judged(task, replies, sandbox), strict=True))
+        return dict(
+            zip((places[number] for number, _ in written), _judged(task, replies, scorings, sandbox), strict=True)
+        )
 
     with closing(judged_as_written(model, batcher, judge, on_done)) as groups:
         for judged in groups:
@@ -89,27 +95,29 @@ def answered(
 
 def _keep(asked: Sequence[Asked], judged: Mapping[int, Answer]) -> None:
     """Keep answers, by their place among those asked, where they are to be kept."""
-    kept: defaultdict[StoredAnswers, list[tuple[tuple[int, ...], Answer]]] = defaultdict(list)
+    to_keep: defaultdict[StoredAnswers, list[tuple[tuple[int, ...], Answer]]] = defaultdict(list)
     for place, answer in judged.items():
         if stored := asked[place].stored:
-            kept[stored].append((asked[place].tokens, answer))
-    for stored, answers in kept.items():
+            to_keep[stored].append((asked[place].tokens, answer))
+    for stored, answers in to_keep.items():
         stored.add(answers)
 
 
-def _judged(task: Task, written: Sequence[tuple[Asked, Completion]], sandbox: Sandbox | None) -> list[Answer]:
-    replies = [(one.problem, completion.text) for one, completion in written]
-    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in SCORINGS}
+def _judged(
+    task: Task, written: Sequence[tuple[Asked, Completion]], scorings: Sequence[str], sandbox: Sandbox | None
+) -> list[Answer]:
+    replies = [(question.problem, completion.text) for question, completion in written]
+    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in scorings}
     return [
         Answer(
-            problem=one.problem.id,
-            sample=one.sample,
+            problem=question.problem.id,
+            sample=question.sample,
             completion=completion.text,
             n_tokens=completion.n_tokens,
             truncated=completion.truncated,
-            format=task.format_of(one.problem, completion.text),
-            passed={scoring: verdicts[scoring][i].passed for scoring in SCORINGS},
-            reason={scoring: verdicts[scoring][i].reason for scoring in SCORINGS},
+            format=task.format_of(question.problem, completion.text),
+            passed={scoring: verdicts[scoring][i].passed for scoring in scorings},
+            reason={scoring: verdicts[scoring][i].reason for scoring in scorings},
         )
-        for i, (one, completion) in enumerate(written)
+        for i, (question, completion) in enumerate(written)
     ]

@@ -35,8 +35,8 @@ from s0.tasks import Task
 from s0.tasks.sandbox import Sandbox
 from s0.train.base import prompt_digest
 
-BASE = "base"
-"""What is tuned of the untouched model."""
+UNTOUCHED = "base"
+"""In place of a checksum of what was tuned: nothing was."""
 _PACKAGES = ("torch", "transformers", "s0-tuning")
 _ORIGIN = {
     "kind": "answers",
@@ -159,7 +159,7 @@ def depends_on(
     Args:
         model: who answers.
         tokenizer: the model's.
-        tuned: the checksum of what was tuned, or `BASE`.
+        tuned: the checksum of what was tuned, or `UNTOUCHED`.
         task: judges.
         sampling: how tokens are chosen.
         seed: of sampled answers; None for greedy ones. How many are drawn changes none of them.

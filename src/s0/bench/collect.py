@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import dtype_entry, fingerprint
-from s0.bench.answers import BASE
+from s0.bench.answers import UNTOUCHED
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.journal import Journal, origin_of
 from s0.bench.judging import judged_as_written
@@ -30,8 +30,8 @@ from s0.tasks.sandbox import Limits, Sandbox
 _TRUNCATED = "truncated"
 """The reason of a sample that was cut at the limit of tokens: it is not judged."""
 KEEP = ("first", "shortest", "all")
-_OF_NO_SAMPLE = ("samples", "keep", "per_round", "batch_rows")
-"""Settings that decide which samples there are, and how fast, not what one says."""
+_CHANGE_NO_SAMPLE = ("samples", "keep", "per_round", "batch_rows")
+"""Settings that decide how many samples are drawn, how fast, and which are kept, but not what any of them says."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def collect(
     out: str | Path,
     settings: CollectSettings,
     *,
-    tuned: str = BASE,
+    tuned: str = UNTOUCHED,
     overwrite: bool = False,
     sandbox: Sandbox | None = None,
     on_done: Advance = unheard,
@@ -137,11 +137,11 @@ def collect(
             "expected problems of the train or select split, got "
             + ("some of the final split, on which nothing may be learned" if problems else "none")
         )
-    asking = {key: value for key, value in asdict(settings).items() if key not in _OF_NO_SAMPLE}
+    asking = {key: value for key, value in asdict(settings).items() if key not in _CHANGE_NO_SAMPLE}
     origin: dict[str, Any] = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
     limits = Limits() if sandbox is None else sandbox.limits
     origin |= {"base": fingerprint(model), **dtype_entry(model), **asking, "timeout_s": limits.timeout_s}
-    origin |= {} if tuned == BASE else {"tuned": tuned}  # collections of before know the untouched model alone
+    origin |= {} if tuned == UNTOUCHED else {"tuned": tuned}  # collections of before know the untouched model alone
     out, path = Path(out), samples_file(out)
     require_place(out)
     if overwrite and path.exists() and _origin_of(path) != origin:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.bench.answering import Asked, answered
-from s0.bench.answers import BASE, AnswerJournal, depends_on
+from s0.bench.answers import UNTOUCHED, AnswerJournal, depends_on
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.controls import shown_before
 from s0.bench.stats import mean_pass_at_k, rate
@@ -64,7 +64,7 @@ def evaluate(
     samples: Samples | None = None,
     batch_rows: int = BATCH_ROWS,
     journal: AnswerJournal | None = None,
-    tuned: str = BASE,
+    tuned: str = UNTOUCHED,
     sandbox: Sandbox | None = None,
     on_done: Advance = unheard,
 ) -> list[Answer]:

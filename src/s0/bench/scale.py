@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from s0.bench.answering import Asked, answered
-from s0.bench.answers import BASE, depends_on, open_answers
+from s0.bench.answers import UNTOUCHED, depends_on, open_answers
 from s0.bench.asking import sampling_for
 from s0.models import encode_prompt
 from s0.progress import Stage, silent
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
 from s0.train import S0Trainer, ScaleChoice, choose_scale, scales_as_rows
+
+_DECIDES = "standard"
+"""The scoring that a scale is chosen by: the only one that answers are judged by."""
 
 
 def scale_by_pass_rate(
@@ -43,7 +47,10 @@ def scale_by_pass_rate(
     """
     model, tokenizer, sampling = trainer.model, trainer.tokenizer, sampling_for(task)
     journal = open_answers(answers, model)
-    facts = depends_on(model, tokenizer, BASE, task, sampling, seed=None, chat=False, sandbox=sandbox)
+    facts: dict[str, Any] = {}
+    if journal is not None:
+        facts = depends_on(model, tokenizer, UNTOUCHED, task, sampling, seed=None, chat=False, sandbox=sandbox)
+        facts["scorings"] = [_DECIDES]  # so that no evaluation, which judges by both, takes these answers
     prompts = [tuple(encode_prompt(tokenizer, problem.prompt)) for problem in problems]
 
     def measure(alphas: Sequence[float]) -> list[float]:
@@ -58,8 +65,10 @@ def scale_by_pass_rate(
                     Asked(problem, tokens, state=name, stored=stored)
                     for problem, tokens in zip(problems, prompts, strict=True)
                 ]
-            given = answered(model, tokenizer, task, asked, sampling, sandbox=sandbox, on_done=advance)
-        passed = [answer.passed["standard"] for answer in given]
+            written = answered(
+                model, tokenizer, task, asked, sampling, scorings=[_DECIDES], sandbox=sandbox, on_done=advance
+            )
+        passed = [answer.passed[_DECIDES] for answer in written]
         n = len(problems)
         return [sum(passed[i * n : (i + 1) * n]) / n for i in range(len(alphas))]
 

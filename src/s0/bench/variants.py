@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
-from s0.bench.answers import BASE, AnswerJournal
+from s0.bench.answers import UNTOUCHED, AnswerJournal
 from s0.bench.controls import wrong_content
 from s0.bench.evaluate import Samples, evaluate
 from s0.cautions import cautions
@@ -199,7 +199,7 @@ def answer(
     *,
     shots: Sequence[Example] = (),
     journal: AnswerJournal | None = None,
-    tuned: str = BASE,
+    tuned: str = UNTOUCHED,
     stage: Stage = silent,
     sandbox: Sandbox | None = None,
 ) -> Outcome:

@@ -227,9 +227,7 @@ def _require_none_beside(kwargs: Mapping[str, Any], **own: Any) -> None:
         )
 
 
-def account(
-    settings: Any, model: nn.Module, learned: TrainingSet, chosen_on: TrainingSet | None
-) -> dict[str, Any]:
+def account(settings: Any, model: nn.Module, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
     """The account of a training that begins: with what, on what. It counts as interrupted until that is taken out."""
     begun = {
         "settings": asdict(settings),

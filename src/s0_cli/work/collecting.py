@@ -9,7 +9,7 @@ from typing import Any
 from s0 import load_model
 from s0.bench import CollectSettings
 from s0.bench import collect as run_collect
-from s0.bench.answers import BASE
+from s0.bench.answers import UNTOUCHED
 from s0.bench.collect import require_place, samples_file
 from s0.errors import DatasetError
 from s0.examples import examples_sha256
@@ -47,7 +47,7 @@ def collect(
     ):
         task.require_runnable(problems, cells)
         loaded, tokenizer = load_model(model.name, **loading.arguments())
-        sampled, tuned = loaded, BASE
+        sampled, tuned = loaded, UNTOUCHED
         for state in states.names:
             trainer = load_tuned(loaded, tokenizer, state, states.allow_other_base)
             sampled, tuned = trainer.model, trainer.checksum
