@@ -13,6 +13,7 @@ from s0.cautions import Caution
 from s0.study import run_unit
 from s0.tasks.sandbox import Sandbox
 from s0_cli.app import app
+from s0_cli.outputs import claimed
 from tests.kills import Job, report_of
 from tests.study.runs import UNIT, demo, timeless
 
@@ -51,10 +52,10 @@ def trained(folder: Path) -> str | None:
 
 
 def judged(run: Callable[[Path, Sandbox], object]) -> Callable[[Path], None]:
-    """The same with a sandbox of its own."""
+    """The same with a sandbox of its own, in a folder that is claimed for it, as the command does."""
 
     def in_a_folder(folder: Path) -> None:
-        with Sandbox() as cells:
+        with Sandbox() as cells, claimed(folder, [], lambda: None):
             run(folder, cells)
 
     return in_a_folder

@@ -24,6 +24,7 @@ from s0.study import unit
 from s0.study.unit import Unit, run_unit, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
+from s0_cli.outputs import claimed
 from tests.kills import names_in
 from tests.study.runs import SETTINGS, VARIANTS, demo
 
@@ -106,9 +107,22 @@ def test_a_demo_that_is_killed_here_goes_on(
     for scratch in half_written:
         scratch.write_text("half")
     trained.clear()
-    assert demo(folder, sandbox) == whole[1]
+    with claimed(folder, [], lambda: None):
+        assert demo(folder, sandbox) == whole[1]
     assert trained == still_to_train
     assert names_in(folder) == names_in(whole[0])
+
+
+def test_a_unit_that_nobody_has_claimed_the_folder_for_removes_nothing_that_another_writes(
+    whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    (folder / "record.json").unlink()
+    half_written = folder / ".record.json.7-8.s0-scratch"
+    half_written.write_text("half")
+    assert demo(folder, sandbox) == whole[1]
+    assert half_written.read_text() == "half"
 
 
 @pytest.mark.parametrize("what", ["settings", "data", "damaged"])

@@ -29,7 +29,7 @@ from s0.bench.variants import Questions, Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
-from s0.files import remove_leftovers, write_text
+from s0.files import write_text
 from s0.models import AS_PUBLISHED, LoadSettings, load_model
 from s0.progress import Stage, silent
 from s0.record import Examples, Record, write_record
@@ -123,7 +123,6 @@ def run_unit(
     if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
         find_mixers(model)  # refuses before the long work
     base = model_facts(unit.model, model, unit.loading)
-    remove_leftovers(out)
     _begin(out / SETTINGS_FILE, _begun_with(unit, task, sandbox), overwrite)
     place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
     seconds: dict[str, float] = {}
