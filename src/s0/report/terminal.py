@@ -26,7 +26,6 @@ from s0.report.wording import (
     left_out,
     not_judged,
     only_some,
-    problems_asked,
     reservation,
     too_little_to_ask,
 )
@@ -46,7 +45,7 @@ def show_record(record: Record) -> None:
     if record.examples:
         _print_origin(record, record.examples)
     table = Table(
-        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {problems_asked(record)}",
+        title=f"{record.model.name} on {record.task.name}: greedy pass@1 in %, {record.n_problems} problems",
         caption="[ , ] 95% interval, Wilson's",
         box=SIMPLE,
     )
