@@ -1,0 +1,36 @@
+"""The defaults of the command line, which loads no library to tell them, are those of the library's settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from s0 import S0Trainer
+from s0.bench import CollectSettings, Questions, Samples
+from s0.study import DemoSettings
+from s0_cli import app
+
+
+def defaults(function: Any) -> dict[str, Any]:
+    """What is taken where an option or argument is not given."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "apart"),
+    [
+        (app.collect, CollectSettings, set()),
+        (app.evaluate, Questions, {"samples"}),  # there their settings, here their number
+        (app.evaluate, Samples, set()),
+        (app.demo, DemoSettings, set()),
+        (app.train, S0Trainer.train, set()),
+    ],
+)
+def test_a_command_has_the_defaults_of_its_settings(command: Any, settings: Any, apart: set[str]) -> None:
+    options, own = defaults(command), defaults(settings)
+    shared = (options.keys() & own.keys()) - apart
+    assert shared
+    assert {name: options[name] for name in shared} == {name: own[name] for name in shared}
