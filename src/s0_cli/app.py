@@ -16,8 +16,10 @@ from s0_cli import options as has
 from s0_cli.ending import EXIT_STATUS, in_one_line, put
 from s0_cli.env import env, print_version
 from s0_cli.groups import (
+    AskingOptions,
     CheckpointedOut,
     ChoosingOptions,
+    CollectingOptions,
     ExampleOptions,
     JudgingOptions,
     MethodOptions,
@@ -138,22 +140,12 @@ def collect(
     """
     from s0_cli.work.collecting import collect as run
 
-    settings = dict(
-        samples=samples,
-        keep=keep,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        chat=chat,
-        max_new_tokens=max_new_tokens,
-        batch_rows=batch_rows,
-    )
     _print(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             StateOptions((state,) if state else (), allow_other_base),
             TaskOptions(task, data, split),
-            settings,
+            CollectingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed, keep),
             OutOptions(out, overwrite),
             JudgingOptions(timeout_s, unsafe_no_sandbox),
         ),
@@ -219,13 +211,12 @@ def train(
         max_length=max_length,
         gradient_checkpointing=gradient_checkpointing or None,
     )
-    asked = TaskOptions(task, data, "select") if task else None
     _print(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             MethodOptions(method, settings),
             ExampleOptions(examples, select),
-            ChoosingOptions(auto, alpha_by, asked),
+            ChoosingOptions(auto, alpha_by, task, data),
             CheckpointedOut(out, overwrite, checkpoint_every),
             JudgingOptions(timeout_s, unsafe_no_sandbox),
         ),
@@ -288,13 +279,12 @@ def evaluate(
             raise typer.BadParameter("expected one, got none", param_hint=name)
     from s0_cli.work.evaluating import evaluate as run
 
-    sampled = dict(n=samples, temperature=temperature, top_p=top_p, seed=seed) if samples else None
     _print(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             StateOptions(state or (), allow_other_base),
             TaskOptions(task, data, split, limit),
-            dict(chat=chat, max_new_tokens=max_new_tokens, samples=sampled, batch_rows=batch_rows),
+            AskingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed),
             OutOptions(out, overwrite) if out else None,
             JudgingOptions(timeout_s, unsafe_no_sandbox),
         ),

@@ -34,7 +34,11 @@ class ModelOptions:
 
     def as_typed(self) -> list[str]:
         """These options as words of a command."""
-        named = {"--model": self.name, "--dtype": self.dtype, "--device": self.device, "--revision": self.revision}
+        return ["--model", self.name, *self.loading_as_typed()]
+
+    def loading_as_typed(self) -> list[str]:
+        """All but the name as words of a command."""
+        named = {"--dtype": self.dtype, "--device": self.device, "--revision": self.revision}
         words = [word for option, value in named.items() if value for word in (option, value)]
         return [*words, "--trust-remote-code"] if self.trust_remote_code else words
 
@@ -87,6 +91,26 @@ class TaskOptions:
 
 
 @dataclass(frozen=True)
+class AskingOptions:
+    """How problems are put to a model, how long its answers may be, and how several to each problem are sampled."""
+
+    chat: bool
+    max_new_tokens: int | None
+    batch_rows: int
+    samples: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class CollectingOptions(AskingOptions):
+    """The same for a collection, and which of the samples that pass are kept."""
+
+    keep: str
+
+
+@dataclass(frozen=True)
 class MethodOptions:
     """A method by name, and the settings that were given; None where its own default holds."""
 
@@ -108,7 +132,13 @@ class ChoosingOptions:
 
     auto: bool = False
     alpha_by: str = "loss"
-    task: TaskOptions | None = None
+    task: str | None = None
+    data: Path | None = None
+
+    @property
+    def problems(self) -> TaskOptions | None:
+        """The select problems of the task, if one is named."""
+        return TaskOptions(self.task, self.data, "select") if self.task else None
 
     @property
     def by_verdicts(self) -> bool:
@@ -137,3 +167,7 @@ class JudgingOptions:
 
     timeout_s: float | None = None
     unsafe: bool = False
+
+    def as_typed(self) -> list[str]:
+        """The limit of time as words of a command; to go without a sandbox is typed anew each time."""
+        return [] if self.timeout_s is None else ["--timeout-s", f"{self.timeout_s:g}"]

@@ -8,7 +8,7 @@ from typing import Any
 from s0.bench import Questions, Samples, evaluate_states
 from s0.record import plain, write_record
 from s0_cli.ending import interruptible, same_command
-from s0_cli.groups import JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
+from s0_cli.groups import AskingOptions, JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
 from s0_cli.outputs import RecordPlace, n_kept
 from s0_cli.work.judging import load_problems, sandbox
 from s0_cli.work.reporting import reported
@@ -19,14 +19,14 @@ def evaluate(
     model: ModelOptions,
     states: StateOptions,
     asked: TaskOptions,
-    asking: dict[str, Any],
+    asking: AskingOptions,
     out: OutOptions | None,
     judging: JudgingOptions,
 ) -> dict[str, Any]:
-    """`s0 eval`; `asking` is what `Questions` takes beside task and problems, with settings for `samples`."""
+    """`s0 eval`."""
     loading = model.loading
-    samples = Samples(**asking["samples"]) if asking["samples"] else None
-    questions = Questions(*load_problems(asked), **{**asking, "samples": samples})
+    drawn = Samples(asking.samples, asking.temperature, asking.top_p, asking.seed) if asking.samples else None
+    questions = Questions(*load_problems(asked), asking.chat, asking.max_new_tokens, drawn, asking.batch_rows)
     place = None if out is None else RecordPlace.of(out.path)
     answers = None if place is None else place.answers
     inputs = [model.name, asked.data, *states.names]

@@ -12,6 +12,7 @@ from torch import Tensor
 from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
+from s0.errors import ConfigError
 from s0.models import load_base_model
 from s0.train.baseline_files import baseline_kind, read_files
 from s0_cli.groups import ModelOptions
@@ -21,9 +22,12 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
     """`s0 inspect`: a state or another adapter where the name is the folder of one, else a model."""
     target = model.name
     folder = Path(target)
+    is_state = (folder / state_files.CONFIG_FILE).is_file() or (folder / "meta.json").is_file()
     if baseline_kind(folder) is not None:
+        _require_nothing_loaded(model)
         return _inspect_baseline(folder)
-    if (folder / state_files.CONFIG_FILE).is_file() or (folder / "meta.json").is_file():
+    if is_state:
+        _require_nothing_loaded(model)
         return _inspect_state(target)
     loaded = load_base_model(target, **model.loading.arguments())
     mixers = find_mixers(loaded)
@@ -47,6 +51,15 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
             {"index": layer_index(mixer), "name": name, "shape": shapes[name]} for name, mixer in mixers.items()
         ],
     }
+
+
+def _require_nothing_loaded(adapter: ModelOptions) -> None:
+    options = [word for word in adapter.loading_as_typed() if word.startswith("--")]
+    if options:
+        raise ConfigError(
+            f"expected a model with {' and '.join(options)}, got the adapter {adapter.name}, of which only the files "
+            f"are read; leave {'it' if len(options) == 1 else 'them'} out"
+        )
 
 
 def _inspect_state(target: str) -> dict[str, Any]:

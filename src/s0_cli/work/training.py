@@ -42,7 +42,7 @@ def train(
     config, loading = _training_settings(method, examples, choosing), model.loading
     learned = read_examples(examples.train)
     held_out = None if examples.select is None else read_examples(examples.select)
-    judged = load_problems(choosing.task) if choosing.by_verdicts and choosing.task else None
+    judged = load_problems(choosing.problems) if choosing.problems else None
     require_name(out.path)
     checkpoint, answers = (out.path.with_name(f"{out.path.name}.{what}") for what in ("checkpoint", "scale.jsonl"))
 
@@ -56,8 +56,7 @@ def train(
         asked = f", and {n_kept(answers)} answers in {answers}" if answers.exists() else ""
         return f"what was learned so far is kept in {checkpoint}{asked}; go on with: {same_command()}"
 
-    inputs: list[str | Path | None] = [model.name, examples.train, examples.select]
-    inputs.append(choosing.task.data if choosing.task else None)
+    inputs: list[str | Path | None] = [model.name, examples.train, examples.select, choosing.data]
     with (
         claimed(out.path, inputs, look, beside=[checkpoint, answers]),
         interruptible(kept),
@@ -88,7 +87,7 @@ def train(
         **result,
         **tuned_facts(tuner),
         "out": str(out.path),
-        "next": _after_training(model, out.path, learned, choosing.task),
+        "next": s0_command(*_after_training(model, out.path, learned, choosing.problems, judging)),
     }
 
 
@@ -98,6 +97,13 @@ def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: 
     has_select = examples.select is not None
     if alpha_by not in ("loss", "pass-rate"):
         raise ConfigError(f"expected --alpha-by loss or pass-rate, got {alpha_by!r}")
+    for_verdicts = {"--task": choosing.task, "--data": choosing.data}
+    needless = [option for option, value in for_verdicts.items() if value is not None]
+    if needless and not choosing.by_verdicts:
+        raise ConfigError(
+            f"expected --alpha-by pass-rate with {' and '.join(needless)}, got --alpha-by {alpha_by}, which asks no "
+            "problems; add it, or leave the others out"
+        )
     has_scale = method.name in METHODS and METHODS[method.name].has_scale
     if choosing.by_verdicts and (choosing.task is None or not has_scale or auto):
         raise ConfigError(
@@ -121,13 +127,22 @@ def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: 
             raise ConfigError(f"expected --select with {option}; collect examples for it: s0 collect --split select")
 
 
-def _after_training(model: ModelOptions, out: Path, learned: Sequence[Example], task: TaskOptions | None) -> str:
-    """The command that tells whether a training helped."""
+def _after_training(
+    model: ModelOptions,
+    out: Path,
+    learned: Sequence[Example],
+    problems: TaskOptions | None,
+    judging: JudgingOptions,
+) -> list[str | Path]:
+    """The command that tells whether a training helped; what was learned as messages is asked as such."""
     tasks = {str(example.provenance.get("task", "own")) for example in learned}
-    asked = task or TaskOptions(tasks.pop() if len(tasks) == 1 else "own")
+    asked = problems or TaskOptions(tasks.pop() if len(tasks) == 1 else "own")
     if asked.name == "own" and asked.data is None:
         asked = TaskOptions("own", Path("FILE"))
-    return s0_command("eval", *model.as_typed(), "--state", out, *asked.as_typed(), "--out", f"{out}-eval")
+    learned_in_chat = all(isinstance(example.prompt, list) for example in learned)
+    chat = ["--chat"] if learned_in_chat else []
+    same_way = [*asked.as_typed(), *chat, *judging.as_typed()]
+    return ["eval", *model.as_typed(), "--state", out, *same_way, "--out", f"{out}-eval"]
 
 
 def _training_settings(options: MethodOptions, examples: ExampleOptions, choosing: ChoosingOptions) -> Settings:
