@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, convert, structs
 from msgspec.structs import replace
 
 from s0.bench.evaluate import Samples, summary
@@ -207,7 +207,7 @@ def _model(records: Mapping[str, Record]) -> Model:
     """What is alike in all records, and all that differs, one after the other; None where no record tells it."""
     models = [structs.asdict(record.model) for record in records.values()]
     values = {part: {model[part]: None for model in models} for part in models[0]}
-    return Model(**{part: _alike_or_all(each) for part, each in values.items()})
+    return convert({part: _alike_or_all(each) for part, each in values.items()}, Model)
 
 
 def _alike_or_all(values: Collection[str | None]) -> str | None:
