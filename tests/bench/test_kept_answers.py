@@ -116,7 +116,7 @@ def test_a_choice_of_scale_judges_by_what_decides_alone(pocket, sandbox, task, t
         trainer.set_scale(choice.alpha, choice)
         (answer,) = evaluate(
             trainer.model, trainer.tokenizer, task, problems,
-            journal=AnswerJournal(path), tuned=trainer.checksum, sandbox=sandbox,
+            journal=answers.open_answers(path, pocket[0]), tuned=trainer.checksum, sandbox=sandbox,
         )  # fmt: skip
         assert answer.passed.keys() == {"standard", "paper"}  # not the answer that the choice has kept there
     finally:
