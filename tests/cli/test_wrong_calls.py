@@ -72,7 +72,7 @@ CALLS: list[tuple[str, int, str]] = [
         ("absent.jsonl", "absent.jsonl"), ("empty.jsonl", "none"), ("cut.jsonl", "line 1"), ("list.jsonl", "'prompt'"),
         ("chat.jsonl", "assistant"), ("config.txt", "'prompt'"), ("results", "results"))],
     ("generate --prompts messages.jsonl", 1, "chat template"),
-    ("generate a --prompts messages.jsonl", 1, "in prompt 1"),
+    ("generate a --prompts messages.jsonl", 1, "in prompt 2"),
     ("export", 2, "Missing argument"),
     ("verify", 2, "Missing argument"),
     ("inspect", 2, "TARGET"),

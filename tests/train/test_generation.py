@@ -115,7 +115,7 @@ def test_impossible_requests_are_refused(how: dict[str, Any], says: str) -> None
 def test_a_prompt_that_is_too_long_is_refused_by_its_place() -> None:
     made = trainer()
     made.model.get_base_model().config.max_position_embeddings = 20
-    with pytest.raises(ConfigError, match=r"^in prompt 1: expected at most 20 tokens.*prompt of 18"):
+    with pytest.raises(ConfigError, match=r"^in prompt 2: expected at most 20 tokens.*prompt of 18"):
         made.generate(["x", "x" * 18], 4)
 
 

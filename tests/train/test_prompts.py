@@ -58,8 +58,8 @@ def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) 
         (7, "or a list of prompts, at least one, got 7"),
         ([], r"or a list of prompts, at least one, got \[\]"),
         (CHAT[0], r"or a list of prompts, at least one, got {'role'"),
-        (["a", None], "^in prompt 1: expected a prompt: a text, or a list of messages .*, got None"),
-        (["a", ["b"]], r"^in prompt 1: .* got \['b'\]"),
+        (["a", None], "^in prompt 2: expected a prompt: a text, or a list of messages .*, got None"),
+        (["a", ["b"]], r"^in prompt 2: .* got \['b'\]"),
         (["a", CHAT[0]], "^expected a prompt: a text, or a list of messages"),
         ([{"text": "a"}], "'role' and 'content', got"),
     ],
@@ -72,7 +72,7 @@ def test_what_is_no_prompt_is_refused_with_what_one_is(prompt: Any, got: str, ho
 
 def test_a_prompt_among_several_is_refused_by_its_place() -> None:
     for how in ({}, {"do_sample": False}):
-        with pytest.raises(DatasetError, match=r"^in prompt 1: expected a prompt with at least one token"):
+        with pytest.raises(DatasetError, match=r"^in prompt 2: expected a prompt with at least one token"):
             trainer().generate(["a", ""], **how)
 
 

@@ -166,10 +166,10 @@ def prompts_in(prompt: Any) -> list[Prompt]:
 
 @contextmanager
 def _naming_prompt(i: int, n_prompts: int) -> Iterator[None]:
-    """Says in errors which of several prompts they are about, counted from 0."""
+    """Says in errors which of several prompts they are about, counted from 1."""
     try:
         yield
     except (ConfigError, DatasetError) as error:
         if n_prompts == 1:
             raise
-        raise type(error)(f"in prompt {i}: {error}") from error
+        raise type(error)(f"in prompt {i + 1}: {error}") from error
