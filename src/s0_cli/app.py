@@ -143,7 +143,7 @@ def collect(
     _print(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
-            StateOptions((state,) if state else (), allow_other_base),
+            StateOptions(() if state is None else (state,), allow_other_base),
             TaskOptions(task, data, split),
             CollectingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed, keep),
             OutOptions(out, overwrite),
@@ -338,8 +338,7 @@ def generate(
     streamed = sys.stdout.isatty() and not as_json
     result = run(
         ModelOptions(model, dtype, device, revision, trust_remote_code),
-        state,
-        allow_other_base,
+        StateOptions(() if state is None else (state,), allow_other_base),
         PromptOptions(texts, prompts_file, chat),
         SamplingOptions(max_new_tokens, temperature, top_p, seed, samples),
         partial(put, end="") if streamed else None,

@@ -238,3 +238,11 @@ def test_a_wrong_call_ends_with_one_line(
         assert line.startswith("error: ")
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize("call", [COLLECT, "generate a"])
+def test_a_state_without_a_name_is_not_the_untouched_model(call: str, prepared: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(prepared)  # as from a variable of the shell's that is not set
+    done = s0(*call.split(), "--state", "")
+    assert done.returncode == 1 and "error: expected a state folder" in done.stderr
+    assert not (prepared / "new.jsonl").exists()

@@ -11,13 +11,12 @@ from s0.decode import generate as continued
 from s0.errors import ConfigError
 from s0.examples import read_prompts
 from s0.train import load_tuned
-from s0_cli.groups import ModelOptions, PromptOptions, SamplingOptions
+from s0_cli.groups import ModelOptions, PromptOptions, SamplingOptions, StateOptions
 
 
 def generate(
     model: ModelOptions,
-    state: str | None,
-    allow_other_base: bool,
+    states: StateOptions,
     prompts: PromptOptions,
     how: SamplingOptions,
     on_text: Callable[[str], None] | None = None,
@@ -33,8 +32,8 @@ def generate(
     require_possible(sampling, how.samples, how.seed)
     loaded, tokenizer = load_model(model.name, **model.loading.arguments())
     tuned: Any = loaded
-    if state is not None:
-        tuned = load_tuned(loaded, tokenizer, state, allow_other_base=allow_other_base).model
+    for state in states.names:
+        tuned = load_tuned(loaded, tokenizer, state, allow_other_base=states.allow_other_base).model
     is_single = len(asked) == how.samples == 1
     answers = continued(
         tuned,
@@ -48,14 +47,18 @@ def generate(
     return {
         "kind": "generate",
         "model": model.name,
-        "state": state,
+        "state": next(iter(states.names), None),
         "settings": {**vars(how), "chat": prompts.chat},
         "answers": [
             {
                 "prompt": prompt,
                 "texts": [
-                    {"text": one.text, "n_tokens": one.n_tokens, "ended": "length" if one.truncated else "stop"}
-                    for one in of_prompt
+                    {
+                        "text": completion.text,
+                        "n_tokens": completion.n_tokens,
+                        "ended": "length" if completion.truncated else "stop",
+                    }
+                    for completion in of_prompt
                 ],
             }
             for prompt, of_prompt in zip(asked, answers, strict=True)
