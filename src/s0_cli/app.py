@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from functools import partial
 from io import TextIOWrapper
@@ -31,6 +30,7 @@ from s0_cli.groups import (
     TaskOptions,
 )
 from s0_cli.options import GroupedHelp
+from s0_cli.processes import is_first_process
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
 from s0_cli.texts import put_texts
@@ -431,8 +431,8 @@ app.command(cls=GroupedHelp)(env)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
-    if os.environ.get("RANK", "0") != "0":
-        return  # of several launched processes, the first one speaks
+    if not is_first_process():
+        return
     if as_json:
         put(json.dumps(result, ensure_ascii=False))
         return

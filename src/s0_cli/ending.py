@@ -19,6 +19,8 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
+from s0_cli.processes import is_first_process
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 FAILED, WRONG_USAGE = 1, 2
@@ -128,14 +130,15 @@ def _status(error: BaseException) -> int | None:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    is_first_process = os.environ.get("RANK", "0") == "0"
-    if status <= WRONG_USAGE or is_first_process:  # all are interrupted together
+    if status <= WRONG_USAGE or is_first_process():  # all are interrupted together
         print(re.sub(r"\s*\n\s*", " ", line), file=sys.stderr)
     raise typer.Exit(status)
 
 
 def put(text: str, end: str = "\n") -> None:
-    """Print a result, or a part of one."""
+    """Print a result, or a part of one, by the first of several processes."""
+    if not is_first_process():
+        return
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:

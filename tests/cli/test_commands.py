@@ -317,6 +317,13 @@ def test_generate_puts_prompts_through_the_chat_template(tmp_path):
     assert "prompt 2 of 2, cut at 8 tokens: 'c' ===" in s0(*asked, "x", "--prompts", tmp_path / "turns.jsonl").stdout
 
 
+def test_of_several_processes_the_first_one_prints(steps, monkeypatch):
+    asked = ("generate", "def one():\n", "--max-new-tokens", 2)
+    printed = [s0(*asked).stdout, s0(*asked, "--json").stdout]
+    monkeypatch.setenv("RANK", "1")
+    assert all(printed) and [s0(*asked).stdout, s0(*asked, "--json").stdout] == ["", ""]
+
+
 def test_several_texts_are_told_apart(steps):
     plain = s0("generate", "def one():\n", "def two():\n", "--max-new-tokens", 4).stdout
     assert "=== prompt 1 of 2, cut at 4 tokens: 'def one():\\n' ===\n" in plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from s0.progress import Advance, Stage, unheard
+from s0_cli.processes import is_first_process
 
 _LINE_EVERY_S = 60.0
 """In a log file: enough to see that it goes on, and an hour is a screenful."""
@@ -79,7 +79,7 @@ def _clock(seconds: float) -> str:
 def stage(name: str, total: int | None) -> Iterator[Advance]:
     """The progress of a stage on stderr, by the first of several processes."""
     console = Console(stderr=True)
-    if not _is_first_process():
+    if not is_first_process():
         yield unheard
         return
     with _bar(name, total, console) if console.is_terminal else _lines(name, total) as advance:
@@ -128,13 +128,9 @@ def _lines(name: str, total: int | None) -> Iterator[Advance]:
     tell()
 
 
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 def say(line: str) -> None:
     """One line on stderr, by the first of several processes."""
-    if _is_first_process():
+    if is_first_process():
         print(line, file=sys.stderr, flush=True)
 
 
