@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from functools import partial
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -33,7 +32,7 @@ from s0_cli.options import GroupedHelp
 from s0_cli.processes import is_first_process
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
-from s0_cli.texts import put_texts
+from s0_cli.texts import piece_by_piece, put_texts
 
 app = typer.Typer(
     name="s0",
@@ -336,13 +335,14 @@ def generate(
 
     texts = [sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt for prompt in prompts or ()]
     streamed = sys.stdout.isatty() and not as_json
-    result = run(
-        ModelOptions(model, dtype, device, revision, trust_remote_code),
-        StateOptions(() if state is None else (state,), allow_other_base),
-        PromptOptions(texts, prompts_file, chat),
-        SamplingOptions(max_new_tokens, temperature, top_p, seed, samples),
-        partial(put, end="") if streamed else None,
-    )
+    with piece_by_piece() as put_piece:
+        result = run(
+            ModelOptions(model, dtype, device, revision, trust_remote_code),
+            StateOptions(() if state is None else (state,), allow_other_base),
+            PromptOptions(texts, prompts_file, chat),
+            SamplingOptions(max_new_tokens, temperature, top_p, seed, samples),
+            put_piece if streamed else None,
+        )
     if as_json:
         _print(result, as_json)
     else:

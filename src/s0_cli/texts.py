@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from s0_cli.ending import put
+
+
+@contextmanager
+def piece_by_piece() -> Iterator[Callable[[str], None]]:
+    """Prints a text as it comes; where it breaks off, its line ends, so that what is to say of that has its own."""
+    last = ""
+
+    def put_piece(piece: str) -> None:
+        nonlocal last
+        put(piece, end="")
+        last = piece
+
+    try:
+        yield put_piece
+    except BaseException:  # Ctrl-C above all
+        if last and not last.endswith("\n"):
+            put("")
+        raise
 
 
 def put_texts(result: Mapping[str, Any], streamed: bool) -> None:
