@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from s0 import S0Config, S0Trainer
 from s0.errors import ConfigError, UnsupportedModelError
@@ -77,6 +78,39 @@ def test_arguments_of_transformers_go_to_transformers(active: S0Trainer) -> None
         active.generate("x = ", 12, temprature=1.5)
 
 
+def test_a_temperature_samples_beside_arguments_of_transformers(active: S0Trainer) -> None:
+    greedy = active.generate("x = ", 12)
+    for how in ({"num_beams": 1}, {"adapter_names": [active.model.active_adapter]}):
+        torch.manual_seed(0)
+        sampled = active.generate("x = ", 12, temperature=5.0, **how)
+        torch.manual_seed(0)
+        assert greedy != sampled == active.generate("x = ", 12, temperature=5.0, do_sample=True, **how)
+        assert active.generate("x = ", 12, temperature=0, **how) == greedy
+    config = GenerationConfig(temperature=5.0)
+    torch.manual_seed(0)
+    assert active.generate("x = ", 12, generation_config=config) == sampled
+
+
+def test_without_a_temperature_transformers_is_greedy_too() -> None:
+    made = trained()
+    made.activate()
+    greedy = made.generate("x = ", 12)
+    made.model.generation_config.update(do_sample=True, temperature=5.0)
+    assert made.generate("x = ", 12, num_beams=1) == greedy == made.generate("x = ", 12, num_beams=1, temperature=0.0)
+    torch.manual_seed(0)
+    assert made.generate("x = ", 12, do_sample=True) != greedy
+
+
+def test_a_generation_config_counts_as_its_settings_by_name_do(active: S0Trainer) -> None:
+    greedy = active.generate("x = ", 12)
+    assert active.generate("x = ", 12, generation_config=GenerationConfig(max_new_tokens=5)) == greedy[:5]
+    assert active.generate("x = ", 5, generation_config=GenerationConfig(max_new_tokens=12)) == greedy[:5]
+    end = active.tokenizer(greedy[4])["input_ids"]
+    as_named = active.generate("x = ", 12, eos_token_id=end)
+    assert active.generate("x = ", 12, generation_config=GenerationConfig(eos_token_id=end)) == as_named
+    assert as_named == greedy[: greedy.index(greedy[4]) + 1]
+
+
 def test_the_text_is_told_as_it_comes(active: S0Trainer) -> None:
     told: list[str] = []
     text = active.generate("x = ", 12, on_text=told.append)
@@ -103,6 +137,12 @@ def test_the_text_is_told_as_it_comes(active: S0Trainer) -> None:
         ({"max_new_tokens": 1.5}, "whole numbers >= 1 for `max_new_tokens`"),
         ({"do_sample": True, "seed": 1}, r"expected seed without transformers' own arguments, got \['do_sample'\]"),
         ({"num_return_sequences": 2}, "with which a prompt gets one text, got num_return_sequences"),
+        *[
+            ({"generation_config": GenerationConfig(do_sample=True, **more)}, "a prompt gets one text")
+            for more in ({"num_return_sequences": 3}, {"return_dict_in_generate": True})
+        ],
+        ({"temperature": 5.0, "do_sample": False}, "temperature=5.0 .* would be ignored"),
+        ({"top_p": 0.5, "num_beams": 1}, "top_p=0.5, which would be ignored"),
         ({"do_sample": True, "n": 1, "on_text": print}, "expected n and on_text without"),
     ],
     ids=str,
@@ -143,10 +183,13 @@ def test_other_families_generate_as_transformers_does(family: str) -> None:
 def test_a_model_whose_cache_cannot_be_followed_generates_greedily() -> None:
     made = trained("minimax")
     made.activate()
-    made.model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0)
-    told: list[str] = []
     texts = made.generate(PROMPTS, 8)
-    assert texts == made.generate(PROMPTS, 8, do_sample=False, repetition_penalty=1.0)
+    suppressed = {"suppress_tokens": made.tokenizer(texts[1])["input_ids"], "no_repeat_ngram_size": 1}
+    made.model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, **suppressed)
+    config = made.model.generation_config
+    told: list[str] = []
+    assert made.generate(PROMPTS, 8) == texts != made.generate(PROMPTS, 8, do_sample=False)
+    assert made.model.generation_config is config
     assert [made.generate(PROMPTS[0], 8, on_text=told.append)] == told == texts[:1]
     with pytest.raises(UnsupportedModelError, match=r"^expected MiniMaxForCausalLM to.*the model's own generate"):
         made.generate("x = ", 8, temperature=1.0)

@@ -27,7 +27,7 @@ def refuse_pads(model: Any, limits: Limits, args: Sequence[Any], kwargs: Mapping
             static cache, for which no mask reaches the layers.
         EngineError: there are pads that another part of the model would not keep out.
     """
-    asked = _Asked(model, args, kwargs)
+    asked = Asked(model, args, kwargs)
     mask = asked.mask()
     if mask is None:
         return
@@ -45,21 +45,24 @@ def refuse_pads(model: Any, limits: Limits, args: Sequence[Any], kwargs: Mapping
         )
 
 
-class _Asked:
-    """The arguments of one call of generate()."""
+class Asked:
+    """The arguments of one call of generate(): those by name, and those of a generation config."""
 
     def __init__(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.kwargs = kwargs
         self.prompts = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-        own = args[1] if len(args) > 1 else kwargs.get("generation_config")
-        self.configs = [config for config in (own, model.generation_config) if config is not None]
+        self.config = args[1] if len(args) > 1 else kwargs.get("generation_config")
+        self.config_of_model = model.generation_config
+
+    def own(self, name: str) -> Any:
+        """As the call has it, by name or in its config; None where it leaves that open."""
+        return self.kwargs[name] if name in self.kwargs else getattr(self.config, name, None)
 
     def setting(self, name: str) -> Any:
         """As generate() reads it: the model's config fills in what the call's leaves open."""
-        if name in self.kwargs:
-            return self.kwargs[name]
-        values = (getattr(config, name, None) for config in self.configs)
-        return next((value for value in values if value is not None), None)
+        own = self.own(name)
+        is_open = own is None and name not in self.kwargs
+        return getattr(self.config_of_model, name, None) if is_open else own
 
     def mask(self) -> Tensor | None:
         """(B, T) the mask that is given, or that generate() makes of pads in the prompts; None where all are tokens."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from s0.core.families import unwrapped
+from s0.core.generation import Asked
 from s0.decode.batcher import Batcher, Completion
 from s0.decode.complete import Prompt, Sampling
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError
@@ -69,8 +71,8 @@ def generate(
     except UnsupportedModelError:  # of the cache that the first prompts have left: nothing was told of yet
         if sampling.temperature > 0 or sampling.stop:
             raise
-        plain = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
-        completions = generate_by_transformers(model, tokenizer, prompts, sampling.max_new_tokens, **plain)
+        with _end_tokens_alone_configured(model, tokenizer):
+            completions = generate_by_transformers(model, tokenizer, prompts, sampling.max_new_tokens)
         if on_text is not None:
             on_text(completions[0].text)
         return [[completion] for completion in completions]
@@ -115,19 +117,20 @@ def generate_by_transformers(
         tokenizer: the model's.
         prompts: texts, or chat messages. They are never cut.
         max_new_tokens: upper bound; generation ends earlier at an end token.
-        kwargs: passed to the model's `generate`.
+        kwargs: passed to the model's `generate`. Where neither they nor their `generation_config` have `do_sample`, a
+            temperature above 0 samples, and without one the likeliest token is taken.
 
     Raises:
-        ConfigError: what is no prompt, or arguments with which more comes back than a text.
+        ConfigError: what is no prompt; arguments with which more comes back than a text, or that contradict each other.
         DatasetError: a prompt without tokens, or with tokens that the model does not know.
     """
-    if kwargs.get("num_return_sequences", 1) != 1 or kwargs.get("return_dict_in_generate"):
-        raise ConfigError(
-            "expected arguments of transformers with which a prompt gets one text, got num_return_sequences or "
-            "return_dict_in_generate; take n of this function, or the model's own generate()"
-        )
-    device, ends = next(model.parameters()).device, end_tokens(model, tokenizer)
-    settings = {"max_new_tokens": max_new_tokens, "eos_token_id": ends, "pad_token_id": ends[0], **kwargs}
+    asked = Asked(model, (), kwargs)
+    _require_single_texts(asked)
+    device, own_ends = next(model.parameters()).device, asked.own("eos_token_id")
+    ends = end_tokens(model, tokenizer) if own_ends is None else torch.as_tensor(own_ends).flatten().tolist()
+    max_new_tokens = min(max_new_tokens, asked.own("max_new_tokens") or max_new_tokens)
+    settings = {"pad_token_id": ends[0], **kwargs, **_sampled(asked)}
+    settings |= {"max_new_tokens": max_new_tokens, "eos_token_id": ends}
     completions = []
     for i, prompt in enumerate(prompts):
         with _naming_prompt(i, len(prompts)):
@@ -141,6 +144,45 @@ def generate_by_transformers(
             Completion(str(tokenizer.decode(written, skip_special_tokens=True)), len(written), truncated)
         )
     return completions
+
+
+def _require_single_texts(asked: Asked) -> None:
+    if asked.setting("num_return_sequences") not in (None, 1) or asked.setting("return_dict_in_generate"):
+        raise ConfigError(
+            "expected arguments of transformers, and a generation config, with which a prompt gets one text, got "
+            "num_return_sequences or return_dict_in_generate; take n of this function, or the model's own generate()"
+        )
+
+
+def _sampled(asked: Asked) -> dict[str, Any]:
+    """Whether to sample: as the call says, or as its temperature does, whatever the model's own config says.
+
+    Raises:
+        ConfigError: the temperature, or `top_p`, would be ignored.
+    """
+    temperature, top_p, do_sample = (asked.own(name) for name in ("temperature", "top_p", "do_sample"))
+    is_hot = temperature is not None and temperature > 0
+    if do_sample is None:
+        do_sample = is_hot
+    is_narrow = top_p is not None and top_p < 1
+    if (is_hot or is_narrow) and not do_sample:
+        raise ConfigError(
+            "expected sampling, by a `temperature` above 0 or do_sample=True, for a temperature or a `top_p` below 1, "
+            f"got temperature={temperature} and top_p={top_p}, which would be ignored; ask for it, or leave these out"
+        )
+    return {"do_sample": True} if do_sample else {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
+
+
+@contextmanager
+def _end_tokens_alone_configured(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """A generation config of the end tokens alone; generate() fills in from the model's own what any other has open."""
+    base = unwrapped(model)
+    before = base.generation_config
+    base.generation_config = GenerationConfig(eos_token_id=end_tokens(model, tokenizer))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        base.generation_config = before
 
 
 def is_single(prompt: Any) -> bool:

@@ -105,8 +105,9 @@ class BaseTrainer(ABC):
             trainer.generate("def add(a, b):", temperature=0.8, n=4)                # a list of four texts
             trainer.generate("def add(a, b):", on_text=partial(print, end=""))      # prints as it comes
 
-        What a prompt gets depends on it, the seed and the sampling, not on the prompts beside it. Of the model's own
-        generation config, only the end tokens count: without a temperature the likeliest token is taken.
+        What a prompt gets depends on it, the seed and the sampling, not on the prompts beside it. Without arguments of
+        transformers' own, only the end tokens of the model's generation config count: without a temperature the
+        likeliest token is taken.
 
         Args:
             prompt: a text, or chat messages; or a list of such prompts. None is ever cut.
@@ -118,7 +119,9 @@ class BaseTrainer(ABC):
             on_text: told the text of a single prompt piece by piece, as it comes.
             kwargs: transformers' own (`do_sample`, `num_beams`, `adapter_names`, ...). With any of them, the model's
                 own `generate` continues one prompt after the other; it gets them with `temperature` and `top_p`, draws
-                from torch's global random state, and takes what is left open from the generation config.
+                from torch's global random state, and takes what is left open from the generation config, but for
+                `do_sample`: where that is left open, a temperature above 0 samples. Of two bounds of new tokens, one
+                of them in a `generation_config` given here, the lower counts.
 
         Returns:
             the text that continues the prompt, without it; with `n`, a list of n texts. For a list of prompts, a list
@@ -126,7 +129,8 @@ class BaseTrainer(ABC):
 
         Raises:
             ConfigError: what is no prompt, or too long for the model; impossible sampling; `top_p` below 1 or `n` above
-                1 without a temperature; or `seed`, `n` or `on_text` beside transformers' own arguments.
+                1 without a temperature; or, beside transformers' own arguments, `seed`, `n`, `on_text`, a temperature
+                that they leave without effect, or what gives a prompt more than a text.
             DatasetError: a prompt without tokens, or with tokens that the model does not know; or messages, where the
                 tokenizer has no chat template.
             UnsupportedModelError: sampling, where the model's cache cannot be followed; with `do_sample=True`,
