@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import typing
 from typing import Any
 
 import pytest
@@ -39,6 +42,20 @@ def test_what_comes_back_has_the_form_that_was_asked_for(active: S0Trainer) -> N
     assert isinstance(active.generate(CHAT, 12), str)
     (of_chat,) = active.generate([CHAT], 12)
     assert of_chat == active.generate(CHAT, 12)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="typing.get_overloads is of Python 3.11")
+def test_the_form_that_comes_back_is_typed() -> None:
+    forms = [inspect.signature(form) for form in typing.get_overloads(S0Trainer.generate)]
+    asked = [(form.parameters["prompt"].annotation, form.parameters["n"].annotation) for form in forms]
+    assert dict(zip(asked, (form.return_annotation for form in forms), strict=True)) == {
+        ("Prompt", "None"): "str",
+        ("Prompt", "int"): "list[str]",
+        ("Sequence[Prompt]", "None"): "list[str]",
+        ("Sequence[Prompt]", "int"): "list[list[str]]",
+    }
+    whole = inspect.signature(S0Trainer.generate).parameters
+    assert all([*form.parameters] == [*whole] for form in forms)
 
 
 def test_sampling_depends_on_its_seed_alone(active: S0Trainer) -> None:

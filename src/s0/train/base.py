@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -85,6 +85,62 @@ class BaseTrainer(ABC):
         `interrupted` stands in it while training has not come to its end.
         """
         return dict(self._trained or {})
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int = 512,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        n: None = None,
+        on_text: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int = 512,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        n: int,
+        on_text: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        max_new_tokens: int = 512,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        n: None = None,
+        on_text: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        max_new_tokens: int = 512,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        n: int,
+        on_text: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> list[list[str]]: ...
 
     def generate(
         self,
