@@ -193,7 +193,7 @@ def test_prompts_are_texts_or_messages_and_other_fields_are_not_read(tmp_path: P
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("def f(x):", "line 2 of .* to be JSON, got 'def f"),
+        ("def f(x):", "line 2 of .* to be a JSON object, as in .*, got 'def f"),
         ('"a"', "line 2 of .* to have either 'prompt' or 'messages', got str"),
         ('{"text": "a"}', r"line 2 of .* to have either 'prompt' or 'messages', got \['text'\]; rename"),
         (chat(ASKED, prompt="a"), "line 2 of .* to have either"),

@@ -163,7 +163,9 @@ def _rows(path: str | Path, of_what: str) -> Iterator[tuple[str, Any]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DatasetError(f"expected {where} to be JSON, got {line[:60]!r}: {error}") from error
+                raise DatasetError(
+                    f'expected {where} to be a JSON object, as in {{"prompt": "..."}}, got {line[:60]!r} ({error})'
+                ) from error
             yield where, row
 
 
