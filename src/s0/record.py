@@ -326,6 +326,7 @@ class Record(_Part, frozen=True, kw_only=True):
         final: of their greedy answers, in the same order.
         problems: that were asked: id and prompt.
         of_problems: so many has the split, where not all of them were asked.
+        max_new_tokens: the limit of an answer's length. Earlier versions have not recorded it.
         answers: by variant, in the order of `problems`.
         settings: of a demo. examples: by split.
     """
@@ -348,6 +349,7 @@ class Record(_Part, frozen=True, kw_only=True):
     settings: dict[str, Any] | UnsetType = UNSET
     examples: dict[str, Examples] | UnsetType = UNSET
     of_problems: int | UnsetType = UNSET
+    max_new_tokens: int | UnsetType = UNSET
 
     @property
     def untouched(self) -> str:

@@ -323,6 +323,9 @@ def test_sampled_variants_are_compared_problem_by_problem(pocket, sandbox, task)
     assert (pair["first"], pair["second"]) == ("base", "again")
     assert {k: one["difference"] for k, one in pair["standard"].items()} == {"1": 0, "2": 0}
     assert json.loads(json.dumps(record))["sampled"]["n"] == 2
+    assert record["max_new_tokens"] == task.max_new_tokens
+    short = evaluation_record("eval", Model("m", "f"), replace(questions, max_new_tokens=7), outcomes)
+    assert short.max_new_tokens == 7
 
 
 @pytest.fixture(scope="module")

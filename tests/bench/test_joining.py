@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from s0.bench import join
 from s0.errors import DatasetError
@@ -25,7 +26,7 @@ def evaluation(**passed: list[bool]) -> dict[str, Any]:
     record = verdicts(**{name: (given, NO) for name, given in passed.items()})
     record["variants"]["base"] = {"method": "base"}
     record["task"] |= {"scorings": {}, "left_out": []}
-    return record
+    return {**record, "max_new_tokens": 256}
 
 
 def joined(**records: dict[str, Any]) -> Record:
@@ -135,7 +136,7 @@ def test_times_and_surroundings_of_each_record_are_kept() -> None:
 
 
 def test_drawn_answers_are_joined_where_they_were_drawn_alike() -> None:
-    first = sampled_record(N)
+    first = {**sampled_record(N), "max_new_tokens": 256}
     got = joined(one=first, two=first)
     assert got.sampled is not None and [*got.sampled.final] == [*got.final]
     assert [(each.first, each.second) for each in got.sampled.comparisons] == pairs(got)
@@ -158,6 +159,10 @@ SMALL = asdict(Limits(timeout_s=1.0))
         (lambda r: r.update(split="select"), "one split, got 'final' in one and 'select' in two"),
         (lambda r: r.update(chat=True), "asking .chat., got False in one and True in two"),
         (lambda r: r.update(sandbox={"backend": "landlock", **SMALL}), "scoring limits, got .* evaluate both with"),
+        (
+            lambda r: r.update(max_new_tokens=8),
+            "length, got 256 in one and 8 in two; evaluate both with one --max-new-",
+        ),
         (lambda r: r["problems"].update(p3="def other():"), "same problems, got 40 in one and 40 in two, of which 39"),
         (lambda r: r["problems"].pop("p3"), "same problems, got 40 in one and 39 in two, of which 39"),
         (lambda r: r["answers"]["base"].pop(), "answers of every variant, 1 to each problem, got others in two"),
@@ -168,6 +173,17 @@ def test_what_was_not_asked_or_judged_alike_is_refused(spoil: Any, says: str) ->
     spoil(other)
     with pytest.raises(DatasetError, match=f"expected .*{says}"):
         joined(one=record, two=other)
+
+
+def test_a_limit_of_length_that_a_record_does_not_tell_is_a_caution() -> None:
+    record = evaluation(base=HALF, s0=YES)
+    before = {name: value for name, value in record.items() if name != "max_new_tokens"}
+    got = joined(one=before, two=record)
+    assert got.max_new_tokens is UNSET and joined(one=record, two=record).max_new_tokens == 256
+    for run in got.variants.values():
+        assert run.cautions is not None and "the limit of an answer's length" in run.cautions[-1]
+    with pytest.raises(DatasetError, match="length, got 256 in two and 8 in three"):
+        joined(one=before, two=record, three={**record, "max_new_tokens": 8})
 
 
 def test_the_default_limits_are_those_of_the_shared_sandbox() -> None:

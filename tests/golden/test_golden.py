@@ -28,7 +28,7 @@ OUTPUTS = load_file(GOLDEN / "outputs.safetensors")
 SURFACE = json.loads((GOLDEN / "surface.json").read_text())
 PROBLEMS = GOLDEN / "problems.jsonl"
 ADDED_KEYS = {
-    "eval": {"format_version"},
+    "eval": {"format_version", "max_new_tokens"},
     "sandbox check": {"packages"},
     "generate": {"model", "settings", "answers"},
 }

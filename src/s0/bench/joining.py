@@ -18,6 +18,10 @@ from s0.record import FORMAT_VERSION, Answer, Model, Record, Run
 from s0.tasks.sandbox import Limits
 
 _NO_SAMPLES = "its drawn answers are left out: not all of the joined records have such, drawn alike"
+_NO_LENGTH_LIMIT = (
+    "not all of the joined records tell the limit of an answer's length: between them a difference may be one of that "
+    "limit; evaluate all with one --max-new-tokens"
+)
 _NOT_RECORDED = "not recorded"
 
 
@@ -59,14 +63,14 @@ def join(records: Mapping[str, Record]) -> Record:
     if len(records) == 1:
         return next(iter(records.values()))
     _require_alike(records)
-    samples = _samples(records)
+    first, samples = next(iter(records.values())), _samples(records)
     members = list(_members(records, samples))
     outcomes = {member.name: member.outcome for member in members}
     answers = {name: tuple(outcome.answers) for name, outcome in outcomes.items()}
     pairs = _pairs(members)
     settings = {name: record.settings for name, record in records.items() if record.settings}
     return replace(
-        next(iter(records.values())),
+        first,
         format_version=FORMAT_VERSION,
         kind="eval",
         environment=_environment(records),
@@ -79,6 +83,7 @@ def join(records: Mapping[str, Record]) -> Record:
         sampled=sampled_part(samples, outcomes, pairs),
         answers=answers,
         settings=settings or UNSET,
+        max_new_tokens=UNSET if _lacks_length_limit(records) else first.max_new_tokens,
         examples=UNSET,
     )
 
@@ -97,19 +102,24 @@ _ALIKE: Mapping[str, tuple[Callable[[Record], Any], str]] = {
     "split": (lambda record: record.split, "evaluate both on one split"),
     "way of asking (chat)": (lambda record: record.chat, "ask both through the chat template, or neither"),
     "set of scoring limits": (_limits, "evaluate both with the same limits"),
+    "limit of an answer's length": (lambda record: record.max_new_tokens, "evaluate both with one --max-new-tokens"),
 }
-"""What records that are joined agree in: how it is read, and what to do where they do not."""
+"""What records that are joined agree in: how it is read, UNSET where one does not tell it, and what to do where they
+do not."""
 
 
 def _require_alike(records: Mapping[str, Record]) -> None:
+    for what, (read, remedy) in _ALIKE.items():
+        values = [(name, value) for name, record in records.items() if (value := read(record)) is not UNSET]
+        for other_name, other_value in values[1:]:
+            name, value = values[0]
+            if other_value != value:
+                raise DatasetError(
+                    f"expected records of one {what}, got {value!r:.100} in {name} and "
+                    f"{other_value!r:.100} in {other_name}; {remedy}"
+                )
     (name, record), *others = records.items()
     for other_name, other in others:
-        for what, (read, remedy) in _ALIKE.items():
-            if read(record) != read(other):
-                raise DatasetError(
-                    f"expected records of one {what}, got {read(record)!r:.100} in {name} and "
-                    f"{read(other)!r:.100} in {other_name}; {remedy}"
-                )
         if other.problems != record.problems:
             n_shared = len(record.problems.items() & other.problems.items())
             raise DatasetError(
@@ -163,13 +173,20 @@ def _cautions(record: Record, records: Mapping[str, Record], samples: Samples | 
     """What becomes true of a record's variants by joining it with the others."""
     loses_samples = samples is None and record.sampled is not None
     dtypes = {each.model.dtype: None for each in records.values() if each.model.dtype is not None}
-    cautions = [_NO_SAMPLES] if loses_samples else []
+    cautions = [
+        *([_NO_SAMPLES] if loses_samples else []),
+        *([_NO_LENGTH_LIMIT] if _lacks_length_limit(records) else []),
+    ]
     if len(dtypes) > 1:
         cautions.append(
             f"answered in {record.model.dtype or 'a dtype that its record does not tell'}, but the joined records are "
             f"of {' and '.join(dtypes)}: between them a difference may be one of rounding; evaluate all in one dtype"
         )
     return cautions
+
+
+def _lacks_length_limit(records: Mapping[str, Record]) -> bool:
+    return any(record.max_new_tokens is UNSET for record in records.values())
 
 
 def _drawn(record: Record, variant: str) -> Sequence[Answer]:

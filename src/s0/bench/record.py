@@ -15,6 +15,7 @@ from msgspec import UNSET
 from torch import nn
 
 from s0.adapter.fingerprint import fingerprint, how_loaded
+from s0.bench.asking import sampling_for
 from s0.bench.evaluate import Samples, sampled_summary, solved, summary
 from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
@@ -101,6 +102,7 @@ def evaluation_record(
         sampled=sampled_part(questions.samples, outcomes),
         problems={problem.id: problem.prompt for problem in questions.problems},
         of_problems=n_all if n_asked < n_all else UNSET,
+        max_new_tokens=sampling_for(task, questions.chat, questions.max_new_tokens).max_new_tokens,
         answers=answers,
     )
 
