@@ -20,7 +20,7 @@ import base64
 import json
 import lzma
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -421,12 +421,18 @@ def _require_whole(record: Record) -> None:
         raise ValueError(f"kind {record.kind!r:.40}")
     if not record.final:
         raise ValueError("no variant")
-    for name, summary in record.final.items():
-        record.variants[name], record.answers[name]
+    if not record.final.keys() == record.answers.keys() == record.variants.keys():
+        raise ValueError(f"summaries, answers and facts of other variants than {[*record.final]!r:.80}")
+    if not record.problems:
+        raise ValueError("no problem")
+    if record.of_problems is not UNSET and record.of_problems < len(record.problems):
+        raise ValueError(f"{len(record.problems)} problems asked of {record.of_problems}")
+    for summary in record.final.values():
         for _, rate in summary.pass_at_1.items():
             _require_shares(rate)
-    for answers in record.answers.values():
+    for name, answers in record.answers.items():
         _require_judged(answers)
+        _require_every_answer(name, answers, record.problems, [None])
     for comparison in record.comparisons:
         record.final[comparison.first], record.final[comparison.second]
         answered = [
@@ -438,10 +444,12 @@ def _require_whole(record: Record) -> None:
                     raise ValueError(f"no answers to {problem!r:.40}")
 
     if record.sampled is not None:
-        _require_whole_samples(record.sampled)
+        _require_whole_samples(record.sampled, record)
 
 
-def _require_whole_samples(sampled: Sampled) -> None:
+def _require_whole_samples(sampled: Sampled, record: Record) -> None:
+    if not sampled.final.keys() == sampled.answers.keys() == record.final.keys():
+        raise ValueError("drawn answers of other variants than the greedy ones")
     for summary in sampled.final.values():
         if summary.pass_at_k.standard.keys() != summary.pass_at_k.paper.keys():
             raise ValueError("pass@k of one scoring alone")
@@ -449,10 +457,23 @@ def _require_whole_samples(sampled: Sampled) -> None:
             for k, estimate in estimates.items():
                 int(k)
                 _require_shares(estimate)
-    for answers in sampled.answers.values():
+    for name, answers in sampled.answers.items():
         _require_judged(answers)
+        _require_every_answer(name, answers, record.problems, range(sampled.n))
     for comparison in sampled.comparisons:
         sampled.final[comparison.first], sampled.final[comparison.second]
+
+
+def _require_every_answer(
+    name: str, answers: Sequence[Answer], problems: Collection[str], samples: Sequence[int | None]
+) -> None:
+    """Each sample to each problem is there once, and no other."""
+    if len(answers) != len(problems) * len(samples):  # before all that are wanted are listed
+        raise ValueError(f"{len(answers)} answers of {name!r:.40}, {len(samples)} to each of {len(problems)} problems")
+    missing = {(problem, sample) for problem in problems for sample in samples}
+    missing -= {(answer.problem, answer.sample) for answer in answers}
+    if missing:
+        raise ValueError(f"no answer of {name!r:.40} to {next(iter(missing))[0]!r:.40}")
 
 
 def _require_shares(figure: Rate | Estimate) -> None:

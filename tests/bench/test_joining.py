@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import asdict
 from typing import Any
 
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from s0.bench import join
 from s0.errors import DatasetError
 from s0.record import Record, parsed, plain
 from s0.report.wording import finding, headline
 from s0.tasks.sandbox import Limits
-from tests.report.records import demo_record, sampled_record, verdicts
+from tests.report.records import demo_record, evaluated, sampled_record, verdicts
 
 N = 40
 HALF = [i % 2 == 0 for i in range(N)]
@@ -23,7 +24,7 @@ YES, NO = [True] * N, [False] * N
 
 def evaluation(**passed: list[bool]) -> dict[str, Any]:
     """The record of a base, and of what was tuned on it, by their verdicts under the standard scoring."""
-    record = verdicts(**{name: (given, NO) for name, given in passed.items()})
+    record = verdicts(**{name: (given, NO[: len(given)]) for name, given in passed.items()})
     record["variants"]["base"] = {"method": "base"}
     record["task"] |= {"scorings": {}, "left_out": []}
     return {**record, "max_new_tokens": 256}
@@ -49,7 +50,7 @@ def test_the_records_of_single_states_join_to_that_of_all_of_them() -> None:
     assert [one.pass_at_1 for one in got.final.values()] == [one.pass_at_1 for one in whole.final.values()]
     assert got.comparisons == whole.comparisons and len(got.comparisons) == 3
     assert headline(got) == headline(whole) == "a helped; b hurt"
-    assert parsed(plain(got)) == got  # what is shown as JSON is read again
+    assert join({"again": parsed(plain(got))}) == got  # what is shown as JSON is read again
 
 
 def test_names_that_several_records_have_get_the_name_of_the_record() -> None:
@@ -125,8 +126,11 @@ def test_answers_are_compared_problem_by_problem_whatever_their_order() -> None:
 
 
 def test_times_and_surroundings_of_each_record_are_kept() -> None:
-    first, second = demo_record(N), demo_record(N, seed=1)
-    second["answers"]["base"], second["environment"]["time"] = first["answers"]["base"], "2027-01-01"
+    first, other = demo_record(N), demo_record(N, seed=1)
+    kept = {name: other[name] for name in ("settings", "examples", "seconds")}
+    answers = {**other["answers"], "base": first["answers"]["base"]}
+    second = evaluated(answers, other["problems"], other["variants"], **kept)
+    second["environment"]["time"] = "2027-01-01"
     got = joined(one=first, two=second)
     assert got.kind == "eval" and got.environment["time"] == "2027-01-01"
     assert got.environment["joined"] == {"one": first["environment"], "two": second["environment"]}
@@ -164,8 +168,7 @@ SMALL = asdict(Limits(timeout_s=1.0))
             "length, got 256 in one and 8 in two; evaluate both with one --max-new-",
         ),
         (lambda r: r["problems"].update(p3="def other():"), "same problems, got 40 in one and 40 in two, of which 39"),
-        (lambda r: r["problems"].pop("p3"), "same problems, got 40 in one and 39 in two, of which 39"),
-        (lambda r: r["answers"]["base"].pop(), "answers of every variant, 1 to each problem, got others in two"),
+        (lambda r: r.update(evaluation(base=HALF[:39])), "same problems, got 40 in one and 39 in two, of which 39"),
     ],
 )
 def test_what_was_not_asked_or_judged_alike_is_refused(spoil: Any, says: str) -> None:
@@ -173,6 +176,44 @@ def test_what_was_not_asked_or_judged_alike_is_refused(spoil: Any, says: str) ->
     spoil(other)
     with pytest.raises(DatasetError, match=f"expected .*{says}"):
         joined(one=record, two=other)
+
+
+def test_a_record_that_lacks_an_answer_is_refused() -> None:
+    whole = parsed(evaluation(base=HALF))
+    lacking = structs.replace(whole, answers={"base": whole.answers["base"][:-1]})
+    with pytest.raises(DatasetError, match="answers of every variant, 1 to each problem, got others in two"):
+        join({"one": whole, "two": lacking})
+
+
+def all_passed(record: dict[str, Any]) -> None:
+    for answer in record["answers"]["s0"]:
+        answer["passed"] = {"standard": True, "paper": True}
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (all_passed, "'final.s0.pass_at_1.standard.count'"),
+        (lambda r: r["final"]["s0"]["pass_at_1"]["standard"].update(value=1.0), "got 1.0 as 'final.s0.pass_at_1.stan"),
+        (lambda r: r["final"]["base"].update(mean_tokens=1.0), "'final.base.mean_tokens'"),
+        (lambda r: r["final"]["base"]["formats"].update(body=1.0), "'final.base.formats.body'"),
+        (lambda r: r["comparisons"][0]["standard"].update(difference=0.9, p_value=0.0), "0.9 as 'comparisons.s0 agai"),
+        (lambda r: r["comparisons"][0]["standard"].update(difference=float("nan")), "got nan as 'comparisons.s0"),
+        (lambda r: r["comparisons"][1]["paper"].update(p_holm=0.0), "'comparisons.lora against base.paper.p_holm'"),
+        (lambda r: r["comparisons"][0]["standard"]["gained"].pop(), "'comparisons.s0 against base.standard.gained'"),
+        (lambda r: r["comparisons"].clear(), r"got \['lora', 's0'\] compared with none"),
+        (lambda r: r["sampled"]["final"]["s0"]["pass_at_k"]["standard"]["8"].update(value=1.0), "'sampled.final.s0"),
+        (lambda r: r["sampled"]["comparisons"].pop(), "'sampled.comparisons.lora against s0"),
+    ],
+)
+def test_figures_that_are_not_those_of_the_answers_are_refused(damage: Any, says: str) -> None:
+    record = json.loads(json.dumps(plain(parsed(sampled_record(N)))))
+    joined(alone=record)
+    damage(record)
+    with pytest.raises(DatasetError, match=f"those of the answers, .*{says}|every variant compared .*{says}"):
+        joined(alone=record)
+    with pytest.raises(DatasetError, match=" in damaged"):
+        joined(whole=sampled_record(N), damaged=record)
 
 
 def test_a_limit_of_length_that_a_record_does_not_tell_is_a_caution() -> None:

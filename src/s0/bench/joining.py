@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from s0.bench.evaluate import Samples, summary
 from s0.bench.record import Pairs, comparisons, sampled_part
+from s0.bench.recounting import in_order, require_recounted
 from s0.bench.variants import Outcome
 from s0.errors import DatasetError
 from s0.record import FORMAT_VERSION, Answer, Model, Record, Run
@@ -58,8 +59,11 @@ def join(records: Mapping[str, Record]) -> Record:
         records: by the name that tells them apart. One by itself stays as it is.
 
     Raises:
-        DatasetError: they were not asked the same, or not judged alike.
+        DatasetError: they were not asked the same, or not judged alike; or the figures of one are not those of its
+            answers.
     """
+    for name, record in records.items():
+        require_recounted(record, name)
     if len(records) == 1:
         return next(iter(records.values()))
     _require_alike(records)
@@ -144,8 +148,8 @@ def _members(records: Mapping[str, Record], samples: Samples | None) -> Iterator
     outcomes = {
         (of, variant): Outcome(
             {},
-            _in_order(record.answers[variant], first.problems, 1, of),
-            sampled=() if samples is None else _in_order(_drawn(record, variant), first.problems, samples.n, of),
+            in_order(record.answers[variant], first.problems, 1, of),
+            sampled=() if samples is None else in_order(_drawn(record, variant), first.problems, samples.n, of),
         )
         for of, record in records.items()
         for variant in record.final
@@ -191,17 +195,6 @@ def _lacks_length_limit(records: Mapping[str, Record]) -> bool:
 
 def _drawn(record: Record, variant: str) -> Sequence[Answer]:
     return () if record.sampled is None else record.sampled.answers.get(variant, ())
-
-
-def _in_order(answers: Sequence[Answer], problems: Collection[str], n: int, of: str) -> list[Answer]:
-    """A variant's answers in the order of the problems, `n` to each."""
-    place = {problem: i for i, problem in enumerate(problems)}
-    ordered = sorted(answers, key=lambda answer: place.get(answer.problem, -1))
-    if [answer.problem for answer in ordered] != [problem for problem in problems for _ in range(n)]:
-        raise DatasetError(
-            f"expected the answers of every variant, {n} to each problem, got others in {of}; evaluate again"
-        )
-    return ordered
 
 
 def _pairs(members: Sequence[_Member]) -> Pairs:
