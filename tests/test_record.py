@@ -21,6 +21,13 @@ def test_what_is_written_is_read_again(made: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "record.json").read_text()) == json.loads(json.dumps(plain(record)))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path: Path) -> None:
+    record = parsed(demo_record(n=6))
+    write_record(tmp_path / "record.json", record)
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "record.json").read_bytes())
+    assert read_record(tmp_path / "marked.json") == record
+
+
 def test_any_text_survives(tmp_path: Path) -> None:
     record = parsed(hostile_record())
     write_record(tmp_path / "record.json", record)

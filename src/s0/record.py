@@ -380,7 +380,7 @@ def read_record(path: str | Path) -> Record:
         DatasetError: there is none, or a damaged one.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"expected {path} to be a record in JSON, got: {error}; name a record.json") from error
     try:
