@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
+import json
 import os
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -41,8 +42,6 @@ def test_problems_and_prompts(tmp_path: Path) -> None:
     asked = task.scorer.request(first)
     assert asked.endswith("How many singers?\n```")
     assert "CREATE TABLE concert" in asked
-    content = (tmp_path / "dev.json").read_bytes() + (tmp_path / "tables.json").read_bytes()
-    assert task.data_sha256 == hashlib.sha256(content).hexdigest()
     assert [
         verdict.passed for verdict in task.verdicts([(first, " count(*) FROM singer"), (second, "name FROM singer")])
     ] == [
@@ -60,6 +59,38 @@ def test_a_test_suite_beside_the_database(tmp_path: Path) -> None:
     assert problem.databases == (folder / "database" / "a" / "a.sqlite", more)
     verdicts = task.verdicts([(problem, "SELECT name FROM singer WHERE name = 'Ida'"), (problem, problem.gold)])
     assert [verdict.passed for verdict in verdicts] == [False, True]
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a question": lambda folder: (folder / "dev.json").write_text(json.dumps([question("a", "Where?")])),
+    "a row": lambda folder: insert(folder / "database" / "a" / "a.sqlite"),
+    "a row in the test suite": lambda folder: insert(folder / "database" / "a" / "a_2.sqlite"),
+    "a database more": lambda folder: made_database(folder / "database" / "a" / "a_3.sqlite"),
+    "a database less": lambda folder: (folder / "database" / "a" / "a_2.sqlite").unlink(),
+    "another name": lambda folder: (folder / "database" / "a" / "a_2.sqlite").rename(
+        folder / "database" / "a" / "a_9.sqlite"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_data_are_others_where_verdicts_may_be(change: Callable[[Path], object], tmp_path: Path) -> None:
+    folder = tmp_path / "before"
+    folder.mkdir()
+    made_folder(folder, [question("a", "Who?")], ["a", "b"])
+    made_database(folder / "database" / "a" / "a_2.sqlite")
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    before = load_spider(folder).data_sha256
+    insert(moved / "database" / "b" / "b.sqlite")  # of no question
+    assert load_spider(moved).data_sha256 == before
+    change(folder)
+    assert load_spider(folder).data_sha256 != before
+
+
+def insert(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO singer (singer_id, name) VALUES (77, 'Uma')")
+        connection.commit()
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:

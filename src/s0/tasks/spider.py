@@ -13,6 +13,7 @@ another wording of it is; and a missing database moves no other one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -38,6 +39,7 @@ STOP = (";", "\n\n--", "\nCREATE TABLE ")
 
 _TRAIN_END, _SELECT_END = 64 / 164, 80 / 164
 _FORMAT = "Spider"
+_PART_BYTES = 1 << 20
 
 
 def load_spider(data: Path | None) -> Task:
@@ -85,7 +87,7 @@ def load_spider(data: Path | None) -> Task:
         name="spider",
         version=str(len(CHANGES)),
         problems=[*problems.values()],
-        data_sha256=sha256_of(rows, tables),
+        data_sha256=_sha256_of(data, sha256_of(rows, tables), [*problems.values()]),
         stop=list(STOP),
         max_new_tokens=256,
         scorer=SCORER,
@@ -109,6 +111,27 @@ def _read(path: Path) -> Table:
         got = "an empty list" if values == [] else type(values).__name__
         raise DatasetError(f"expected a list of rows in {path}; got {got}; unpack the data again")
     return Table(content, [(f"{path}, row {number}", value) for number, value in enumerate(values)])
+
+
+def _sha256_of(data: Path, tables_sha256: str, problems: list[SqlProblem]) -> str:
+    """Of the tables and of all databases that verdicts come from, by their names: a row more may be another verdict."""
+    databases = sorted({database for problem in problems for database in problem.databases})
+    digests = [(database.relative_to(data).as_posix(), _file_sha256(database)) for database in databases]
+    return hashlib.sha256(json.dumps([tables_sha256, digests]).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    """Of a file that may be larger than memory."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                digest.update(part)
+    except OSError as error:
+        raise DatasetError(
+            f"expected a SQLite database in {path}; got {error.strerror}; unpack the data again"
+        ) from None
+    return digest.hexdigest()
 
 
 def _checked(place: str, value: object) -> dict[str, Any]:
