@@ -87,6 +87,8 @@ CALLS: list[tuple[str, int, str]] = [
     (f"{COLLECT} --keep best", 2, "shortest"),
     (f"{COLLECT} --split final", 1, "final"),
     (f"{COLLECT} --split test", 2, "select"),
+    *[(f"{call} --timeout-s {value}", 2, "--timeout-s") for call in (COLLECT, EVAL, "demo --out new")
+      for value in ("inf", "nan", "0", "1e10")],
     (f"{EVAL} --split all", 2, "final"),
     (f"{EVAL} --samples -1", 2, "--samples"),
     (f"{EVAL} --max-new-tokens 0", 2, "--max-new-tokens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from s0.errors import ConfigError
 from s0.tasks import load
 from s0.tasks.code.scoring import CodeScorer
 from s0.tasks.problem import CodeProblem
@@ -25,6 +27,12 @@ def burn(seconds):
 
 """
 LIMIT_S = 0.4
+
+
+@pytest.mark.parametrize("timeout_s", [math.inf, math.nan, 0.0, -1.0, 1e10])
+def test_a_limit_that_no_clock_keeps_is_refused(timeout_s: float) -> None:
+    with pytest.raises(ConfigError, match="expected `timeout_s` above 0 and at most 86400, a day"):
+        Limits(timeout_s)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from s0.errors import SandboxError
+from s0.errors import ConfigError, SandboxError
 from s0.tasks.sandbox import seatbelt
 from s0.tasks.sandbox.granted import Granted, granted
 from s0.tasks.sandbox.guest.namespaces import LIBRARY, TMP
@@ -30,6 +30,7 @@ _NOBODY = 65534
 _OWN_IDS = 1 << 30
 """From here on, no machine has accounts."""
 _START_LIMIT_S = 30.0
+_LONGEST_TIMEOUT_S = 24 * 3600.0
 
 _BOOTSTRAP = """\
 import sys
@@ -64,6 +65,9 @@ class Limits:
         memory_bytes: address space of the program, and of its checker.
         tmp_bytes: files in its tmp, all together, where the backend has one.
 
+    Raises:
+        ConfigError: `timeout_s` is no number above 0, or more than a day.
+
     Fixed: one thread of one process, 32 open files, no core dumps; what it prints is thrown away; one answer, or the
     arguments of one call, take 64 MiB and 4 million values at most (`guest/codec`).
     """
@@ -71,6 +75,12 @@ class Limits:
     timeout_s: float = 4.0
     memory_bytes: int = 1 << 30
     tmp_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= _LONGEST_TIMEOUT_S:  # nor NaN
+            raise ConfigError(
+                f"expected `timeout_s` above 0 and at most {_LONGEST_TIMEOUT_S:g}, a day, got {self.timeout_s!r}"
+            )
 
 
 def start(role: str, backend: str, limits: Limits) -> tuple[subprocess.Popen[bytes], socket.socket]:
