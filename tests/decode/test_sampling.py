@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
@@ -50,3 +51,12 @@ def test_the_greatest_draw_still_gives_a_possible_token():
     logits[0, :7] = torch.randn(7, generator=torch.Generator().manual_seed(1))
     assert choose(logits, [1.0], [1.0], [1 - 2**-53]) == [6]
     assert choose(logits.roll(3, -1), [1.0], [1.0], [0.0]) == [3]
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-45, 1e-300, 5e-324])
+def test_the_least_of_temperatures_leave_the_likeliest_token(temperature):
+    logits = torch.tensor([[-7.0, 88.0, 0.0, 87.9], [0.0, -3.0, -torch.inf, -1e-3]])
+    for top_p in (0.5, 1.0):
+        assert choose(logits, [temperature] * 2, [top_p] * 2, [1 - 2**-53] * 2) == [1, 0]
+    ties = torch.tensor([[5.0, 1.0, 5.0]] * 2)
+    assert choose(ties, [temperature] * 2, [1.0] * 2, [0.49, 0.51]) == [0, 2]
