@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +31,7 @@ from s0_cli.options import GroupedHelp
 from s0_cli.processes import is_first_process
 from s0_cli.report import report
 from s0_cli.sandbox import sandbox
+from s0_cli.streams import complete_streams
 from s0_cli.texts import piece_by_piece, put_texts
 
 app = typer.Typer(
@@ -452,7 +452,5 @@ def _is_news(record: logging.LogRecord) -> bool:
 def main() -> None:
     """Run the command line."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for what a terminal has no letter for
+    complete_streams()
     app()

@@ -106,3 +106,18 @@ def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
     assert process.wait(60) == 130
     assert process.stderr is not None
     assert process.stderr.read().decode().splitlines()[-1] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"),
+    [("<&-", 2, "error: expected a prompt, got an empty one"), (">&-", 0, ""), ("2>&-", 0, "")],
+)
+def test_a_closed_stream_is_like_dev_null(closed: str, status: int, said: str, tmp_path: Path) -> None:
+    prompt = "-" if closed == "<&-" else "x"
+    opened = "import os; file = os.open(os.devnull, os.O_RDONLY); print(file > 2, file=open('apart', 'w'))"
+    code = f"from s0_cli import main\ntry: main()\nfinally:\n    {opened}"
+    command = f'"$0" -c "$1" generate {prompt} --max-new-tokens 2 {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == status and done.stderr.startswith(said) and "Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == "2>&-")
+    assert (tmp_path / "apart").read_text() == "True\n"  # what is printed does not get into files
