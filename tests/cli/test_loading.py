@@ -32,6 +32,7 @@ def test_every_command_that_loads_a_model_has_the_options(command: str) -> None:
         ("--dtype", "int8", "expected --dtype to be one of float32, bfloat16, float16, got 'int8'"),
         ("--device", "gpu", "expected --device to be one that is here (cpu"),
         ("--device", "meta", "expected --device to be one that is here (cpu"),
+        ("--device", "cpu:5", "expected --device to be one that is here (cpu"),
         ("--device", "cuda:99", "expected --device to be one that is here (cpu"),
         ("--revision", "main", "expected --revision with a model from the Hugging Face hub, got 'main'"),
     ],

@@ -93,7 +93,8 @@ def _require_device(name: str) -> None:
     own = f"cuda:{_own_gpu()}" if name == "cuda" and _launched() else name  # the others have processes of their own
     try:
         torch.empty(0, device=own)
-        is_usable = torch.device(name).type != "meta"
+        device = torch.device(name)
+        is_usable = device.type != "meta" and (device.type != "cpu" or not device.index)  # torch takes cpu:5 as well
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has one for each kind of trouble
         is_usable = False
     if not is_usable:
