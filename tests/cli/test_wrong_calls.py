@@ -242,9 +242,12 @@ def test_a_wrong_call_ends_with_one_line(
     assert after == before
 
 
-@pytest.mark.parametrize("call", [COLLECT, "generate a"])
-def test_a_state_without_a_name_is_not_the_untouched_model(call: str, prepared: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(prepared)  # as from a variable of the shell's that is not set
-    done = s0(*call.split(), "--state", "")
-    assert done.returncode == 1 and "error: expected a state folder" in done.stderr
-    assert not (prepared / "new.jsonl").exists()
+@pytest.mark.parametrize("call", [f"{COLLECT} --state", "generate a --state", f"{EVAL} --state", "export --out x"])
+@pytest.mark.parametrize("here", [".", "state"])
+def test_a_state_without_a_name_is_neither_the_untouched_model_nor_that_of_the_folder(
+    call: str, here: str, prepared: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(prepared / here)  # as from a variable of the shell's that is not set
+    done = s0(*call.split(), "")
+    assert done.returncode == 1 and "error: expected a state folder, got an empty name" in done.stderr
+    assert not Path("new.jsonl").exists() and not Path("x").exists()

@@ -134,6 +134,10 @@ def is_config_alone(folder: Path) -> bool:
 
 def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
     """The local folder of a state; a name that is no local folder is fetched from the Hugging Face Hub."""
+    if path == "":  # which `Path` takes for the current folder
+        raise StateMismatchError(
+            "expected a state folder, got an empty name; name the folder, or . for the current one"
+        )
     if Path(path).is_dir():
         return Path(path, subfolder or "")
     if Path(path).is_file():
