@@ -147,6 +147,8 @@ def test_the_text_is_told_as_it_comes(active: S0Trainer) -> None:
         ({"n": True}, "got n=True"),
         ({"seed": "a"}, "seed='a'"),
         ({"temperature": -1}, "a finite `temperature` >= 0"),
+        ({"temperature": True}, "a finite `temperature` >= 0"),
+        ({"temperature": 1, "top_p": True}, "`top_p` above 0 and at most 1"),
         ({"temperature": "hot"}, "a finite `temperature` >= 0"),
         ({"temperature": float("nan")}, "a finite `temperature` >= 0"),
         ({"temperature": 1, "top_p": 0}, "`top_p` above 0 and at most 1"),

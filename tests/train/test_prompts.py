@@ -50,6 +50,12 @@ def test_a_prompt_without_tokens_or_template_is_refused(prompt: Any, says: str) 
         encode_prompt(words.characters(), prompt)
 
 
+def test_an_empty_prompt_is_refused_though_the_tokenizer_begins_it() -> None:
+    assert tokenizer(bos=True)("")["input_ids"] == [END]
+    with pytest.raises(DatasetError, match="at least one token of its own, got ''"):
+        encode_prompt(tokenizer(bos=True), "")
+
+
 @pytest.mark.parametrize("how", [{}, {"do_sample": False}], ids=["own", "transformers'"])
 @pytest.mark.parametrize(
     ("prompt", "got"),

@@ -41,7 +41,7 @@ class Sampling:
     def __post_init__(self) -> None:
         counts, reals = (self.max_new_tokens, self.batch_rows), (self.temperature, self.top_p)
         are_whole = all(type(count) is int for count in counts)
-        are_numbers = are_whole and all(isinstance(real, (int, float)) for real in reals)
+        are_numbers = are_whole and all(isinstance(real, (int, float)) and type(real) is not bool for real in reals)
         if not are_numbers or min(counts) < 1 or not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ConfigError(
                 "expected whole numbers >= 1 for `max_new_tokens` and `batch_rows`, a finite `temperature` >= 0 and "

@@ -22,7 +22,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
 
     Raises:
         ConfigError: it is neither text nor messages.
-        DatasetError: the prompt has no tokens, or it is a list of messages and there is no chat template for them.
+        DatasetError: the prompt has no tokens of its own, or it is a list of messages and there is no chat template for them.
     """
     if isinstance(prompt, str) and not is_text(prompt):
         raise DatasetError(f"expected a prompt of whole characters, got {prompt!r:.60}; is it UTF-8?")
@@ -45,8 +45,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
         except TemplateError as error:
             raise DatasetError(f"expected messages that fit the chat template, got {prompt!r:.60}: {error}") from error
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])  # the template has put its own
-    if not ids:
-        raise DatasetError(f"expected a prompt with at least one token, got {prompt!r:.60}")
+    if not ids or prompt == "":  # which some tokenizers begin with a token all the same
+        raise DatasetError(f"expected a prompt with at least one token of its own, got {prompt!r:.60}")
     return ids
 
 
