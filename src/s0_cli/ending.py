@@ -26,6 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 FAILED, WRONG_USAGE = 1, 2
 EXIT_STATUS = "Exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM."
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and ends of lines
 _REMEDIES = {
     errno.ENOSPC: "make room, or choose another place",
     errno.EDQUOT: "make room within your quota, or choose another place",
@@ -136,11 +137,15 @@ def _end(status: int, line: str) -> NoReturn:
 
 
 def put(text: str, end: str = "\n") -> None:
-    """Print a result, or a part of one, by the first of several processes."""
+    """Print a result, or a part of one, by the first of several processes.
+
+    What a model writes steers no terminal: there, control characters are shown as Python writes them.
+    """
     if not is_first_process():
         return
+    shown = _CONTROL.sub(lambda character: repr(character[0])[1:-1], text) if sys.stdout.isatty() else text
     try:
-        print(text, end=end, flush=True)
+        print(shown, end=end, flush=True)
     except BrokenPipeError:
         # Whoever read it has had enough. Python would complain once more when it flushes stdout at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

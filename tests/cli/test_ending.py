@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -21,7 +22,7 @@ import s0
 from s0 import errors
 from s0.bench.answers import AnswerJournal, StoredAnswer
 from s0.errors import ConfigError, DatasetError, S0Error
-from s0_cli.ending import in_options, os_error_line
+from s0_cli.ending import in_options, os_error_line, put
 from s0_cli.work import inspecting
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
@@ -244,3 +245,13 @@ def test_a_second_process_is_told_of_the_first(folder: Path) -> None:
     ended(first, signal.SIGTERM)
     lines = out.with_suffix(".samples.jsonl").read_text().splitlines()
     assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_a_model_writes_steers_no_terminal(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.StringIO()
+    monkeypatch.setattr(stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stdout", stdout)
+    text = "a\x1b[2Jb\tc\r\nd\x9b1m\x07é"
+    put(text)
+    assert stdout.getvalue() == ("a\\x1b[2Jb\tc\\r\nd\\x9b1m\\x07é" if is_terminal else text) + "\n"

@@ -22,7 +22,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict[st
 
     Raises:
         ConfigError: it is neither text nor messages.
-        DatasetError: the prompt has no tokens of its own, or it is a list of messages and there is no chat template for them.
+        DatasetError: the prompt has no tokens of its own, or it is a list of messages and there is no chat template.
     """
     if isinstance(prompt, str) and not is_text(prompt):
         raise DatasetError(f"expected a prompt of whole characters, got {prompt!r:.60}; is it UTF-8?")
