@@ -284,7 +284,7 @@ def test_requests_that_cannot_be_answered_are_refused():
     model = with_states("qwen3_5")
     model.config.max_position_embeddings = 12
     batcher = Batcher(model, TOKENIZER)
-    with pytest.raises(ConfigError, match=r"at most 12 tokens .* prompt of 10 and max_new_tokens=3"):
+    with pytest.raises(ConfigError, match=r"at most 12 tokens .* prompt of 10 and `max_new_tokens=3`"):
         batcher.submit(Request((5,) * 10, 3))
     with pytest.raises(ConfigError, match=r"one of the model's states \['one', 'two'\], got 'three'"):
         batcher.submit(Request((5,), 3, state="three"))
