@@ -97,7 +97,7 @@ def in_one_line(command: Command) -> Command:
             status = _status(error)
             if status is None:
                 raise
-            _end(status, "interrupted")
+            _end(status, f"interrupted; start again with: {same_command()}")
         except Exception as error:
             line = _line(error, options)
             if line is None:

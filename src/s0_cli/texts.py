@@ -16,8 +16,8 @@ def piece_by_piece() -> Iterator[Callable[[str], None]]:
 
     def put_piece(piece: str) -> None:
         nonlocal last
+        last = piece  # before: Ctrl-C may come as soon as the piece is there
         put(piece, end="")
-        last = piece
 
     try:
         yield put_piece

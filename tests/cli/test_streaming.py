@@ -105,7 +105,7 @@ def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
     assert len(said.strip()) > 0 and said.endswith("\n")  # "interrupted" has a line of its own
     assert process.wait(60) == 130
     assert process.stderr is not None
-    assert process.stderr.read().decode().splitlines()[-1] == "interrupted"
+    assert process.stderr.read().decode().splitlines()[-1].startswith("interrupted; start again with: s0 generate ")
 
 
 @pytest.mark.parametrize(
