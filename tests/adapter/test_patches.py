@@ -110,13 +110,19 @@ def test_every_patched_method_keeps_its_name_and_signature() -> None:
         assert method.__name__ == name and inspect.signature(method).parameters
 
 
+def source_of(path: str) -> str:
+    """The text of a module, or of all in a folder."""
+    place = SOURCE / path
+    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
 @pytest.mark.parametrize("table", [1, 2])
 def test_what_a_table_lists_stands_in_the_modules_that_it_names(table: int) -> None:
     for row in rows(table):
         for path in names(row[3]):
-            source = (SOURCE / path).read_text(encoding="utf-8")
-            assert any(name in source for name in names(row[0])), (row[0], path)
-        sources = [(SOURCE / path).read_text(encoding="utf-8") for path in names(row[3])]
+            assert any(name in source_of(path) for name in names(row[0])), (row[0], path)
+        sources = [source_of(path) for path in names(row[3])]
         assert all(any(name in source for source in sources) for name in names(row[0])), row
 
 

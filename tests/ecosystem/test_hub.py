@@ -19,34 +19,15 @@ from s0.adapter.card import card
 from s0.record import parsed
 from tests import words, zoo
 from tests.core.helpers import logits, tokens, tuned
+from tests.report.records import verdicts
 
 FAMILY = "qwen3_5"
 PAIRS = [("def add(a, b):\n    return a + b\n", 15), ("def one():\n    return 1\n", 10)]
 EDITED = "---\nlibrary_name: peft\n---\n# My state\n\nIt speaks like a pirate.\n"
 
 
-def _summary(count: int, low: float, high: float) -> dict[str, Any]:
-    rate = {"count": count, "n": 100, "value": count / 100, "low": low, "high": high}
-    return {"pass_at_1": {"standard": rate, "paper": rate}, "truncated": 0.0, "formats": {}, "mean_tokens": 9.0}
-
-
-RECORD = parsed(
-    {
-        "kind": "eval",
-        "environment": {},
-        "model": {"name": "pocket:gdn", "fingerprint": "f"},
-        "task": {"name": "pocket-code", "version": "3", "data_sha256": "abc123"},
-        "split": "final",
-        "chat": False,
-        "seconds": {},
-        "variants": {"base": {"method": "base"}, "state": {"method": "s0"}},
-        "final": {"base": _summary(25, 0.2, 0.3), "state": _summary(50, 0.44, 0.56)},
-        "comparisons": [],
-        "sampled": None,
-        "problems": {},
-        "answers": {"base": [], "state": []},
-    }
-)
+HALF = [i % 2 == 0 for i in range(40)]
+RECORD = parsed(verdicts(base=([False] * 40, HALF), state=(HALF, HALF)))
 
 
 class Hub:
@@ -152,7 +133,7 @@ def test_a_trainer_uploads_a_state_that_loads_and_a_card_that_tells_how_it_came_
 def test_figures_come_from_a_record_alone(hub: Hub, trainer: S0Trainer) -> None:
     trainer.push_to_hub("someone/state", record=RECORD)
     told = text_of(hub)
-    assert "| state | 50.0% (44.0% to 56.0%) |" in told and "pocket-code" in told and "abc123" in told
+    assert "| state | 50.0% (35.2% to 64.8%) |" in told and "pocket-code" in told and RECORD.task.data_sha256 in told
     trainer.push_to_hub("someone/state")
     assert "50.0%" not in text_of(hub)
 

@@ -419,7 +419,7 @@ def test_a_trainer_tells_of_an_interrupted_training() -> None:
     def until_the_second_step(*_: Any) -> Iterator[Any]:
         steps = []
 
-        def advance(*_: Any) -> None:
+        def advance(*_: Any, **__: Any) -> None:
             steps.append(1)
             if len(steps) == 2:
                 raise KeyboardInterrupt

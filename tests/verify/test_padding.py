@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from s0.core import kernels, states
+from s0.core import states
 from s0.core.padding import Padding
+from s0.core.recurrences import gated_delta
 from s0.core.states import StateLayer
 from s0.verify import verify
 from s0.verify.padding import CHECKS
@@ -35,7 +36,7 @@ def lets_pads_decay_the_state(patch: Patch) -> None:
 
 
 def lets_pads_write(patch: Patch) -> None:
-    patch.setattr(kernels, "_GATES", ("g",))
+    patch.setattr(gated_delta, "_GATES", ("g",))
 
 
 def keeps_the_last_columns_of_all(patch: Patch) -> None:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from s0.adapter.model import S0Model
-from s0.core import offset, states
+from s0.core import states
 from s0.core.raw_states import RawStates
+from s0.core.recurrences import mamba2
 from s0.core.states import StateLayer, effective_state
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.verify import CHECKS, Check, Result, verify
@@ -156,13 +157,13 @@ def cuts_the_gradient(patch: Patch) -> None:
 
 
 def swaps_rows(patch: Patch) -> None:
-    chosen = StateLayer._states
+    chosen = StateLayer.states_of_rows
 
     def swapped(self: StateLayer, *args: Any) -> Tensor | None:
         rows = chosen(self, *args)
         return None if rows is None else rows.flip(0)
 
-    patch.setattr(StateLayer, "_states", swapped)
+    patch.setattr(StateLayer, "states_of_rows", swapped)
 
 
 def forgets_rows_under_checkpointing(patch: Patch) -> None:
@@ -194,8 +195,8 @@ def ignores_weights(patch: Patch) -> None:
 
 
 def reads_no_offset_at_single_steps(patch: Patch) -> None:
-    product = offset._product
-    patch.setattr(offset, "_product", lambda equation, *args: product(equation, *args) * ("t" in equation))
+    product = mamba2.product
+    patch.setattr(mamba2, "product", lambda equation, *args: product(equation, *args) * ("t" in equation))
 
 
 def shares_states_between_copies(patch: Patch) -> None:

@@ -27,11 +27,11 @@ that act for state layers alone; the others on one model alone. Until when is un
 
 | replaced                          | what would go wrong in silence   | seen in           | by                        |
 |-----------------------------------|----------------------------------|-------------------|---------------------------|
-| torch_chunk_gated_delta_rule,     | pads would decay the state that  | transformers 5.23 | core/kernels.py,          |
-| chunk_kimi_delta_attention,       | a cache keeps; in Mamba-1 no     |                   | core/offset.py            |
+| torch_chunk_gated_delta_rule,     | pads would decay the state that  | transformers 5.23 | core/recurrences/         |
+| chunk_kimi_delta_attention,       | a cache keeps; in Mamba-1 no     |                   |                           |
 | mamba2_chunk_scan,                | state would enter; no offset     |                   |                           |
 | mamba_selective_scan              | would be read                    |                   |                           |
-| torch_recurrent_gated_delta_rule, | no offset would be read          | transformers 5.23 | core/offset.py            |
+| torch_recurrent_gated_delta_rule, | no offset would be read          | transformers 5.23 | core/recurrences/         |
 | recurrent_kimi_delta_attention,   |                                  |                   |                           |
 | mamba2_selective_state_update,    |                                  |                   |                           |
 | mamba_selective_state_update      |                                  |                   |                           |
@@ -68,6 +68,8 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | base_model_prepare_inputs_for_generation |                           |                   |                           |
 | _prepare_prompt_learning_config          | what PEFT makes of a      | peft 0.21         | train/baselines.py        |
 |                                          | cache                     |                   |                           |
+| implementation, torch_function,          | telling and changing what | transformers 5.23 | core/bound.py             |
+| applicable_params, is_new_implementation | a kernel runs on          |                   |                           |
 | co_names                                 | a mixer is what it calls  | transformers 5.23 | core/families.py,         |
 |                                          |                           |                   | train/baselines.py        |
 | _attn_implementation                     | keeping documents apart   | transformers 5.23 | core/packing.py           |

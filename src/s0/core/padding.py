@@ -73,6 +73,17 @@ class Padding:
         return output.flatten(0, 1).index_select(0, self._back).view_as(output)
 
 
+def with_a_pad(hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One token of each row (B, 1, D), and a pad behind it, with the mask (B, 2) that says so.
+
+    Alone it would take the single-step kernel, which writes into its state (the learned one, where rows share it), has
+    no gradient and no seam, and, in Mamba-2, does not clamp the step (transformers 5.23, 5.24).
+    """
+    if attention_mask is None:
+        attention_mask = hidden_states.new_ones(len(hidden_states), 1)
+    return F.pad(hidden_states, (0, 0, 0, 1)), F.pad(attention_mask, (0, 1))
+
+
 class OwnColumns:
     """Stands in for a cache while rows have pads behind their tokens: the convolution keeps what is each row's own."""
 

@@ -47,7 +47,6 @@ from functools import partial, reduce
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s0.core.bound import refuse_wrong_gradient
@@ -55,13 +54,14 @@ from s0.core.families import layer_index, plain_name, recurrence_of
 from s0.core.kernels import at_kernel, install_seam
 from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout
-from s0.core.padding import Limits, OwnColumns, Padding, call_mask
+from s0.core.padding import Limits, OwnColumns, Padding, call_mask, with_a_pad
 from s0.core.quantised import no_gradient_passes
 from s0.core.raw_states import RawStates
-from s0.core.refusals import ignored_state, not_in_stand_in, refuse_packing, refuse_replaced_forward
+from s0.core.refusals import ignored_state, refuse_packing, refuse_replaced_forward
 from s0.core.releases import cache_name, take_cache
 from s0.core.rows import choice_for
 from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
+from s0.core.stand_ins import NoCache, SeededCache
 
 BASE = "__base__"
 """The name of the untouched model where rows choose their states (PEFT's word)."""
@@ -87,51 +87,6 @@ def effective_state(raw: Tensor, scale: Scale) -> Tensor:
     if scale.normalize:
         state = state / torch.linalg.vector_norm(state).clamp_min(1e-12)
     return scale.alpha * state
-
-
-class NoCache:
-    """Stands in for no cache: the state to start from, and nowhere to store what follows."""
-
-    def __init__(self, state: Tensor) -> None:
-        self.state = state  # (B, H, K, V)
-        self.was_read = False
-
-    def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor:
-        self.was_read = True
-        return self.state
-
-    def get_conv_state(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-    def update_conv_state(self, conv_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return conv_states
-
-    def update_recurrent_state(self, recurrent_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return recurrent_states
-
-    def is_recording_past(self, *args: Any, **kwargs: Any) -> bool:
-        return False
-
-    has_previous_state = is_recording_past
-
-    def __getattr__(self, name: str) -> Any:
-        raise not_in_stand_in(name)
-
-
-class SeededCache:
-    """Stands in for a real cache at the true start of a sequence: answers S_0, and hands all else on to that cache."""
-
-    def __init__(self, cache: Any, state: Tensor) -> None:
-        self.cache = cache
-        self.state = state  # (B, H, K, V)
-        self.was_read = False
-
-    def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor:
-        self.was_read = True
-        return self.state
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.cache, name)
 
 
 class StateLayer(MixerLayer):
@@ -267,7 +222,7 @@ class StateLayer(MixerLayer):
         refuse_replaced_forward(self.base_layer)
         n_tokens = hidden_states.shape[1]
         if n_tokens == 1:
-            hidden_states, mask = _with_a_pad(hidden_states, mask)
+            hidden_states, mask = with_a_pad(hidden_states, mask)
         if mask is None:
             with at_kernel(self.base_layer, None, states):
                 return self.run_mixer(hidden_states, start, None, **kwargs)
@@ -309,17 +264,6 @@ class StateLayer(MixerLayer):
         self.scales[name] = scale
         if scale.variant == "offset":
             install_readout(self.base_layer)
-
-
-def _with_a_pad(hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One token of each row (B, 1, D), and a pad behind it, with the mask (B, 2) that says so.
-
-    Alone it would take the single-step kernel, which writes into its state (the learned one, where rows share it), has
-    no gradient and no seam, and, in Mamba-2, does not clamp the step (transformers 5.23, 5.24).
-    """
-    if attention_mask is None:
-        attention_mask = hidden_states.new_ones(len(hidden_states), 1)
-    return F.pad(hidden_states, (0, 0, 0, 1)), F.pad(attention_mask, (0, 1))
 
 
 def state_layers(model: nn.Module) -> Sequence[StateLayer]:
