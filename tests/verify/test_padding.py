@@ -65,15 +65,15 @@ def is_told_nothing_of_single_tokens(patch: Patch) -> None:
 
 
 def leaves_rows_of_the_base_to_the_mixer(patch: Patch) -> None:
-    run = StateLayer._from_state
+    run = StateLayer._from_cache
 
     def leaving(self: StateLayer, hidden_states: Tensor, cache: Any, attention_mask: Any, **kwargs: Any) -> Any:
         choice = states.choice_for(self)
         if choice is not None and set(choice.names) == {states.BASE}:
-            return self._mixer(hidden_states, cache, attention_mask, **kwargs)
+            return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
         return run(self, hidden_states, cache, attention_mask, **kwargs)
 
-    patch.setattr(StateLayer, "_from_state", leaving)
+    patch.setattr(StateLayer, "_from_cache", leaving)
 
 
 def of_modes(*modes: str) -> set[str]:
