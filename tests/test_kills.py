@@ -74,22 +74,22 @@ def evaluated(folder: Path) -> str | None:
 
 # With --overwrite: what was killed when the result was there, and before the rest was, is taken for finished otherwise.
 JOBS = {
-    "demo": Job(judged(demo), recorded, n_kills=10),
-    "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), recorded, n_kills=3),
+    "demo": Job(judged(demo), recorded, n_kills=6),
+    "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), recorded, n_kills=2),
     "collect": Job(
         command("collect", *ASKED, "--samples", 4, "--keep", "shortest", "--out", "FOLDER/e.jsonl"),
         collected,
-        n_kills=3,
+        n_kills=2,
     ),
     "train": Job(
         command("train", *ASKED, "--examples", EXAMPLES, *BY_PASS_RATE, "--out", "FOLDER/state", "--overwrite"),
         trained,
-        n_kills=3,
+        n_kills=2,
     ),
     "eval": Job(
         command("eval", *ASKED, "--state", GOLDEN / "state", "--samples", 2, "--out", "FOLDER/out", "--overwrite"),
         evaluated,
-        n_kills=3,
+        n_kills=2,
     ),
 }
 

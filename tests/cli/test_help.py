@@ -12,6 +12,7 @@ import typer
 from s0_cli.app import app
 from tests.cli.calls import result, s0
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = ("demo", "collect", "train", "eval", "generate", "inspect", "verify", "export", "report", "env")
 IN_ORDER = ("collect", "train", "eval", "generate", "inspect", "export", "report", "env")
 """Each takes what those before it have left."""
@@ -41,7 +42,8 @@ def test_the_examples_in_help_run_one_after_the_other(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("command", [("demo",), ("verify",), ("sandbox", "check")])
 def test_the_longer_examples_run_too(command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert result(*example(*command))
+    of_few_problems = ("--data", GOLDEN / "problems.jsonl") if command == ("demo",) else ()
+    assert result(*example(*command), *of_few_problems)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
