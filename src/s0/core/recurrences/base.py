@@ -99,6 +99,10 @@ class Recurrence:
         assert self.seams or self.run, f"nothing keeps pads out of {self.name}"
         assert self.readouts or self.reading, f"nothing reads an offset in {self.name}"
 
+    def __deepcopy__(self, memo: Any) -> Recurrence:
+        """Itself: a copy of a model runs the same recurrence."""
+        return self
+
     def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
         """Shape of one row's state in `mixer`, without the batch axis."""
         present = (names for names in self.shape if not names.endswith("?") or hasattr(mixer, names[:-1]))
