@@ -84,7 +84,8 @@ _BLOCK = 2**22  # words at once: bounds the copies
 @torch.no_grad()
 def _sum_of_bits(weight: Tensor) -> int:
     data = weight.detach().contiguous().flatten().view(torch.uint8)
-    words = functional.pad(data, (0, -len(data) % 8)).view(torch.int64)
+    n_missing = -len(data) % 8
+    words = (functional.pad(data, (0, n_missing)) if n_missing else data).view(torch.int64)  # to pad is to copy
     total = 0
     for start in range(0, len(words), _BLOCK):
         block = words[start : start + _BLOCK]

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_LEAST = torch.finfo(torch.float32).tiny
+
 
 def choose(logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], draws: Sequence[float]) -> list[int]:
     """One token for every row.
@@ -30,9 +32,9 @@ def choose(logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float
         def of_rows(values: Sequence[float], dtype: torch.dtype) -> Tensor:
             return torch.tensor([[values[row]] for row in rows], dtype=dtype, device=logits.device)
 
-        below_the_likeliest = (logits[rows] - logits[rows].amax(-1, keepdim=True)).double()
-        # In float64, where no temperature is 0: with the least of them all but the likeliest tokens go to -inf.
-        scores = (below_the_likeliest / of_rows(temperatures, torch.float64)).float()
+        below_the_likeliest = logits[rows] - logits[rows].amax(-1, keepdim=True)
+        # Temperatures that are 0 in float32 count as its least number: all but the likeliest tokens go to -inf.
+        scores = below_the_likeliest / of_rows(temperatures, torch.float32).clamp_min(_LEAST)
         scores = _likeliest(scores, of_rows([1 - top_p for top_p in top_ps], torch.float32))
         cumulated = scores.softmax(-1).double().cumsum(-1)
         # The first token whose sum exceeds the target: never one of probability 0, and there always is one.
