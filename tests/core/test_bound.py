@@ -59,6 +59,14 @@ def test_on_the_torch_path_no_package_runs_and_pads_still_touch_nothing(bound_mo
     assert torch.equal(logits(bound_model, ids, mask), bad)
 
 
+@pytest.fixture(autouse=True)
+def another_machine() -> Iterator[None]:
+    """What is known of this machine's Triton is asked anew."""
+    bound._triton_is_wrong.cache_clear()
+    yield
+    bound._triton_is_wrong.cache_clear()
+
+
 TABLE = [
     # capability, triton, tilelang, refused
     ((9, 0), "3.6.0", False, True),

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import CellType
@@ -81,16 +82,20 @@ def refuse_wrong_gradient(mixer: nn.Module) -> None:
         return
     kernel = kernel_globals(mixer).get(GATED_DELTA_NET.recognised_by)
     runs = None if kernel is None else implementation_of(kernel)
-    triton = _release("triton")
-    is_wrong = _WRONG_TRITON <= triton < GOOD_TRITON and find_spec("tilelang") is None
-    if runs is not None and runs.__module__.startswith("fla.") and is_wrong:
+    if runs is not None and runs.__module__.startswith("fla.") and _triton_is_wrong():
         raise EngineError(
             "expected Triton >= 3.7.1, or < 3.4, or tilelang beside it, got Triton "
-            f"{'.'.join(map(str, triton))} on a Hopper GPU, where the gradient of flash-linear-attention's gated delta "
-            "rule is wrong (its issue 640); pip install 'triton>=3.7.1' or tilelang, or train on PyTorch's own "
-            "functions, which are slower: within s0.core.bound.torch_path(model), or with flash-linear-attention and "
-            "fla-core uninstalled"
+            f"{'.'.join(map(str, _release('triton')))} on a Hopper GPU, where the gradient of flash-linear-attention's "
+            "gated delta rule is wrong (its issue 640); pip install 'triton>=3.7.1' or tilelang, or train on PyTorch's "
+            "own functions, which are slower: within s0.core.bound.torch_path(model), or with flash-linear-attention "
+            "and fla-core uninstalled"
         )
+
+
+@cache
+def _triton_is_wrong() -> bool:
+    """Whether the Triton that is installed makes a wrong kernel; read once, since layers ask at every call."""
+    return _WRONG_TRITON <= _release("triton") < GOOD_TRITON and find_spec("tilelang") is None
 
 
 def _capabilities(mixer: nn.Module) -> set[tuple[int, int]]:
