@@ -119,11 +119,15 @@ def run_unit(
     task = load_task(unit.task, unit.data)
     splits = {split: task.require_split(split) for split in ("train", "select", unit.split)}
     task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
+    begun = _begun_with(unit, task, sandbox)
+    if not overwrite:
+        _require_begun_with(begun, out / SETTINGS_FILE)
     model, tokenizer = load_model(unit.model, **unit.loading.arguments())
     if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
         find_mixers(model)  # refuses before the long work
     base = model_facts(unit.model, model, unit.loading)
-    _begin(out / SETTINGS_FILE, _begun_with(unit, task, sandbox), overwrite)
+    if overwrite or not (out / SETTINGS_FILE).exists():
+        write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
     place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
     seconds: dict[str, float] = {}
     examples: dict[str, list[Example]] = {}
@@ -186,17 +190,14 @@ def _begun_with(unit: Unit, task: Task, sandbox: Sandbox | None) -> dict[str, An
     return settings
 
 
-def _begin(path: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Write what a unit is run with; where that stands already, it has to be the same.
+def _require_begun_with(settings: dict[str, Any], path: Path) -> None:
+    """Refuse a folder whose settings file, if there is one, tells of other settings.
 
     Raises:
-        ConfigError: it is not; names what differs.
+        ConfigError: it does; names what differs.
     """
-    if overwrite or not path.exists():
-        write_text(path, json.dumps(settings, indent=1) + "\n")
-        return
     before = _read(path)
-    if before != settings:
+    if path.exists() and before != settings:
         known = before if isinstance(before, dict) else {}
         differing = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
         raise ConfigError(
