@@ -20,7 +20,7 @@ import inspect
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -234,6 +234,23 @@ class Batcher:
         if self._rows:
             events += self._decode()
         return events
+
+    def finish(self, on_event: Callable[[Event], None]) -> dict[int, Completion]:
+        """Step until every request has ended.
+
+        Args:
+            on_event: told every event as it comes.
+
+        Returns:
+            the completions by their requests' numbers.
+        """
+        completions: dict[int, Completion] = {}
+        while self.unfinished:
+            for event in self.step():
+                on_event(event)
+                if event.completion is not None:
+                    completions[event.request] = event.completion
+        return completions
 
     def _prefill(self) -> list[Event]:
         """Read the prompt of the oldest request, and with it others of the same length."""

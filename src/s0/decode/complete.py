@@ -88,20 +88,15 @@ def complete(
         if given is not None and len(given) != len(prompts):
             raise ConfigError(f"expected one {what} per prompt, got {len(given)} for {len(prompts)} prompts")
     batcher = Batcher(model, tokenizer, sampling.batch_rows)
-    places = {
+    numbers = [
         batcher.submit(
             sampling.request(
                 tuple(encode_prompt(tokenizer, prompt)),
                 seed=i if seeds is None else seeds[i],
                 state=None if states is None else states[i],
             )
-        ): i
+        )
         for i, prompt in enumerate(prompts)
-    }
-    done: dict[int, Completion] = {}
-    while batcher.unfinished:
-        finished = {places[one.request]: one.completion for one in batcher.step() if one.completion is not None}
-        done |= finished
-        if finished:
-            on_done(len(finished))
-    return [done[i] for i in range(len(prompts))]
+    ]
+    done = batcher.finish(lambda event: None if event.completion is None else on_done(1))
+    return [done[number] for number in numbers]

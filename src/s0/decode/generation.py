@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
 from s0.core.generation import Asked
-from s0.decode.batcher import Batcher, Completion
+from s0.decode.batcher import Batcher, Completion, Event
 from s0.decode.complete import Prompt, Sampling
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError
 from s0.models import check_tokens, encode_prompt, end_tokens
@@ -67,7 +67,7 @@ def generate(
             seeds = [f"{seed} {sample} {tokens}" for sample in range(n)]
             numbers.append([batcher.submit(sampling.request(tokens, own)) for own in seeds])
     try:
-        done = _answers(batcher, on_text)
+        done = batcher.finish(_telling(on_text))
     except UnsupportedModelError:  # of the cache that the first prompts have left: nothing was told of yet
         if sampling.temperature > 0 or sampling.stop:
             raise
@@ -94,16 +94,12 @@ def require_possible(sampling: Sampling, n: int, seed: int) -> None:
         )
 
 
-def _answers(batcher: Batcher, on_text: Callable[[str], None] | None) -> dict[int, Completion]:
-    """The completions of all requests, by the requests' numbers."""
-    done: dict[int, Completion] = {}
-    while batcher.unfinished:
-        for event in batcher.step():
-            if on_text is not None and event.text:
-                on_text(event.text)
-            if event.completion is not None:
-                done[event.request] = event.completion
-    return done
+def _telling(on_text: Callable[[str], None] | None) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        if on_text is not None and event.text:
+            on_text(event.text)
+
+    return tell
 
 
 @torch.no_grad()
