@@ -20,7 +20,7 @@ from s0.tasks.sandbox import Sandbox
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """One answer to be had.
 
     Attributes:
@@ -44,7 +44,7 @@ def answered(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    asked: Sequence[Asked],
+    asked: Sequence[Wanted],
     sampling: Sampling,
     *,
     scorings: Sequence[str] = SCORINGS,
@@ -93,7 +93,7 @@ def answered(
     return [answers[place] for place in range(len(asked))]
 
 
-def _keep(asked: Sequence[Asked], judged: Mapping[int, Answer]) -> None:
+def _keep(asked: Sequence[Wanted], judged: Mapping[int, Answer]) -> None:
     """Keep answers, by their place among those asked, where they are to be kept."""
     to_keep: defaultdict[StoredAnswers, list[tuple[tuple[int, ...], Answer]]] = defaultdict(list)
     for place, answer in judged.items():
@@ -104,7 +104,7 @@ def _keep(asked: Sequence[Asked], judged: Mapping[int, Answer]) -> None:
 
 
 def _judged(
-    task: Task, written: Sequence[tuple[Asked, Completion]], scorings: Sequence[str], sandbox: Sandbox | None
+    task: Task, written: Sequence[tuple[Wanted, Completion]], scorings: Sequence[str], sandbox: Sandbox | None
 ) -> list[Answer]:
     replies = [(question.problem, completion.text) for question, completion in written]
     verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in scorings}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.bench.answering import Asked, answered
+from s0.bench.answering import Wanted, answered
 from s0.bench.answers import UNTOUCHED, AnswerJournal, depends_on
 from s0.bench.asking import sampling_for, seed_of
 from s0.bench.controls import shown_before
@@ -103,7 +103,7 @@ def evaluate(
     for problem in problems:
         tokens = tuple(encode_prompt(tokenizer, shown_before(shots, task.prompt(problem, chat))))
         luck = [0 if samples is None else seed_of(samples.seed, problem, number) for number in numbers]
-        asked += [Asked(problem, tokens, *drawn, stored=stored) for drawn in zip(numbers, luck, strict=True)]
+        asked += [Wanted(problem, tokens, *drawn, stored=stored) for drawn in zip(numbers, luck, strict=True)]
     return answered(model, tokenizer, task, asked, sampling, sandbox=sandbox, on_done=on_done)
 
 

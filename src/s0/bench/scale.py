@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from s0.bench.answering import Asked, answered
+from s0.bench.answering import Wanted, answered
 from s0.bench.answers import UNTOUCHED, depends_on, open_answers
 from s0.bench.asking import sampling_for
 from s0.models import encode_prompt
@@ -62,7 +62,7 @@ def scale_by_pass_rate(
             for alpha, name in zip(alphas, names, strict=True):
                 stored = journal.of({**facts, "tuned": trainer.checksum_at(alpha)}) if journal else None
                 asked += [
-                    Asked(problem, tokens, state=name, stored=stored)
+                    Wanted(problem, tokens, state=name, stored=stored)
                     for problem, tokens in zip(problems, prompts, strict=True)
                 ]
             written = answered(
