@@ -198,7 +198,7 @@ class BaseTrainer(ABC):
         texts: list[Any]
         if kwargs:
             _require_none_beside(kwargs, seed=seed, n=n, on_text=on_text)
-            texts = self._by_transformers(prompts, max_new_tokens=max_new_tokens, **choosing, **kwargs)
+            texts = self._by_transformers(prompts, {"max_new_tokens": max_new_tokens, **choosing}, kwargs)
         else:
             sampling = Sampling(max_new_tokens, **choosing)
             own = {name: value for name, value in (("seed", seed), ("n", n)) if value is not None}
@@ -208,8 +208,11 @@ class BaseTrainer(ABC):
                 texts = [text for (text,) in texts]
         return texts[0] if is_single(prompt) else texts
 
-    def _by_transformers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[str]:
-        answers = generate_by_transformers(self.model, self.tokenizer, prompts, **kwargs)
+    def _by_transformers(
+        self, prompts: Sequence[Prompt], sampling: Mapping[str, Any], theirs: Mapping[str, Any]
+    ) -> list[str]:
+        """A text for each prompt, by the model's own `generate`, with `theirs`: what only transformers knows."""
+        answers = generate_by_transformers(self.model, self.tokenizer, prompts, **sampling, **theirs)
         return [completion.text for completion in answers]
 
     @abstractmethod

@@ -192,15 +192,17 @@ class BaselineTrainer(BaseTrainer):
         """Whether generation and forward passes of `model` use the adapter."""
         return self._is_attached and not self.model._adapters_disabled
 
-    def _by_transformers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[str]:
+    def _by_transformers(
+        self, prompts: Sequence[Prompt], sampling: Mapping[str, Any], theirs: Mapping[str, Any]
+    ) -> list[str]:
         behind_prefix = self.is_active and isinstance(self.settings, PrefixTuning)
         if behind_prefix and drops_prefixes(type(self._base).forward):
             raise EngineError(
                 "expected transformers < 5.24, or peft from 0.22 on, for transformers to generate behind a prefix, got "
                 "versions whose generate() leaves it out; pip install 'transformers<5.24', or leave transformers' own "
-                f"arguments out, here {sorted(kwargs)}"
+                f"arguments out, here {sorted(theirs)}"
             )
-        return super()._by_transformers(prompts, **kwargs)
+        return super()._by_transformers(prompts, sampling, theirs)
 
     @property
     def n_parameters(self) -> int:
