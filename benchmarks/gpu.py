@@ -53,7 +53,7 @@ from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients,
 from s0.core.states import state_layers
 from s0.errors import EngineError
 from s0.record import write_record
-from s0.train import Batch, FitSettings, batches, fit
+from s0.train import Batch, FitSettings, Splits, batches, fit
 from s0.train.data import TokenizedExample
 from s0.verify.running import name_of_cache
 
@@ -227,7 +227,7 @@ class Bench:
         self.tuned.set_adapter("first")
 
         def steps(n: int) -> None:
-            fit(self.tuned, data, states, FitSettings(n_steps=n, gradient_checkpointing=checkpointing))
+            fit(self.tuned, Splits(data), states, FitSettings(n_steps=n, gradient_checkpointing=checkpointing))
 
         one, three = partial(steps, 1), partial(steps, 3)
         record[f"{name}_first_seconds"] = self.seconds(one)

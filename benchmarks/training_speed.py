@@ -27,7 +27,7 @@ from s0 import S0AdapterConfig
 from s0.bench import environment
 from s0.core.states import state_layers
 from s0.record import write_record
-from s0.train import Batch, FitSettings, batches, fit
+from s0.train import Batch, FitSettings, Splits, batches, fit
 from s0.train.data import TokenizedExample
 
 LAYERS = ["linear_attention"] * 3 + ["full_attention"]
@@ -94,7 +94,7 @@ def main() -> None:
     states = [layer.s0_state["default"] for layer in state_layers(tuned)]
 
     def steps(n: int) -> None:
-        fit(tuned, data, states, FitSettings(n_steps=n))
+        fit(tuned, Splits(data), states, FitSettings(n_steps=n))
 
     steps(1)
     pairs = []

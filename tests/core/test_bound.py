@@ -13,7 +13,7 @@ from torch import nn
 from s0.core import bound
 from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
 from s0.errors import EngineError
-from s0.train import FitSettings, batches, fit
+from s0.train import FitSettings, Splits, batches, fit
 from s0.train.data import TokenizedExample
 from tests import zoo
 from tests.core.helpers import assert_same, logits, pad, tokens, tuned
@@ -97,17 +97,17 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
     before = [state.detach().clone() for state in states]
     data = batches([TokenizedExample([1, 2, 3, 4], 2, "only")], pad_token=0, max_tokens=16)
     if not refused:
-        fit(bound_model, data, states, FitSettings(n_steps=1))
+        fit(bound_model, Splits(data), states, FitSettings(n_steps=1))
         return
     with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):
-        fit(bound_model, data, states, FitSettings(n_steps=1))
+        fit(bound_model, Splits(data), states, FitSettings(n_steps=1))
     with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):  # whatever loop it is in
         logits(bound_model, tokens(1, 4))
     with torch.no_grad():
         logits(bound_model, tokens(1, 4))
     assert all(torch.equal(state, old) for state, old in zip(states, before, strict=True))
     with torch_path(bound_model):
-        fit(bound_model, data, states, FitSettings(n_steps=1))
+        fit(bound_model, Splits(data), states, FitSettings(n_steps=1))
     assert not any(torch.equal(state, old) for state, old in zip(states, before, strict=True))
 
 

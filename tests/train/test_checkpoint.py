@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, ConfigError, DatasetError, S0Error, StateMismatchError
-from s0.train import FitResult, FitSettings, fit
+from s0.train import FitResult, FitSettings, Grid, S0Config, Splits, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.search import SearchResult, search
+from s0.train.search import Search, SearchResult
 from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
 from tests.train.test_fit import poisoned, raising, values
 
@@ -46,9 +46,9 @@ def train(
     """Two micro-batches a step; with patience, a selection batch after it; at the end, the two once more and again."""
     select = in_batches([PAIRS[2]]) if settings.patience else ()
     asked = Checkpoint(path, every, identity) if path else None
-    made = in_batches(data, budget=1)
-    assert len(made) == N_BATCHES
-    return fit(model, made, trainable(model), settings, select=select, checkpoint=asked)
+    splits = Splits(in_batches(data, budget=1), select)
+    assert len(splits.train) == N_BATCHES
+    return fit(model, splits, trainable(model), settings, checkpoint=asked)
 
 
 @cache
@@ -126,10 +126,9 @@ def test_patience_goes_on_where_it_was(tmp_path: Path, call: int) -> None:
 @pytest.mark.parametrize("call", [2, 4, 8, 10, 12, 18])
 def test_a_search_goes_on_in_the_learning_rate_where_it_was(tmp_path: Path, call: int) -> None:
     def searched(model: nn.Module, asked: Checkpoint | None) -> SearchResult:
-        return search(
-            model, state_layers(model), in_batches(budget=200), in_batches(PAIRS[3:]), SETTINGS, normalize=False,
-            variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 3), batch_tokens=4096, checkpoint=asked,
-        )  # fmt: skip
+        splits = Splits(in_batches(budget=200), in_batches(PAIRS[3:]))
+        config, grid = S0Config(batch_tokens=4096), Grid((0.1, 1e30, 0.3), (1, 3))
+        return Search(model, state_layers(model), splits, config, grid).choose(asked)
 
     whole, crashed, resumed = tuned(), tuned(), tuned()
     with at_call(whole, 0, print) as calls:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from s0.errors import ConfigError
-from s0.train import FitSettings, fit
+from s0.train import FitSettings, Splits, fit
 from tests.train import two_processes
 from tests.train.helpers import PAIRS, assert_states_equal, in_batches, trainable, tuned
 
@@ -109,7 +109,7 @@ def test_what_goes_wrong_is_told_by_both(
 
 def attempt() -> Any:
     model = tuned()
-    return fit(model, in_batches(), trainable(model), FitSettings(n_steps=2, lr=0.02)), trainable(model)
+    return fit(model, Splits(in_batches()), trainable(model), FitSettings(n_steps=2, lr=0.02)), trainable(model)
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_deepspeed_zero_3_is_refused() -> None:
     model = tuned()
     next(iter(model.parameters())).ds_id = 0  # how DeepSpeed marks a tensor that it has taken apart
     with pytest.raises(ConfigError, match="got DeepSpeed ZeRO-3"):
-        fit(model, in_batches(PAIRS), trainable(model), FitSettings(n_steps=1))
+        fit(model, Splits(in_batches(PAIRS)), trainable(model), FitSettings(n_steps=1))

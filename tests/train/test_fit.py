@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Advance
-from s0.train import FitResult, FitSettings, fit, mean_loss
+from s0.train import FitResult, FitSettings, Splits, fit, mean_loss
 from s0.train.checkpoint import Checkpoint
 from s0.train.modes import unscaled
 from tests import zoo
@@ -47,7 +47,7 @@ def with_lora(family: str = "qwen3_5") -> PeftModel:
 
 
 def run(model: nn.Module, settings: FitSettings = SETTINGS, data: Any = PAIRS, budget: int = 100) -> FitResult:
-    return fit(model, in_batches(data, budget), trainable(model), settings)
+    return fit(model, Splits(in_batches(data, budget)), trainable(model), settings)
 
 
 def values(model: nn.Module) -> list[Tensor]:
@@ -117,7 +117,9 @@ def gradients_at_each_step(act: Callable[[], Any]) -> list[list[Tensor]]:
 def test_a_tensor_without_influence_feels_the_l2_term_only() -> None:
     idle = nn.Parameter(torch.ones(3))
     model, settings = tuned(), FitSettings(n_steps=1, l2_lambda=0.25, grad_clip=1e9)
-    ((*_, of_idle),) = gradients_at_each_step(lambda: fit(model, in_batches(), [*trainable(model), idle], settings))
+    ((*_, of_idle),) = gradients_at_each_step(
+        lambda: fit(model, Splits(in_batches()), [*trainable(model), idle], settings)
+    )
     torch.testing.assert_close(of_idle, torch.full((3,), 2 * 0.25))
 
 
@@ -175,7 +177,7 @@ def test_progress_is_told_to_the_stage_that_is_given(tmp_path: Path) -> None:
 
     def watched() -> FitResult:
         model, checkpoint = tuned(), Checkpoint(tmp_path / "run", 1)
-        return fit(model, in_batches(PAIRS[:1]), trainable(model), SETTINGS, checkpoint=checkpoint, stage=stage)
+        return fit(model, Splits(in_batches(PAIRS[:1])), trainable(model), SETTINGS, checkpoint=checkpoint, stage=stage)
 
     result = watched()
     notes = [
@@ -228,7 +230,7 @@ def test_a_model_without_checkpointed_layers_is_refused_before_anything_changes(
     model.get_base_model().model.layers = nn.ModuleList()
     before = snapshot(model)
     with pytest.raises(ConfigError, match="gradient checkpointing"):
-        fit(model, in_batches(), [nn.Parameter(torch.zeros(1))], FitSettings(gradient_checkpointing=True))
+        fit(model, Splits(in_batches()), [nn.Parameter(torch.zeros(1))], FitSettings(gradient_checkpointing=True))
     assert snapshot(model) == before
 
 
@@ -272,10 +274,10 @@ def test_flags_modes_and_scales_are_restored(was_checkpointed: bool, checkpointi
     settings = FitSettings(n_steps=3, gradient_checkpointing=checkpointing)
     before = snapshot(model)
     if error is None:
-        fit(model, in_batches(budget=100), states, settings)
+        fit(model, Splits(in_batches(budget=100)), states, settings)
     else:
         with raising(model, error, at_call=6), pytest.raises(type(error)):
-            fit(model, in_batches(budget=100), states, settings)
+            fit(model, Splits(in_batches(budget=100)), states, settings)
     assert snapshot(model) == before
     assert any(state.norm() > 0 for state in states)
 
@@ -291,7 +293,7 @@ def test_only_the_given_parameters_get_gradients() -> None:
         seen.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
 
     watch = register_optimizer_step_pre_hook(note)
-    fit(model, in_batches(), [first], FitSettings(n_steps=2))
+    fit(model, Splits(in_batches()), [first], FitSettings(n_steps=2))
     watch.remove()
     assert [{name.rsplit(".", 2)[0] for name in names} for names in seen] == [
         {"base_model.model.model.layers.0.linear_attn"}
@@ -380,7 +382,7 @@ def judged(n_steps: int, **settings: Any) -> tuple[FitResult, list[Tensor], floa
 
 def with_patience(model: nn.Module, settings: FitSettings) -> FitResult:
     select = in_batches(PAIRS[4:])
-    return fit(model, in_batches(PAIRS[:1]), trainable(model), settings, select=select)
+    return fit(model, Splits(in_batches(PAIRS[:1]), select), trainable(model), settings)
 
 
 @pytest.mark.parametrize("scale_in_training", [False, True])
@@ -415,13 +417,8 @@ def test_without_patience_the_last_step_is_kept() -> None:
 def test_patience_and_selection_examples_need_each_other(patience: int | None, select: Any) -> None:
     model = tuned()
     with pytest.raises(ConfigError, match="selection examples with patience"):
-        fit(
-            model,
-            in_batches(),
-            trainable(model),
-            FitSettings(patience=patience),
-            select=in_batches(select) if select else (),
-        )
+        splits = Splits(in_batches(), in_batches(select) if select else ())
+        fit(model, splits, trainable(model), FitSettings(patience=patience))
 
 
 # --- Settings ---

@@ -23,10 +23,10 @@ import pytest
 import torch
 
 from s0.core.states import state_layers
-from s0.train import FitSettings, fit
+from s0.train import FitSettings, Grid, S0Config, Splits, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
-from s0.train.search import search
+from s0.train.search import Search
 from tests.train.helpers import PAIRS, in_batches, trainable, tuned
 
 N_STEPS, N_KILLS = 16, 20
@@ -40,33 +40,32 @@ class Fit:
         self.model = tuned()
 
     def train(self, checkpoint: Checkpoint | None) -> Any:
-        made, select = in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:])
+        splits = Splits(in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:]))
         settings = FitSettings(n_steps=N_STEPS, lr=0.3, patience=N_STEPS)
-        return fit(self.model, made, trainable(self.model), settings, select=select, checkpoint=checkpoint)
+        return fit(self.model, splits, trainable(self.model), settings, checkpoint=checkpoint)
 
     def tensors(self) -> list[torch.Tensor]:
         return list(trainable(self.model))
 
 
-class Search:
+class Searched:
     """Three learning rates in turn, one of which explodes, and the choice among what they give."""
 
     def __init__(self) -> None:
         self.model = tuned()
 
     def train(self, checkpoint: Checkpoint | None) -> Any:
-        self.result = search(
-            self.model, state_layers(self.model), in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:]),
-            FitSettings(), normalize=False, variant="state", lrs=(0.1, 1e30, 0.3), steps=(1, 4, 12), batch_tokens=4096,
-            checkpoint=checkpoint,
-        )  # fmt: skip
+        splits = Splits(in_batches(PAIRS[:3], budget=80), in_batches(PAIRS[3:]))
+        config, grid = S0Config(batch_tokens=4096), Grid((0.1, 1e30, 0.3), (1, 4, 12))
+        search = Search(self.model, state_layers(self.model), splits, config, grid)
+        self.result = search.choose(checkpoint)
         return replace(self.result, tensors=[])
 
     def tensors(self) -> list[torch.Tensor]:
         return self.result.tensors
 
 
-KINDS: dict[str, Callable[[], Any]] = {"fit": Fit, "search": Search}
+KINDS: dict[str, Callable[[], Any]] = {"fit": Fit, "search": Searched}
 
 
 def digest(tensor: torch.Tensor) -> str:

@@ -11,7 +11,7 @@ from s0 import Example, S0Config
 from s0.bench import tuned_facts
 from s0.core.states import state_layers
 from s0.errors import ConfigError, StateMismatchError
-from s0.train import FitSettings, fit, load_tuned
+from s0.train import FitSettings, Grid, Splits, fit, load_tuned
 from tests import zoo
 from tests.train.helpers import (
     EXAMPLES,
@@ -39,10 +39,10 @@ def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
     plain, fitted, other = tuned(family, variant="offset"), tuned(family, variant="offset"), tuned(family)
     settings, data = FitSettings(n_steps=3, lr=0.1, l2_lambda=1e-3), EXAMPLES[:3]
     losses = slow_fit(plain.eval(), trainable(plain), settings, data)
-    result = fit(fitted, in_batches(data, 100), trainable(fitted), settings)
+    result = fit(fitted, Splits(in_batches(data, 100)), trainable(fitted), settings)
     assert result.losses == pytest.approx(losses, abs=1e-5)
     assert_states_equal(trainable(fitted), trainable(plain))
-    as_a_state = fit(other, in_batches(data, 100), trainable(other), settings)
+    as_a_state = fit(other, Splits(in_batches(data, 100)), trainable(other), settings)
     assert as_a_state.losses[0] == pytest.approx(losses[0], abs=1e-5)
     assert abs(as_a_state.losses[-1] - losses[-1]) > 1e-3
 
@@ -62,7 +62,7 @@ def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
 
 def test_candidates_are_trained_and_measured_as_offsets() -> None:
     made = trainer(variant="offset")
-    report = made.train_auto(EXAMPLES, SELECT, lrs=(0.02, 0.1), steps=(1, 2))
+    report = made.train_auto(EXAMPLES, SELECT, grid=Grid((0.02, 0.1), (1, 2)))
     alone = trainer(variant="offset", lr=report["lr"], n_steps=report["n_steps"], alpha="auto")
     wanted = alone.train(EXAMPLES, select=SELECT)
     assert_states_equal([*states(made).values()], [*states(alone).values()])

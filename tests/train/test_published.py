@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from s0 import S0Config, S0Trainer
-from s0.train import FitSettings, fit
+from s0.train import FitSettings, Splits, fit
 from tests import zoo
 from tests.train.helpers import PAIRS, in_batches, logits, tokenizer, trainable, tuned
 
@@ -38,7 +38,7 @@ PUBLISHED = {
 def test_losses_and_norms_are_those_of_the_published_code(lr: float, budget: int) -> None:
     losses, norms = PUBLISHED[lr]
     model = tuned(alpha=0.07)
-    result = fit(model, in_batches(budget=budget), trainable(model), FitSettings(n_steps=12, lr=lr))
+    result = fit(model, Splits(in_batches(budget=budget)), trainable(model), FitSettings(n_steps=12, lr=lr))
     assert result.losses[0] == pytest.approx(losses[0], abs=1e-5)
     assert result.losses == pytest.approx(losses, abs=1e-4)
     assert result.norms == pytest.approx(norms, rel=1e-3)

@@ -14,19 +14,21 @@ import torch
 from s0 import Example, S0Config, S0Trainer
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError
+from s0.train import Grid
 from tests import zoo
 from tests.train.helpers import EXAMPLES, FAMILIES, PAIRS, logits, slow_losses, snapshot, states, trained, trainer
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 SELECT = [Example("def mul(a, b):\n", "    return a * b\n"), Example("def two():\n", "    return 2\n")]
 LRS, STEPS = (0.01, 0.3), (1, 3)
+GRID = Grid(LRS, STEPS)
 
 
 @cache
 def tuned(family: str, normalize: bool = False) -> tuple[S0Trainer, dict[str, float]]:
     """A trainer that has chosen, for tests that leave it as it is."""
     made = trainer(family, normalize=normalize, l2_lambda=1e-3)
-    return made, made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS)
+    return made, made.train_auto(EXAMPLES, SELECT, grid=GRID)
 
 
 def alone(family: str, lr: float, n_steps: int, **settings: Any) -> S0Trainer:
@@ -99,8 +101,8 @@ def test_what_is_reported_is_that_of_the_activated_state(family: str, tmp_path: 
 
 def test_a_diverging_learning_rate_loses_and_stops_nothing() -> None:
     with_it, without = trainer(), trainer()
-    wanted = without.train_auto(EXAMPLES, SELECT, lrs=(0.01, 0.3), steps=(2,))
-    report = with_it.train_auto(EXAMPLES, SELECT, lrs=(0.01, 1e30, 0.3, 1e4), steps=(2,))
+    wanted = without.train_auto(EXAMPLES, SELECT, grid=Grid((0.01, 0.3), (2,)))
+    report = with_it.train_auto(EXAMPLES, SELECT, grid=Grid((0.01, 1e30, 0.3, 1e4), (2,)))
     assert report == pytest.approx(wanted, abs=1e-5)
     failed, diverged = with_it.training["candidates"][1], with_it.training["candidates"][3]
     assert (failed["scale"], failed["loss"]) == (None, None)
@@ -113,7 +115,7 @@ def test_nothing_with_a_finite_loss_leaves_the_trainer_as_it_was() -> None:
     before, account, config, model = states(made), made.training, made.config, snapshot(made.model)
     for lrs in ((1e30,), (1e30, 2e30)):
         with pytest.raises(DatasetError, match="lr"):
-            made.train_auto(EXAMPLES, SELECT, lrs=lrs, steps=(1, 2))
+            made.train_auto(EXAMPLES, SELECT, grid=Grid(lrs, (1, 2)))
         assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
         assert (made.training, made.config) == (account, config)
         assert snapshot(made.model) == model
@@ -126,8 +128,8 @@ def test_the_states_on_the_model_neither_count_nor_change() -> None:
     other.activate()
     kept, tuned_logits = states(other), logits(model)
     fresh = trainer(layers=[2])
-    wanted = fresh.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS)
-    assert made.train_auto(EXAMPLES, SELECT, lrs=LRS, steps=STEPS) == wanted
+    wanted = fresh.train_auto(EXAMPLES, SELECT, grid=GRID)
+    assert made.train_auto(EXAMPLES, SELECT, grid=GRID) == wanted
     assert list(states(made)) == [2]
     assert torch.equal(states(made)[2], states(fresh)[2])
     assert other.is_active
@@ -142,7 +144,7 @@ def test_micro_batches_grow_no_larger_than_for_one() -> None:
     made.model.get_base_model().model.register_forward_pre_hook(
         lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    made.train_auto(PAIRS, SELECT, lrs=(0.01, 0.03, 0.1), steps=(1,))
+    made.train_auto(PAIRS, SELECT, grid=Grid((0.01, 0.03, 0.1), (1,)))
     assert all(shape.numel() <= 300 for shape in shapes)
     assert max(shape[0] for shape in shapes) > 6  # more than an example for each learning rate
 
@@ -150,7 +152,7 @@ def test_micro_batches_grow_no_larger_than_for_one() -> None:
 def test_an_interrupted_choice_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole, made, again = trainer(), trained(), trainer()
     before, account = states(made), made.training
-    settings: dict[str, Any] = {"lrs": LRS, "steps": (1, 4)}
+    settings: dict[str, Any] = {"grid": Grid(LRS, (1, 4))}
     wanted = whole.train_auto(EXAMPLES, SELECT, **settings)
     made.config = S0Config()
     calls: list[None] = []
@@ -175,26 +177,44 @@ def test_an_interrupted_choice_goes_on_from_its_checkpoint(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("settings", "tried", "match"),
+    ("tried", "match"),
     [
-        ({"patience": 2}, {}, "patience=None"),
-        ({"scale_in_training": True}, {}, "before training"),
-        ({}, {"lrs": ()}, "learning rates"),
-        ({}, {"lrs": (0.1, 0.1)}, "different"),
-        ({}, {"lrs": (0.1, -0.1)}, "lr"),
-        ({}, {"steps": ()}, "steps"),
-        ({}, {"steps": (2, 2)}, "different"),
-        ({}, {"steps": (0, 2)}, "at least 1"),
+        ({"lrs": ()}, "expected different `lrs`, at least one"),
+        ({"lrs": (0.1, 0.1)}, "different `lrs`"),
+        ({"lrs": (0.1, -0.1)}, "`lr`"),
+        ({"lrs": (0.1, 0.0)}, "`lr`"),
+        ({"lrs": (0.1, "0.2")}, "`lr`"),
+        ({"steps": ()}, "different `steps`"),
+        ({"steps": (2, 2)}, "different `steps`"),
+        ({"steps": (0, 2)}, "at least 1"),
+        ({"steps": (1.5,)}, "at least 1"),
     ],
     ids=str,
 )
-def test_what_cannot_be_tried_is_refused(settings: dict[str, Any], tried: dict[str, Any], match: str) -> None:
+def test_a_grid_that_cannot_be_tried_is_refused(tried: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Grid(**tried)
+
+
+def test_a_grid_takes_lists_and_keeps_no_hold_on_them() -> None:
+    lrs = [0.1, 0.2]
+    grid = Grid(lrs, [1, 2])
+    lrs.append(0.1)
+    assert grid == Grid((0.1, 0.2), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [({"patience": 2}, "patience=None"), ({"scale_in_training": True}, "before training")],
+    ids=str,
+)
+def test_settings_that_nothing_can_be_tried_with_are_refused(settings: dict[str, Any], match: str) -> None:
     made = trained(n_steps=1)
     before, account = states(made), made.training
     made.config = S0Config(**settings)
     config = replace(made.config)
     with pytest.raises(ConfigError, match=match):
-        made.train_auto(EXAMPLES, SELECT, **tried)
+        made.train_auto(EXAMPLES, SELECT)
     assert made.config == config
     assert made.training == account
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())

@@ -23,7 +23,7 @@ from s0.core.rows import RowsUnderCheckpointing
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
 from s0.models import load_model
-from s0.train import BaselineTrainer, LoraTuning, PrefixTuning, ScaleChoice
+from s0.train import BaselineTrainer, Grid, LoraTuning, PrefixTuning, ScaleChoice
 from s0.train.scale import LADDER
 from tests import zoo
 from tests.core.helpers import cache_of, name_of_cache, pad
@@ -954,5 +954,5 @@ def test_a_search_that_fails_leaves_the_settings() -> None:
     made = trainer("qwen3_5")
     before = made.config
     with pytest.raises(DatasetError):
-        made.train_auto(EXAMPLES, SELECT, lrs=[1e30], steps=[1])
+        made.train_auto(EXAMPLES, SELECT, grid=Grid([1e30], [1]))
     assert made.config is before

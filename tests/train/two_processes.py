@@ -23,7 +23,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from s0.train import Checkpoint, FitSettings, fit, scale_curve
+from s0.train import Checkpoint, FitSettings, Grid, Splits, fit, scale_curve
 from tests.train.helpers import EXAMPLES, PAIRS, in_batches, trainable, trainer, tuned
 
 ALPHAS = (0.0, 0.5, 2.0)
@@ -31,21 +31,23 @@ SETTINGS = FitSettings(n_steps=4, lr=0.02)
 EXPLODES = 1e30
 
 
-def learned(*, budget: int = 60, data: Any = PAIRS, settings: FitSettings = SETTINGS, **kwargs: Any) -> dict[str, Any]:
+def learned(
+    *, budget: int = 60, data: Any = PAIRS, settings: FitSettings = SETTINGS, select: Any = ()
+) -> dict[str, Any]:
     """One state trained from values that differ from process to process; the first one's count."""
     model = tuned()
     rank = PartialState().process_index
     with torch.no_grad():
         for parameter in trainable(model):
             parameter.fill_(0.01 * (1 + rank))
-    result = fit(model, in_batches(data, budget), trainable(model), settings, **kwargs)
+    result = fit(model, Splits(in_batches(data, budget), select), trainable(model), settings)
     return {"told": vars(result), "tensors": trainable(model)}
 
 
 def by_search() -> dict[str, Any]:
     """Learning rates in turn, one of which explodes, and the best of them."""
     made = trainer(batch_tokens=60)
-    report = made.train_auto(EXAMPLES[:3], EXAMPLES[3:], lrs=(0.02, EXPLODES, 0.1), steps=(2, 4))
+    report = made.train_auto(EXAMPLES[:3], EXAMPLES[3:], grid=Grid((0.02, EXPLODES, 0.1), (2, 4)))
     rows = [[row["lr"], row["n_steps"], row["loss"]] for row in made.training["candidates"] if row["lr"] != EXPLODES]
     return {"told": [report, rows], "tensors": trainable_states(made.model, made.adapter_name)}
 
@@ -78,7 +80,7 @@ def bad_row() -> dict[str, Any]:
     model = tuned()
     if PartialState().process_index == 1:
         model.get_base_model().lm_head.register_forward_hook(lambda _, __, output: output * torch.nan)
-    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS)
+    fit(model, Splits(in_batches(PAIRS, 60)), trainable(model), SETTINGS)
     return {"told": None, "tensors": []}
 
 
@@ -91,7 +93,7 @@ def unforeseen() -> dict[str, Any]:
 
     if PartialState().process_index == 1:
         model.get_base_model().register_forward_hook(fail)
-    fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS)
+    fit(model, Splits(in_batches(PAIRS, 60)), trainable(model), SETTINGS)
     return {"told": None, "tensors": []}
 
 
@@ -108,7 +110,7 @@ def interrupted(folder: Path) -> dict[str, Any]:
 
     model.get_base_model().register_forward_hook(ask)
     try:
-        fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint)
+        fit(model, Splits(in_batches(PAIRS, 60)), trainable(model), SETTINGS, checkpoint=checkpoint)
         ended = None
     except SystemExit as error:
         ended = error.code
@@ -120,7 +122,7 @@ def interrupted(folder: Path) -> dict[str, Any]:
 
 def learned_from_zero(checkpoint: Checkpoint | None = None) -> dict[str, Any]:
     model = tuned()
-    result = fit(model, in_batches(PAIRS, 60), trainable(model), SETTINGS, checkpoint=checkpoint)
+    result = fit(model, Splits(in_batches(PAIRS, 60)), trainable(model), SETTINGS, checkpoint=checkpoint)
     return {"told": vars(result), "tensors": trainable(model)}
 
 
@@ -131,7 +133,7 @@ def split(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[], dict[str, Any]
         model = tuned()
         parameters = trainable(model)
         wrapped = wrap(model)
-        fit(wrapped, in_batches(), parameters, SETTINGS)
+        fit(wrapped, Splits(in_batches()), parameters, SETTINGS)
         return {"told": None, "tensors": []}
 
     return attempt

@@ -3,10 +3,11 @@
 from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import Batch, TrainingData, TrainingSet, batches, prepare, tokenize
+from s0.train.data import Batch, Splits, TrainingData, TrainingSet, batches, prepare, tokenize
 from s0.train.fitting import FitResult, fit, mean_loss
 from s0.train.methods import METHODS, make_trainer, method_of
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
+from s0.train.search import Grid
 from s0.train.settings import FitSettings, S0Config
 from s0.train.trainer import S0Trainer
 from s0.train.tuned import load_tuned, read_tuned, trainer_of
@@ -18,11 +19,13 @@ __all__ = [
     "Checkpoint",
     "FitResult",
     "FitSettings",
+    "Grid",
     "LoraTuning",
     "PrefixTuning",
     "S0Config",
     "S0Trainer",
     "ScaleChoice",
+    "Splits",
     "TrainingData",
     "TrainingSet",
     "batches",

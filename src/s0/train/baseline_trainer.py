@@ -32,7 +32,7 @@ from s0.train.base import BaseTrainer, account, require_pair, warn
 from s0.train.baseline_files import StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingData, TrainingSet
+from s0.train.data import Splits, TrainingData, TrainingSet
 from s0.train.distributed import is_first_process
 from s0.train.fitting import fit, mean_loss
 from s0.train.modes import training_mode
@@ -257,10 +257,9 @@ class BaselineTrainer(BaseTrainer):
             self._switch(True)
             result = fit(
                 self.model,
-                learned.batches,
+                Splits(learned.batches, chosen_on.batches if chosen_on and settings.patience is not None else ()),
                 self._parameters(),
                 settings,
-                select=chosen_on.batches if chosen_on is not None and settings.patience is not None else (),
                 checkpoint=keeper,
                 stage=stage,
             )

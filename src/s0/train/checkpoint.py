@@ -3,7 +3,7 @@
 A checkpoint is one safetensors file. Its tensors are everything a training needs to go on as if nothing had happened;
 its metadata holds
 
-    s0_checkpoint   JSON: format_version; identity, which run it belongs to; progress, what is no tensor
+    s0_checkpoint   JSON: format_version; identity, which training it belongs to; progress, what is no tensor
     sha256          of the whole file, with zeros in place of this value
 
 It is replaced, never changed, so at any moment there is one whole checkpoint, the last or the one before.
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,9 +70,9 @@ class Checkpoint:
         Raises:
             CheckpointError: it cannot be written; the one before is still there, and nothing else.
         """
-        told = {"format_version": FORMAT_VERSION, "identity": self._all(identity), "progress": progress}
+        content = {"format_version": FORMAT_VERSION, "identity": self._all(identity), "progress": progress}
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        data = save(copies, {_KEY: json.dumps(told), "sha256": _NO_DIGEST})
+        data = save(copies, {_KEY: json.dumps(content), "sha256": _NO_DIGEST})
         digest = hashlib.sha256(data).hexdigest()
         try:
             write_bytes(self.path, data.replace(_sealed(_NO_DIGEST), _sealed(digest), 1))
@@ -82,11 +83,11 @@ class Checkpoint:
             ) from error
 
     def read(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """The progress and tensors of an interrupted run, or None where there is no file.
+        """The progress and tensors of an interrupted training, or None where there is no file.
 
         Raises:
             StateMismatchError: no checkpoint of this version, or a damaged one.
-            ConfigError: of another run; names what differs.
+            ConfigError: of another training; names what differs.
             CheckpointError: it cannot be read.
         """
         remove_leftovers(self.path)
@@ -96,31 +97,31 @@ class Checkpoint:
             return None
         except OSError as error:
             raise CheckpointError(f"expected to read the checkpoint {self.path}, but: {error}") from error
-        told, tensors = self._opened(data)
-        differing = dict.fromkeys(_differences(told["identity"], self._all(identity)))
+        content, tensors = self._opened(data)
+        differing = dict.fromkeys(_differences(content["identity"], self._all(identity)))
         if differing:
             raise ConfigError(
                 f"expected {self.path} to be a checkpoint of this training, but it is of another: "
                 f"{'; '.join(differing)}. Train with the same settings, data and model to go on with that one, or "
                 "choose another path or remove the file to start anew"
             )
-        return told["progress"], tensors
+        return content["progress"], tensors
 
     def _opened(self, data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
             size = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-            told, digest = json.loads(metadata[_KEY]), metadata["sha256"]
+            content, digest = json.loads(metadata[_KEY]), metadata["sha256"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self.refused("it is cut off, or no checkpoint at all") from error
         if hashlib.sha256(data.replace(_sealed(digest), _sealed(_NO_DIGEST), 1)).hexdigest() != digest:
             raise self.refused("its checksum is wrong, so a part of it is lost or changed")
-        if not isinstance(told, dict) or told.get("format_version") != FORMAT_VERSION:
+        if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
             raise self.refused("it is of another version of s0-tuning; go on with that one")
-        if not {"identity", "progress"} <= told.keys():
+        if not {"identity", "progress"} <= content.keys():
             raise self.refused("it says too little")
         try:
-            return told, load(data)
+            return content, load(data)
         except (SafetensorError, ValueError, KeyError) as error:
             raise self.refused(f"its tensors cannot be read ({error})") from error
 
@@ -152,11 +153,12 @@ def _sealed(digest: str) -> bytes:
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted({*before, *now})
-        found = [_differences(before.get(key), now.get(key), f"{name}.{key}" if name else key) for key in keys]
-        return [one for some in found for one in some]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        found = [_differences(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(before, now, strict=True))]
-        return [one for some in found for one in some]
+        parts = [(before.get(key), now.get(key), f"{name}.{key}" if name else key) for key in keys]
+        return list(chain.from_iterable(_differences(*part) for part in parts))
+    are_lists = isinstance(before, list) and isinstance(now, list)
+    if are_lists and len(before) == len(now):
+        parts = [(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(before, now, strict=True))]
+        return list(chain.from_iterable(_differences(*part) for part in parts))
     setting = name.rpartition(".")[2]  # several learners may share it
     return [] if before == now else [f"`{setting}` was {before!r:.60}, is {now!r:.60}"]
 

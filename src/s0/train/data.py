@@ -71,6 +71,19 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Splits:
+    """The micro-batches of one training, by what they are for.
+
+    Attributes:
+        train: of all examples to learn from.
+        select: of the examples of other problems to choose on; may be empty.
+    """
+
+    train: Sequence[Batch]
+    select: Sequence[Batch] = ()
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """Training data ready for the loop of any method.
 
@@ -144,7 +157,8 @@ def tokenize(
 
 def _tokenize_row(row: Any, name: str, tokenizer: PreTrainedTokenizerBase, end_token: int) -> TokenizedExample:
     if isinstance(row, tuple):
-        if len(row) != 2 or not isinstance(row[0], str) or type(row[1]) is not int:
+        is_pair = len(row) == 2 and isinstance(row[0], str)
+        if not is_pair or type(row[1]) is not int:
             raise DatasetError(f"expected {name} to be (text, prompt length in tokens), got {row!r:.80}")
         text, prompt_length = row
         tokens = list(tokenizer(text)["input_ids"])
@@ -174,7 +188,7 @@ def batches(examples: Sequence[TokenizedExample], *, pad_token: int, max_tokens:
         max_tokens: rows x longest row of a batch stays below this; a longer row gets a batch of its own.
     """
     groups: list[list[TokenizedExample]] = []
-    for example in sorted(examples, key=lambda one: len(one.tokens)):
+    for example in sorted(examples, key=lambda example: len(example.tokens)):
         if groups and (len(groups[-1]) + 1) * len(example.tokens) <= max_tokens:
             groups[-1].append(example)
         else:

@@ -67,7 +67,7 @@ class Processes:
         self.rank, self.n, self.precision, self.device = rank, n, precision, device or torch.device("cpu")
 
     @classmethod
-    def found(cls, model: nn.Module, parameters: Sequence[Tensor]) -> Processes:
+    def of(cls, model: nn.Module, parameters: Sequence[Tensor]) -> Processes:
         """The processes that accelerate or torchrun has started, or this one alone.
 
         Raises:
@@ -88,16 +88,18 @@ class Processes:
         dtype = torch.bfloat16 if precision == "bf16" else None
         if not PartialState._shared_state and not any(int(os.environ.get(name, 1)) > 1 for name in _LAUNCHED):
             return cls(precision=dtype)
-        state = PartialState(cpu=_flag("ACCELERATE_USE_CPU") or all(one.device.type == "cpu" for one in parameters))
+        on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
+        state = PartialState(cpu=_flag("ACCELERATE_USE_CPU") or on_cpu)
         if state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
             raise _refused(state.distributed_type.value)
         if state.num_processes == 1:
             return cls(precision=dtype)
         device = torch.device("cpu") if state.device.type == "cpu" else state.device  # accelerate numbers CPUs, too
-        if {one.device for one in parameters} != {device}:
+        devices = {parameter.device for parameter in parameters}
+        if devices != {device}:
             raise ConfigError(
                 f"expected the trained tensors of process {state.process_index} on its device {device}, got them "
-                f"on {', '.join(sorted({str(one.device) for one in parameters}))}; load the model there in each process"
+                f"on {', '.join(sorted(map(str, devices)))}; load the model there in each process"
             )
         return cls(state.process_index, state.num_processes, dtype, device)
 
@@ -106,8 +108,8 @@ class Processes:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def own(self, items: Sequence[T]) -> list[tuple[int, T]]:
-        """The share of this process in `items`, with their places; may be empty."""
+    def part_of(self, items: Sequence[T]) -> list[tuple[int, T]]:
+        """The items that this process computes, with their places; may be empty."""
         return list(enumerate(items))[self.rank :: self.n]
 
     def autocast(self, model: nn.Module) -> AbstractContextManager[Any]:
@@ -127,9 +129,9 @@ class Processes:
         """Give every process the gradients of all."""
         if self.n == 1 or not parameters:
             return
-        own = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
-        summed = self.sum(torch.cat([gradient.flatten() for gradient in own]))
-        parts = torch.split(summed, [gradient.numel() for gradient in own])
+        gradients = [torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in parameters]
+        summed = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = torch.split(summed, [gradient.numel() for gradient in gradients])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
@@ -151,8 +153,8 @@ class Processes:
             yield
         except Exception as caught:
             error = caught
-        told = "" if error is None else json.dumps([self.rank, type(error).__name__, str(error)[:_LONGEST_TEXT]])
-        first = next(filter(None, self._gather(told)), None)
+        report = "" if error is None else json.dumps([self.rank, type(error).__name__, str(error)[:_LONGEST_TEXT]])
+        first = next(filter(None, self._gather(report)), None)
         if first is None:
             return
         rank, kind, text = json.loads(first)
@@ -204,12 +206,9 @@ def _asked_of_accelerate() -> Iterator[str]:
     fsdp = f"FSDP{os.environ.get('FSDP_VERSION', '1')}"
     plugins = {"FSDP": fsdp, "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
     yield from (name for plugin, name in plugins.items() if _flag(f"ACCELERATE_USE_{plugin}"))
-    own = AcceleratorState().parallelism_config if AcceleratorState._shared_state else None
+    config = AcceleratorState().parallelism_config if AcceleratorState._shared_state else None
     for kind, name in _PARALLELISMS.items():
-        size = (
-            os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", 1)
-            if own is None
-            else getattr(own, f"{kind}_size")
-        )
+        from_launcher = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", 1)
+        size = from_launcher if config is None else getattr(config, f"{kind}_size")
         if int(size) > 1:
             yield name

@@ -2,7 +2,7 @@
 
 Each step sees the whole training set: the loss is the mean over examples of each example's mean completion loss, so it
 does not depend on how the examples are split into micro-batches, or the micro-batches over processes. Adam; L2 on the
-trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Run`, which tells the story of a step.
+trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Loop`, which tells the story of a step.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import nn
 from s0.errors import ConfigError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import Batch
+from s0.train.data import Batch, Splits
 from s0.train.learner import LearnerState
-from s0.train.loop import mean_of, run
+from s0.train.loop import mean_of, training_loop
 from s0.train.modes import unscaled
 from s0.train.settings import FitSettings
 
@@ -54,30 +54,31 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    batches: Sequence[Batch],
+    splits: Splits,
     parameters: Sequence[nn.Parameter],
     settings: FitSettings,
     *,
-    select: Sequence[Batch] = (),
     checkpoint: Checkpoint | None = None,
     stage: Stage = silent,
 ) -> FitResult:
-    """Train `parameters` in place on all of `batches` at every step.
+    """Train `parameters` in place on all of `splits.train` at every step.
 
     `requires_grad` of every parameter, train / eval mode and the scale of states are restored afterwards, also when
     something goes wrong. Dropout is off, as in generation. In several processes, see `s0.train.distributed`, each takes
-    a share of `batches` and all end with the same tensors.
+    a share of the batches and all end with the same tensors.
 
     Args:
         model: with the tensors in it, as it is to compute.
-        batches: all training examples.
-        parameters: what is trained.
+        splits: what to learn from, and the select batches that `settings.patience` looks at; without patience, none.
+        parameters: what is trained, of any shapes.
         settings: how.
-        select: the selection examples that `settings.patience` looks at.
         checkpoint: where to keep what is needed to go on; it stays when all is done, to be removed when the result is
             safe. With one, Ctrl-C and SIGTERM end the training after the micro-batch at hand with KeyboardInterrupt or
             SystemExit, the parameters as the last whole step left them.
         stage: shows progress.
+
+    Returns:
+        the losses and norms on the way, and which step's tensors were kept.
 
     Raises:
         DatasetError: a loss or gradient is not finite; names the example, and the parameters keep the last values
@@ -85,19 +86,23 @@ def fit(
         ConfigError: settings or a model that cannot be trained so; a checkpoint of another training.
         StateMismatchError: a damaged checkpoint.
         CheckpointError: a checkpoint that cannot be written; the parameters are as the last whole step left them.
+        UnsupportedModelError: a model that computes logits for more positions than it is asked for.
+        EngineError: the gradients of the model's kernels would be wrong (see `s0.core.bound`); or another process
+            failed.
     """
-    if bool(select) != (settings.patience is not None):
+    has_select, has_patience = bool(splits.select), settings.patience is not None
+    if has_select != has_patience:
         raise ConfigError(
-            f"expected selection examples with patience and only then, got {len(select)} batches of them and patience "
-            f"{settings.patience}"
+            f"expected selection examples with patience and only then, got {len(splits.select)} batches of them and "
+            f"patience {settings.patience}"
         )
     learner = LearnerState(parameters, settings)
-    with run(model, [learner], batches, checkpoint, stage, select=select) as loop:
+    with training_loop(model, [learner], splits, checkpoint, stage) as loop:
         with nullcontext() if settings.scale_in_training else unscaled(model):
             loop.learn(learner)
             best_step = learner.take_best()  # 9. of the story in `s0.train.loop`
-            loss_after = loop.mean_loss(batches)
-        loss_deployed = loop.mean_loss(batches)
+            loss_after = loop.mean_loss(splits.train)
+        loss_deployed = loop.mean_loss(splits.train)
     return FitResult(
         losses=tuple(learner.losses),
         loss_after=loss_after,
@@ -111,6 +116,10 @@ def fit(
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
     """The mean over examples of each example's mean completion loss, in nats per token, as the model is now.
+
+    Args:
+        model: with what was tuned active or not.
+        batches: of the examples, at least one.
 
     Raises:
         DatasetError: a loss is not finite; names the example.

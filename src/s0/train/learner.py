@@ -24,18 +24,18 @@ class LearnerState:
         losses: the mean loss before each step, in nats per token; inf or nan where it failed.
         norms: the mean norm of its tensors after each step.
         select_losses: of the selection examples, after each step.
-        kept: copies of its tensors, by the number of steps they have learned.
+        copies: of its tensors, by the number of steps they have learned.
         failure: why it learns no more, or None.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], settings: FitSettings) -> None:
         self.parameters, self.settings = list(parameters), settings
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.lr)
-        self._last_good = self._copies()
+        self._last_good = self._copied()
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.select_losses: list[float] = []
-        self.kept: dict[int, list[Tensor]] = {}
+        self.copies: dict[int, list[Tensor]] = {}
         self.failure: str | None = None
 
     def step(self, loss: float) -> None:
@@ -69,12 +69,12 @@ class LearnerState:
 
     def keep(self) -> None:
         """Keep a copy of the tensors as they are after so many steps."""
-        self.kept[len(self.norms)] = self._copies()
+        self.copies[len(self.norms)] = self._copied()
 
     def judge(self, loss: float) -> None:
         """Keep the tensors if `loss`, of the selection examples, is the lowest so far."""
         if not self.select_losses or loss < min(self.select_losses):
-            self.kept.clear()
+            self.copies.clear()
             self.keep()
         self.select_losses.append(loss)
 
@@ -82,28 +82,31 @@ class LearnerState:
     def is_out_of_patience(self) -> bool:
         """Whether the selection examples have shown no progress for too long."""
         patience = self.settings.patience
-        return patience is not None and bool(self.kept) and len(self.select_losses) - max(self.kept) >= patience
+        if patience is None or not self.copies:
+            return False
+        n_steps_without_progress = len(self.select_losses) - max(self.copies)
+        return n_steps_without_progress >= patience
 
     def take_best(self) -> int:
         """Take the tensors that were judged best, or leave those of the last step; returns their number of steps."""
         if not self.select_losses:
             return len(self.norms)
-        ((steps, best),) = self.kept.items()
+        ((steps, best),) = self.copies.items()
         _fill(self.parameters, best)
         return steps
 
-    def _copies(self) -> list[Tensor]:
+    def _copied(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
 
     def progress(self) -> dict[str, Any]:
         """For a checkpoint: what is no tensor, as JSON. Floats are exact."""
         series = {name: [value.hex() for value in getattr(self, name)] for name in _SERIES}
-        return {**series, "kept": sorted(self.kept), "failure": self.failure}
+        return {**series, "kept": sorted(self.copies), "failure": self.failure}
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: every tensor that training goes on from, not copied."""
         lists: dict[str, Sequence[Tensor]] = {"now": self.parameters, "last_good": self._last_good}
-        lists |= {f"after_{steps}": copies for steps, copies in self.kept.items()}
+        lists |= {f"after_{steps}": tensors for steps, tensors in self.copies.items()}
         named = {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
         for i, parameter in enumerate(self.parameters):
             moments = self.optimizer.state.get(parameter, {})
@@ -120,7 +123,7 @@ class LearnerState:
         try:
             for name in _SERIES:
                 setattr(self, name, [float.fromhex(value) for value in progress[name]])
-            self.kept = {int(steps): self._copies() for steps in progress["kept"]}
+            self.copies = {int(steps): self._copied() for steps in progress["kept"]}
             self.failure = progress["failure"]
         except (KeyError, TypeError, ValueError) as error:
             raise StateMismatchError(f"what it tells of a learner is incomplete ({error!r})") from error

@@ -1,16 +1,17 @@
 """The training loop, and everything that can come between its steps. The story of a step, from data to new tensors:
 
 1. `s0.train.data.prepare` has tokenised the examples, once, and grouped them into right-padded micro-batches.
-2. `run` readies the model: gradients for the trained tensors alone, dropout off; every process has the same tensors.
-3. `Run.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
-4. `Run.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
-5. `Run._accumulate_gradients` adds up the gradients of the micro-batches, from their rows' losses (`Batch.losses`).
+2. `training_loop` readies the model: gradients for the trained tensors alone, dropout off; every process has the same
+   tensors.
+3. `Loop.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
+4. `Loop.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
+5. `Loop._accumulate_gradients` adds up the gradients of the micro-batches, from their rows' losses (`Batch.losses`).
 6. `Processes.sum` and `sum_gradients` give every process what all have come to; losses that are not finite are named.
 7. `LearnerState.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after what is
    not finite, `LearnerState.fail` takes the last good ones again.
-8. `Run.learn` tells how it goes, and `Run.save` replaces the checkpoint every so many steps; then comes 4 again.
-9. `fit` takes the best tensors and measures them, or `search` chooses among those that were kept; `run` puts the model
-   back.
+8. `Loop.learn` tells how it goes, and `Loop.save` replaces the checkpoint every so many steps; then comes 4 again.
+9. `fit` takes the best tensors and measures them, or `Search` chooses among those that were kept; `training_loop` puts
+   the model back.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.progress import Advance, Stage, silent
 from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back
-from s0.train.data import Batch
+from s0.train.data import Batch, Splits
 from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
 from s0.train.modes import training_mode
@@ -41,13 +42,12 @@ _ADVICE = "; lower `lr`, or leave the example out"
 
 
 @dataclass(frozen=True)
-class Run:
+class Loop:
     """The loop, and what it works on: the learners of one training, of which each takes all its steps in turn."""
 
     model: nn.Module
     learners: Sequence[LearnerState]
-    batches: Sequence[Batch]
-    select: Sequence[Batch]
+    splits: Splits
     keep_at: Sequence[int]
     checkpoint: Checkpoint | None
     identity: Mapping[str, Any]
@@ -67,8 +67,8 @@ class Run:
             # 4. What the steps so far have come to.
             if step in self.keep_at:
                 learner.keep()
-            if self.select and step > len(learner.select_losses):
-                learner.judge(self.mean_loss(self.select))
+            if self.splits.select and step > len(learner.select_losses):
+                learner.judge(self.mean_loss(self.splits.select))
             if step == learner.settings.n_steps or learner.is_out_of_patience:
                 self._save_end()
                 return
@@ -90,12 +90,12 @@ class Run:
 
     def _accumulate_gradients(self, learner: LearnerState) -> tuple[float, str | None]:
         """The mean loss, and what is wrong with it; where nothing is, the learner's tensors have its gradients."""
-        n_examples = sum(len(batch.names) for batch in self.batches)
-        shares = torch.zeros(len(self.batches), dtype=torch.float64)  # of each batch in the mean loss
-        faults = torch.zeros(len(self.batches), dtype=torch.int64)  # 1 + the first row that is not finite
+        n_examples = sum(len(batch.names) for batch in self.splits.train)
+        shares = torch.zeros(len(self.splits.train), dtype=torch.float64)  # of each batch in the mean loss
+        faults = torch.zeros(len(self.splits.train), dtype=torch.int64)  # 1 + the first row that is not finite
         # 5. Micro-batch by micro-batch, so that memory holds the activations of one.
         with self.processes.together():
-            for i, batch in self.processes.own(self.batches):
+            for i, batch in self.processes.part_of(self.splits.train):
                 self.signals.check()
                 losses = self._losses(batch)
                 wrong = (~torch.isfinite(losses)).nonzero()
@@ -109,7 +109,7 @@ class Run:
         # 6. What all processes have come to.
         shares, faults = self.processes.sum(shares), self.processes.sum(faults)
         total = 0.0
-        for batch, share, fault in zip(self.batches, shares.tolist(), faults.tolist(), strict=True):
+        for batch, share, fault in zip(self.splits.train, shares.tolist(), faults.tolist(), strict=True):
             if fault:
                 return share, f"the loss of {batch.names[fault - 1]} is {share}"
             total += share
@@ -126,7 +126,7 @@ class Run:
         """As `s0.train.fitting.mean_loss`, with every process's share."""
         losses = [torch.zeros(len(batch.names), device=self.processes.device) for batch in batches]
         with self.processes.together():
-            for i, batch in self.processes.own(batches):
+            for i, batch in self.processes.part_of(batches):
                 self.signals.check()
                 losses[i] = self._losses(batch)
         return mean_of(self.processes.sum(torch.cat(losses)), batches)
@@ -176,40 +176,42 @@ class Run:
         return {"learners": [learner.progress() for learner in self.learners]}
 
     def forget(self) -> None:
-        """Remove the checkpoint of a run that has broken down: to go on from it would end the same."""
+        """Remove the checkpoint of a training that has broken down: to go on from it would end the same."""
         if self.checkpoint is not None and self.processes.is_main:
             self.checkpoint.remove()
 
 
 @contextmanager
-def run(
+def training_loop(
     model: nn.Module,
     learners: Sequence[LearnerState],
-    batches: Sequence[Batch],
+    splits: Splits,
     checkpoint: Checkpoint | None,
     stage: Stage,
-    select: Sequence[Batch] = (),
     keep_at: Sequence[int] = (),
-) -> Iterator[Run]:
-    """A run of the loop from where it was interrupted; ends with the model as it was found and nothing half done.
+) -> Iterator[Loop]:
+    """The loop, from where it was interrupted; ends with the model as it was before and nothing half done.
 
     Args:
         model: as it is to compute.
-        learners: at least one; of several, each has tensors of its own, and the model is to compute with those of the
-            one that learns. What their settings say of gradient checkpointing and scale in training is the same.
-        batches: all training examples.
-        checkpoint: one file for all learners, the finished ones too.
+        learners: one or more; of several, each has tensors of its own, and the model is to compute with those of the
+            learner at work. What their settings say of gradient checkpointing and scale in training is the same.
+        splits: what to learn from, and what patience looks at.
+        checkpoint: a file for all learners, the finished ones too.
         stage: shows progress.
-        select: the selection examples that patience looks at.
         keep_at: numbers of steps after which a learner's tensors are copied.
+
+    Raises:
+        EngineError: gradients of the model's kernels would be wrong (see `s0.core.bound`).
+        ConfigError, StateMismatchError, CheckpointError, DatasetError: as `s0.train.fitting.fit`.
     """
     refuse_wrong_gradients(model)
     parameters = [parameter for learner in learners for parameter in learner.parameters]
     n_steps = sum(learner.settings.n_steps for learner in learners)
-    processes = Processes.found(model, parameters)
+    processes = Processes.of(model, parameters)
     identity: dict[str, Any] = {}
     if checkpoint is not None or processes.n > 1:
-        identity = _identity(model, learners, batches, select, keep_at)
+        identity = _identity(model, learners, splits, keep_at)
         resumable = checkpoint is not None and [str(checkpoint.path), checkpoint.every]
         processes.require_same("settings, examples, base model and checkpoint", json.dumps([identity, resumable]))
     # 2. The model as it is while it trains.
@@ -219,7 +221,7 @@ def run(
         training_mode(model, parameters, learners[0].settings.gradient_checkpointing),
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
-        loop = Run(model, learners, batches, select, keep_at, checkpoint, identity, processes, signals, advance)
+        loop = Loop(model, learners, splits, keep_at, checkpoint, identity, processes, signals, advance)
         # 3. From the start, or from where a checkpoint has left the learners.
         for learner in learners:
             learner.trust()
@@ -245,11 +247,10 @@ def run(
 def _identity(
     model: nn.Module,
     learners: Sequence[LearnerState],
-    batches: Sequence[Batch],
-    select: Sequence[Batch],
+    splits: Splits,
     keep_at: Sequence[int],
 ) -> dict[str, Any]:
-    """What two runs must agree in for one to go on from the other's checkpoint, as JSON."""
+    """What two trainings must agree in for one to go on from the other's checkpoint, as JSON."""
     trained = {id(parameter) for learner in learners for parameter in learner.parameters}
     scales = {
         (layer.scales[name].alpha, layer.scales[name].normalize)
@@ -261,8 +262,8 @@ def _identity(
         "model": fingerprint(model),
         **dtype_entry(model),
         "scales": sorted(scales) if learners[0].settings.scale_in_training else None,
-        "examples": _digest(batches),
-        "selection examples": _digest(select),
+        "examples": _digest(splits.train),
+        "selection examples": _digest(splits.select),
         "keep_at": sorted(keep_at),
         "learners": [
             {

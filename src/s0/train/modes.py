@@ -68,7 +68,7 @@ def _checkpointed(model: nn.Module) -> Iterator[None]:
             layer.training = True  # layers checkpoint only in train mode
         yield
     finally:
-        for layer, own in before:
+        for layer, attributes in before:
             for name in names:
                 vars(layer).pop(name, None)
-            vars(layer).update(own)
+            vars(layer).update(attributes)

@@ -149,8 +149,8 @@ def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float])
     if not layers:
         known = sorted({name for layer in state_layers(model) for name in layer.s0_state})
         raise ConfigError(f"expected a state's name among {known}, got {adapter_name!r}; make a trainer, or load one")
-    own = next(iter(layers)).scales[adapter_name]
-    scales = [FixedScale(alpha, own.normalize, own.variant) for alpha in alphas]
+    deployed = next(iter(layers)).scales[adapter_name]
+    scales = [FixedScale(alpha, deployed.normalize, deployed.variant) for alpha in alphas]
     with passing_states(model, [(layers, scale) for scale in scales]) as names:
         yield names
 
@@ -209,10 +209,10 @@ def loss_by_state(
     processes (see `s0.train.distributed`) share the batches, so all of them have to call this.
     """
     states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
-    processes = Processes.found(model, states)
+    processes = Processes.of(model, states)
     totals = torch.zeros(len(names), dtype=torch.float64)
     with training_mode(model, (), False), processes.together(), processes.autocast(model):
-        for _, batch in processes.own(batches):
+        for _, batch in processes.part_of(batches):
             n_examples, longest = batch.tokens.shape
             pairs = torch.cartesian_prod(torch.arange(len(names)), torch.arange(n_examples))
             for part in torch.split(pairs, max(1, batch_tokens // longest)):

@@ -7,9 +7,10 @@ Each of these states is then measured at a ladder of scales, as rows of the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -18,12 +19,38 @@ from s0.core.states import BASE, StateLayer
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import Batch
+from s0.train.data import Splits
 from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
-from s0.train.loop import run
+from s0.train.loop import training_loop
 from s0.train.scale import FixedScale, ScaleChoice, choose_scale, loss_by_state, passing_states
-from s0.train.settings import FitSettings
+from s0.train.settings import FitSettings, S0Config, require_whole
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried: every learning rate with every number of steps.
+
+    What cannot be tried is refused (ConfigError) when it is made.
+
+    Attributes:
+        lrs: Adam's learning rates, at least one, all different.
+        steps: numbers of optimiser steps, at least one, all different.
+    """
+
+    lrs: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2)
+    steps: Sequence[int] = (10, 20, 40)
+
+    def __post_init__(self) -> None:
+        for name in ("lrs", "steps"):
+            values = tuple(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"expected different `{name}`, at least one, got {list(values)}")
+            object.__setattr__(self, name, values)
+        for lr in self.lrs:
+            FitSettings(lr=lr)  # checks it
+        for n_steps in self.steps:
+            require_whole("steps", n_steps, 1)
 
 
 @dataclass(frozen=True)
@@ -49,9 +76,9 @@ class SearchResult:
 
     Attributes:
         candidates: every learning rate with every number of steps.
-        best: the one with the lowest loss.
-        scale: the best one's.
-        tensors: its state, one (H, K, V) tensor per layer, in layer order.
+        best: the candidate with the lowest loss.
+        scale: its scale.
+        tensors: its state, raw: an (H, K, V) tensor per layer, in layer order.
         losses, norms: at each of its steps, as in `FitResult`.
     """
 
@@ -63,125 +90,118 @@ class SearchResult:
     norms: tuple[float, ...]
 
 
-def search(
-    model: nn.Module,
-    layers: Sequence[StateLayer],
-    batches: Sequence[Batch],
-    select: Sequence[Batch],
-    settings: FitSettings,
-    *,
-    normalize: bool,
-    variant: str,
-    lrs: Sequence[float],
-    steps: Sequence[int],
-    batch_tokens: int,
-    checkpoint: Checkpoint | None = None,
-    stage: Stage = silent,
-) -> SearchResult:
-    """Train a state per learning rate and find the best of them, after the best number of steps, at its best scale.
+@dataclass(frozen=True)
+class Search:
+    """A search for the learning rate, the number of steps and the scale that give the best state.
 
-    Args:
+    Attributes:
         model: left as it is.
         layers: its layers that are to have a state.
-        batches: training examples.
-        select: examples of other problems, to choose on.
-        settings: everything but lr and n_steps.
-        normalize: divide each layer's state by its norm before scaling; not while it is trained.
-        variant: "state" or "offset".
-        lrs, steps: what to try.
-        batch_tokens: largest rows x longest row of a forward that measures, in tokens.
-        checkpoint: file from which an interrupted search goes on; it holds every learning rate that was begun, the
-            finished ones too.
-        stage: shows progress.
-
-    Raises:
-        ConfigError: nothing to try, or something twice; otherwise as `fit`.
-        DatasetError: no candidate has a finite loss. A learning rate whose loss is not finite stops nothing otherwise.
-        StateMismatchError, CheckpointError: as `fit`.
+        splits: examples to learn from, and of other problems to choose on.
+        config: all settings of a state, but for the learning rate, number of steps and scale.
+        grid: what is tried.
     """
-    are_different = len(set(lrs)) == len(lrs) and len(set(steps)) == len(steps)
-    are_steps = all(type(n) is int and n >= 1 for n in steps)
-    if not lrs or not steps or not are_different or not are_steps:
-        raise ConfigError(
-            f"expected different learning rates, and different numbers of steps of at least 1, got {list(lrs)} and "
-            f"{list(steps)}"
+
+    model: nn.Module
+    layers: Sequence[StateLayer]
+    splits: Splits
+    config: S0Config
+    grid: Grid = Grid()
+
+    def choose(self, checkpoint: Checkpoint | None = None, stage: Stage = silent) -> SearchResult:
+        """Train a state per learning rate and find the best of them, after the best number of steps, at its best scale.
+
+        Args:
+            checkpoint: file from which an interrupted search goes on; it holds every learning rate that was begun, the
+                finished ones too.
+            stage: shows progress.
+
+        Returns:
+            all candidates, and the state of the best.
+
+        Raises:
+            DatasetError: no candidate has a finite loss. A learning rate whose loss is not finite stops nothing
+                otherwise.
+            ConfigError, StateMismatchError, CheckpointError: as `fit`.
+        """
+        learners = self._trained(checkpoint, stage)
+        tried = [(learner, n_steps) for learner in learners for n_steps in self.grid.steps]
+        candidates = self._measured(tried, stage)
+        finite = [
+            (candidate.loss, candidate, candidate.scale, learner)
+            for candidate, (learner, _) in zip(candidates, tried, strict=True)
+            if candidate.scale is not None and candidate.loss is not None
+        ]
+        if not finite:
+            raise DatasetError(
+                f"expected a finite loss with some learning rate of {list(self.grid.lrs)}, got none; try lower `lrs`"
+            )
+        _, best, scale, learner = min(finite, key=lambda row: row[0])
+        return SearchResult(
+            candidates=tuple(candidates),
+            best=best,
+            scale=scale,
+            tensors=learner.copies[best.n_steps],
+            losses=tuple(learner.losses[: best.n_steps]),
+            norms=tuple(learner.norms[: best.n_steps]),
         )
-    learners = _trained(model, layers, batches, settings, variant, lrs, steps, checkpoint, stage)
 
-    def measured(learner: LearnerState, n_steps: int) -> Candidate:
+    def _trained(self, checkpoint: Checkpoint | None, stage: Stage) -> list[LearnerState]:
+        """A learner per rate at its end, with its state after each number of steps that it has come to.
+
+        Raises:
+            DatasetError: none has come to its end with finite losses.
+        """
+        lrs, steps = self.grid.lrs, self.grid.steps
+        settings = self.config.fit_settings()
+        raw = [{layer: nn.Parameter(layer.effective(BASE)) for layer in self.layers} for _ in lrs]
+        learners = [
+            LearnerState(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
+            for state, lr in zip(raw, lrs, strict=True)
+        ]
+        scale = FixedScale(1.0, variant=self.config.variant)
+        with (
+            passing_states(self.model, [(state, scale) for state in raw]) as names,
+            training_loop(self.model, learners, Splits(self.splits.train), checkpoint, stage, sorted(steps)) as loop,
+        ):
+            for name, learner in zip(names, learners, strict=True):
+                # A learner that fails says so itself, and the next one's turn comes.
+                with alone(self.model, name), suppress(DatasetError):
+                    loop.learn(learner)
+            if all(learner.failure is not None for learner in learners):
+                raise DatasetError(
+                    f"expected finite losses with some learning rate of {list(lrs)}, got none; the last one: "
+                    f"{learners[-1].failure}; try lower `lrs`"
+                )
+        return learners
+
+    def _measured(self, tried: Sequence[tuple[LearnerState, int]], stage: Stage) -> list[Candidate]:
+        """A candidate for each learner and number of steps, in their order."""
+        tensors = [tensor for learner, _ in tried for tensor in learner.parameters]
+        is_main = Processes.of(self.model, tensors).is_main
+        candidates = []
+        with (stage if is_main else silent)("choosing", len(tried)) as advance:
+            for learner, n_steps in tried:
+                candidates.append(self._candidate(learner, n_steps))
+                advance(1)
+        return candidates
+
+    def _candidate(self, learner: LearnerState, n_steps: int) -> Candidate:
+        """A learner's state after so many steps, at its best scale."""
         lr = learner.settings.lr
-        if n_steps not in learner.kept:
+        if n_steps not in learner.copies:
             return Candidate(lr, n_steps)
-        kept = [nn.Parameter(tensor, requires_grad=False) for tensor in learner.kept[n_steps]]
-        state = dict(zip(layers, kept, strict=True))
-
-        def losses(alphas: Sequence[float]) -> list[float]:
-            scales = [FixedScale(alpha, normalize, variant) for alpha in alphas]
-            with passing_states(model, [(state, scale) for scale in scales]) as names:
-                return loss_by_state(model, names, select, batch_tokens=batch_tokens)
-
+        copies = [nn.Parameter(tensor, requires_grad=False) for tensor in learner.copies[n_steps]]
+        state = dict(zip(self.layers, copies, strict=True))
         try:
-            scale = choose_scale(losses)
+            scale = choose_scale(partial(self._losses, state))
         except DatasetError:
             return Candidate(lr, n_steps)
         return Candidate(lr, n_steps, scale, scale.values[scale.alphas.index(scale.alpha)])
 
-    main = Processes.found(model, [tensor for learner in learners for tensor in learner.parameters]).is_main
-    tried = [(learner, n_steps) for learner in learners for n_steps in steps]
-    candidates = []
-    with (stage if main else silent)("choosing", len(tried)) as advance:
-        for learner, n_steps in tried:
-            candidates.append(measured(learner, n_steps))
-            advance(1)
-    finite = [
-        (candidate.loss, candidate, candidate.scale, learner)
-        for candidate, (learner, _) in zip(candidates, tried, strict=True)
-        if candidate.scale is not None and candidate.loss is not None
-    ]
-    if not finite:
-        raise DatasetError(f"expected a finite loss with some learning rate of {list(lrs)}, got none; try lower `lrs`")
-    _, best, scale, learner = min(finite, key=lambda row: row[0])
-    return SearchResult(
-        candidates=tuple(candidates),
-        best=best,
-        scale=scale,
-        tensors=learner.kept[best.n_steps],
-        losses=tuple(learner.losses[: best.n_steps]),
-        norms=tuple(learner.norms[: best.n_steps]),
-    )
-
-
-def _trained(
-    model: nn.Module,
-    layers: Sequence[StateLayer],
-    batches: Sequence[Batch],
-    settings: FitSettings,
-    variant: str,
-    lrs: Sequence[float],
-    steps: Sequence[int],
-    checkpoint: Checkpoint | None,
-    stage: Stage,
-) -> list[LearnerState]:
-    """A learner per rate at its end, with its state after each of `steps` that it has come to.
-
-    Raises:
-        DatasetError: none has come to its end with finite losses.
-    """
-    raw = [{layer: nn.Parameter(layer.effective(BASE)) for layer in layers} for _ in lrs]
-    learners = [
-        LearnerState(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
-        for state, lr in zip(raw, lrs, strict=True)
-    ]
-    with (
-        passing_states(model, [(state, FixedScale(1.0, variant=variant)) for state in raw]) as names,
-        run(model, learners, batches, checkpoint, stage, keep_at=sorted(steps)) as loop,
-    ):
-        for name, learner in zip(names, learners, strict=True):
-            with alone(model, name), suppress(DatasetError):  # then it has failed, and the next one's turn comes
-                loop.learn(learner)
-        if all(learner.failure is not None for learner in learners):
-            raise DatasetError(
-                f"expected finite losses with some learning rate of {list(lrs)}, got none; the last one: "
-                f"{learners[-1].failure}; try lower `lrs`"
-            )
-    return learners
+    def _losses(self, state: Mapping[StateLayer, nn.Parameter], alphas: Sequence[float]) -> list[float]:
+        """The select examples' mean loss, in nats per token, with a state at each of `alphas`."""
+        config = self.config
+        scales = [FixedScale(alpha, config.normalize, config.variant) for alpha in alphas]
+        with passing_states(self.model, [(state, scale) for scale in scales]) as names:
+            return loss_by_state(self.model, names, self.splits.select, batch_tokens=config.batch_tokens)

@@ -37,7 +37,8 @@ class FitSettings:
         require_whole("n_steps", self.n_steps, 1)
         for name, lowest in (("lr", 0.0), ("l2_lambda", 0.0), ("grad_clip", 0.0)):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < lowest:
+            is_finite = isinstance(value, (int, float)) and math.isfinite(value)
+            if not is_finite or value < lowest:
                 raise ConfigError(f"expected `{name}` to be a finite number of at least {lowest}, got {value!r}")
         if self.lr == 0 or self.grad_clip == 0:
             raise ConfigError("expected `lr` and `grad_clip` above 0: nothing would be learned")

@@ -31,12 +31,12 @@ from s0.record import Record
 from s0.train.base import BaseTrainer, account, hashes, require_pair, warn
 from s0.train.baseline_files import holds_baseline
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingData, TrainingSet
+from s0.train.data import Splits, TrainingData, TrainingSet
 from s0.train.distributed import is_first_process
 from s0.train.fitting import fit
 from s0.train.modes import unscaled
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
-from s0.train.search import search
+from s0.train.search import Grid, Search
 from s0.train.settings import S0Config
 
 
@@ -209,10 +209,9 @@ class S0Trainer(BaseTrainer):
         with self._learning(learned, chosen_on, keeper) as trained:
             result = fit(
                 self.model,
-                learned.batches,
+                Splits(learned.batches, chosen_on.batches if chosen_on and settings.patience is not None else ()),
                 list(self._states().values()),
                 settings,
-                select=chosen_on.batches if chosen_on and settings.patience is not None else (),
                 checkpoint=keeper,
                 stage=stage,
             )
@@ -231,22 +230,20 @@ class S0Trainer(BaseTrainer):
         data: TrainingData,
         select: TrainingData,
         *,
-        lrs: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2),
-        steps: Sequence[int] = (10, 20, 40),
+        grid: Grid = Grid(),  # noqa: B008 - it is frozen
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 10,
         stage: Stage = silent,
     ) -> dict[str, float]:
         """Choose learning rate, number of steps and scale by the loss on `select`, and learn the state that they give.
 
-        Every learning rate is trained, and its state after each of `steps` is measured at a ladder of scales (see
+        Every learning rate is trained, and its state after each number of steps is measured at a ladder of scales (see
         `s0.train.search`). The state, `config` and `training` end as after `train` with
         `S0Config(lr=..., n_steps=..., alpha="auto")` of the winner; `training["candidates"]` lists all of them.
 
         Args:
             data, select, checkpoint, checkpoint_every, stage: as in `train`.
-            lrs: Adam's learning rates to try.
-            steps: numbers of optimiser steps to try.
+            grid: the learning rates and numbers of steps to try.
 
         Returns:
             as `train`, and the winner's lr and n_steps.
@@ -260,25 +257,13 @@ class S0Trainer(BaseTrainer):
                 "expected `patience=None`: train_auto chooses among the numbers of steps that it is given"
             )
         config = replace(self.config, alpha="auto")
-        settings = config.fit_settings()
+        config.fit_settings()
         self._require_own_settings()
         learned = self._prepare(data)
         chosen_on = self._prepare(select, "the select data")
         keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
-        result = search(
-            self.model,
-            list(self._layers().values()),
-            learned.batches,
-            chosen_on.batches,
-            settings,
-            normalize=config.normalize,
-            variant=config.variant,
-            lrs=lrs,
-            steps=steps,
-            batch_tokens=config.batch_tokens,
-            checkpoint=keeper,
-            stage=stage,
-        )
+        splits = Splits(learned.batches, chosen_on.batches)
+        result = Search(self.model, list(self._layers().values()), splits, config, grid).choose(keeper, stage)
         best = result.best
         with (
             self._configured(replace(config, lr=best.lr, n_steps=best.n_steps)),
