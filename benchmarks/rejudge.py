@@ -92,7 +92,7 @@ def _differences(task: tasks.Task, judged: Judged, scoring: str, sandbox: Sandbo
     by_id = {problem.id: problem for problem in task.problems}
     replies = [*zip(judged.problems, judged.completions, strict=True)]
     asked = [(by_id[problem], text) for problem, text in replies if problem in by_id]
-    verdicts = iter(task.verdicts(asked, scoring, sandbox=sandbox))
+    verdicts = iter(task.judged_in(sandbox).verdicts(asked, scoring))
     for (problem, text), passed in zip(replies, judged.passed[scoring], strict=True):
         verdict = next(verdicts) if problem in by_id else None
         if verdict is None or verdict.passed != passed:

@@ -24,6 +24,11 @@ Stage = Callable[[str, int | None], AbstractContextManager[Advance]]
 """Told a stage's name and size, None where that is not known; shows its progress within the context."""
 
 
+def named(stage: Stage, name: str) -> Stage:
+    """The same stages, each with a name behind its own: "train", of "s0", is "train s0"."""
+    return lambda of_stage, total: stage(f"{of_stage} {name}", total)
+
+
 @contextmanager
 def silent(name: str, total: int | None) -> Iterator[Advance]:
     """A stage that shows nothing."""

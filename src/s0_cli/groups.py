@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s0.models import LoadSettings
+    from s0.models import ModelSource
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,16 @@ class ModelOptions:
     trust_remote_code: bool = False
 
     @property
-    def loading(self) -> LoadSettings:
-        """All but the name.
+    def source(self) -> ModelSource:
+        """The same as what loads it.
 
         Raises:
             ConfigError: there is no such dtype or device.
         """
-        from s0.models import LoadSettings  # brings torch, without which help is instant
+        from s0.models import LoadSettings, ModelSource  # brings torch, without which help is instant
 
-        return LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code)
+        loading = LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code)
+        return ModelSource(self.name, loading)
 
     def as_typed(self) -> list[str]:
         """These options as words of a command."""

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from s0 import load_model, tasks
-from s0.bench import CollectSettings, collect, evaluate, summary, wrong_content
+from s0.bench import Answerer, CollectSettings, Questions, asking, collect, evaluate, summary, wrong_content
 from s0.decode import Completion, Event
 from s0.examples import Example
 
@@ -20,15 +20,16 @@ def task(tmp_path_factory):
 
 
 def test_answers_are_evaluated_and_collected(task, tmp_path, monkeypatch):
-    model, tokenizer = load_model("pocket:gdn")
-    answers = evaluate(model, tokenizer, task, task.problems[:2], max_new_tokens=6)
+    answerer = Answerer(*load_model("pocket:gdn"))
+    answers = evaluate(answerer, Questions(task, task.problems[:2], max_new_tokens=6))
     assert all(one.format in task.scorer.formats and {*one.passed} == {*tasks.SCORINGS} for one in answers)
     assert list(summary(answers).formats)[-2:] == ["unparsable", "empty"]
     job = sys.modules["s0.bench.collect"]  # the package names the function, too
     monkeypatch.setattr(job, "Batcher", Saying)
-    settings = CollectSettings(samples=1, chat=True)
-    monkeypatch.setattr(job, "encode_prompt", lambda tokenizer, prompt: (1,))
-    found = collect(model, tokenizer, task, task.problems, tmp_path / "e.jsonl", settings)
+    monkeypatch.setattr(asking, "encode_prompt", lambda tokenizer, prompt: (1,))
+    found = collect(
+        answerer, Questions(task, task.problems, chat=True), tmp_path / "e.jsonl", CollectSettings(samples=1)
+    )
     assert [example.provenance["problem"] for example in found] == ["2"]
     assert found[0].prompt == task.prompt(task.problems[2], chat=True)
 

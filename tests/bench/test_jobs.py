@@ -16,6 +16,7 @@ import torch
 
 from s0 import Example, S0Config, S0Trainer, load_model, tasks
 from s0.bench import (
+    Answerer,
     CollectSettings,
     Questions,
     Samples,
@@ -46,17 +47,17 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
-def task(tmp_path):
-    return tasks.load("pocket-code", write_rows(tmp_path / "rows.jsonl", train=6, select=2, final=4))
+def task(sandbox, tmp_path):
+    return tasks.load("pocket-code", write_rows(tmp_path / "rows.jsonl", train=6, select=2, final=4)).judged_in(sandbox)
 
 
 def test_collected_examples_pass_their_problems(pocket, sandbox, task, tmp_path):
-    examples = collect(*pocket, task, task.split("train"), tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox)
+    examples = collect(Answerer(*pocket), Questions(task, task.split("train")), tmp_path / "e.jsonl", SETTINGS)
     assert examples == read_examples(tmp_path / "e.jsonl")
     by_id = {problem.id: problem for problem in task.split("train")}
     replies = [(by_id[one.provenance["problem"]], one.completion) for one in examples]
     assert [one.prompt for one in examples] == [problem.prompt for problem, _ in replies]
-    assert all(verdict.passed for verdict in task.verdicts(replies, sandbox=sandbox))
+    assert all(verdict.passed for verdict in task.verdicts(replies))
     assert len(by_id) >= len(examples) == len({one.provenance["problem"] for one in examples}) >= 1
 
 
@@ -82,14 +83,14 @@ def numbers(rows):
 def test_what_is_kept_is_what_the_samples_say(pocket, sandbox, task, tmp_path, keep):
     problems, out, told = task.split("train"), tmp_path / "e.jsonl", []
     settings = replace(SETTINGS, keep=keep)
-    examples = collect(*pocket, task, problems, out, settings, sandbox=sandbox, on_done=telling(told))
+    examples = collect(Answerer(*pocket), Questions(task, problems), out, settings, on_done=telling(told))
     rows = sorted(rows_of(out), key=lambda row: row["sample"])
     assert sum(count for count, *_ in told) == 4 * len(problems)
     n_passed = sum(row["passed"] for row in rows)
     assert f"{100 * n_passed / len(rows):.0f}% of {len(rows)} passed" in told[-1][1]
     by_id = {problem.id: problem for problem in problems}
     judged = [(by_id[row["problem"]], row["text"]) for row in rows if row["reason"] != "truncated"]
-    passed = iter(verdict.passed for verdict in task.verdicts(judged, sandbox=sandbox))
+    passed = iter(verdict.passed for verdict in task.verdicts(judged))
     assert all(row["passed"] == (row["reason"] != "truncated" and next(passed)) for row in rows)
     for problem in problems:
         mine = [row for row in rows if row["problem"] == problem.id]
@@ -109,14 +110,14 @@ def test_what_is_kept_is_what_the_samples_say(pocket, sandbox, task, tmp_path, k
 
 def test_a_collection_killed_at_any_byte_ends_the_same_and_judges_nothing_twice(pocket, sandbox, task, tmp_path):
     problems, whole = task.split("train")[:3], tmp_path / "whole.jsonl"
-    examples = collect(*pocket, task, problems, whole, SETTINGS, sandbox=sandbox)
+    examples = collect(Answerer(*pocket), Questions(task, problems), whole, SETTINGS)
     written = samples_file(whole).read_bytes()
     header = written.index(b"\n") + 1
     rng, out = random.Random(0), tmp_path / "cut.jsonl"
     for cut in [header, len(written), *(rng.randrange(header, len(written)) for _ in range(6))]:
         samples_file(out).write_bytes(written[:cut])
         before = written[header:cut].count(b"\n")
-        assert collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox) == examples
+        assert collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS) == examples
         rows = rows_of(out)
         assert rows[:before] == rows_of(whole)[:before]
         assert sorted(numbers(rows)) == sorted(numbers(rows_of(whole)))
@@ -156,8 +157,9 @@ def test_ctrl_c_keeps_the_verdicts_that_are_being_found(pocket, sandbox, task, t
     watched = Watched(task, verdicts)
     with pytest.raises(KeyboardInterrupt):
         collect(
-            *pocket, watched, task.split("train"), tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox, on_done=interrupt
-        )
+            Answerer(*pocket), Questions(watched, task.split("train")), tmp_path / "e.jsonl", SETTINGS,
+            on_done=interrupt,
+        )  # fmt: skip
     assert len([row for row in rows_of(tmp_path / "e.jsonl") if row["reason"] != "truncated"]) == sum(calls) > 0
 
 
@@ -171,27 +173,27 @@ class Watched:
 
 def test_more_samples_or_another_choice_draw_only_what_is_missing(pocket, sandbox, task, tmp_path):
     problems, out, fresh = task.split("train"), tmp_path / "e.jsonl", tmp_path / "fresh.jsonl"
-    collect(*pocket, task, problems, out, replace(SETTINGS, samples=2), sandbox=sandbox)
+    collect(Answerer(*pocket), Questions(task, problems), out, replace(SETTINGS, samples=2))
     before, more = rows_of(out), replace(SETTINGS, keep="all", samples=5)
     told = []
-    examples = collect(*pocket, task, problems, out, more, sandbox=sandbox, on_done=telling(told))
+    examples = collect(Answerer(*pocket), Questions(task, problems), out, more, on_done=telling(told))
     assert (told[0][0], told[0][2]) == (len(before), True) and not any(earlier for *_, earlier in told[1:])
     assert sum(count for count, *_ in told) == 5 * len(problems)
     assert rows_of(out)[: len(before)] == before and len(set(numbers(rows_of(out)))) == 5 * len(problems)
-    assert examples == collect(*pocket, task, problems, fresh, more, sandbox=sandbox)
+    assert examples == collect(Answerer(*pocket), Questions(task, problems), fresh, more)
 
 
 def test_how_many_rows_are_decoded_at_once_changes_no_example(pocket, sandbox, task, tmp_path):
-    problems, settings = task.split("train"), replace(SETTINGS, keep="all")
-    alone, four = (replace(settings, batch_rows=rows) for rows in (1, 4))
-    examples = collect(*pocket, task, problems, tmp_path / "alone.jsonl", alone, sandbox=sandbox)
-    assert collect(*pocket, task, problems, tmp_path / "four.jsonl", four, sandbox=sandbox) == examples
+    settings = replace(SETTINGS, keep="all")
+    alone, four = (Questions(task, task.split("train"), batch_rows=rows) for rows in (1, 4))
+    examples = collect(Answerer(*pocket), alone, tmp_path / "alone.jsonl", settings)
+    assert collect(Answerer(*pocket), four, tmp_path / "four.jsonl", settings) == examples
     first, *rows = (
         sorted(samples_file(tmp_path / name).read_text().splitlines()) for name in ("alone.jsonl", "four.jsonl")
     )
     assert rows == [first]
     before = samples_file(tmp_path / "alone.jsonl").read_text()
-    collect(*pocket, task, problems, tmp_path / "alone.jsonl", four, sandbox=sandbox)  # it goes on with other rows
+    collect(Answerer(*pocket), four, tmp_path / "alone.jsonl", settings)  # it goes on with other rows
     assert samples_file(tmp_path / "alone.jsonl").read_text() == before
 
 
@@ -200,7 +202,9 @@ def test_samples_of_a_tuned_model_are_known_by_its_checksum(sandbox, task, tmp_p
     trainer = load_tuned(*load_model("pocket:gdn"), GOLDEN / "state")
 
     def sampled(out, tuned):
-        return collect(trainer.model, trainer.tokenizer, task, problems, out, SETTINGS, tuned=tuned, sandbox=sandbox)
+        return collect(
+            Answerer(trainer.model, trainer.tokenizer, tuned=tuned), Questions(task, problems), out, SETTINGS
+        )
 
     examples = sampled(out, trainer.checksum)
     assert {one.provenance["tuned"] for one in examples} == {trainer.checksum}
@@ -221,50 +225,51 @@ def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
     problems, out = task.split("train")[:1], tmp_path / "e.jsonl"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="holds others"):
-        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     assert out.read_text() == "mine" and not samples_file(out).exists()
     out.unlink()
-    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     before = samples_file(out).read_text()
-    for other, says in (({"seed": 1}, "got other seed;"), ({"temperature": 0.8, "chat": True}, "temperature, chat")):
+    others = (({"seed": 1}, {}, "got other seed;"), ({"temperature": 0.8}, {"chat": True}, "temperature, chat"))
+    for settings, asked, says in others:
         with pytest.raises(ConfigError, match=says):
-            collect(*pocket, task, problems, out, replace(SETTINGS, **other), sandbox=sandbox)
+            collect(Answerer(*pocket), Questions(task, problems, **asked), out, replace(SETTINGS, **settings))
     with pytest.raises(ConfigError, match="got other dtype;"):
-        collect(*load_model("pocket:gdn", dtype=torch.bfloat16), task, problems, out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*load_model("pocket:gdn", dtype=torch.bfloat16)), Questions(task, problems), out, SETTINGS)
     assert samples_file(out).read_text() == before
     samples_file(out).write_text(before.replace('"sample": 0', '"sampel": 0'))
     with pytest.raises(DatasetError, match="line 2 of"):
-        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     samples_file(out).write_text("hello\n")
     for overwrite in (False, True):
         with pytest.raises(ConfigError, match="holds something else"):
-            collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox, overwrite=overwrite)
+            collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS, overwrite=overwrite)
     assert samples_file(out).read_text() == "hello\n"
 
 
 def test_a_collection_is_replaced_only_where_that_is_asked_for(pocket, sandbox, task, tmp_path):
     problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
-    first = collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    first = collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     other = replace(SETTINGS, seed=1)
     with pytest.raises(ConfigError, match="other seed"):
-        collect(*pocket, task, problems, out, other, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, problems), out, other)
     assert read_examples(out) == first
-    anew = collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)
+    anew = collect(Answerer(*pocket), Questions(task, problems), out, other, overwrite=True)
     assert read_examples(out) == anew != first
     before = samples_file(out).read_text()
-    collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)  # the same one goes on
+    collect(Answerer(*pocket), Questions(task, problems), out, other, overwrite=True)  # the same one goes on
     assert samples_file(out).read_text() == before
 
 
 def test_examples_of_other_problems_or_changed_ones_are_not_replaced(pocket, sandbox, task, tmp_path):
     out = tmp_path / "e.jsonl"
-    collect(*pocket, task, task.split("train")[:2], out, SETTINGS, sandbox=sandbox)
+    collect(Answerer(*pocket), Questions(task, task.split("train")[:2]), out, SETTINGS)
     with pytest.raises(ConfigError, match="other examples, or changed"):
-        collect(*pocket, task, task.split("select")[:2], out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, task.split("select")[:2]), out, SETTINGS)
     lines = out.read_text().splitlines(keepends=True)
     out.write_text("".join([*lines, '{"prompt": "mine", "completion": "too"}\n']))
     with pytest.raises(ConfigError, match="other examples, or changed"):
-        collect(*pocket, task, task.split("train")[:2], out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, task.split("train")[:2]), out, SETTINGS)
     assert "mine" in out.read_text()
 
 
@@ -276,29 +281,29 @@ def test_impossible_settings_are_refused(wrong):
 
 def test_nothing_is_collected_from_final_problems(pocket, task, tmp_path):
     with pytest.raises(DatasetError, match="final"):
-        collect(*pocket, task, task.split("final"), tmp_path / "e.jsonl", SETTINGS)
+        collect(Answerer(*pocket), Questions(task, task.split("final")), tmp_path / "e.jsonl", SETTINGS)
 
 
 def test_answers_hold_both_verdicts_of_the_same_completion(pocket, sandbox, task):
-    answers = evaluate(*pocket, task, task.split("final"), sandbox=sandbox)
+    answers = evaluate(Answerer(*pocket), Questions(task, task.split("final")))
     assert [one.problem for one in answers] == [problem.id for problem in task.split("final")]
     for scoring in ("standard", "paper"):
         replies = [(problem, one.completion) for problem, one in zip(task.split("final"), answers, strict=True)]
-        verdicts = task.verdicts(replies, scoring, sandbox=sandbox)
+        verdicts = task.verdicts(replies, scoring)
         assert [one.passed[scoring] for one in answers] == [verdict.passed for verdict in verdicts]
 
 
 def test_sampled_answers_have_both_verdicts_and_unbiased_rates(pocket, sandbox, task):
     problems, drawn = task.split("final"), Samples(4, temperature=1.0)
-    answers = evaluate(*pocket, task, problems, samples=drawn, sandbox=sandbox)
+    answers = evaluate(Answerer(*pocket), Questions(task, problems), samples=drawn)
     assert [(one.problem, one.sample) for one in answers] == [(p.id, i) for p in problems for i in range(4)]
-    alone = evaluate(*pocket, task, problems[1:2], samples=drawn, sandbox=sandbox)
+    alone = evaluate(Answerer(*pocket), Questions(task, problems[1:2]), samples=drawn)
     assert alone == answers[4:8]  # whatever else is asked
-    assert answers != evaluate(*pocket, task, problems, samples=replace(drawn, seed=1), sandbox=sandbox)
+    assert answers != evaluate(Answerer(*pocket), Questions(task, problems), samples=replace(drawn, seed=1))
     told = plain(sampled_summary(answers, drawn))
     for scoring in ("standard", "paper"):
         replies = [(problems[i // 4], one.completion) for i, one in enumerate(answers)]
-        passed = [verdict.passed for verdict in task.verdicts(replies, scoring, sandbox=sandbox)]
+        passed = [verdict.passed for verdict in task.verdicts(replies, scoring)]
         assert [one.passed[scoring] for one in answers] == passed
         counts = [sum(passed[i : i + 4]) for i in range(0, 16, 4)]
         found = told["pass_at_k"][scoring]
@@ -310,11 +315,10 @@ def test_sampled_answers_have_both_verdicts_and_unbiased_rates(pocket, sandbox, 
 
 
 def test_sampled_variants_are_compared_problem_by_problem(pocket, sandbox, task):
-    model, tokenizer = pocket
     questions = Questions(task, task.split("final"), samples=Samples(2, temperature=1.0))
     outcomes = {
-        "base": answer("base", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
-        "again": answer("again", model, tokenizer, questions, {"method": "base"}, sandbox=sandbox),
+        "base": answer(Answerer(*pocket), questions, {"method": "base"}),
+        "again": answer(Answerer(*pocket), questions, {"method": "base"}),
     }
     record = plain(evaluation_record("eval", Model("m", "f"), questions, outcomes))
     sampled = record["sampled"]
@@ -367,11 +371,11 @@ def test_demo_records_everything_and_never_overwrites(demo, sandbox):
 
 def test_what_demo_trained_loads_and_answers_the_same(demo, sandbox, pocket):
     settings, folder, _, record = demo
-    task = tasks.load(settings.task, settings.data)
+    task = tasks.load(settings.task, settings.data).judged_in(sandbox)
     for name in ("s0", "lora"):
         model, tokenizer = load_model("pocket:gdn")
         tuner = load_tuned(model, tokenizer, folder / name)
-        answers = evaluate(tuner.model, tokenizer, task, task.split("final"), sandbox=sandbox)
+        answers = evaluate(Answerer(tuner.model, tokenizer), Questions(task, task.split("final")))
         assert [one.completion for one in answers] == [one["completion"] for one in record["answers"][name]]
 
 
@@ -384,7 +388,7 @@ def test_a_variant_leaves_the_model_untouched(sandbox, task):
     examples = [Example(problem.prompt, problem.canonical_solution) for problem in task.split("train")[:2]]
     for settings in (S0Config(n_steps=1, alpha=1.0), LoraTuning(n_steps=1, rank=2)):
         questions = Questions(task, task.split("final")[:1])
-        run_variant("x", Variant(settings), model, tokenizer, questions, examples, sandbox=sandbox)
+        run_variant(Variant(settings), Answerer(model, tokenizer), questions, {"train": examples})
         with torch.no_grad():
             assert torch.equal(model(input_ids=ids).logits, before)
         assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
@@ -399,7 +403,7 @@ def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_p
 
     @contextmanager
     def stage(name, total):
-        if name.startswith("train"):
+        if name == "train":
             trained_in.append(dtype)
         yield unheard
 
@@ -407,7 +411,7 @@ def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_p
     for dtype in dtypes:
         pocket = load_model("pocket:gdn", dtype=getattr(torch, dtype))
         run_variant(
-            "x", Variant(settings), *pocket, questions, examples, out=tmp_path / "x", stage=stage, sandbox=sandbox
+            Variant(settings), Answerer(*pocket), questions, {"train": examples}, out=tmp_path / "x", stage=stage
         )
     assert trained_in == ["float32", "bfloat16", "float32"]
 
@@ -440,22 +444,22 @@ def solved(task, form):
 @pytest.mark.parametrize("form", ["body", "function", "fenced"])
 def test_wrong_content_keeps_the_form_and_fails(sandbox, task, form):
     examples = solved(task, form)
-    wrong = wrong_content(examples, task, seed=0, sandbox=sandbox)
+    wrong = wrong_content(examples, task, seed=0)
     problems = {problem.id: problem for problem in task.problems}
     assert len(wrong) >= len(examples) - 1
     replies = [(problems[one.provenance["problem"]], one.completion) for one in wrong]
     assert [task.format_of(problem, text) for problem, text in replies] == [form] * len(wrong)
-    assert not any(verdict.passed for verdict in task.verdicts(replies, sandbox=sandbox))
+    assert not any(verdict.passed for verdict in task.verdicts(replies))
     assert [one.prompt for one in wrong] == [problem.prompt for problem, _ in replies]
-    assert wrong == wrong_content(examples, task, seed=0, sandbox=sandbox)
-    assert wrong != wrong_content(examples, task, seed=1, sandbox=sandbox)
+    assert wrong == wrong_content(examples, task, seed=0)
+    assert wrong != wrong_content(examples, task, seed=1)
 
 
 def test_wrong_content_needs_problems_and_company(sandbox, task):
     with pytest.raises(DatasetError, match="provenance"):
-        wrong_content([Example("a", "b")], task, seed=0, sandbox=sandbox)
+        wrong_content([Example("a", "b")], task, seed=0)
     with pytest.raises(DatasetError, match="two problems"):
-        wrong_content(solved(task, "body")[:1], task, seed=0, sandbox=sandbox)
+        wrong_content(solved(task, "body")[:1], task, seed=0)
 
 
 def test_examples_are_shown_before_a_prompt():
@@ -475,38 +479,38 @@ def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task)
     trainer = S0Trainer(*load_model("pocket:gdn"), S0Config(n_steps=3, lr=1e-2, alpha=1.0))
     trainer.train(solved(task, "body"))
     problems = task.split("select") + task.split("train")
-    choice = scale_by_pass_rate(trainer, task, problems, sandbox=sandbox)
+    choice = scale_by_pass_rate(trainer, task, problems)
     assert choice.by == "pass rate" and choice.alpha in choice.alphas
     trainer.activate()
     for alpha, rate in list(zip(choice.alphas, choice.values, strict=True))[::5]:
         trainer.set_scale(alpha)
         trainer.activate()
-        answers = evaluate(trainer.model, trainer.tokenizer, task, problems, sandbox=sandbox)
+        answers = evaluate(Answerer(trainer.model, trainer.tokenizer), Questions(task, problems))
         assert sum(one.passed["standard"] for one in answers) / len(problems) == rate
 
 
 def test_overwriting_a_collection_spares_examples_of_other_origin(pocket, sandbox, task, tmp_path):
     problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
-    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     mine = out.read_text() + '{"prompt": "mine", "completion": "too"}\n'
     out.write_text(mine)
     samples = samples_file(out).read_text()
     with pytest.raises(ConfigError, match="other origin"):
-        collect(*pocket, task, problems, out, replace(SETTINGS, seed=1), sandbox=sandbox, overwrite=True)
+        collect(Answerer(*pocket), Questions(task, problems), out, replace(SETTINGS, seed=1), overwrite=True)
     assert out.read_text() == mine and samples_file(out).read_text() == samples
 
 
 def test_a_collection_that_comes_to_nothing_has_not_destroyed_the_one_before(pocket, sandbox, task, tmp_path):
     problems, out = task.split("train")[:2], tmp_path / "e.jsonl"
-    before = collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
-    samples, other = samples_file(out).read_text(), replace(SETTINGS, max_new_tokens=1)
+    before = collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
+    samples, cut = samples_file(out).read_text(), Questions(task, problems, max_new_tokens=1)
     with pytest.raises(DatasetError, match=r"What was there before is in .*\.e\.jsonl\.s0-before"):
-        collect(*pocket, task, problems, out, other, sandbox=sandbox, overwrite=True)
+        collect(Answerer(*pocket), cut, out, SETTINGS, overwrite=True)
     with pytest.raises(DatasetError, match="What was there before"):  # nor has a second try
-        collect(*pocket, task, problems, out, replace(other, seed=3), sandbox=sandbox, overwrite=True)
+        collect(Answerer(*pocket), cut, out, replace(SETTINGS, seed=3), overwrite=True)
     assert read_examples(tmp_path / ".e.jsonl.s0-before") == before and not out.exists()
     assert (tmp_path / ".e.samples.jsonl.s0-before").read_text() == samples
-    anew = collect(*pocket, task, problems, out, replace(SETTINGS, seed=1), sandbox=sandbox, overwrite=True)
+    anew = collect(Answerer(*pocket), Questions(task, problems), out, replace(SETTINGS, seed=1), overwrite=True)
     assert read_examples(out) == anew
     assert not list(tmp_path.glob("*.s0-before"))
 
@@ -515,19 +519,19 @@ def test_a_collection_of_nothing_says_what_the_model_writes(pocket, sandbox, tmp
     test = "def check(candidate):\n    assert False\n"
     rows = [{"prompt": "def f(x):\n", "entry_point": "f", "test": test, "split": "train"}]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = tasks.load("own", tmp_path / "own.jsonl")
+    own = tasks.load("own", tmp_path / "own.jsonl").judged_in(sandbox)
     with pytest.raises(DatasetError, match=r"none did; \d+ [a-z ]+.*; for example '.*' \(.*; try more samples"):
-        collect(*pocket, own, own.problems, tmp_path / "e.jsonl", SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(own, own.problems), tmp_path / "e.jsonl", SETTINGS)
 
 
 @pytest.mark.parametrize("spoiled", [{"sample": "0"}, {"problem": [1]}, {"passed": "yes"}, {"text": None}])
 def test_a_sample_with_a_field_of_another_kind_is_refused(pocket, sandbox, task, tmp_path, spoiled):
     problems, out = task.split("train")[:1], tmp_path / "e.jsonl"
-    collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+    collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     first, line, *rest = samples_file(out).read_text().splitlines()
     samples_file(out).write_text("\n".join([first, json.dumps({**json.loads(line), **spoiled}), *rest, ""]))
     with pytest.raises(DatasetError, match="line 2 of"):
-        collect(*pocket, task, problems, out, SETTINGS, sandbox=sandbox)
+        collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
 
 
 def test_problems_that_were_learned_from_are_told(pocket, task):

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -14,10 +13,12 @@ import torch
 from s0 import Example, tasks
 from s0.adapter.fingerprint import how_loaded
 from s0.bench import (
+    Answerer,
     Questions,
     Samples,
     answering,
     answers,
+    asking,
     evaluate,
     evaluate_states,
     join,
@@ -27,6 +28,7 @@ from s0.bench import (
 from s0.bench.answers import AnswerJournal
 from s0.decode import Batcher, Completion, Event
 from s0.errors import ConfigError, DatasetError
+from s0.models import ModelSource
 from s0.record import plain
 from s0.tasks import Task, Verdict
 from s0.tasks.sandbox import Limits
@@ -39,8 +41,8 @@ BASE_MODEL = "the same in all of these tests"
 
 
 @pytest.fixture
-def task(tmp_path):
-    return tasks.load("pocket-code", write_rows(tmp_path / "rows.jsonl", train=1, final=4))
+def task(sandbox, tmp_path):
+    return tasks.load("pocket-code", write_rows(tmp_path / "rows.jsonl", train=1, final=4)).judged_in(sandbox)
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     add, groups = AnswerJournal.add, []
 
     def ask(journal):
-        return evaluate(*pocket, task, problems, samples=drawn, journal=journal, sandbox=sandbox)
+        return evaluate(Answerer(*pocket, journal=journal), Questions(task, problems), samples=drawn)
 
     def dying(self, rows):
         groups.append(rows)
@@ -91,9 +93,8 @@ def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, mon
     def tell(count, note="", *, earlier=False):
         told.append((count, earlier))
 
-    again = evaluate(
-        *pocket, task, problems, samples=drawn, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox, on_done=tell
-    )
+    answerer = Answerer(*pocket, journal=AnswerJournal(path, BASE_MODEL))
+    again = evaluate(answerer, Questions(task, problems), samples=drawn, on_done=tell)
     assert again == whole and len(asked) == len(whole) - n_kept
     assert told[0] == (n_kept, True) and not any(earlier for _, earlier in told[1:])
     assert sum(count for count, _ in told) == len(whole)
@@ -111,13 +112,11 @@ def test_a_choice_of_scale_judges_by_what_decides_alone(pocket, sandbox, task, t
     monkeypatch.setattr(Task, "verdicts", noted)
     trainer = load_tuned(*pocket, GOLDEN / "state")
     try:
-        choice = scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+        choice = scale_by_pass_rate(trainer, task, problems, answers=path)
         assert {*scorings} == {"standard"}
         trainer.set_scale(choice.alpha, choice)
-        (answer,) = evaluate(
-            trainer.model, trainer.tokenizer, task, problems,
-            journal=answers.open_answers(path, pocket[0]), tuned=trainer.checksum, sandbox=sandbox,
-        )  # fmt: skip
+        base = Answerer(*pocket, journal=answers.open_answers(path, pocket[0]))
+        (answer,) = evaluate(base.tuned_by(trainer), Questions(task, problems))
         assert answer.passed.keys() == {"standard", "paper"}  # not the answer that the choice has kept there
     finally:
         trainer.detach()
@@ -127,7 +126,7 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
     problems, path, add, n_groups = task.split("final")[:1], tmp_path / "s.scale.jsonl", AnswerJournal.add, []
     trainer = load_tuned(*pocket, GOLDEN / "state")
     try:
-        whole = scale_by_pass_rate(trainer, task, problems, sandbox=sandbox)
+        whole = scale_by_pass_rate(trainer, task, problems)
         n_asked = len(asked)
 
         def dying(self, rows):
@@ -138,7 +137,7 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
 
         monkeypatch.setattr(AnswerJournal, "add", dying)
         with pytest.raises(Killed):
-            scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+            scale_by_pass_rate(trainer, task, problems, answers=path)
         monkeypatch.setattr(AnswerJournal, "add", add)
         n_kept = sum(n_groups)
         asked.clear()
@@ -152,17 +151,17 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
         def tell(count, earlier):
             stages[-1][2 + earlier] += count
 
-        assert scale_by_pass_rate(trainer, task, problems, answers=path, stage=stage, sandbox=sandbox) == whole
+        assert scale_by_pass_rate(trainer, task, problems, answers=path, stage=stage) == whole
         assert len(asked) == n_asked - n_kept and 0 < n_kept < n_asked
         assert [name for name, *_ in stages] == ["scale"] * len(stages)
         assert all(total == anew + earlier for _, total, anew, earlier in stages)
         assert sum(earlier for *_, earlier in stages) == n_kept
         asked.clear()
-        assert scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox) == whole and not asked
+        assert scale_by_pass_rate(trainer, task, problems, answers=path) == whole and not asked
         trainer.set_scale(2 * trainer.alpha)  # what is deployed is not what is measured
-        assert scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox) == whole and not asked
+        assert scale_by_pass_rate(trainer, task, problems, answers=path) == whole and not asked
         next(iter(trainer._states().values())).data.mul_(2)
-        scale_by_pass_rate(trainer, task, problems, answers=path, sandbox=sandbox)
+        scale_by_pass_rate(trainer, task, problems, answers=path)
         assert len(asked) >= n_asked / 2
     finally:
         trainer.detach()
@@ -170,13 +169,13 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
 
 def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, tmp_path, asked):
     problems, path = task.split("final"), tmp_path / "r.answers.jsonl"
-    whole = evaluate(*pocket, task, problems, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox)
+    whole = evaluate(Answerer(*pocket, journal=AnswerJournal(path, BASE_MODEL)), Questions(task, problems))
     written = path.read_bytes()
     header, chance = written.index(b"\n") + 1, random.Random(0)
     for cut in [header, len(written) - 1, *(chance.randrange(header, len(written)) for _ in range(3))]:
         path.write_bytes(written[:cut])
         asked.clear()
-        assert evaluate(*pocket, task, problems, journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox) == whole
+        assert evaluate(Answerer(*pocket, journal=AnswerJournal(path, BASE_MODEL)), Questions(task, problems)) == whole
         n_whole = written[header:cut].count(b"\n")
         assert len(asked) == len(problems) - n_whole
         lines = path.read_bytes().splitlines()
@@ -188,7 +187,7 @@ def test_an_evaluation_killed_at_any_byte_ends_the_same(pocket, sandbox, task, t
 )
 def test_a_damaged_line_is_refused(pocket, sandbox, task, tmp_path, spoiled):
     path = tmp_path / "r.answers.jsonl"
-    evaluate(*pocket, task, task.split("final")[:2], journal=AnswerJournal(path, BASE_MODEL), sandbox=sandbox)
+    evaluate(Answerer(*pocket, journal=AnswerJournal(path, BASE_MODEL)), Questions(task, task.split("final")[:2]))
     header, first, second = path.read_text().splitlines()
     spoiled = spoiled.replace("%s", first[1:])
     path.write_text("\n".join([header, spoiled, second, ""]))
@@ -249,11 +248,12 @@ class Asking:
     def __init__(self, pocket, task, monkeypatch):
         self.model, self.tokenizer = pocket
         self.task, self.monkeypatch = task, monkeypatch
-        self.rest = {"samples": Samples(2), "sandbox": Backend()}
+        self.who, self.how = {}, {}  # further arguments of `Answerer` and `Questions`
+        self.samples, self.sandbox = Samples(2), Backend()
         self.undo = lambda: None
 
     def sampled(self, **changed):
-        self.rest["samples"] = replace(self.rest["samples"], **changed)
+        self.samples = replace(self.samples, **changed)
 
     def spoil(self, weight):
         before = weight.detach().clone()
@@ -261,7 +261,7 @@ class Asking:
         weight.data.flatten()[-1] += 0.01
 
     def version_of(self, package):
-        self.monkeypatch.setattr(answers, "version", lambda name: "0.0" if name == package else metadata.version(name))
+        self.monkeypatch.setattr(asking, "version", lambda name: "0.0" if name == package else metadata.version(name))
 
 
 CHANGES = {
@@ -269,40 +269,41 @@ CHANGES = {
     "a bias": lambda now: now.spoil(next(weight for weight in now.model.parameters() if weight.ndim == 1)),
     "config": lambda now: now.monkeypatch.setattr(now.model.config, "rms_norm_eps", 1e-3),
     "dtype": lambda now: setattr(now, "model", now.model.to(torch.bfloat16)),
-    "tuned": lambda now: now.rest.update(tuned="abc"),
+    "tuned": lambda now: now.who.update(tuned="abc"),
     "task": lambda now: setattr(now, "task", replace(now.task, name="other")),
     "task version": lambda now: setattr(now, "task", replace(now.task, version="other")),
     "data": lambda now: setattr(now, "task", replace(now.task, data_sha256="other")),
-    "prompt": lambda now: now.rest.update(shots=[Example("def f():\n", "    return 2\n")]),
-    "greedy": lambda now: now.rest.update(samples=None),
+    "prompt": lambda now: now.how.update(shots=[Example("def f():\n", "    return 2\n")]),
+    "greedy": lambda now: setattr(now, "samples", None),
     "temperature": lambda now: now.sampled(temperature=0.8),
     "top_p": lambda now: now.sampled(top_p=0.9),
     "seed": lambda now: now.sampled(seed=1),
-    "max_new_tokens": lambda now: now.rest.update(max_new_tokens=7),
-    "chat": lambda now: now.rest.update(chat=True),
+    "max_new_tokens": lambda now: now.how.update(max_new_tokens=7),
+    "chat": lambda now: now.how.update(chat=True),
     "stop": lambda now: setattr(now, "task", replace(now.task, stop=["\n\n"])),
-    "end tokens": lambda now: now.monkeypatch.setattr(answers, "end_tokens", lambda *_: [1]),
-    "limits": lambda now: now.rest.update(sandbox=Backend(limits=Limits(timeout_s=5.0))),
-    "sandbox": lambda now: now.rest.update(sandbox=Backend("none")),
+    "end tokens": lambda now: now.monkeypatch.setattr(asking, "end_tokens", lambda *_: [1]),
+    "limits": lambda now: setattr(now, "sandbox", Backend(limits=Limits(timeout_s=5.0))),
+    "sandbox": lambda now: setattr(now, "sandbox", Backend("none")),
     "device": lambda now: now.monkeypatch.setattr(
-        answers, "how_loaded", lambda model: {**how_loaded(model), "device": "NVIDIA H100"}
+        asking, "how_loaded", lambda model: {**how_loaded(model), "device": "NVIDIA H100"}
     ),
-    **{package: (lambda now, package=package: now.version_of(package)) for package in answers._PACKAGES},
+    **{package: (lambda now, package=package: now.version_of(package)) for package in asking._PACKAGES},
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_path, monkeypatch, change):
-    job, path = sys.modules["s0.bench.evaluate"], tmp_path / "r.answers.jsonl"  # the package names the function, too
+    path = tmp_path / "r.answers.jsonl"
     monkeypatch.setattr(answering, "Batcher", Saying)
     if change == "chat":
-        monkeypatch.setattr(job, "encode_prompt", lambda tokenizer, prompt: (1,))  # there is no template
+        monkeypatch.setattr(asking, "encode_prompt", lambda tokenizer, prompt: (1,))  # there is no template
     now, problems = Asking(pocket, task, monkeypatch), task.split("final")
 
     def n_asked():
         before = Saying.n_asked
-        journal, watched = answers.open_answers(path, now.model), Judging(now.task)
-        evaluate(now.model, now.tokenizer, watched, problems, journal=journal, **now.rest)
+        journal = answers.open_answers(path, now.model)
+        questions = Questions(Judging(now.task.judged_in(now.sandbox)), problems, **now.how)
+        evaluate(Answerer(now.model, now.tokenizer, journal=journal, **now.who), questions, samples=now.samples)
         return Saying.n_asked - before
 
     try:
@@ -320,11 +321,11 @@ def test_an_answer_is_taken_again_only_where_this_is_the_same(pocket, task, tmp_
 def test_a_second_state_does_not_ask_the_base_again(sandbox, task, tmp_path, asked):
     questions, path = Questions(task, task.split("final")[:2]), tmp_path / "r.answers.jsonl"
     states = [str(GOLDEN / name) for name in ("state", "lora")]
-    first = evaluate_states("pocket:gdn", states[:1], questions, answers=path, sandbox=sandbox)
+    first = evaluate_states(ModelSource("pocket:gdn"), states[:1], questions, answers=path)
     assert len(asked) == 4
-    both = evaluate_states("pocket:gdn", states, questions, answers=path, sandbox=sandbox)
+    both = evaluate_states(ModelSource("pocket:gdn"), states, questions, answers=path)
     assert len(asked) == 6
-    again = evaluate_states("pocket:gdn", states, questions, answers=path, sandbox=sandbox)
+    again = evaluate_states(ModelSource("pocket:gdn"), states, questions, answers=path)
     assert len(asked) == 6
     assert plain(again)["answers"] == plain(both)["answers"]
     assert both.answers["base"] == first.answers["base"] and both.answers["state"] == first.answers["state"]
@@ -334,7 +335,7 @@ def test_more_samples_draw_only_what_is_missing(pocket, sandbox, task, tmp_path,
     problems, path = task.split("final")[:2], tmp_path / "r.answers.jsonl"
 
     def draw(n, journal):
-        return evaluate(*pocket, task, problems, samples=Samples(n), journal=journal, sandbox=sandbox)
+        return evaluate(Answerer(*pocket, journal=journal), Questions(task, problems), samples=Samples(n))
 
     few = draw(2, AnswerJournal(path, BASE_MODEL))
     asked.clear()
@@ -350,7 +351,7 @@ def test_a_look_at_some_problems_is_told_and_asks_none_twice(sandbox, task, tmp_
 
     def looked(problems, batch_rows=64):
         questions = Questions(task, problems, batch_rows=batch_rows)
-        return evaluate_states("pocket:gdn", [], questions, answers=path, sandbox=sandbox)
+        return evaluate_states(ModelSource("pocket:gdn"), [], questions, answers=path)
 
     some = looked(problems[:2], batch_rows=1)
     assert len(asked) == 2 and some.of_problems == 4 and len(some.problems) == 2

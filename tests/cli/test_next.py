@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from s0 import Example
-from s0.bench import CollectSettings
-from s0_cli.groups import JudgingOptions, ModelOptions, StateOptions, TaskOptions
+from s0_cli.groups import CollectingOptions, JudgingOptions, ModelOptions, StateOptions, TaskOptions
 from s0_cli.work.collecting import _after_collecting
 from s0_cli.work.training import _after_training
 
@@ -18,21 +17,21 @@ TASK = {"task": "gsm8k"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "judging", "words"),
+    ("asking", "judging", "words"),
     [
-        (CollectSettings(samples=8, seed=1), JudgingOptions(unsafe=True), ""),
+        (CollectingOptions(False, None, 64, 8, 0.7, 0.95, 1, "first"), JudgingOptions(unsafe=True), ""),
         (
-            CollectSettings(chat=True, max_new_tokens=64, temperature=1.0, top_p=0.9),
+            CollectingOptions(True, 64, 64, 16, 1.0, 0.9, 0, "first"),
             JudgingOptions(timeout_s=8.0),
             "--chat --temperature 1.0 --top-p 0.9 --max-new-tokens 64 --timeout-s 8",
         ),
     ],
 )
 def test_select_examples_are_collected_as_the_train_examples_were(
-    settings: CollectSettings, judging: JudgingOptions, words: str
+    asking: CollectingOptions, judging: JudgingOptions, words: str
 ) -> None:
     states, asked = StateOptions(("s",), allow_other_base=True), TaskOptions("gsm8k", Path("d"), "train")
-    words_after = _after_collecting(MODEL, states, asked, settings, judging, OUT)
+    words_after = _after_collecting(MODEL, states, asked, asking, judging, OUT)
     whole = f"collect --model m --dtype bfloat16 --state s --allow-other-base --task gsm8k --data d {words}"
     assert [*map(str, words_after)] == f"{whole} --split select --out e-select.jsonl".split()
 

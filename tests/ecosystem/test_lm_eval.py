@@ -18,7 +18,7 @@ import torch
 from peft import get_peft_model
 
 from s0 import S0AdapterConfig, load_model
-from s0.bench.evaluate import evaluate
+from s0.bench import Answerer, Questions, evaluate
 from s0.core.states import state_layers
 from s0.tasks import load
 
@@ -31,6 +31,7 @@ from lm_eval.models.huggingface import HFLM
 MAX_NEW_TOKENS = 32
 TASK = load("pocket-code")
 PROBLEMS = sorted(TASK.split("select"), key=lambda problem: len(problem.prompt))[:6]
+QUESTIONS = Questions(TASK, PROBLEMS, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def judged(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
@@ -70,13 +71,13 @@ def quiet() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_harness_reads_the_same_completions_and_verdicts() -> None:
     model, tokenizer = load_model("pocket:gdn")
-    untouched = [one.completion for one in evaluate(model, tokenizer, TASK, PROBLEMS, max_new_tokens=MAX_NEW_TOKENS)]
+    untouched = [answer.completion for answer in evaluate(Answerer(model, tokenizer), QUESTIONS)]
     tuned = get_peft_model(model, S0AdapterConfig(alpha=3.0))
     generator = torch.Generator().manual_seed(5)
     for layer in state_layers(tuned):
         layer.s0_state["default"].data.copy_(4 * torch.randn(layer.state_shape, generator=generator))
     tuned.eval()
-    want = evaluate(tuned, tokenizer, TASK, PROBLEMS, max_new_tokens=MAX_NEW_TOKENS)
+    want = evaluate(Answerer(tuned, tokenizer), QUESTIONS)
     assert len({len(tokenizer(problem.prompt)["input_ids"]) for problem in PROBLEMS}) > 1  # so that there are pads
     assert sum(one.completion != before for one, before in zip(want, untouched, strict=True)) >= len(PROBLEMS) // 2
 

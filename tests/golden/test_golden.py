@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import s0
 from s0 import S0Config, S0Trainer, load_model, tasks
-from s0.bench import CollectSettings, collect
+from s0.bench import Answerer, CollectSettings, Questions, collect
 from s0.examples import read_examples
 from s0.record import plain, read_record
 from s0.report.page import write_report
@@ -87,7 +87,9 @@ def test_a_collection_finds_its_samples_again(tmp_path: Path) -> None:
     model, tokenizer = load_model("pocket:gdn")
     task = tasks.load("pocket-code", PROBLEMS)
     settings = CollectSettings(samples=8)
-    examples = collect(model, tokenizer, task, task.split("train"), tmp_path / "train.jsonl", settings)
+    examples = collect(
+        Answerer(model, tokenizer), Questions(task, task.split("train")), tmp_path / "train.jsonl", settings
+    )
     assert examples == read_examples(GOLDEN / "train.jsonl")
     for name in ("train.jsonl", "train.samples.jsonl"):
         assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()

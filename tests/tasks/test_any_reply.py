@@ -82,7 +82,7 @@ def _judged(task: Task, name: str, texts: list[str], sandbox: Sandbox) -> None:
         texts = [text.replace("NAME", problem.entry_point) for text in texts]
     pairs: list[tuple[Problem, str]] = [(problem, text) for text in texts]
     for scoring in SCORINGS:
-        verdicts = task.verdicts(pairs, scoring, sandbox=sandbox)
+        verdicts = task.judged_in(sandbox).verdicts(pairs, scoring)
         assert len(verdicts) == len(pairs) and all(isinstance(verdict, Verdict) for verdict in verdicts)
         assert all(verdict.judged for verdict in verdicts)
     assert {task.format_of(*pair) for pair in pairs} <= set(task.scorer.formats), name
@@ -121,7 +121,7 @@ def test_answers_that_a_test_passes_on_or_enlarges_cost_their_own_verdict(any_sa
     for line in tests:
         test = f"def check(rev):\n    x = [1]\n    {line}\n"
         problem = replace(some, prompt="def rev(x):\n", entry_point="rev", test=test, canonical_solution="")
-        verdicts = task.verdicts([(problem, f"def rev(x):\n    {body}\n") for body in bodies], sandbox=any_sandbox)
+        verdicts = task.judged_in(any_sandbox).verdicts([(problem, f"def rev(x):\n    {body}\n") for body in bodies])
         assert all(verdict.judged for verdict in verdicts), verdicts
 
 

@@ -53,7 +53,7 @@ def passing(
     task: Task, sandbox: Sandbox, forms: dict[str, Callable[[CodeProblem], str]], scoring: str
 ) -> dict[str, int]:
     completions = [(problem, form(problem)) for form in forms.values() for problem in task.problems]
-    verdicts = task.verdicts(completions, scoring=scoring, sandbox=sandbox)
+    verdicts = task.judged_in(sandbox).verdicts(completions, scoring=scoring)
     passed = [
         sum(verdict.passed for verdict in verdicts[start : start + 164]) for start in range(0, len(verdicts), 164)
     ]
@@ -77,7 +77,7 @@ def test_the_papers_scoring_fails_bodies_and_passes_whole_functions(task: Task, 
 
 
 def test_every_answer_fails_once_it_returns_something_else(task: Task, any_sandbox: Sandbox) -> None:
-    verdicts = task.verdicts([(problem, spoilt(problem)) for problem in task.problems], sandbox=any_sandbox)
+    verdicts = task.judged_in(any_sandbox).verdicts([(problem, spoilt(problem)) for problem in task.problems])
     assert [problem.id for problem, verdict in zip(task.problems, verdicts, strict=True) if verdict.passed] == []
     assert {verdict.reason for verdict in verdicts} <= {"wrong answer"}
 

@@ -64,7 +64,7 @@ def written(path: Path, *rows: Any) -> Path:
 
 def reasons(task: Task, completions: list[str], sandbox: Sandbox, number: int = 0) -> list[str]:
     problem = task.problems[number]
-    return [one.reason for one in task.verdicts([(problem, text) for text in completions], sandbox=sandbox)]
+    return [one.reason for one in task.judged_in(sandbox).verdicts([(problem, text) for text in completions])]
 
 
 def test_rows_of_mbpp_become_problems(tmp_path: Path, any_sandbox: Sandbox) -> None:
@@ -93,7 +93,7 @@ def test_rows_of_mbpp_become_problems(tmp_path: Path, any_sandbox: Sandbox) -> N
         "wrong answer",
     ]
     assert task.prompt(first, chat=True)[0]["content"].count("shared") == 2  # type: ignore[index]
-    assert {one.reason for one in task.verdicts([(first, right)], "paper", sandbox=any_sandbox)} == {"passed"}
+    assert {one.reason for one in task.judged_in(any_sandbox).verdicts([(first, right)], "paper")} == {"passed"}
 
 
 def test_what_asserts_of_mbpp_may_rely_on(tmp_path: Path, any_sandbox: Sandbox) -> None:
@@ -127,7 +127,7 @@ def test_what_asserts_of_mbpp_may_rely_on(tmp_path: Path, any_sandbox: Sandbox) 
     assert task.left_out == ()
     right = [(problem, problem.canonical_solution) for problem in task.problems if isinstance(problem, CodeProblem)]
     right[3] = (right[3][0], "def one():\n    return 1\n")
-    assert {verdict.reason for verdict in task.verdicts(right, sandbox=any_sandbox)} == {"passed"}
+    assert {verdict.reason for verdict in task.judged_in(any_sandbox).verdicts(right)} == {"passed"}
 
 
 def test_mbpp_leaves_out_what_only_the_program_could_define(tmp_path: Path) -> None:

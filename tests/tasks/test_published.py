@@ -74,7 +74,7 @@ def require_all_right(file: File, sandbox: Sandbox) -> None:
     assert tuple(line.partition(":")[0] for line in task.left_out) == file.left_out
     assert len(task.problems) + len(task.left_out) == file.rows
     problems = task.problems[:: file.step]
-    verdicts = task.verdicts([(problem, solution(problem)) for problem in problems], sandbox=sandbox)
+    verdicts = task.judged_in(sandbox).verdicts([(problem, solution(problem)) for problem in problems])
     failed = {problem.id: verdict.reason for problem, verdict in zip(problems, verdicts, strict=True)}
     assert {identifier: reason for identifier, reason in failed.items() if reason != "passed"} == {}
 
@@ -129,6 +129,6 @@ def test_no_spoilt_solution_passes(file: File) -> None:
     task = loaded(file)
     asked = [(problem, name) for problem in task.problems[:: file.step] for name in SPOILT]
     completions = [(problem, SPOILT[name](problem)) for problem, name in asked if isinstance(problem, CodeProblem)]
-    verdicts = task.verdicts(completions, sandbox=shared())
+    verdicts = task.judged_in(shared()).verdicts(completions)
     passed = {(problem.id, name) for (problem, name), verdict in zip(asked, verdicts, strict=True) if verdict.passed}
     assert passed == file.weak

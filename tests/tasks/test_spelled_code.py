@@ -30,7 +30,7 @@ def test_every_spelling_has_its_verdict(
 ) -> None:
     problems = {problem.id: problem for problem in task.problems}
     assert len(replies) >= 30
-    verdicts = task.verdicts([(problems[name], reply) for _, name, reply in replies], sandbox=any_sandbox)
+    verdicts = task.judged_in(any_sandbox).verdicts([(problems[name], reply) for _, name, reply in replies])
     bent = [(spelling, v.reason) for (spelling, *_), v in zip(replies, verdicts, strict=True) if v.passed != passes]
     assert not bent
 

@@ -178,20 +178,22 @@ def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox)
         (first, "def plus(a, b):\n    return a + b\n"),
     ]
     reasons = ["passed", "passed", "empty", "unparsable", "wrong answer", "exception: AttributeError", "passed"]
-    verdicts = task.verdicts(completions, sandbox=any_sandbox)
+    verdicts = task.judged_in(any_sandbox).verdicts(completions)
     assert verdicts == [Verdict(reason == "passed", reason) for reason in [*reasons, "other name"]]
-    paper = [verdict.reason for verdict in task.verdicts(completions, scoring="paper", sandbox=any_sandbox)]
+    paper = [verdict.reason for verdict in task.judged_in(any_sandbox).verdicts(completions, scoring="paper")]
     reasons = ["unparsable", "unparsable", "wrong answer", "unparsable", "unparsable", "unparsable", "passed"]
     assert paper == [*reasons, "wrong answer"]
-    assert task.verdicts([], sandbox=any_sandbox) == []
+    assert task.judged_in(any_sandbox).verdicts([]) == []
 
 
 def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
-    task = load("pocket-code")
+    task = load("pocket-code").judged_in(any_sandbox)
     assert all(task.split(name) for name in ("train", "select", "final"))
-    verdicts = task.verdicts([(problem, problem.canonical_solution) for problem in task.problems], sandbox=any_sandbox)
+    verdicts = task.judged_in(any_sandbox).verdicts(
+        [(problem, problem.canonical_solution) for problem in task.problems]
+    )
     assert {verdict.reason for verdict in verdicts} == {"passed"}
-    idle = task.verdicts([(problem, "    return None\n") for problem in task.problems], sandbox=any_sandbox)
+    idle = task.verdicts([(problem, "    return None\n") for problem in task.problems])
     assert not any(verdict.passed for verdict in idle)
     task.require_runnable(task.problems, any_sandbox)
 
@@ -225,7 +227,7 @@ def test_a_published_row_that_cannot_be_judged_costs_its_own_verdicts_alone(
     rows = [row(0), *(row(number, test=test) for number, test in enumerate(tests, start=1)), row(len(tests) + 1)]
     task = load("humaneval", written(tmp_path, *rows))
     task.require_runnable(task.problems, any_sandbox)
-    verdicts = task.verdicts([(problem, "    return a + b\n") for problem in task.problems], sandbox=any_sandbox)
+    verdicts = task.judged_in(any_sandbox).verdicts([(problem, "    return a + b\n") for problem in task.problems])
     assert [verdict.reason for verdict in (verdicts[0], *verdicts[-2:])] == ["passed", "test: NameError", "passed"]
     assert not any(verdict.judged or verdict.passed for verdict in verdicts[1 : 1 + len(unjudged)])
     with pytest.raises(DatasetError, match=r"problem 'made/1': .* got ModuleNotFoundError: No module named 'scipy'"):

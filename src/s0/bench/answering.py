@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from s0.bench.answers import StoredAnswers
+from s0.bench.asking import Answerer
 from s0.bench.judging import judged_as_written
 from s0.decode import Batcher, Completion, Sampling
 from s0.progress import Advance, unheard
 from s0.record import Answer
 from s0.tasks import SCORINGS, Problem, Task
-from s0.tasks.sandbox import Sandbox
 
 
 @dataclass(frozen=True)
@@ -39,28 +36,28 @@ class Wanted:
     state: str | None = None
     stored: StoredAnswers | None = None
 
+    def stored_answer(self) -> Answer | None:
+        """The answer that is there already, if it is."""
+        return self.stored.find(self.tokens, self.problem.id, self.sample) if self.stored else None
+
 
 def answered(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    answerer: Answerer,
     task: Task,
     asked: Sequence[Wanted],
     sampling: Sampling,
     *,
     scorings: Sequence[str] = SCORINGS,
-    sandbox: Sandbox | None = None,
     on_done: Advance = unheard,
 ) -> list[Answer]:
     """The answers to all that is asked, in its order.
 
     Args:
-        model: with or without something tuned in it.
-        tokenizer: the model's.
+        answerer: who is asked.
         task: judges.
         asked: what is to be answered.
         sampling: how tokens are chosen.
         scorings: those that answers are judged by.
-        sandbox: None for the strongest of this machine.
         on_done: told the number of answers that are there, and of those that were just written.
 
     Raises:
@@ -69,11 +66,9 @@ def answered(
     """
     answers: dict[int, Answer] = {}  # by their place among those asked
     places: dict[int, int] = {}  # by the batcher's number
-    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    batcher = Batcher(answerer.model, answerer.tokenizer, sampling.batch_rows)
     for place, question in enumerate(asked):
-        answer = (
-            question.stored.find(question.tokens, question.problem.id, question.sample) if question.stored else None
-        )
+        answer = question.stored_answer()
         if answer is None:
             places[batcher.submit(sampling.request(question.tokens, question.seed, question.state))] = place
         else:
@@ -81,12 +76,11 @@ def answered(
     on_done(len(answers), earlier=True)
 
     def judge(written: Sequence[tuple[int, Completion]]) -> dict[int, Answer]:
+        written_at = [places[number] for number, _ in written]
         replies = [(asked[places[number]], completion) for number, completion in written]
-        return dict(
-            zip((places[number] for number, _ in written), _judged(task, replies, scorings, sandbox), strict=True)
-        )
+        return dict(zip(written_at, _judged(task, replies, scorings), strict=True))
 
-    with closing(judged_as_written(model, batcher, judge, on_done)) as groups:
+    with closing(judged_as_written(answerer.model, batcher, judge, on_done)) as groups:
         for judged in groups:
             _keep(asked, judged)
             answers |= judged
@@ -103,11 +97,9 @@ def _keep(asked: Sequence[Wanted], judged: Mapping[int, Answer]) -> None:
         stored.add(answers)
 
 
-def _judged(
-    task: Task, written: Sequence[tuple[Wanted, Completion]], scorings: Sequence[str], sandbox: Sandbox | None
-) -> list[Answer]:
+def _judged(task: Task, written: Sequence[tuple[Wanted, Completion]], scorings: Sequence[str]) -> list[Answer]:
     replies = [(question.problem, completion.text) for question, completion in written]
-    verdicts = {scoring: task.verdicts(replies, scoring, sandbox=sandbox) for scoring in scorings}
+    verdicts = {scoring: task.verdicts(replies, scoring) for scoring in scorings}
     return [
         Answer(
             problem=question.problem.id,

@@ -15,29 +15,20 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import UNKNOWN, fingerprint, how_loaded, weights_digest
+from s0.adapter.fingerprint import UNKNOWN, fingerprint, weights_digest
 from s0.bench.journal import Journal, origin_of
-from s0.bench.judging import judged_under
-from s0.decode import Sampling
-from s0.models import end_tokens
 from s0.record import Answer
-from s0.tasks import Task
-from s0.tasks.sandbox import Sandbox
 from s0.train.base import prompt_digest
 
 UNTOUCHED = "base"
 """In place of a checksum of what was tuned: nothing was."""
-_PACKAGES = ("torch", "transformers", "s0-tuning")
 _ORIGIN = {
     "kind": "answers",
     "format_version": 1,
@@ -141,43 +132,3 @@ def open_answers(path: Path | None, model: nn.Module) -> AnswerJournal | None:
         )
         return None
     return AnswerJournal(path, weights_digest(model))
-
-
-def depends_on(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    tuned: str,
-    task: Task,
-    sampling: Sampling,
-    *,
-    seed: int | None,
-    chat: bool,
-    sandbox: Sandbox | None,
-) -> dict[str, Any]:
-    """What an answer and its verdicts depend on, besides the prompt and the base model.
-
-    Args:
-        model: who answers.
-        tokenizer: the model's.
-        tuned: the checksum of what was tuned, or `UNTOUCHED`.
-        task: judges.
-        sampling: how tokens are chosen.
-        seed: of sampled answers; None for greedy ones. How many are drawn changes none of them.
-        chat: asked through the chat template.
-        sandbox: of the verdicts; None for the process-wide one.
-    """
-    how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
-    return {
-        **how_loaded(model),
-        "tuned": tuned,
-        "task": task.name,
-        "task_version": task.version,
-        "data_sha256": task.data_sha256,
-        **how,
-        "stop": list(sampling.stop),
-        "end_tokens": sorted(end_tokens(model, tokenizer)),
-        "seed": seed,
-        "chat": chat,
-        "sandbox": judged_under(sandbox),
-        "versions": {name: version(name) for name in _PACKAGES},
-    }

@@ -11,27 +11,23 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from s0.adapter.fingerprint import dtype_entry, fingerprint
 from s0.bench.answers import UNTOUCHED
-from s0.bench.asking import sampling_for, seed_of
+from s0.bench.asking import Answerer, Questions, seed_of
 from s0.bench.journal import Journal, origin_of
 from s0.bench.judging import judged_as_written
-from s0.decode import BATCH_ROWS, Batcher, Completion
+from s0.decode import Batcher, Completion
 from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, read_examples, write_examples
-from s0.models import encode_prompt
 from s0.progress import Advance, unheard
 from s0.tasks import Problem, Task
-from s0.tasks.sandbox import Limits, Sandbox
+from s0.tasks.sandbox import Limits
 
 _TRUNCATED = "truncated"
 """The reason of a sample that was cut at the limit of tokens: it is not judged."""
 KEEP = ("first", "shortest", "all")
-_CHANGE_NO_SAMPLE = ("samples", "keep", "per_round", "batch_rows")
-"""Settings that decide how many samples are drawn, how fast, and which are kept, but not what any of them says."""
+_CHANGE_NO_SAMPLE = ("samples", "keep", "per_round")
+"""Settings that decide how many samples are drawn and which are kept, but not what any of them says."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,6 @@ class CollectSettings:
             tokens; or "all" that differ.
         per_round: samples per problem between two looks at the verdicts; with "first".
         seed: of the sampling.
-        chat: ask through the chat template.
-        max_new_tokens: None for the task's own limit.
-        batch_rows: prompts decoded together.
     """
 
     temperature: float = 0.7
@@ -56,9 +49,6 @@ class CollectSettings:
     keep: str = "first"
     per_round: int = 4
     seed: int = 0
-    chat: bool = False
-    max_new_tokens: int | None = None
-    batch_rows: int = BATCH_ROWS
 
     def __post_init__(self) -> None:
         if self.keep not in KEEP:
@@ -93,16 +83,12 @@ class Sample:
 
 
 def collect(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    problems: Sequence[Problem],
+    answerer: Answerer,
+    questions: Questions,
     out: str | Path,
     settings: CollectSettings,
     *,
-    tuned: str = UNTOUCHED,
     overwrite: bool = False,
-    sandbox: Sandbox | None = None,
     on_done: Advance = unheard,
 ) -> list[Example]:
     """Collect verified examples of the problems the model solves, and write them to `out` (JSONL).
@@ -112,15 +98,11 @@ def collect(
     sample says depends on its seed, problem and number alone, so the end is the same.
 
     Args:
-        model: sampled as it is now, with or without something tuned in it.
-        tokenizer: the model's.
-        task: judges by its standard scoring.
-        problems: to sample for; not those of the final split.
+        answerer: who is sampled; its journal takes no part.
+        questions: problems to sample for, not those of the final split; judged by the task's standard scoring.
         out: the file to write; its samples go to `samples_file(out)`.
         settings: how to sample.
-        tuned: the checksum of what is tuned in the model, by which its samples and examples are known.
         overwrite: start anew where another collection is in the place of this one.
-        sandbox: None for the strongest of this machine.
         on_done: told how many of the `len(problems) * settings.samples` samples have just been judged or have become
             needless, and how it goes in a few words.
 
@@ -128,48 +110,70 @@ def collect(
         the examples, by problem in the order given, then by sample.
 
     Raises:
-        DatasetError: no problems, final problems among them, nothing passed, or a damaged file of samples.
+        DatasetError: final problems, nothing passed, or a damaged file of samples.
         ConfigError: `out` or the samples beside it come from something else; `out` was changed since.
         SandboxError: there is no verdict to be had on this machine.
     """
-    if not problems or any(problem.split == "final" for problem in problems):
+    if any(problem.split == "final" for problem in questions.problems):
         raise DatasetError(
-            "expected problems of the train or select split, got "
-            + ("some of the final split, on which nothing may be learned" if problems else "none")
+            "expected problems of the train or select split, got some of the final split, on which nothing may be "
+            "learned"
         )
-    asking = {key: value for key, value in asdict(settings).items() if key not in _CHANGE_NO_SAMPLE}
-    origin: dict[str, Any] = {"task": task.name, "task_version": task.version, "data_sha256": task.data_sha256}
-    limits = Limits() if sandbox is None else sandbox.limits
-    origin |= {"base": fingerprint(model), **dtype_entry(model), **asking, "timeout_s": limits.timeout_s}
-    origin |= {} if tuned == UNTOUCHED else {"tuned": tuned}  # collections of before know the untouched model alone
     out, path = Path(out), samples_file(out)
     require_place(out)
+    origin = _origin(answerer, questions, settings)
     if overwrite and path.exists() and _origin_of(path) != origin:
-        _require_kept_from(out, path)
-        for earlier in (path, out):
-            if _set_aside(earlier).exists():  # what came after it has come to nothing
-                earlier.unlink(missing_ok=True)
-            elif earlier.exists():
-                earlier.replace(_set_aside(earlier))
+        _make_room(out, path)
     journal = _Journal(path, origin)
-    if out.exists() and not _is_as_written(out, task, problems, settings, origin, journal):
+    collection = _Collection(questions, settings, origin, journal.samples)
+    if out.exists() and not collection.has_written(out):
         raise ConfigError(
             f"expected {out} to be as a collection for these problems has written it, got other examples, or changed "
             "ones; choose another --out, or move that file"
         )
-    progress = _Progress(len(problems), settings, on_done)
-    progress.tell({problem.id: journal.samples[problem.id] for problem in problems}, earlier=True)
-    _draw(model, tokenizer, task, problems, settings, sandbox, journal, progress)
-    examples = _examples(task, problems, settings, origin, journal)
+    progress = _Progress(len(questions.problems), settings, on_done)
+    progress.tell({problem.id: journal.samples[problem.id] for problem in questions.problems}, earlier=True)
+    _draw(answerer, questions, settings, journal, progress)
+    examples = collection.examples()
     if not examples:
         raise DatasetError(
-            f"expected some of {settings.samples} samples for each of {len(problems)} problems to pass, none did; "
-            f"{_why_none(journal)} (all are in {path})" + _before(path, out)
+            f"expected some of {settings.samples} samples for each of {len(questions.problems)} problems to pass, none "
+            f"did; {_why_none(journal)} (all are in {path}){_before(path, out)}"
         )
     write_examples(out, examples)
     for earlier in (path, out):
         _set_aside(earlier).unlink(missing_ok=True)
     return examples
+
+
+def _origin(answerer: Answerer, questions: Questions, settings: CollectSettings) -> dict[str, Any]:
+    """What samples depend on, for the file of samples and, as their provenance, for the examples."""
+    task = questions.task
+    limits = Limits() if task.sandbox is None else task.sandbox.limits
+    how = {name: value for name, value in asdict(settings).items() if name not in _CHANGE_NO_SAMPLE}
+    origin: dict[str, Any] = {
+        "task": task.name,
+        "task_version": task.version,
+        "data_sha256": task.data_sha256,
+        "base": fingerprint(answerer.model),
+        **dtype_entry(answerer.model),
+        **how,
+        "chat": questions.chat,
+        "max_new_tokens": questions.max_new_tokens,
+        "timeout_s": limits.timeout_s,
+    }
+    # Collections of before know the untouched model alone.
+    return origin if answerer.tuned == UNTOUCHED else {**origin, "tuned": answerer.tuned}
+
+
+def _make_room(out: Path, path: Path) -> None:
+    """Set another collection's examples and samples aside, until this one has come to its end."""
+    _require_kept_from(out, path)
+    for earlier in (path, out):
+        if _set_aside(earlier).exists():  # what came after it has come to nothing
+            earlier.unlink(missing_ok=True)
+        elif earlier.exists():
+            earlier.replace(_set_aside(earlier))
 
 
 def _set_aside(path: Path) -> Path:
@@ -183,36 +187,42 @@ def _before(*paths: Path) -> str:
     return f". What was there before is in {' and '.join(places)}" if places else ""
 
 
-def _examples(
-    task: Task, problems: Sequence[Problem], settings: CollectSettings, origin: Mapping[str, Any], journal: _Journal
-) -> list[Example]:
-    """What is kept of the samples drawn so far."""
-    how = {**origin, "samples": settings.samples, "keep": settings.keep}
-    return [
-        Example(
-            task.prompt(problem, settings.chat), sample.text, {**how, "problem": problem.id, "sample": sample.sample}
-        )
-        for problem in problems
-        for sample in _kept(journal.samples[problem.id], settings)
-    ]
+@dataclass(frozen=True)
+class _Collection:
+    """From samples to examples.
 
+    Attributes:
+        samples: those drawn so far, by problem and number.
+    """
 
-def _is_as_written(
-    out: Path,
-    task: Task,
-    problems: Sequence[Problem],
-    settings: CollectSettings,
-    origin: Mapping[str, Any],
-    journal: _Journal,
-) -> bool:
-    """Whether a file of examples is what was kept of these samples, with the settings that it tells."""
-    try:
-        before = read_examples(out)
-        how = before[0].provenance
-        kept = _examples(task, problems, replace(settings, samples=how["samples"], keep=how["keep"]), origin, journal)
-    except (DatasetError, ConfigError, KeyError, TypeError):
-        return False
-    return before == kept
+    questions: Questions
+    settings: CollectSettings
+    origin: Mapping[str, Any]
+    samples: Mapping[str, Mapping[int, Sample]]
+
+    def examples(self) -> list[Example]:
+        """What is kept of the samples."""
+        task, settings = self.questions.task, self.settings
+        how = {**self.origin, "samples": settings.samples, "keep": settings.keep}
+        return [
+            Example(
+                task.prompt(problem, self.questions.chat),
+                sample.text,
+                {**how, "problem": problem.id, "sample": sample.sample},
+            )
+            for problem in self.questions.problems
+            for sample in _kept(self.samples[problem.id], settings)
+        ]
+
+    def has_written(self, out: Path) -> bool:
+        """Whether a file of examples is what was kept of these samples, with the settings that it tells."""
+        try:
+            stored = read_examples(out)
+            how = stored[0].provenance
+            settings = replace(self.settings, samples=how["samples"], keep=how["keep"])
+            return stored == replace(self, settings=settings).examples()
+        except (DatasetError, ConfigError, KeyError, TypeError):
+            return False
 
 
 def _require_kept_from(out: Path, path: Path) -> None:
@@ -285,61 +295,51 @@ def samples_file(out: str | Path) -> Path:
 
 
 def _draw(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    problems: Sequence[Problem],
-    settings: CollectSettings,
-    sandbox: Sandbox | None,
-    journal: _Journal,
-    progress: _Progress,
+    answerer: Answerer, questions: Questions, settings: CollectSettings, journal: _Journal, progress: _Progress
 ) -> None:
     """Draw and judge what is missing in the journal."""
-    how = {"temperature": settings.temperature, "top_p": settings.top_p}
-    sampling = sampling_for(task, settings.chat, settings.max_new_tokens, batch_rows=settings.batch_rows, **how)
-    batcher = Batcher(model, tokenizer, sampling.batch_rows)
+    sampling = questions.sampling(settings.temperature, settings.top_p)
+    batcher = Batcher(answerer.model, answerer.tokenizer, sampling.batch_rows)
     asked: dict[int, tuple[Problem, int]] = {}  # by the batcher's number
     unjudged: defaultdict[str, int] = defaultdict(int)  # samples that are asked for, by problem
 
     def ask(problem: Problem) -> None:
         numbers = _missing(journal.samples[problem.id], settings)
-        tokens = tuple(encode_prompt(tokenizer, task.prompt(problem, settings.chat))) if numbers else ()
+        tokens = questions.tokens(answerer.tokenizer, problem) if numbers else ()
         for number in numbers:
             request = sampling.request(tokens, seed=seed_of(settings.seed, problem, number))
             asked[batcher.submit(request)] = problem, number
             unjudged[problem.id] += 1
 
-    def take(found: list[tuple[Problem, Sample]]) -> None:
-        journal.add([sample for _, sample in found])
-        progress.tell({problem.id: journal.samples[problem.id] for problem, _ in found})
-        for problem, _ in found:
+    def take(judged: list[tuple[Problem, Sample]]) -> None:
+        journal.add([sample for _, sample in judged])
+        progress.tell({problem.id: journal.samples[problem.id] for problem, _ in judged})
+        for problem, _ in judged:
             unjudged[problem.id] -= 1
             if not unjudged[problem.id]:
                 ask(problem)
 
-    for problem in problems:
+    for problem in questions.problems:
         ask(problem)
 
     def judge(written: Sequence[tuple[int, Completion]]) -> list[tuple[Problem, Sample]]:
-        return _judged(task, [(*asked[number], completion) for number, completion in written], sandbox)
+        return _judged(questions.task, [(*asked[number], completion) for number, completion in written])
 
-    with closing(judged_as_written(model, batcher, judge)) as groups:
+    with closing(judged_as_written(answerer.model, batcher, judge)) as groups:
         for judged in groups:
             take(judged)
 
 
-def _judged(
-    task: Task, written: Sequence[tuple[Problem, int, Completion]], sandbox: Sandbox | None
-) -> list[tuple[Problem, Sample]]:
-    whole = [(problem, one.text) for problem, _, one in written if not one.truncated]
-    verdicts = iter(task.verdicts(whole, sandbox=sandbox)) if whole else iter(())
+def _judged(task: Task, written: Sequence[tuple[Problem, int, Completion]]) -> list[tuple[Problem, Sample]]:
+    whole = [(problem, completion.text) for problem, _, completion in written if not completion.truncated]
+    verdicts = iter(task.verdicts(whole)) if whole else iter(())
     judged = []
-    for problem, number, one in written:
+    for problem, number, completion in written:
         passed, reason = False, _TRUNCATED
-        if not one.truncated:
+        if not completion.truncated:
             verdict = next(verdicts)
             passed, reason = verdict.passed, verdict.reason
-        judged.append((problem, Sample(problem.id, number, one.text, one.n_tokens, passed, reason)))
+        judged.append((problem, Sample(problem.id, number, completion.text, completion.n_tokens, passed, reason)))
     return judged
 
 
@@ -362,8 +362,9 @@ def _missing(done: Mapping[int, Sample], settings: CollectSettings) -> list[int]
 def _kept(done: Mapping[int, Sample], settings: CollectSettings) -> list[Sample]:
     passing = [done[number] for number in range(settings.samples) if number in done and done[number].passed]
     if settings.keep == "all":
-        return list({one.text: one for one in reversed(passing)}.values())[::-1]
-    key = (lambda one: one.n_tokens) if settings.keep == "shortest" else (lambda one: one.sample)
+        first_by_text = {sample.text: sample for sample in reversed(passing)}
+        return list(first_by_text.values())[::-1]
+    key = (lambda sample: sample.n_tokens) if settings.keep == "shortest" else (lambda sample: sample.sample)
     return [min(passing, key=key)] if passing else []
 
 
@@ -379,8 +380,8 @@ class _Progress:
         """Take in the samples of problems that have new ones."""
         before, most = self.totals[0], self.settings.samples
         for problem, done in samples.items():
-            drawn = [one for one in done.values() if one.sample < most]
-            passed = sum(one.passed for one in drawn)
+            drawn = [sample for sample in done.values() if sample.sample < most]
+            passed = sum(sample.passed for sample in drawn)
             settled = len(drawn) if _missing(done, self.settings) else most
             new, old = (settled, len(drawn), passed, int(passed > 0)), self.each.get(problem, (0, 0, 0, 0))
             self.totals = tuple(total + b - a for total, a, b in zip(self.totals, old, new, strict=True))  # type: ignore[assignment]

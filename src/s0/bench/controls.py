@@ -13,12 +13,11 @@ from dataclasses import replace
 from s0.errors import DatasetError
 from s0.examples import Example
 from s0.tasks import CodeProblem, Problem, Task
-from s0.tasks.sandbox import Sandbox
 
 _DONORS = 8  # completions of other problems that are tried for an example
 
 
-def wrong_content(examples: Sequence[Example], task: Task, seed: int, sandbox: Sandbox | None = None) -> list[Example]:
+def wrong_content(examples: Sequence[Example], task: Task, seed: int) -> list[Example]:
     """Give every example the content of another one's completion, in the form it had.
 
     Where a completion repeats the signature, the own signature stays. Each new completion has the format of the old one
@@ -28,7 +27,6 @@ def wrong_content(examples: Sequence[Example], task: Task, seed: int, sandbox: S
         examples: collected from `task`, with the problem's id in their provenance.
         task: judges, by its standard scoring.
         seed: of the choice.
-        sandbox: None for the strongest of this machine.
 
     Raises:
         DatasetError: an example without its problem, or no wrong completion at all.
@@ -50,7 +48,7 @@ def wrong_content(examples: Sequence[Example], task: Task, seed: int, sandbox: S
         wanted = task.format_of(problem, completion)
         tried.append([text for text in offered if task.format_of(problem, text) == wanted][:_DONORS])
     replies = [(problem, text) for (problem, _), texts in zip(owned, tried, strict=True) for text in texts]
-    verdicts = iter(task.verdicts(replies, sandbox=sandbox)) if replies else iter(())
+    verdicts = iter(task.verdicts(replies)) if replies else iter(())
     failing = [[text for text in texts if not next(verdicts).passed] for texts in tried]
     wrong = [
         replace(example, completion=texts[0], provenance={**example.provenance, "content": "wrong"})

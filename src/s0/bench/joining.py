@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import UNSET, convert, structs
 from msgspec.structs import replace
 
-from s0.bench.evaluate import Samples, summary
+from s0.bench.asking import Samples
+from s0.bench.evaluate import summary
 from s0.bench.record import Pairs, comparisons, sampled_part
 from s0.bench.recounting import in_order, require_recounted
 from s0.bench.variants import Outcome

@@ -15,12 +15,12 @@ from msgspec import UNSET
 from torch import nn
 
 from s0.adapter.fingerprint import fingerprint, how_loaded
-from s0.bench.asking import sampling_for
-from s0.bench.evaluate import Samples, sampled_summary, solved, summary
+from s0.bench.asking import Questions, Samples
+from s0.bench.evaluate import sampled_summary, solved, summary
 from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
-from s0.bench.variants import Outcome, Questions
-from s0.models import LoadSettings
+from s0.bench.variants import Outcome
+from s0.models import ModelSource
 from s0.record import (
     FORMAT_VERSION,
     Answer,
@@ -36,7 +36,6 @@ from s0.record import (
     effect_of,
 )
 from s0.tasks import SCORINGS
-from s0.tasks.sandbox import Sandbox
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -55,15 +54,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def model_facts(name: str, model: nn.Module, loading: LoadSettings) -> Model:
-    """Who is asked.
-
-    Args:
-        name: it was loaded by.
-        model: the untouched one.
-        loading: how it was loaded.
-    """
-    return Model(name, fingerprint(model), **how_loaded(model), revision=loading.revision)
+def model_facts(source: ModelSource, model: nn.Module) -> Model:
+    """Who is asked: the untouched model, loaded from its source."""
+    return Model(source.name, fingerprint(model), **how_loaded(model), revision=source.loading.revision)
 
 
 def evaluation_record(
@@ -71,7 +64,6 @@ def evaluation_record(
     model: Model,
     questions: Questions,
     outcomes: Mapping[str, Outcome],
-    sandbox: Sandbox | None = None,
 ) -> Record:
     """The record of variants that answered the same questions: facts, answers with verdicts, summaries, comparisons.
 
@@ -80,11 +72,9 @@ def evaluation_record(
         model: who was asked.
         questions: what was asked.
         outcomes: by variant, the untouched model first.
-        sandbox: that programs were judged in; None for the process-wide one.
     """
     task = questions.task
-    split = questions.problems[0].split
-    n_asked, n_all = len(questions.problems), len(task.split(split))
+    n_asked, n_all = len(questions.problems), len(task.split(questions.split))
     answers = {name: tuple(outcome.answers) for name, outcome in outcomes.items()}
     return Record(
         format_version=FORMAT_VERSION,
@@ -92,17 +82,19 @@ def evaluation_record(
         environment=environment(),
         model=model,
         task=TaskFacts(task.name, task.version, task.data_sha256, dict(task.scorer.notes), tuple(task.left_out)),
-        sandbox=None if sandbox is None else judged_under(sandbox),
-        split=split,
+        sandbox=None if task.sandbox is None else judged_under(task.sandbox),
+        split=questions.split,
         chat=questions.chat,
-        seconds={stage: spent for outcome in outcomes.values() for stage, spent in outcome.seconds.items()},
+        seconds={
+            f"{stage} {name}": spent for name, outcome in outcomes.items() for stage, spent in outcome.seconds.items()
+        },
         variants={name: msgspec.convert(outcome.facts, Run) for name, outcome in outcomes.items()},
         final={name: summary(outcome.answers) for name, outcome in outcomes.items()},
         comparisons=comparisons(answers),
         sampled=sampled_part(questions.samples, outcomes),
         problems={problem.id: problem.prompt for problem in questions.problems},
         of_problems=n_all if n_asked < n_all else UNSET,
-        max_new_tokens=sampling_for(task, questions.chat, questions.max_new_tokens).max_new_tokens,
+        max_new_tokens=questions.sampling().max_new_tokens,
         answers=answers,
     )
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from s0.bench.answering import Wanted, answered
-from s0.bench.answers import UNTOUCHED, depends_on, open_answers
-from s0.bench.asking import sampling_for
-from s0.models import encode_prompt
+from s0.bench.answers import StoredAnswers, open_answers
+from s0.bench.asking import Answerer, Questions
 from s0.progress import Stage, silent
 from s0.tasks import Problem, Task
-from s0.tasks.sandbox import Sandbox
 from s0.train import S0Trainer, ScaleChoice, choose_scale, scales_as_rows
 
 _DECIDES = "standard"
@@ -26,7 +24,6 @@ def scale_by_pass_rate(
     *,
     answers: Path | None = None,
     stage: Stage = silent,
-    sandbox: Sandbox | None = None,
 ) -> ScaleChoice:
     """Choose the scale with the highest greedy pass@1, standard scoring; of equal ones the smallest.
 
@@ -39,19 +36,19 @@ def scale_by_pass_rate(
         answers: file in which answers are kept as they come, and from which those that are there are taken (see
             `s0.bench.answers`), so that a choice that was killed goes on; None keeps none.
         stage: shows progress.
-        sandbox: None for the strongest of this machine.
 
     Raises:
         ConfigError: `answers` holds something else.
         SandboxError: there is no verdict to be had on this machine.
     """
-    model, tokenizer, sampling = trainer.model, trainer.tokenizer, sampling_for(task)
-    journal = open_answers(answers, model)
-    facts: dict[str, Any] = {}
-    if journal is not None:
-        facts = depends_on(model, tokenizer, UNTOUCHED, task, sampling, seed=None, chat=False, sandbox=sandbox)
-        facts["scorings"] = [_DECIDES]  # so that no evaluation, which judges by both, takes these answers
-    prompts = [tuple(encode_prompt(tokenizer, problem.prompt)) for problem in problems]
+    model, questions = trainer.model, Questions(task, problems)
+    answerer = Answerer(model, trainer.tokenizer, journal=open_answers(answers, model))
+    prompts = [questions.tokens(trainer.tokenizer, problem) for problem in problems]
+
+    def stored_at(alpha: float) -> StoredAnswers | None:
+        at_scale = replace(answerer, tuned=trainer.checksum_at(alpha))
+        # So marked that no evaluation, which judges by both scorings, takes these answers.
+        return at_scale.stored_answers(questions, scorings=[_DECIDES])
 
     def measure(alphas: Sequence[float]) -> list[float]:
         asked = []
@@ -60,14 +57,12 @@ def scale_by_pass_rate(
             stage("scale", len(alphas) * len(problems)) as advance,
         ):
             for alpha, name in zip(alphas, names, strict=True):
-                stored = journal.of({**facts, "tuned": trainer.checksum_at(alpha)}) if journal else None
+                stored = stored_at(alpha)
                 asked += [
                     Wanted(problem, tokens, state=name, stored=stored)
                     for problem, tokens in zip(problems, prompts, strict=True)
                 ]
-            written = answered(
-                model, tokenizer, task, asked, sampling, scorings=[_DECIDES], sandbox=sandbox, on_done=advance
-            )
+            written = answered(answerer, task, asked, questions.sampling(), scorings=[_DECIDES], on_done=advance)
         passed = [answer.passed[_DECIDES] for answer in written]
         n = len(problems)
         return [sum(passed[i * n : (i + 1) * n]) / n for i in range(len(alphas))]

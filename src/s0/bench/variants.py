@@ -8,24 +8,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
-from s0.bench.answers import UNTOUCHED, AnswerJournal
+from s0.bench.asking import Answerer, Questions
 from s0.bench.controls import wrong_content
-from s0.bench.evaluate import Samples, evaluate
+from s0.bench.evaluate import evaluate
 from s0.cautions import cautions
 from s0.core.families import unwrapped
 from s0.core.states import state_layers
-from s0.decode import BATCH_ROWS
 from s0.errors import ConfigError, StateMismatchError
 from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
 from s0.progress import Stage, silent
 from s0.record import Answer
-from s0.tasks import Problem, Task
-from s0.tasks.sandbox import Sandbox
 from s0.train import BaselineTrainer, make_trainer, method_of, read_tuned
 from s0.train.base import prompt_digest
 from s0.train.methods import Settings, Trainer
@@ -58,36 +54,11 @@ class Variant:
             return "few-shot" if self.shots else "base"
         return method_of(self.settings)
 
-    def trainer(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
+    def trainer(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         """A trainer for `settings`, attached to `model`."""
         if self.settings is None:
             raise ConfigError("expected a variant that trains something, got the untouched model")
         return make_trainer(model, tokenizer, self.settings)
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What variants are compared on.
-
-    Attributes:
-        task: judges.
-        problems: every variant answers them.
-        chat: ask through the chat template.
-        max_new_tokens: None for the task's own limit.
-        samples: to be drawn beside the greedy answer; None for none.
-        batch_rows: prompts decoded together.
-    """
-
-    task: Task
-    problems: Sequence[Problem]
-    chat: bool = False
-    max_new_tokens: int | None = None
-    samples: Samples | None = None
-    batch_rows: int = BATCH_ROWS
-
-    def __post_init__(self) -> None:
-        if not self.problems:
-            raise ConfigError("expected at least one problem to ask, got none; choose another split")
 
 
 @dataclass(frozen=True)
@@ -97,7 +68,7 @@ class Outcome:
     Attributes:
         facts: method, settings, parameters, training and scale, as they stand in records.
         answers: greedy, one per problem, in order.
-        seconds: per stage.
+        seconds: of "train", if it was, and "evaluate".
         sampled: the answers drawn, if any were, by problem.
     """
 
@@ -108,58 +79,48 @@ class Outcome:
 
 
 def run_variant(
-    name: str,
     variant: Variant,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    base: Answerer,
     questions: Questions,
-    train: Sequence[Example],
-    select: Sequence[Example] = (),
+    examples: Mapping[str, Sequence[Example]],
     *,
     out: Path | None = None,
-    journal: AnswerJournal | None = None,
     stage: Stage = silent,
-    sandbox: Sandbox | None = None,
 ) -> Outcome:
-    """Train a variant on `train`, choose what it chooses on `select`, answer the questions; leaves `model` untouched.
+    """Train a variant, let it choose what it chooses, and answer the questions; leaves the model untouched.
 
     Killed at any point, it goes on from there.
 
     Args:
-        name: how progress and errors call it.
         variant: what to run.
-        model: with nothing attached.
-        tokenizer: the model's.
-        questions: see `Questions`.
-        train, select: verified examples, of different problems.
+        base: the model, with nothing attached.
+        questions: asked in the end.
+        examples: verified ones by split: "train" to learn from, and of other problems "select" to choose on, if any.
         out: folder for what was trained; None keeps nothing. What the same training has left there is taken again.
-        journal: see `answer`.
-        stage: shows progress.
-        sandbox: None for the strongest of this machine.
+        stage: shows progress, of "train" and "evaluate".
+
+    Raises:
+        S0Error: as of training and evaluating.
     """
+    train, select = examples["train"], examples.get("select", ())
     facts: dict[str, Any] = {"method": variant.method}
     if variant.settings is None:
         shots = list(train[: variant.shots])
         if shots:
             facts |= {"shots": len(shots), "examples_sha256": examples_sha256(shots)}
-        return answer(
-            name, model, tokenizer, questions, facts, shots=shots, journal=journal, stage=stage, sandbox=sandbox
-        )
+        return answer(base, replace(questions, shots=shots), facts, stage=stage)
     if variant.content == "wrong":
-        train, select = (wrong_content(given, questions.task, variant.seed, sandbox) for given in (train, select))
+        train, select = (wrong_content(right, questions.task, variant.seed) for right in (train, select))
         facts |= {"content": "wrong", "examples": len(train), "examples_sha256": examples_sha256(train)}
-    trainer = variant.trainer(model, tokenizer)
+    trainer = variant.trainer(base.model, base.tokenizer)
     try:
         started = time.perf_counter()
-        _learn(trainer, train, select, out, lambda _, total: stage(f"train {name}", total))
+        _learn(trainer, train, select, out, lambda _, total: stage("train", total))
         seconds = round(time.perf_counter() - started, 2)
         trainer.activate()
         facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
-        outcome = answer(
-            name, trainer.model, tokenizer, questions, facts,
-            journal=journal, tuned=trainer.checksum, stage=stage, sandbox=sandbox,
-        )  # fmt: skip
-        return replace(outcome, seconds={f"train {name}": seconds, **outcome.seconds})
+        outcome = answer(base.tuned_by(trainer), questions, facts, stage=stage)
+        return replace(outcome, seconds={"train": seconds, **outcome.seconds})
     finally:
         trainer.detach()
 
@@ -190,54 +151,25 @@ def _take_saved(trainer: Trainer, train: Sequence[Example], select: Sequence[Exa
         return False
 
 
-def answer(
-    name: str,
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Questions,
-    facts: Mapping[str, Any],
-    *,
-    shots: Sequence[Example] = (),
-    journal: AnswerJournal | None = None,
-    tuned: str = UNTOUCHED,
-    stage: Stage = silent,
-    sandbox: Sandbox | None = None,
-) -> Outcome:
-    """The answers of the model as it is now, under a name.
+def answer(answerer: Answerer, questions: Questions, facts: Mapping[str, Any], *, stage: Stage = silent) -> Outcome:
+    """The answers of the model as it is now: greedy ones, and the samples that the questions want beside them.
 
     Args:
-        name: how progress and errors call it.
-        model, tokenizer, shots, journal, tuned: as of `evaluate`.
-        questions: see `Questions`.
+        answerer: who is asked.
+        questions: what.
         facts: for the record.
-        stage: shows progress.
-        sandbox: None for the strongest of this machine.
+        stage: shows progress, of "evaluate".
+
+    Raises:
+        SandboxError, OSError: as `evaluate`.
     """
     drawn = questions.samples
     each = 1 + (drawn.n if drawn else 0)
     started = time.perf_counter()
-    with stage(f"evaluate {name}", each * len(questions.problems)) as advance:
-
-        def ask(samples: Samples | None) -> list[Answer]:
-            return evaluate(
-                model,
-                tokenizer,
-                questions.task,
-                questions.problems,
-                chat=questions.chat,
-                max_new_tokens=questions.max_new_tokens,
-                shots=shots,
-                samples=samples,
-                batch_rows=questions.batch_rows,
-                journal=journal,
-                tuned=tuned,
-                sandbox=sandbox,
-                on_done=advance,
-            )
-
-        answers = ask(None)
-        sampled = ask(drawn) if drawn else []
-    return Outcome(facts, answers, {f"evaluate {name}": round(time.perf_counter() - started, 2)}, sampled)
+    with stage("evaluate", each * len(questions.problems)) as advance:
+        answers = evaluate(answerer, questions, on_done=advance)
+        sampled = evaluate(answerer, questions, samples=drawn, on_done=advance) if drawn else []
+    return Outcome(facts, answers, {"evaluate": round(time.perf_counter() - started, 2)}, sampled)
 
 
 def learned_from(trainer: Trainer, questions: Questions) -> list[str]:

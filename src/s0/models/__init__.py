@@ -1,12 +1,21 @@
 """Loading models and tokenizers, and turning prompts into the tokens that generation sees."""
 
-from s0.models.load import AS_PUBLISHED, POCKET_MODELS, LoadSettings, load_base_model, load_model, load_tokenizer
+from s0.models.load import (
+    AS_PUBLISHED,
+    POCKET_MODELS,
+    LoadSettings,
+    ModelSource,
+    load_base_model,
+    load_model,
+    load_tokenizer,
+)
 from s0.models.prompts import check_tokens, encode_prompt, end_tokens
 
 __all__ = [
     "AS_PUBLISHED",
     "POCKET_MODELS",
     "LoadSettings",
+    "ModelSource",
     "check_tokens",
     "encode_prompt",
     "end_tokens",

@@ -88,6 +88,23 @@ AS_PUBLISHED = LoadSettings()
 """The defaults of `load_base_model`, and no code but that of transformers."""
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from.
+
+    Attributes:
+        name: a Hugging Face id, a local folder, or a pocket model.
+        loading: how it is loaded.
+    """
+
+    name: str
+    loading: LoadSettings = AS_PUBLISHED
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The model and its tokenizer; errors as of `load_model`."""
+        return load_model(self.name, **self.loading.arguments())
+
+
 def _require_device(name: str) -> None:
     """Refuse what is no device of this machine."""
     own = f"cuda:{_own_gpu()}" if name == "cuda" and _launched() else name  # the others have processes of their own

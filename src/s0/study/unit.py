@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -18,22 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.bench.answers import answers_file, open_answers
+from s0.bench.asking import Answerer, Questions, Samples
 from s0.bench.collect import CollectSettings, collect
-from s0.bench.evaluate import Samples
 from s0.bench.judging import judged_under
 from s0.bench.record import evaluation_record, model_facts
-from s0.bench.variants import Questions, Variant, run_variant
+from s0.bench.variants import Variant, run_variant
 from s0.core.families import find_mixers
 from s0.errors import ConfigError
 from s0.examples import Example, examples_sha256
 from s0.files import write_text
-from s0.models import AS_PUBLISHED, LoadSettings, load_model
-from s0.progress import Stage, silent
+from s0.models import AS_PUBLISHED, LoadSettings, ModelSource
+from s0.progress import Stage, named, silent
 from s0.record import Examples, Record, write_record
-from s0.tasks import Problem, Task
+from s0.tasks import Task
 from s0.tasks import load as load_task
 from s0.tasks.sandbox import Sandbox
 from s0.train import METHODS
@@ -41,6 +41,8 @@ from s0.train import METHODS
 SETTINGS_FILE = "settings.json"
 """Tells in a unit's folder, from its beginning on, what it is run with."""
 _RECORD_FILE = "record.json"
+_COLLECTED = ("train", "select")
+"""Splits that examples are collected from."""
 _FILES = {SETTINGS_FILE, _RECORD_FILE, answers_file(_RECORD_FILE).name, "train.jsonl", "select.jsonl"}
 _SETTINGS = ("model", "task", "data", "seed", "samples", "select_samples")
 """Of a unit, what its record tells that does not stand elsewhere in it."""
@@ -73,6 +75,16 @@ class Unit:
     samples: int = 16
     select_samples: int = 4
     drawn: Samples | None = None
+
+    @property
+    def tunes_states(self) -> bool:
+        """Whether a variant needs a model with recurrent layers."""
+        methods = {variant.method for variant in self.variants.values()}
+        return any(METHODS[method].has_scale for method in methods if method in METHODS)
+
+    def load_task(self) -> Task:
+        """The task; errors as of `s0.tasks.load`."""
+        return load_task(self.task, self.data)
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -111,50 +123,41 @@ def run_unit(
         S0Error: as the single steps.
     """
     out = Path(out)
-    place = out / _RECORD_FILE
-    if place.exists() and not overwrite:
+    if (out / _RECORD_FILE).exists() and not overwrite:
         raise ConfigError(
             f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
         )
-    task = load_task(unit.task, unit.data)
-    splits = {split: task.require_split(split) for split in ("train", "select", unit.split)}
-    task.require_runnable([problem for problems in splits.values() for problem in problems], sandbox)
-    begun = _begun_with(unit, task, sandbox)
+    task = unit.load_task().judged_in(sandbox)
+    questions = {split: Questions(task, task.require_split(split)) for split in (*_COLLECTED, unit.split)}
+    task.require_runnable([problem for asked in questions.values() for problem in asked.problems])
+    begun = _begun_with(unit, task)
     if not overwrite:
         _require_begun_with(begun, out / SETTINGS_FILE)
-    model, tokenizer = load_model(unit.model, **unit.loading.arguments())
-    if any(variant.method in METHODS and METHODS[variant.method].has_scale for variant in unit.variants.values()):
+    source = ModelSource(unit.model, unit.loading)
+    model, tokenizer = source.load()
+    if unit.tunes_states:
         find_mixers(model)  # refuses before the long work
-    base = model_facts(unit.model, model, unit.loading)
     if overwrite or not (out / SETTINGS_FILE).exists():
         write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
-    place.unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
-    seconds: dict[str, float] = {}
-    examples: dict[str, list[Example]] = {}
-    for split, samples in (("train", unit.samples), ("select", unit.select_samples)):
-        asking, started = CollectSettings(samples=samples, seed=unit.seed), time.perf_counter()
-        examples[split] = _collected(model, tokenizer, task, splits[split], out, asking, stage, sandbox, overwrite)
-        seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
-    journal = open_answers(answers_file(place), model)
-    questions = Questions(task, splits[unit.split], samples=unit.drawn)
+    (out / _RECORD_FILE).unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
+    base = Answerer(model, tokenizer, journal=open_answers(answers_file(out / _RECORD_FILE), model))
+    examples, seconds = _collected(unit, base, questions, out, stage, overwrite)
+    asked = dataclasses.replace(questions[unit.split], samples=unit.drawn)
     outcomes = {
-        name: run_variant(
-            name, variant, model, tokenizer, questions, examples["train"], examples["select"],
-            out=out / name, journal=journal, stage=stage, sandbox=sandbox,
-        )
+        name: run_variant(variant, base, asked, examples, out=out / name, stage=named(stage, name))
         for name, variant in unit.variants.items()
-    }  # fmt: skip
-    record = evaluation_record("demo", base, questions, outcomes, sandbox)
+    }
+    record = evaluation_record("demo", model_facts(source, model), asked, outcomes)
     record = replace(
         record,
         seconds={**seconds, **record.seconds},
         settings={name: getattr(unit, name) for name in _SETTINGS},
         examples={
-            split: Examples(len(verified), len(splits[split]), examples_sha256(verified))
+            split: Examples(len(verified), len(questions[split].problems), examples_sha256(verified))
             for split, verified in examples.items()
         },
     )
-    write_record(place, record)
+    write_record(out / _RECORD_FILE, record)
     return record
 
 
@@ -172,19 +175,19 @@ def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -
     Raises:
         S0Error: the task cannot be loaded.
     """
-    wanted = _begun_with(unit, load_task(unit.task, unit.data), sandbox)
+    wanted = _begun_with(unit, unit.load_task().judged_in(sandbox))
     begun = [path for path in Path(folder).glob(f"*/{SETTINGS_FILE}") if not (path.parent / _RECORD_FILE).exists()]
     begun.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.parent for path in begun if _read(path) == wanted]
 
 
-def _begun_with(unit: Unit, task: Task, sandbox: Sandbox | None) -> dict[str, Any]:
+def _begun_with(unit: Unit, task: Task) -> dict[str, Any]:
     """What a unit's folder tells from its beginning on: what its record depends on, but for weights and versions."""
     facts = {
         **asdict(unit),
         "task_version": task.version,
         "data_sha256": task.data_sha256,
-        "sandbox": judged_under(sandbox),
+        "sandbox": judged_under(task.sandbox),
     }
     settings: dict[str, Any] = json.loads(json.dumps(facts))
     return settings
@@ -214,22 +217,19 @@ def _read(path: Path) -> object:
 
 
 def _collected(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    problems: list[Problem],
-    out: Path,
-    asking: CollectSettings,
-    stage: Stage,
-    sandbox: Sandbox | None,
-    overwrite: bool,
-) -> list[Example]:
-    split = problems[0].split
-    with stage(f"collect {split}", asking.samples * len(problems)) as advance:
-        return collect(
-            model, tokenizer, task, problems, examples_file(out, split), asking,
-            overwrite=overwrite, sandbox=sandbox, on_done=advance,
-        )  # fmt: skip
+    unit: Unit, base: Answerer, questions: Mapping[str, Questions], out: Path, stage: Stage, overwrite: bool
+) -> tuple[dict[str, list[Example]], dict[str, float]]:
+    """Verified examples of the train and the select problems, and the seconds each took, by stage."""
+    examples: dict[str, list[Example]] = {}
+    seconds: dict[str, float] = {}
+    for split, samples in zip(_COLLECTED, (unit.samples, unit.select_samples), strict=True):
+        settings, started = CollectSettings(samples=samples, seed=unit.seed), time.perf_counter()
+        with stage(f"collect {split}", samples * len(questions[split].problems)) as advance:
+            examples[split] = collect(
+                base, questions[split], examples_file(out, split), settings, overwrite=overwrite, on_done=advance
+            )
+        seconds[f"collect {split}"] = round(time.perf_counter() - started, 2)
+    return examples, seconds
 
 
 def examples_file(out: str | Path, split: str) -> Path:

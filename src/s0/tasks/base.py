@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s0.errors import ConfigError, DatasetError
 from s0.tasks.code import require_runnable
@@ -30,6 +30,7 @@ class Task:
         left_out: rows of the data that cannot be judged here: their ids and why, a line each. A score must name them.
         correctable: whether the rows are the user's own, who is asked to correct one that cannot be judged; in a
             published benchmark such a row costs its own verdicts.
+        sandbox: for what must be executed; None for the process-wide one, on the strongest backend here.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Task:
     changes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     correctable: bool = False
+    sandbox: Sandbox | None = None
+
+    def judged_in(self, sandbox: Sandbox | None) -> Task:
+        """The same task, whose programs run in another sandbox."""
+        return replace(self, sandbox=sandbox)
 
     def split(self, name: str) -> list[Problem]:
         """The problems of one split: "train" for examples, "select" for choices, "final" for the reported score.
@@ -82,7 +88,6 @@ class Task:
         completions: Sequence[tuple[Problem, str]],
         scoring: str = "standard",
         jobs: int | None = None,
-        sandbox: Sandbox | None = None,
     ) -> list[Verdict]:
         """Judge completions.
 
@@ -90,7 +95,6 @@ class Task:
             completions: (problem, what the model replied), in any number and order.
             scoring: "standard" or "paper", see `s0.tasks.scoring`.
             jobs: completions at a time; None takes the number of processor cores.
-            sandbox: for what must be executed; None takes the process-wide one, on the strongest backend here.
 
         Returns:
             one verdict per completion, in order. Equal completions of one problem are judged once. A problem that
@@ -102,9 +106,9 @@ class Task:
             ConfigError: there is no scoring of that name.
         """
         check_scoring(scoring)
-        return self.scorer.verdicts(completions, scoring, jobs, sandbox)
+        return self.scorer.verdicts(completions, scoring, jobs, self.sandbox)
 
-    def require_runnable(self, problems: Sequence[Problem], sandbox: Sandbox | None = None) -> None:
+    def require_runnable(self, problems: Sequence[Problem]) -> None:
         """Try the test of each problem in a user's own rows, before any answer to it is generated.
 
         Canonical solutions must pass. Where there is none a function that does nothing stands in, so a test is tried
@@ -113,7 +117,6 @@ class Task:
 
         Args:
             problems: those that will be asked.
-            sandbox: see `verdicts`.
 
         Raises:
             DatasetError: a test cannot run, or a solution does not pass; names the problem and says what was raised.
@@ -121,4 +124,4 @@ class Task:
         """
         tested = [problem for problem in problems if isinstance(problem, CodeProblem)]
         if tested and self.correctable:
-            require_runnable(tested, sandbox or shared())
+            require_runnable(tested, self.sandbox or shared())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from s0 import load_model
-from s0.bench import CollectSettings
+from s0.bench import Answerer, CollectSettings, Questions
 from s0.bench import collect as run_collect
-from s0.bench.answers import UNTOUCHED
 from s0.bench.collect import require_place, samples_file
 from s0.errors import DatasetError
 from s0.examples import examples_sha256
@@ -34,8 +33,9 @@ def collect(
     """`s0 collect`, with one state or none."""
     if asked.split == "final":
         raise DatasetError("expected --split train or select, got final, on which nothing may be learned")
-    settings, loading = CollectSettings(**vars(asking)), model.loading
-    task, problems = load_problems(asked)
+    settings = CollectSettings(asking.temperature, asking.top_p, asking.samples, asking.keep, seed=asking.seed)
+    questions = Questions(*load_problems(asked), asking.chat, asking.max_new_tokens, batch_rows=asking.batch_rows)
+    source = model.source
     require_name(out.path)
     samples = samples_file(out.path)
 
@@ -47,27 +47,23 @@ def collect(
         interruptible(kept),
         sandbox(judging) as cells,
     ):
-        task.require_runnable(problems, cells)
-        loaded, tokenizer = load_model(model.name, **loading.arguments())
-        sampled, tuned = loaded, UNTOUCHED
-        if states.names:
-            (state,) = states.names
-            trainer = load_tuned(loaded, tokenizer, state, states.allow_other_base)
-            sampled, tuned = trainer.model, trainer.checksum
-        with stage("collect", settings.samples * len(problems)) as advance:
-            examples = run_collect(
-                sampled, tokenizer, task, problems, out.path, settings,
-                tuned=tuned, overwrite=out.overwrite, sandbox=cells, on_done=advance,
-            )  # fmt: skip
+        questions = replace(questions, task=questions.task.judged_in(cells))
+        questions.task.require_runnable(questions.problems)
+        loaded, tokenizer = source.load()
+        answerer = Answerer(loaded, tokenizer)
+        for state in states.names:
+            answerer = answerer.tuned_by(load_tuned(loaded, tokenizer, state, states.allow_other_base))
+        with stage("collect", settings.samples * len(questions.problems)) as advance:
+            examples = run_collect(answerer, questions, out.path, settings, overwrite=out.overwrite, on_done=advance)
     return {
         "kind": "collect",
         "examples": len(examples),
         "solved": len({example.provenance["problem"] for example in examples}),
-        "problems": len(problems),
+        "problems": len(questions.problems),
         "sha256": examples_sha256(examples),
         "out": str(out.path),
         "samples": str(samples),
-        "next": s0_command(*_after_collecting(model, states, asked, settings, judging, out.path)),
+        "next": s0_command(*_after_collecting(model, states, asked, asking, judging, out.path)),
     }
 
 
@@ -75,23 +71,23 @@ def _after_collecting(
     model: ModelOptions,
     states: StateOptions,
     asked: TaskOptions,
-    settings: CollectSettings,
+    asking: CollectingOptions,
     judging: JudgingOptions,
     out: Path,
 ) -> list[str | Path]:
     """The command that comes next: examples to choose settings on, collected in the same way, then a training."""
     if asked.split == "select":
         return ["train", *model.as_typed(), "--examples", "TRAIN.jsonl", "--select", out, "--out", "STATE"]
-    same_way = (*model.as_typed(), *states.as_typed(), *asked.as_typed(), *_as_typed(settings), *judging.as_typed())
+    same_way = (*model.as_typed(), *states.as_typed(), *asked.as_typed(), *_as_typed(asking), *judging.as_typed())
     return ["collect", *same_way, "--split", "select", "--out", out.with_name(f"{out.stem}-select.jsonl")]
 
 
-def _as_typed(settings: CollectSettings) -> list[str]:
+def _as_typed(asking: CollectingOptions) -> list[str]:
     """What a sample depends on, where it is not the default, as words of a command."""
     named = {
-        "--temperature": (settings.temperature, _DEFAULTS.temperature),
-        "--top-p": (settings.top_p, _DEFAULTS.top_p),
-        "--max-new-tokens": (settings.max_new_tokens, _DEFAULTS.max_new_tokens),
+        "--temperature": (asking.temperature, _DEFAULTS.temperature),
+        "--top-p": (asking.top_p, _DEFAULTS.top_p),
+        "--max-new-tokens": (asking.max_new_tokens, None),
     }
     words = [word for option, (value, default) in named.items() if value != default for word in (option, str(value))]
-    return ["--chat", *words] if settings.chat else words
+    return ["--chat", *words] if asking.chat else words

@@ -28,7 +28,7 @@ def demo(
     if new and out:
         raise ConfigError("expected --new without --out, which names the folder, got both; leave one out")
     data = None if task.data is None else str(task.data)
-    settings = DemoSettings(model=model.name, loading=model.loading, task=task.name, data=data, seed=seed)
+    settings = DemoSettings(model=model.name, loading=model.source.loading, task=task.name, data=data, seed=seed)
     inputs = [model.name, task.data]
 
     def kept() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from s0.bench import Questions, Samples, evaluate_states
@@ -24,7 +25,7 @@ def evaluate(
     judging: JudgingOptions,
 ) -> dict[str, Any]:
     """`s0 eval`."""
-    loading = model.loading
+    source = model.source
     drawn = Samples(asking.samples, asking.temperature, asking.top_p, asking.seed) if asking.samples else None
     questions = Questions(*load_problems(asked), asking.chat, asking.max_new_tokens, drawn, asking.batch_rows)
     place = None if out is None else RecordPlace.of(out.path)
@@ -39,14 +40,12 @@ def evaluate(
 
     with claim, interruptible(kept), sandbox(judging) as cells:
         record = evaluate_states(
-            model.name,
+            source,
             states.names,
-            questions,
-            loading=loading,
+            replace(questions, task=questions.task.judged_in(cells)),
             allow_other_base=states.allow_other_base,
             answers=answers,
             stage=stage if answers else after("no --out: answers are not kept; interrupted, all are asked again"),
-            sandbox=cells,
         )
         if place is None:
             return {**plain(record), "out": None, "report": None}

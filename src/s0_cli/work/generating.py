@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from s0 import load_model
 from s0.decode import Prompt, Sampling, require_possible
 from s0.decode import generate as continued
 from s0.errors import ConfigError
@@ -30,7 +29,7 @@ def generate(
         )
     sampling = Sampling(how.max_new_tokens, how.temperature, how.top_p)
     require_possible(sampling, how.samples, how.seed)
-    loaded, tokenizer = load_model(model.name, **model.loading.arguments())
+    loaded, tokenizer = model.source.load()
     tuned: Any = loaded
     for state in states.names:
         tuned = load_tuned(loaded, tokenizer, state, allow_other_base=states.allow_other_base).model

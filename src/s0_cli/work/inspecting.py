@@ -29,7 +29,7 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
     if is_state:
         _require_nothing_loaded(model)
         return _inspect_state(target)
-    loaded = load_base_model(target, **model.loading.arguments())
+    loaded = load_base_model(target, **model.source.loading.arguments())
     mixers = find_mixers(loaded)
     recurrence = recurrence_of(next(iter(mixers.values())))
     shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}

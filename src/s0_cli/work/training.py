@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from s0 import S0Trainer, load_model
+from s0 import S0Trainer
 from s0.bench import scale_by_pass_rate, tuned_facts
 from s0.errors import ConfigError
 from s0.examples import Example, read_examples
@@ -39,7 +39,7 @@ def train(
 ) -> dict[str, Any]:
     """`s0 train`."""
     _require_choices(method, examples, choosing)
-    config, loading = _training_settings(method, examples, choosing), model.loading
+    config, source = _training_settings(method, examples, choosing), model.source
     learned = read_examples(examples.train)
     held_out = None if examples.select is None else read_examples(examples.select)
     judged = load_problems(choosing.problems) if choosing.problems else None
@@ -63,8 +63,9 @@ def train(
         sandbox(judging) if judged else nullcontext() as cells,
     ):
         if judged and cells:
-            judged[0].require_runnable(judged[1], cells)
-        loaded, tokenizer = load_model(model.name, **loading.arguments())
+            judged = judged[0].judged_in(cells), judged[1]
+            judged[0].require_runnable(judged[1])
+        loaded, tokenizer = source.load()
         tuner = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
         if choosing.auto:
@@ -74,7 +75,7 @@ def train(
             result = tuner.train(learned, select=held_out, **keeping, stage=stage)
         if judged and isinstance(tuner, S0Trainer):
             kept_in = answers if is_first_process() else None
-            choice = scale_by_pass_rate(tuner, *judged, answers=kept_in, stage=stage, sandbox=cells)
+            choice = scale_by_pass_rate(tuner, *judged, answers=kept_in, stage=stage)
             tuner.set_scale(choice.alpha, choice)
             result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
         tuner.save(out.path)

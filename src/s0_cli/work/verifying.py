@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from s0 import load_model
 from s0.bench import environment
 from s0.core.families import family_of
 from s0.verify import CHECKS, FAILS, advice
@@ -17,7 +16,7 @@ from s0_cli.work.stages import stage
 
 def verify(model: ModelOptions) -> dict[str, Any]:
     """`s0 verify`."""
-    loaded, tokenizer = load_model(model.name, **model.loading.arguments())
+    loaded, tokenizer = model.source.load()
     with stage("checking", len(CHECKS)) as advance:
         results = run_checks(
             loaded, tokenizer, checks=CHECKS, progress=lambda result: advance(1, f"{result.name}: {result.status}")
