@@ -380,7 +380,7 @@ RIGHT, WRONG = "    return w * h\n", "    return w + h\n"
 )
 def test_problems_that_can_be_judged_are_runnable(tmp_path: Path, any_sandbox: Sandbox, row: dict[str, str]) -> None:
     task = load("own", written(tmp_path / "rows.jsonl", row))
-    task.require_runnable(task.problems, any_sandbox)
+    task.judged_in(any_sandbox).require_runnable(task.problems)
 
 
 @pytest.mark.parametrize(
@@ -409,9 +409,9 @@ def test_a_problem_that_cannot_be_judged_is_refused_by_its_id(
 ) -> None:
     good = {**TESTED, "prompt": TESTED["prompt"].replace("The", "Tell the")}
     task = load("own", written(tmp_path / "rows.jsonl", good, {**TESTED, "id": "bad", **row}))
-    task.require_runnable(task.problems[:1], any_sandbox)
+    task.judged_in(any_sandbox).require_runnable(task.problems[:1])
     with pytest.raises(DatasetError, match=f"^problem 'bad': expected .*{message}"):
-        task.require_runnable(task.problems, any_sandbox)
+        task.judged_in(any_sandbox).require_runnable(task.problems)
 
 
 def test_a_misspelt_test_fails_every_answer_and_ends_no_judging(tmp_path: Path, any_sandbox: Sandbox) -> None:

@@ -189,13 +189,11 @@ def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox)
 def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
     task = load("pocket-code").judged_in(any_sandbox)
     assert all(task.split(name) for name in ("train", "select", "final"))
-    verdicts = task.judged_in(any_sandbox).verdicts(
-        [(problem, problem.canonical_solution) for problem in task.problems]
-    )
+    verdicts = task.verdicts([(problem, problem.canonical_solution) for problem in task.problems])
     assert {verdict.reason for verdict in verdicts} == {"passed"}
     idle = task.verdicts([(problem, "    return None\n") for problem in task.problems])
     assert not any(verdict.passed for verdict in idle)
-    task.require_runnable(task.problems, any_sandbox)
+    task.require_runnable(task.problems)
 
 
 def test_only_problems_with_tests_need_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,13 +224,13 @@ def test_a_published_row_that_cannot_be_judged_costs_its_own_verdicts_alone(
     tests = [*unjudged.values(), "def check(candidate):\n    assert candidat(2, 3) == 5\n"]
     rows = [row(0), *(row(number, test=test) for number, test in enumerate(tests, start=1)), row(len(tests) + 1)]
     task = load("humaneval", written(tmp_path, *rows))
-    task.require_runnable(task.problems, any_sandbox)
+    task.judged_in(any_sandbox).require_runnable(task.problems)
     verdicts = task.judged_in(any_sandbox).verdicts([(problem, "    return a + b\n") for problem in task.problems])
     assert [verdict.reason for verdict in (verdicts[0], *verdicts[-2:])] == ["passed", "test: NameError", "passed"]
     assert not any(verdict.judged or verdict.passed for verdict in verdicts[1 : 1 + len(unjudged)])
     with pytest.raises(DatasetError, match=r"problem 'made/1': .* got ModuleNotFoundError: No module named 'scipy'"):
         own = load("own", written(tmp_path, *({**each, "id": each["task_id"]} for each in rows[:2])))
-        own.require_runnable(own.problems, any_sandbox)
+        own.judged_in(any_sandbox).require_runnable(own.problems)
 
 
 def test_half_a_character_in_a_row_is_refused_by_its_place(tmp_path: Path) -> None:
