@@ -28,7 +28,7 @@ def cautions(training: Mapping[str, Any]) -> list[str]:
     """What a training's own figures warn of.
 
     Args:
-        training: its account, see `s0.train.base`.
+        training: its account, see `s0.train.account`.
     """
     return [*_of_select(training), *_of_losses(training), *_of_scale(training)]
 

@@ -72,7 +72,7 @@ def trained(method: str, model: nn.Module | None = None, **settings: Any) -> Bas
 
 def held(of: BaselineTrainer) -> dict[str, Tensor]:
     """A copy of the adapter's tensors."""
-    return of._held()[1]
+    return of._contents()[1]
 
 
 METHODS = pytest.mark.parametrize("method", ["lora", "prefix"])
@@ -502,7 +502,7 @@ def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatc
         patched.setattr(torch.optim.Adam, "step", step)
         made.train(PAIRS, checkpoint=path, checkpoint_every=1)
     assert path.is_file()
-    with pytest.raises(ConfigError, match="trained adapter"):  # it is as before: untrained
+    with pytest.raises(ConfigError, match="this one is untrained"):  # it is as before: untrained
         made.activate()
     with pytest.raises(ConfigError, match="`seed` was 0, is 1"):
         trainer(method, seed=1).train(PAIRS, checkpoint=path)

@@ -218,5 +218,9 @@ def test_settings_that_nothing_can_be_tried_with_are_refused(settings: dict[str,
     assert made.config == config
     assert made.training == account
     assert all(torch.equal(state, before[layer]) for layer, state in states(made).items())
+
+
+@pytest.mark.parametrize("select", [[], None])
+def test_a_choice_needs_select_examples(select: Any) -> None:
     with pytest.raises(DatasetError, match="select data"):
-        trainer().train_auto(EXAMPLES, [])
+        trainer().train_auto(EXAMPLES, select)

@@ -915,7 +915,7 @@ def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypa
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise ConfigError("no layer of it can be checkpointed")
 
-    monkeypatch.setattr("s0.train.trainer.fit", refuse)
+    monkeypatch.setattr("s0.train.base.fit", refuse)
     with pytest.raises(ConfigError, match="checkpointed"):
         made.train(PAIRS)
     assert all(torch.equal(state, before[name]) for name, state in states(made).items())

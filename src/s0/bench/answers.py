@@ -25,7 +25,7 @@ from torch import nn
 from s0.adapter.fingerprint import UNKNOWN, fingerprint, weights_digest
 from s0.bench.journal import Journal, origin_of
 from s0.record import Answer
-from s0.train.base import prompt_digest
+from s0.train.account import prompt_digest
 
 UNTOUCHED = "base"
 """In place of a checksum of what was tuned: nothing was."""

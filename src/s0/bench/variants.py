@@ -23,7 +23,7 @@ from s0.models import encode_prompt
 from s0.progress import Stage, silent
 from s0.record import Answer
 from s0.train import BaselineTrainer, make_trainer, method_of, read_tuned
-from s0.train.base import prompt_digest
+from s0.train.account import prompt_digest
 from s0.train.methods import Settings, Trainer
 
 

@@ -1,42 +1,38 @@
-"""What the trainers of all methods share: generating, and the account of how a training went."""
+"""What the trainers of all methods share: the flow of a training, and what can be done with what was learned."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
-from typing import Any, overload
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.adapter.fingerprint import dtype_entry
-from s0.cautions import Caution, cautions
 from s0.core.families import unwrapped
-from s0.decode import Prompt, Sampling, generate, generate_by_transformers, is_single, prompts_in
 from s0.errors import ConfigError, DatasetError
+from s0.progress import Stage, silent
+from s0.train.account import account, warn
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import TrainingData, TrainingSet, prepare
+from s0.train.data import TrainingData, TrainingSet, TrainingSets, prepare
+from s0.train.distributed import is_first_process
+from s0.train.fitting import FitResult, fit
+from s0.train.generating import Generating
 
-_MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
 
-
-class BaseTrainer(ABC):
-    """Holds and applies what one method has tuned of one model.
+class BaseTrainer(Generating, ABC):
+    """Learns, holds and applies what one method tunes of one model.
 
     Attributes:
         model: what to call forward and generate on.
         tokenizer: the model's.
     """
 
-    model: Any
-    tokenizer: PreTrainedTokenizerBase
-    _trained: dict[str, Any] | None = None  # how what is held came to be; None while it is untrained
+    _trained: dict[str, Any] | None = None  # the account of what was learned; None while it is untrained
     _unsaved: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
 
     def __repr__(self) -> str:
@@ -50,27 +46,17 @@ class BaseTrainer(ABC):
     @property
     @abstractmethod
     def is_active(self) -> bool:
-        """Whether the model uses what was tuned."""
+        """Whether generation and forward passes of `model` use what was tuned."""
 
     @property
     @abstractmethod
     def checksum(self) -> str:
-        """Identifies what is held: its tensors, and what else its effect depends on."""
+        """Identifies what was tuned: its tensors, and what else its effect depends on."""
 
     @property
     @abstractmethod
-    def _settings(self) -> Any:
-        """How to train."""
-
-    @property
-    @abstractmethod
-    def _what(self) -> str:
-        """What is tuned, in a few words: the method, and while it is on its model, of how many layers at what scale."""
-
-    @property
-    @abstractmethod
-    def _is_attached(self) -> bool:
-        """Whether what is tuned is on the model, active or not; no longer after `detach`."""
+    def n_parameters(self) -> int:
+        """How many numbers it is that were tuned, as they are saved."""
 
     @property
     def device(self) -> torch.device:
@@ -80,144 +66,132 @@ class BaseTrainer(ABC):
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """How what is held came to be, as saved with it: settings, hashes, versions, losses, choices; may be empty.
+        """How what was tuned came to be, as saved with it: settings, hashes, versions, losses, choices; may be empty.
 
         `interrupted` stands in it while training has not come to its end.
         """
         return dict(self._trained or {})
 
-    @overload
-    def generate(
+    def train(
         self,
-        prompt: Prompt,
-        max_new_tokens: int = 512,
+        data: TrainingData,
         *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        n: None = None,
-        on_text: Callable[[str], None] | None = None,
-        **kwargs: Any,
-    ) -> str: ...
+        select: TrainingData | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 10,
+        stage: Stage = silent,
+    ) -> dict[str, float]:
+        """Learn from scratch; whether what is learned is active afterwards is as before.
 
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        max_new_tokens: int = 512,
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        n: int,
-        on_text: Callable[[str], None] | None = None,
-        **kwargs: Any,
-    ) -> list[str]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Sequence[Prompt],
-        max_new_tokens: int = 512,
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        n: None = None,
-        on_text: Callable[[str], None] | None = None,
-        **kwargs: Any,
-    ) -> list[str]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Sequence[Prompt],
-        max_new_tokens: int = 512,
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        n: int,
-        on_text: Callable[[str], None] | None = None,
-        **kwargs: Any,
-    ) -> list[list[str]]: ...
-
-    def generate(
-        self,
-        prompt: Prompt | Sequence[Prompt],
-        max_new_tokens: int = 512,
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        n: int | None = None,
-        on_text: Callable[[str], None] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Continue one prompt or several, with what was tuned if it is active.
-
-            trainer.generate("def add(a, b):")                                      # a text
-            trainer.generate(["def add(a, b):", "def sub(a, b):"])                  # a list of two texts
-            trainer.generate("def add(a, b):", temperature=0.8, n=4)                # a list of four texts
-            trainer.generate("def add(a, b):", on_text=partial(print, end=""))      # prints as it comes
-
-        What a prompt gets depends on it, the seed and the sampling, not on the prompts beside it. Without arguments of
-        transformers' own, only the end tokens of the model's generation config count: without a temperature the
-        likeliest token is taken.
+        In several processes (accelerate launch), call it in each, with the same arguments.
 
         Args:
-            prompt: a text, or chat messages; or a list of such prompts. None is ever cut.
-            max_new_tokens: upper bound for a text; it ends earlier at an end token.
-            temperature: of the sampling; None or 0 for the likeliest token at every step.
-            top_p: sample among the likeliest tokens that hold this much probability; None for 1, all of them.
-            seed: of the sampling, a whole number; None for 0. The same seed gives the same texts.
-            n: samples of each prompt; None for one, in no list of its own.
-            on_text: told the text of a single prompt piece by piece, as it comes.
-            kwargs: transformers' own (`do_sample`, `num_beams`, `adapter_names`, ...). With any of them, the model's
-                own `generate` continues one prompt after the other; it gets them with `temperature` and `top_p`, draws
-                from torch's global random state, and takes what is left open from the generation config, but for
-                `do_sample`: where that is left open, a temperature above 0 samples. Of two bounds of new tokens, one
-                of them in a `generation_config` given here, the lower counts.
+            data: `(text, prompt length in tokens)` pairs, taken as they are; or `Example`s, or rows with `prompt` and
+                `completion`, after which the end-of-turn token is learned too.
+            select: the same of other problems: measured, and chosen on where settings ask for it (`patience`, and
+                `alpha="auto"` of a state).
+            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
+            checkpoint_every: steps between two writes of it.
+            stage: shows progress; nothing is shown without.
 
         Returns:
-            the text that continues the prompt, without it; with `n`, a list of n texts. For a list of prompts, a list
-            with this for each, in order.
+            initial_loss: of the untouched model; training_loss: after training, at the scale used in training;
+            final_loss: after training, of what `activate` switches on. With `select`, also select_initial_loss and
+            select_final_loss. Losses are in nats per completion token. What else there is, the trainer's class says.
 
         Raises:
-            ConfigError: what is no prompt, or too long for the model; impossible sampling; `top_p` below 1 or `n` above
-                1 without a temperature; or, beside transformers' own arguments, `seed`, `n`, `on_text`, a temperature
-                that they leave without effect, or what gives a prompt more than a text.
-            DatasetError: a prompt without tokens, or with tokens that the model does not know; or messages, where the
-                tokenizer has no chat template.
-            UnsupportedModelError: sampling, where the model's cache cannot be followed; with `do_sample=True`,
-                transformers does it.
+            DatasetError: a row that cannot be learned from, or a loss that is not finite.
+            ConfigError: settings or a model that cannot be trained like this, no `select` where it is chosen on, or a
+                checkpoint of another training.
+            StateMismatchError, CheckpointError: a checkpoint that is damaged, or cannot be written or read.
+            UnsupportedModelError, EngineError: as `s0.train.fitting.fit`.
         """
-        prompts = prompts_in(prompt)
-        asked: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
-        choosing = {name: value for name, value in asked.items() if value is not None}
-        texts: list[Any]
-        if kwargs:
-            _require_none_beside(kwargs, seed=seed, n=n, on_text=on_text)
-            texts = self._by_transformers(prompts, {"max_new_tokens": max_new_tokens, **choosing}, kwargs)
-        else:
-            sampling = Sampling(max_new_tokens, **choosing)
-            own = {name: value for name, value in (("seed", seed), ("n", n)) if value is not None}
-            answers = generate(self.model, self.tokenizer, prompts, sampling, on_text=on_text, **own)
-            texts = [[completion.text for completion in of_prompt] for of_prompt in answers]
-            if n is None:
-                texts = [text for (text,) in texts]
-        return texts[0] if is_single(prompt) else texts
+        settings = self._settings.fit_settings()
+        self._require_select(select)
+        self._require_ready()
+        sets = self._prepared(data, select)
+        keeper = self._checkpoint(checkpoint, checkpoint_every, sets)
+        with self._accounted(sets, keeper) as trained:
+            splits = sets.splits(with_select=settings.patience is not None)
+            result = fit(self.model, splits, self._parameters(), settings, checkpoint=keeper, stage=stage)
+            trained.update(result.series())
+            report = self._measured(result, sets)
+            trained.update(report)
+        warn(trained)
+        return report
 
-    def _by_transformers(
-        self, prompts: Sequence[Prompt], sampling: Mapping[str, Any], theirs: Mapping[str, Any]
-    ) -> list[str]:
-        """A text for each prompt, by the model's own `generate`, with `theirs`: what only transformers knows."""
-        answers = generate_by_transformers(self.model, self.tokenizer, prompts, **sampling, **theirs)
-        return [completion.text for completion in answers]
+    @contextmanager
+    def _accounted(self, sets: TrainingSets, keeper: Checkpoint | None) -> Iterator[dict[str, Any]]:
+        """`_learning`, whose account says that it was interrupted until all is done.
+
+        The checkpoint stays until what was learned is saved, unless the training has broken down.
+        """
+        try:
+            with self._learning(sets) as trained:
+                yield trained
+        except DatasetError:
+            if keeper is not None:
+                keeper.remove()
+            raise
+        del trained["interrupted"]
+        self._unsaved = keeper
+
+    def activate(self) -> None:
+        """Use what was tuned in every forward pass and generation of `model`, in place of another trainer's.
+
+        Raises:
+            ConfigError: it is untrained, or was detached.
+        """
+        self._require_trained()
+        self._switch(True)
+
+    def deactivate(self) -> None:
+        """Give the untouched model back, unless what another trainer has tuned is active."""
+        self._switch(False)
+
+    def save(self, path: str | Path) -> None:
+        """Write what was tuned as a PEFT adapter folder, and how it was trained.
+
+        Among several processes, the first one does.
+
+        Args:
+            path: the folder; made if need be. What an earlier `save` has written there is replaced.
+
+        Raises:
+            ConfigError: it is untrained, or was detached.
+        """
+        self._require_trained()
+        if is_first_process():
+            self._write(path)
+            self._saved()
+
+    def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
+        """Take over from a folder what this method has tuned. Nothing changes unless all of it fits.
+
+        Args:
+            path: the folder, or a Hub repository.
+            allow_other_base: accept what was tuned on another set of weights of the same shape.
+
+        Raises:
+            StateMismatchError: damaged, of another method, or tuned on another model.
+            ConfigError: the trainer was detached, or its settings have been changed to another method's.
+        """
+        self._require_ready()
+        self.take(self._read(path, allow_other_base))
 
     @abstractmethod
     def take(self, stored: Any) -> None:
-        """Take over what was read for this model; see `load`."""
+        """Take over what was read for this model; see `load`.
+
+        The trainer's settings become a copy with what the file says of the adapter itself.
+
+        Args:
+            stored: as `s0.train.read_tuned` reads it.
+
+        Raises:
+            StateMismatchError: it is of another method.
+            ConfigError: as `load`.
+        """
 
     def take_again(self, stored: Any, data: TrainingData, select: TrainingData | None = None) -> bool:
         """Take over what was read for this model, where training now would only repeat it.
@@ -233,11 +207,10 @@ class BaseTrainer(ABC):
             whether it was taken.
 
         Raises:
-            StateMismatchError: it is of another method.
+            DatasetError: a row that cannot be learned from.
+            StateMismatchError, ConfigError: as `take`.
         """
-        learned = self._prepare(data)
-        chosen_on = None if select is None else self._prepare(select, "the select data")
-        begun = account(self._settings, self.model, learned, chosen_on)
+        begun = account(self._settings, self.model, self._prepared(data, select))
         del begun["interrupted"]
         as_stored = json.loads(json.dumps(begun))
         compared = {*begun, "dtype"}  # which an account in float32 does not tell
@@ -249,7 +222,78 @@ class BaseTrainer(ABC):
         self._trained.update(begun)  # equal, but for the order in which a file has it
         return True
 
-    def _prepare(self, data: TrainingData, name: str = "the training data") -> TrainingSet:
+    def detach(self) -> None:
+        """Take what was tuned off the model, for good; `model` is the base model then.
+
+        With the last trainer gone, the base model is as it was before the first: it has no layer or attribute of
+        PEFT's, and a new trainer or adapter finds nothing. Save before; of this trainer, only `generate` and what it
+        tells of its training are of use afterwards.
+
+        Raises:
+            ConfigError: something attached since, of another method, has to be detached first.
+        """
+        if self._is_attached:
+            self._take_off()
+
+    # --- What a method adds ---
+
+    @property
+    @abstractmethod
+    def _settings(self) -> Any:
+        """How to train: a dataclass with `fit_settings`, `max_length` and `batch_tokens`."""
+
+    @property
+    @abstractmethod
+    def _what(self) -> str:
+        """What is tuned, in a few words: the method, and while it is on its model, of how many layers at what scale."""
+
+    @property
+    @abstractmethod
+    def _is_attached(self) -> bool:
+        """Whether what is tuned is on the model, active or not; no longer after `detach`."""
+
+    @abstractmethod
+    def _parameters(self) -> list[nn.Parameter]:
+        """The tensors on the model that are trained."""
+
+    @abstractmethod
+    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
+        """What else than settings, data and base model a checkpoint must agree in; see `Checkpoint`."""
+
+    @abstractmethod
+    def _learning(self, sets: TrainingSets) -> AbstractContextManager[dict[str, Any]]:
+        """For the length of this context, fresh tensors alone on the model, and the account of what becomes of them.
+
+        What goes wrong before anything was learned leaves what was there before.
+        """
+
+    @abstractmethod
+    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+        """What `train` reports of the training that has just come to its last step."""
+
+    @abstractmethod
+    def _switch(self, on: bool) -> None:
+        """Let the model use what was tuned, or no longer."""
+
+    @abstractmethod
+    def _write(self, path: str | Path) -> None:
+        """Write the folder."""
+
+    @abstractmethod
+    def _read(self, path: str | Path, allow_other_base: bool) -> Any:
+        """Read for this model what `take` takes."""
+
+    @abstractmethod
+    def _take_off(self) -> None:
+        """Take what was tuned off the model."""
+
+    # --- Parts of the flow ---
+
+    def _prepared(self, data: TrainingData, select: TrainingData | None) -> TrainingSets:
+        train = self._prepare(data, "the training data")
+        return TrainingSets(train, None if select is None else self._prepare(select, "the select data"))
+
+    def _prepare(self, data: TrainingData, name: str) -> TrainingSet:
         """`data` as micro-batches; errors say `name` of it."""
         lengths = {"max_length": self._settings.max_length, "batch_tokens": self._settings.batch_tokens}
         try:
@@ -257,12 +301,38 @@ class BaseTrainer(ABC):
         except DatasetError as error:
             raise DatasetError(f"in {name}: {error}") from error
 
+    def _checkpoint(self, path: str | Path | None, every: int, sets: TrainingSets) -> Checkpoint | None:
+        return None if path is None else Checkpoint(Path(path), every, self._identity(sets))
+
+    def _chosen_by_select(self) -> str | None:
+        """The setting for which select examples are needed, if there is any."""
+        patience = self._settings.patience
+        return None if patience is None else f"patience={patience}"
+
+    def _require_select(self, select: TrainingData | None) -> None:
+        setting = self._chosen_by_select()
+        if setting is not None and select is None:
+            raise ConfigError(
+                f"expected select examples with `{setting}`, got none; collect some (s0 collect --split select) and "
+                "pass `select=...`, or leave that out"
+            )
+
     def _require_attached(self) -> None:
         if not self._is_attached:
             raise ConfigError("expected a trainer on its model, but this one was detached; make a new one")
 
+    def _require_ready(self) -> None:
+        """Refuse to learn or take over anything where it could not be put on the model."""
+        self._require_attached()
+
+    def _require_trained(self) -> dict[str, Any]:
+        self._require_attached()
+        if self._trained is None:
+            raise ConfigError("expected a trained trainer, but this one is untrained; call train() or load() first")
+        return self._trained
+
     def _saved(self) -> None:
-        """What is held is on disk: its training's checkpoint has done its work."""
+        """What was learned is on disk: its training's checkpoint has done its work."""
         if self._unsaved is not None:
             self._unsaved.remove()
             self._unsaved = None
@@ -270,6 +340,10 @@ class BaseTrainer(ABC):
 
 def require_pair(model: Any, tokenizer: Any) -> None:
     """Check what a trainer is made of.
+
+    Args:
+        model: should be a torch module.
+        tokenizer: should be transformers' tokenizer, not a processor.
 
     Raises:
         ConfigError: no model, or no tokenizer.
@@ -279,47 +353,3 @@ def require_pair(model: Any, tokenizer: Any) -> None:
             f"expected a model and its tokenizer, got {type(model).__name__} and {type(tokenizer).__name__}; "
             "s0.load_model(name) gives both (of a processor, pass its tokenizer)"
         )
-
-
-def _require_none_beside(kwargs: Mapping[str, Any], **own: Any) -> None:
-    beside = [name for name, value in own.items() if value is not None]
-    if beside:
-        raise ConfigError(
-            f"expected {' and '.join(beside)} without transformers' own arguments, got {sorted(kwargs)} beside; leave "
-            "these out (a temperature above 0 samples), or ask transformers for all of it"
-        )
-
-
-def account(settings: Any, model: nn.Module, learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, Any]:
-    """The account of a training that begins: with what, on what. It counts as interrupted until that is taken out."""
-    begun = {
-        "settings": asdict(settings),
-        **dtype_entry(model),
-        "n_examples": learned.n_examples,
-        "prompts": sorted({prompt_digest(prompt) for prompt in learned.prompts[:_MOST_PROMPTS]}),
-        **hashes(learned, chosen_on),
-        "versions": {name: version(name) for name in ("s0-tuning", "torch", "transformers", "peft")},
-        "interrupted": True,
-    }
-    if chosen_on is None:
-        return begun
-    prompts = set(learned.prompts)
-    shared = sum(prompt in prompts for prompt in chosen_on.prompts)
-    return {**begun, "n_select": chosen_on.n_examples, "n_select_shared": shared}
-
-
-def warn(training: Mapping[str, Any], above: int = 1) -> None:
-    """Say what `cautions` has to say, as Python's warnings of whoever has called `above` functions above this one's."""
-    for caution in cautions(training):
-        warnings.warn(caution, Caution, stacklevel=2 + above)
-
-
-def prompt_digest(tokens: Sequence[int]) -> str:
-    """A short name for a prompt, by which it is known whether it was learned from."""
-    return hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]
-
-
-def hashes(learned: TrainingSet, chosen_on: TrainingSet | None) -> dict[str, str]:
-    """SHA-256, hexadecimal, of the tokens that are learned from and chosen on."""
-    select = {} if chosen_on is None else {"select_tokens_sha256": chosen_on.tokens_sha256}
-    return {"tokens_sha256": learned.tokens_sha256, **select}

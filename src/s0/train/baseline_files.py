@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from s0.adapter import checks, state_files
 from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.errors import ConfigError, StateMismatchError
-from s0.train.baselines import LoraTuning, PrefixTuning, Tuning, linear_modules
+from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning, linear_modules
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class BaselineFiles:
 class StoredBaseline:
     """An adapter read from disk, checked against itself and the model."""
 
-    settings: Tuning
+    settings: BaselineSettings
     tensors: Mapping[str, Tensor]
     training: dict[str, Any]
 
@@ -85,6 +85,9 @@ def holds_baseline(folder: Path) -> bool:
 def read_files(folder: Path) -> BaselineFiles:
     """Read a LoRA or a prefix without its model.
 
+    Returns:
+        what lies in the folder, its tensors not yet checked.
+
     Raises:
         StateMismatchError: damaged, or of another method.
     """
@@ -107,6 +110,14 @@ def read_files(folder: Path) -> BaselineFiles:
 
 def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
     """Read a LoRA or a prefix for `model`.
+
+    Args:
+        folder: where it lies.
+        model: the base model, with or without something on it.
+        allow_other_base: accept what was trained on other weights of the same shape.
+
+    Returns:
+        the adapter, checked against itself and the model.
 
     Raises:
         StateMismatchError: damaged, of another method, not plain, or trained on another model.
@@ -159,7 +170,7 @@ def _prefix_of(config: Mapping[str, Any], model: nn.Module) -> tuple[PrefixTunin
     return settings, {"prompt_embeddings": [settings.virtual_tokens, fitting.num_layers * 2 * fitting.token_dim]}
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[Tuning, dict[str, list[int]]]]] = {
+_KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[BaselineSettings, dict[str, list[int]]]]] = {
     "LORA": _lora_of,
     "PREFIX_TUNING": _prefix_of,
 }
@@ -171,11 +182,12 @@ _FREE = {
     *("num_virtual_tokens", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"),
     *("encoder_hidden_size", "prefix_projection", "init_weights"),
 }
-"""What a PEFT config may say about an adapter that is just the one or the other; what matters of it is read."""
+"""What a PEFT config may say about an adapter that is just a LoRA or a prefix; what matters of it is read."""
 
 
 def _require_plain(kind: type[PeftConfig], config: Mapping[str, Any]) -> None:
     plain = kind().to_dict()
     for name, value in config.items():
-        if name not in _FREE and value and value != plain.get(name):
+        differs = bool(value) and value != plain.get(name)
+        if differs and name not in _FREE:
             raise ValueError(f"{name} is {value!r:.40}, which this package does not follow; load it with peft")

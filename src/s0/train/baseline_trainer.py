@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,12 @@ from s0.adapter.fingerprint import fingerprint
 from s0.core.releases import drops_prefixes
 from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
-from s0.progress import Stage, silent
-from s0.train.base import BaseTrainer, account, require_pair, warn
+from s0.train.account import account
+from s0.train.base import BaseTrainer, require_pair
 from s0.train.baseline_files import StoredBaseline, read_baseline
-from s0.train.baselines import SHARED, LoraTuning, PrefixTuning, Tuning
-from s0.train.checkpoint import Checkpoint
-from s0.train.data import Splits, TrainingData, TrainingSet
-from s0.train.distributed import is_first_process
-from s0.train.fitting import fit, mean_loss
+from s0.train.baselines import SHARED, BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.data import TrainingSet, TrainingSets
+from s0.train.fitting import FitResult, mean_loss
 from s0.train.modes import training_mode
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
@@ -42,7 +41,7 @@ _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config
 
 
 class BaselineTrainer(BaseTrainer):
-    """Tunes, holds and applies one LoRA or prefix of one model; the interface is that of `S0Trainer`.
+    """Tunes, holds and applies a LoRA or a prefix of one model; the interface is that of `S0Trainer`.
 
         trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
         trainer.train([Example(prompt, completion), ...])
@@ -50,13 +49,24 @@ class BaselineTrainer(BaseTrainer):
         print(trainer.generate("def add(a, b):"))
         trainer.detach()
 
+    What `train` returns also has avg_norm, the mean norm of the trained tensors. Where a loss is not finite in
+    training, the adapter holds the last values with a finite loss; after whatever else goes wrong it is as before.
+
+    `load` and `take` also read what PEFT wrote, where it is plain; `save` writes a plain PEFT adapter folder, and
+    beside it how the adapter was trained (`training.json`).
+
     Attributes:
         model: what to call forward and generate on: with the adapter while it is active, else the untouched model.
         settings: how to train; after `load`, with the rank, alpha and targets, or the length, of what was loaded.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: BaselineSettings) -> None:
         """Put an untrained adapter, switched off, on `model`.
+
+        Args:
+            model: with nothing attached.
+            tokenizer: the model's.
+            settings: the method's; how to train, and what the adapter is.
 
         Raises:
             UnsupportedModelError: the model has no such layers, or prefix tuning cannot be exact on it.
@@ -74,7 +84,7 @@ class BaselineTrainer(BaseTrainer):
         self._put(settings.adapter(model))
 
     def _put(self, config: PeftConfig, tensors: Mapping[str, Tensor] | None = None) -> None:
-        """Hold an adapter with these tensors, or a fresh one, instead of the one held before."""
+        """Put an adapter with these tensors, or a fresh one, on the model, in place of the adapter before."""
         self._require_alone()
         base, was_active, name = self._base, self.is_active, "tuned_0"
         if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
@@ -82,7 +92,7 @@ class BaselineTrainer(BaseTrainer):
                 "expected a model without gradient checkpointing, got one with it on; call its "
                 "gradient_checkpointing_disable(), and set gradient_checkpointing=True in LoraTuning to train with it"
             )
-        before = None if self._name is None else self._held()
+        before = None if self._name is None else self._contents()
         config.base_model_name_or_path = vars(base).get("name_or_path") or None
         config.inference_mode = tensors is not None  # of a prefix: its tensors, without the MLP
         modes = {module: module.training for module in base.modules()}
@@ -110,7 +120,7 @@ class BaselineTrainer(BaseTrainer):
             if isinstance(error, ValueError):
                 raise ConfigError(f"expected an adapter that PEFT can put on {type(base).__name__}: {error}") from error
             raise
-        finally:  # holding an adapter changes nothing else about the model
+        finally:  # having an adapter changes nothing else about the model
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
             for module in self.model.modules():
@@ -127,16 +137,17 @@ class BaselineTrainer(BaseTrainer):
         self.model, self._name = self._base, None
 
     def _require_alone(self) -> None:
-        own: Any = LoraLayer if self._name is not None and isinstance(self.settings, LoraTuning) else ()
+        has_lora = self._name is not None and isinstance(self.settings, LoraTuning)
+        expected: Any = LoraLayer if has_lora else ()
         layers = [module for module in self._base.modules() if isinstance(module, BaseTunerLayer)]
-        others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, own)})
+        others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, expected)})
         if others:
             raise ConfigError(
                 f"expected a model with nothing else attached, got one with {', '.join(others)}; detach() the other "
                 "trainer first, or unload() the PEFT model"
             )
 
-    def _held(self) -> tuple[PeftConfig, dict[str, Tensor]]:
+    def _contents(self) -> tuple[PeftConfig, dict[str, Tensor]]:
         """What a file of the adapter holds."""
         tensors = get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
         copies = {key.replace(".base_layer", ""): tensor.detach().cpu().clone() for key, tensor in tensors.items()}
@@ -166,11 +177,11 @@ class BaselineTrainer(BaseTrainer):
     def checksum(self) -> str:
         """Identifies the adapter: its tensors, and the scale of a LoRA."""
         self._require_attached()
-        config, tensors = self._held()
+        config, tensors = self._contents()
         return state_files.checksum(tensors, {"alpha": float(getattr(config, "lora_alpha", 0))})
 
     @property
-    def _settings(self) -> Tuning:
+    def _settings(self) -> BaselineSettings:
         return self.settings
 
     @property
@@ -189,7 +200,6 @@ class BaselineTrainer(BaseTrainer):
 
     @property
     def is_active(self) -> bool:
-        """Whether generation and forward passes of `model` use the adapter."""
         return self._is_attached and not self.model._adapters_disabled
 
     def _by_transformers(
@@ -208,124 +218,57 @@ class BaselineTrainer(BaseTrainer):
     def n_parameters(self) -> int:
         """How many numbers the adapter is; of a prefix, what is left of it without the MLP."""
         self._require_attached()
-        return sum(tensor.numel() for tensor in self._held()[1].values())
+        return sum(tensor.numel() for tensor in self._contents()[1].values())
 
-    def train(
-        self,
-        data: TrainingData,
-        *,
-        select: TrainingData | None = None,
-        checkpoint: str | Path | None = None,
-        checkpoint_every: int = 10,
-        stage: Stage = silent,
-    ) -> dict[str, float]:
-        """Learn an adapter from scratch; whether it is active afterwards is as before.
+    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
+        settings = asdict(self.settings)
+        return {name: value for name, value in settings.items() if name not in SHARED or name == "seed"}
 
-        Args:
-            data: as `S0Trainer.train` takes it.
-            select: the same of other problems: measured, and looked at by `patience`.
-            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
-            checkpoint_every: steps between two writes of it.
-            stage: shows progress; nothing is shown without one.
-
-        Returns:
-            initial_loss: of the untouched model; training_loss and final_loss: after training; avg_norm: mean norm of
-            the trained tensors. With `select`, also select_initial_loss and select_final_loss. Losses are in nats per
-            completion token.
-
-        Raises:
-            DatasetError: a row that cannot be learned from, or a loss that is not finite in training: then the adapter
-                holds the last values with a finite loss.
-            ConfigError: settings or a model that cannot be trained like this, or a checkpoint of another training.
-            StateMismatchError, CheckpointError: a checkpoint that is damaged, or cannot be written or read.
-            Otherwise, as after an interruption, the adapter is as it was before the call.
-        """
-        settings, was_active = self.settings.fit_settings(), self.is_active
-        self._require_attached()
-        learned = self._prepare(data)
-        chosen_on = None if select is None else self._prepare(select, "the select data")
-        start = {name: value for name, value in asdict(self.settings).items() if name not in SHARED or name == "seed"}
-        keeper = Checkpoint(Path(checkpoint), checkpoint_every, start) if checkpoint is not None else None
-        config, before, history = self.settings.adapter(self._base), self._held(), self._trained
+    @contextmanager
+    def _learning(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
+        config, was_active = self.settings.adapter(self._base), self.is_active
+        before, history = self._contents(), self._trained
         try:
             self._switch(False)
-            report = {"initial_loss": self._loss(learned)}
-            if chosen_on is not None:
-                report["select_initial_loss"] = self._loss(chosen_on)
+            untouched = {"initial_loss": self._loss(sets.train)}
+            if sets.select is not None:
+                untouched["select_initial_loss"] = self._loss(sets.select)
             self._put(config)
-            trained = self._trained = account(self.settings, self.model, learned, chosen_on)
+            trained = self._trained = {**account(self.settings, self.model, sets), **untouched}
             self._switch(True)
-            result = fit(
-                self.model,
-                Splits(learned.batches, chosen_on.batches if chosen_on and settings.patience is not None else ()),
-                self._parameters(),
-                settings,
-                checkpoint=keeper,
-                stage=stage,
-            )
-            self._put(*self._held())  # of a prefix, what was learned without the MLP
-            report |= {"training_loss": result.loss_after, "final_loss": result.loss_deployed}
-            if chosen_on is not None:
-                report["select_final_loss"] = self._loss(chosen_on)
+            yield trained
         except BaseException as error:
-            if keeper is not None and isinstance(error, DatasetError):
-                keeper.remove()
-            if isinstance(error, DatasetError) and self._trained is not history:
-                self._put(*self._held())
+            has_begun = self._trained is not history
+            if has_begun and isinstance(error, DatasetError):
+                self._put(*self._contents())
             else:
                 self._put(*before)
                 self._trained = history
             raise
         finally:
             self._switch(was_active)
-        report["avg_norm"] = result.norms[result.best_step - 1]
-        del trained["interrupted"]
-        trained.update(report, **result.course())
-        self._unsaved = keeper
-        warn(trained)
-        return report
+
+    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+        self._put(*self._contents())  # of a prefix, what was learned without the MLP
+        trained = self._require_trained()
+        report = {"initial_loss": trained["initial_loss"]}
+        report |= {"training_loss": result.loss_after, "final_loss": result.loss_deployed}
+        if sets.select is not None:
+            report["select_initial_loss"] = trained["select_initial_loss"]
+            report["select_final_loss"] = self._loss(sets.select)
+        return {**report, "avg_norm": result.norms[result.best_step - 1]}
 
     def _loss(self, examples: TrainingSet) -> float:
         with training_mode(self.model, (), False):  # without dropout
             return mean_loss(self.model, examples.batches)
 
-    def activate(self) -> None:
-        """Use the adapter in every forward pass and generation of `model`.
-
-        Raises:
-            ConfigError: it is untrained.
-        """
-        self._require_trained()
-        self._switch(True)
-
-    def deactivate(self) -> None:
-        """Give the untouched model back."""
-        self._switch(False)
-
-    def detach(self) -> None:
-        """Take the adapter off the model, for good; `model` is the base model then, as it was before the trainer.
-
-        Save before; of this trainer, only `generate` and what it tells of its training are of use afterwards.
-
-        Raises:
-            ConfigError: an S0Trainer has been attached since, which has to be detached first.
-        """
-        if not self._is_attached:
-            return
+    def _take_off(self) -> None:
         self._require_alone()
         self._switch(False)
         self._strip()
 
-    def save(self, path: str | Path) -> None:
-        """Write a plain PEFT adapter folder, and beside it how the adapter was trained (`training.json`).
-
-        Among several processes, the first one does.
-
-        Raises:
-            ConfigError: the adapter is untrained.
-        """
-        self._require_trained()
-        config, tensors = self._held()
+    def _write(self, path: str | Path) -> None:
+        config, tensors = self._contents()
         described = {**config.to_dict(), "inference_mode": True}
         described = {name: sorted(value) if isinstance(value, set) else value for name, value in described.items()}
         sealed = {"fingerprint": fingerprint(self._base), "checksum": state_files.checksum(tensors, {})}
@@ -335,42 +278,20 @@ class BaselineTrainer(BaseTrainer):
             state_files.CONFIG_FILE: described,
             state_files.TRAINING_FILE: {**self.training, **sealed},
         }
-        if is_first_process():
-            state_files.write_contents(Path(path), files)
-            remove_card(path)  # of a state that lay there before
-            self._saved()
+        state_files.write_contents(Path(path), files)
+        remove_card(path)  # of a state that lay there before
 
-    def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
-        """Take over an adapter of this method from a folder, written by this package or by PEFT.
-
-        Nothing changes unless all of it fits. `self.settings` becomes a copy with the rank, alpha and targets, or the
-        length, of what is loaded.
-
-        Raises:
-            StateMismatchError: damaged, of another method, not plain LoRA, or trained on another model (another set of
-                weights of the same shape can be accepted with `allow_other_base=True`).
-        """
-        self._require_attached()
-        self.take(read_baseline(state_files.locate(path), self._base, allow_other_base))
+    def _read(self, path: str | Path, allow_other_base: bool) -> StoredBaseline:
+        return read_baseline(state_files.locate(path), self._base, allow_other_base)
 
     def take(self, stored: StoredBaseline) -> None:
-        """Take over an adapter that was read for this model; see `load`.
-
-        Raises:
-            StateMismatchError: it is of another method.
-        """
-        self._require_attached()
+        self._require_ready()
         if type(stored.settings) is not type(self.settings):
             raise StateMismatchError(
                 f"expected an adapter for {type(self.settings).__name__}, got one for "
                 f"{type(stored.settings).__name__}; use load_tuned, which looks which it is"
             )
-        own = {name: value for name, value in vars(stored.settings).items() if name not in SHARED}
-        self.settings = replace(self.settings, **own)
+        of_adapter = {name: value for name, value in vars(stored.settings).items() if name not in SHARED}
+        self.settings = replace(self.settings, **of_adapter)
         self._put(self.settings.adapter(self._base), stored.tensors)
         self._trained, self._unsaved = stored.training, None
-
-    def _require_trained(self) -> None:
-        self._require_attached()
-        if self._trained is None:
-            raise ConfigError("expected a trained adapter, but there is none yet; call train() or load() first")

@@ -1,8 +1,9 @@
 """Baselines: the settings of LoRA and prefix tuning, and which adapters they are on a model.
 
-LoRA adds (alpha / rank) B A to the weights of linear layers, with A random and B zero at first. Prefix tuning shows
-every attention layer the keys and values of a few virtual tokens in front of the text; with a projection these come
-from a small MLP while they are learned, and are plain tensors afterwards. Both are PEFT's own.
+LoRA (Hu et al. 2021, arXiv:2106.09685) adds (alpha / rank) B A to the weights of linear layers, with A random and B
+zero at first. Prefix tuning (Li and Liang 2021, arXiv:2101.00190) shows every attention layer the keys and values of a
+few virtual tokens in front of the text; with a projection these come from a small MLP while they are learned, and are
+plain tensors afterwards. Both are PEFT's own.
 """
 
 from __future__ import annotations
@@ -27,13 +28,12 @@ from s0.train.settings import FitSettings, fit_settings_of, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tuning:
-    """What both methods can be told.
+class _SharedSettings:
+    """The settings that both methods have.
 
     Attributes:
         n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, patience: see `FitSettings`.
-        max_length: longest accepted training row, in tokens; longer ones are refused.
-        batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
+        max_length, batch_tokens: see `S0Config`.
         seed: of the adapter's first values.
     """
 
@@ -63,7 +63,7 @@ class _Tuning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraTuning(_Tuning):
+class LoraTuning(_SharedSettings):
     """Settings of LoRA, without dropout; the defaults are those of the published comparison (Young 2026, Qwen3.5).
 
     Attributes:
@@ -85,10 +85,14 @@ class LoraTuning(_Tuning):
         object.__setattr__(self, "targets", tuple(self.targets))
 
     def adapter(self, model: nn.Module) -> PeftConfig:
-        """PEFT's config of an adapter with these settings on `model`.
+        """These settings in PEFT's words.
+
+        Returns:
+            PEFT's config of an adapter with these settings on `model`.
 
         Raises:
             UnsupportedModelError: the model lacks a target.
+            ConfigError: the rank is above the widest layer's.
         """
         layers = _linear_layers(model, self.targets)
         widest = max(max(layer.in_features, layer.out_features) for layer in layers.values())
@@ -100,7 +104,7 @@ class LoraTuning(_Tuning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixTuning(_Tuning):
+class PrefixTuning(_SharedSettings):
     """Settings of prefix tuning; tokens and projection are those of the published control (Young 2026, Qwen2.5).
 
     Attributes:
@@ -122,7 +126,10 @@ class PrefixTuning(_Tuning):
             )
 
     def adapter(self, model: nn.Module) -> PeftConfig:
-        """PEFT's config of an adapter with these settings on `model`.
+        """These settings in PEFT's words.
+
+        Returns:
+            PEFT's config of an adapter with these settings on `model`.
 
         Raises:
             UnsupportedModelError: the model has other layers than attention to all tokens.
@@ -133,8 +140,8 @@ class PrefixTuning(_Tuning):
         return _fitted(config, model)
 
 
-Tuning = LoraTuning | PrefixTuning
-SHARED = frozenset(_Tuning.__dataclass_fields__)
+BaselineSettings = LoraTuning | PrefixTuning
+SHARED = frozenset(_SharedSettings.__dataclass_fields__)
 """Settings that say how to train, not what the adapter is."""
 
 
@@ -142,7 +149,7 @@ def _linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Lin
     """The linear layers that `LoraTuning.targets` name, by module name."""
     linears = linear_modules(model)
     attention = tuple(f"{plain_name(name)}." for name, module in model.named_modules() if _is_attention(module))
-    found: set[str] = set()
+    names: set[str] = set()
     for target in targets:
         reach = [name for name in linears if "." in target or name.startswith(attention)]
         hits = {name for name in reach if f".{name}".endswith(f".{target}")}
@@ -152,8 +159,8 @@ def _linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Lin
                 f"expected {type(model).__name__} to have the LoRA target {target!r}, but the linear layers of its "
                 f"attention are {there}; set targets to some of these, or to endings of full module names with a dot"
             )
-        found |= hits
-    return {name: layer for name, layer in linears.items() if name in found}
+        names |= hits
+    return {name: layer for name, layer in linears.items() if name in names}
 
 
 def linear_modules(model: nn.Module) -> dict[str, nn.Linear]:
@@ -166,7 +173,8 @@ def _is_attention(module: nn.Module) -> bool:
     """Whether its forward adds keys and values to a cache. Names do not tell: some recurrent mixers are `self_attn`."""
     forward = inspect.unwrap(type(module).forward)
     code = getattr(forward, "__code__", None)
-    return code is not None and "update" in code.co_names and cache_name(forward) is not None
+    updates_something = code is not None and "update" in code.co_names
+    return updates_something and cache_name(forward) is not None
 
 
 _NO_PREFIX = {
@@ -190,8 +198,8 @@ def _fitted(config: PeftConfig, model: Any) -> PeftConfig:
         guess = (config.num_attention_heads, config.token_dim // config.num_attention_heads)
         inputs: dict[str, Any] = {str(cache_name(model.forward)): cache}
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True, **inputs)
-        held = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-        forms = {None if tensor is None else (tensor.shape[1], tensor.shape[3]) for tensor in held}
+        filled = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+        forms = {None if tensor is None else (tensor.shape[1], tensor.shape[3]) for tensor in filled}
         if forms == {guess} and len(cache.layers) == config.num_layers:
             return config
         reason = f"PEFT takes its {len(cache.layers)} layers' keys and values for {guess} heads and dims, not {forms}"
@@ -208,8 +216,12 @@ def rank_matching(model: nn.Module, n_parameters: int, targets: Sequence[str] = 
         n_parameters: to compare with, for example an S0Trainer's.
         targets: see `LoraTuning`.
 
+    Returns:
+        the rank.
+
     Raises:
         UnsupportedModelError: the model lacks a target.
+        ConfigError: `n_parameters` is no whole number of at least 1.
     """
     require_whole("n_parameters", n_parameters, 1)
     each = sum(layer.in_features + layer.out_features for layer in _linear_layers(model, targets).values())

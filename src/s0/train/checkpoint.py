@@ -67,6 +67,11 @@ class Checkpoint:
     def write(self, identity: Mapping[str, Any], progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Replace the file.
 
+        Args:
+            identity: which training it belongs to, as JSON, beside the checkpoint's own identity.
+            progress: what is no tensor, as JSON.
+            tensors: what training goes on from, by name; of any shape and device.
+
         Raises:
             CheckpointError: it cannot be written; the one before is still there, and nothing else.
         """
@@ -83,7 +88,13 @@ class Checkpoint:
             ) from error
 
     def read(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """The progress and tensors of an interrupted training, or None where there is no file.
+        """Read what an interrupted training has left.
+
+        Args:
+            identity: as of `write`.
+
+        Returns:
+            its progress and tensors, or None where there is no file.
 
         Raises:
             StateMismatchError: no checkpoint of this version, or a damaged one.
@@ -179,12 +190,24 @@ class Signals:
         self._received_at = 0.0
 
     def check(self) -> None:
-        """Raise Stopped if there was a signal."""
+        """Let the training end here, if a signal asks for it.
+
+        Raises:
+            Stopped: there was a signal.
+        """
         if self.received is not None:
             raise Stopped(self.received)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
+        """Note a signal; Python calls this as the handler.
+
+        Args:
+            number: of the signal.
+            frame: where the main thread is; not looked at.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: it is the second request to end.
+        """
         now = time.monotonic()
         if self.received is None:
             self.received, self._received_at = number, now
@@ -196,8 +219,10 @@ class Signals:
 def signals_kept_back(wanted: bool) -> Iterator[Signals]:
     """Within this context Ctrl-C and SIGTERM wait for `Signals.check`; where they cannot, they act as before.
 
-    They can in the main thread, and where the process does not ignore them. The context ends with KeyboardInterrupt or
-    SystemExit if there was one.
+    They can in the main thread, and where the process does not ignore them.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: at the end of the context, if there was a signal.
     """
     signals = Signals()
     before: dict[int, Any] = {}

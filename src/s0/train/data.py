@@ -53,9 +53,13 @@ class Batch:
     names: tuple[str, ...]
 
     def losses(self, model: nn.Module) -> Tensor:
-        """(B,) float32: each row's mean negative log-likelihood of its completion tokens, in nats.
+        """Compute logits where they predict a completion token of some row, and what they lose there.
 
-        Logits are computed only where they predict a completion token of some row.
+        Returns:
+            (B,) float32: each row's mean negative log-likelihood of its completion tokens, in nats.
+
+        Raises:
+            UnsupportedModelError: the model computes logits for more positions than it is asked for.
         """
         device = next(model.parameters()).device
         output = model(input_ids=self.tokens.to(device), use_cache=False, logits_to_keep=self.predicts.to(device))
@@ -100,6 +104,24 @@ class TrainingSet:
     prompts: list[tuple[int, ...]]
 
 
+@dataclass(frozen=True)
+class TrainingSets:
+    """The data of one training.
+
+    Attributes:
+        train: to learn from.
+        select: of other problems, to measure and choose on; may be absent.
+    """
+
+    train: TrainingSet
+    select: TrainingSet | None = None
+
+    def splits(self, *, with_select: bool) -> Splits:
+        """The batches of both; without the select ones where nothing is chosen in training."""
+        select = self.select.batches if with_select and self.select is not None else ()
+        return Splits(self.train.batches, select)
+
+
 def prepare(
     data: TrainingData, model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_tokens: int
 ) -> TrainingSet:
@@ -110,7 +132,10 @@ def prepare(
         model: says which token ends generation.
         tokenizer: the model's.
         max_length: in tokens; longer rows are refused, never cut.
-        batch_tokens: rows x longest row of a micro-batch.
+        batch_tokens: rows x longest row of a micro-batch, in tokens.
+
+    Returns:
+        the micro-batches and what identifies them.
 
     Raises:
         DatasetError: see `tokenize`; or a row has tokens that the model does not know.
@@ -138,6 +163,9 @@ def tokenize(
         tokenizer: the model's.
         end_token: appended to the completion of examples.
         max_length: in tokens; longer rows are refused, never cut.
+
+    Returns:
+        a sequence for each row, in order.
 
     Raises:
         DatasetError: no rows, or a row without completion tokens, with a wrong prompt length, empty or over-long.
@@ -185,7 +213,10 @@ def batches(examples: Sequence[TokenizedExample], *, pad_token: int, max_tokens:
     Args:
         examples: any order.
         pad_token: any token id; pads influence nothing.
-        max_tokens: rows x longest row of a batch stays below this; a longer row gets a batch of its own.
+        max_tokens: rows x longest row of a batch stays within this; a longer row gets a batch of its own.
+
+    Returns:
+        right-padded batches, from the shortest rows to the longest.
     """
     groups: list[list[TokenizedExample]] = []
     for example in sorted(examples, key=lambda example: len(example.tokens)):

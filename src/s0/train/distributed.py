@@ -68,7 +68,14 @@ class Processes:
 
     @classmethod
     def of(cls, model: nn.Module, parameters: Sequence[Tensor]) -> Processes:
-        """The processes that accelerate or torchrun has started, or this one alone.
+        """The processes that accelerate or torchrun has started, or this process alone.
+
+        Args:
+            model: as it is in each process.
+            parameters: what is trained; their device is where sums are sent from.
+
+        Returns:
+            the place of this process among them.
 
         Raises:
             ConfigError: the model is split over processes, wrapped, or on another device than the process is to use;
@@ -144,7 +151,12 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What goes wrong in this block on one process is raised on all, so that none waits for another for ever."""
+        """What goes wrong in this block on one process is raised on all, so that none waits for another for ever.
+
+        Raises:
+            Stopped: the first process in trouble was asked to end.
+            S0Error: as it raised; EngineError for what is none of this library's. It itself raises what it has caught.
+        """
         if self.n == 1:
             yield
             return
@@ -166,6 +178,10 @@ class Processes:
 
     def require_same(self, what: str, value: str) -> None:
         """Refuse processes that do not take part in one training.
+
+        Args:
+            what: the value's name, for the message.
+            value: of this process.
 
         Raises:
             ConfigError: `value` is not the same in all of them.

@@ -46,10 +46,10 @@ class FitResult:
     best_step: int
     select_losses: tuple[float, ...] = ()
 
-    def course(self) -> dict[str, Any]:
+    def series(self) -> dict[str, Any]:
         """What the account of a training keeps of it, step by step."""
-        course = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}
-        return {**course, "select_losses": self.select_losses} if self.select_losses else course
+        series = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}
+        return {**series, "select_losses": self.select_losses} if self.select_losses else series
 
 
 def fit(
@@ -120,6 +120,9 @@ def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
     Args:
         model: with what was tuned active or not.
         batches: of the examples, at least one.
+
+    Returns:
+        the loss.
 
     Raises:
         DatasetError: a loss is not finite; names the example.

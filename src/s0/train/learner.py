@@ -54,7 +54,12 @@ class LearnerState:
         self.norms.append(sum(norms) / len(norms))
 
     def fail(self, loss: float, why: str) -> None:
-        """Learn no more, after a loss or gradient that is not finite."""
+        """Learn no more, after a loss or gradient that is not finite.
+
+        Args:
+            loss: that of this step, in nats per token; inf or nan.
+            why: what was not finite, for the message.
+        """
         self.losses.append(loss)
         self.failure = why
         self.go_back()
@@ -116,6 +121,10 @@ class LearnerState:
     @torch.no_grad()
     def resume(self, progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Become, from a fresh start, what a checkpoint tells of.
+
+        Args:
+            progress: as `progress` has made it.
+            tensors: as `tensors` named them.
 
         Raises:
             StateMismatchError: it does not tell of such a learner; the parameters are as they were.

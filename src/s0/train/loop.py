@@ -147,8 +147,8 @@ class Loop:
         try:
             for i, learner in enumerate(self.learners):
                 start = f"{i}."
-                own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-                learner.resume(progress["learners"][i], own)
+                named = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+                learner.resume(progress["learners"][i], named)
         except (StateMismatchError, KeyError, IndexError, TypeError) as error:
             raise self.checkpoint.refused(str(error)) from error
 
@@ -284,6 +284,13 @@ def _digest(batches: Sequence[Batch]) -> str:
 
 def mean_of(losses: Tensor, batches: Sequence[Batch]) -> float:
     """The mean of all rows' losses.
+
+    Args:
+        losses: (N,) in nats per token, of all rows of all batches in order.
+        batches: these batches, for the rows' names.
+
+    Returns:
+        the mean, in nats per token.
 
     Raises:
         DatasetError: one is not finite; names the example.

@@ -42,7 +42,10 @@ class Method:
         return isinstance(settings, self.settings) and fixed
 
     def configure(self, **settings: Any) -> Settings:
-        """Settings of this method; its defaults where there is none.
+        """Settings of this method.
+
+        Returns:
+            these settings, and the method's defaults for all others.
 
         Raises:
             ConfigError: a setting that cannot work; says which.
@@ -59,12 +62,24 @@ METHODS: Mapping[str, Method] = {
 
 
 def method_of(settings: Settings) -> str:
-    """The name of the method that these settings are of."""
+    """The name, in `METHODS`, of the method that these settings are of."""
     return next(name for name, method in METHODS.items() if method.is_of(settings))
 
 
 def make_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Trainer:
-    """A trainer for these settings, attached to `model`; errors as of the trainer's class."""
+    """A trainer for these settings.
+
+    Args:
+        model: to put it on.
+        tokenizer: the model's.
+        settings: of any method.
+
+    Returns:
+        the trainer, untrained and switched off.
+
+    Raises:
+        UnsupportedModelError, ConfigError: as the trainer's class.
+    """
     trainer: Any = METHODS[method_of(settings)].trainer
-    made: Trainer = trainer(model, tokenizer, settings)
-    return made
+    attached: Trainer = trainer(model, tokenizer, settings)
+    return attached

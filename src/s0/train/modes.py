@@ -32,7 +32,16 @@ def unscaled(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def training_mode(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
-    """Only `parameters` get gradients, dropout is off, and gradient checkpointing is as asked."""
+    """Within this context only `parameters` get gradients, dropout is off, and activations are recomputed if asked.
+
+    Args:
+        model: put back afterwards, with its parameters' flags and its modules' modes.
+        parameters: that are trained; not all need to be the model's.
+        checkpointing: whether to recompute activations in the backward pass.
+
+    Raises:
+        ConfigError: the model cannot recompute activations.
+    """
     flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
     modes = [(module, module.training) for module in model.modules()]
     try:

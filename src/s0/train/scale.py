@@ -74,6 +74,9 @@ def choose_scale(
         by: what it measures, for the record.
         higher_is_better: as a pass rate, unlike a loss.
 
+    Returns:
+        the best scale, and everything that was measured.
+
     Raises:
         DatasetError: no scale gives a finite value.
     """
@@ -142,6 +145,11 @@ def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float])
         with scales_as_rows(model, "default", [0.1, 1.0]) as names, rows_start_from(model, names, copies=True):
             model.generate(input_ids=two_prompts, ...)           # one scale per prompt
 
+    Args:
+        model: a model with the state on it; afterwards as before.
+        adapter_name: the state.
+        alphas: the scales; the adapter's `normalize` applies, its own alpha does not.
+
     Raises:
         ConfigError: the model has no such state.
     """
@@ -189,12 +197,15 @@ def passing_states(
 
 
 def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = False) -> AbstractContextManager[None]:
-    """Within this context, on this thread, row i of a batch of `model` starts from the state `names[i]`.
+    """Let row i of a batch of `model` start from the state `names[i]`.
 
     Args:
         model: a model with state layers.
         names: adapters, passing states, or `s0.core.states.BASE`.
         copies: each name may stand for several consecutive rows, as beams and returned sequences of `generate` do.
+
+    Returns:
+        a context, which holds on this thread.
     """
     return rows_choose(RowChoice(tuple(names), frozenset(map(id, state_layers(model))), repeats=copies))
 
@@ -203,10 +214,19 @@ def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = Fa
 def loss_by_state(
     model: nn.Module, names: Sequence[str], batches: Sequence[Batch], *, batch_tokens: int
 ) -> list[float]:
-    """The mean completion loss of `batches`, in nats per token, from each of the named states; dropout is off.
+    """Measure what is lost from each of the named states; dropout is off.
 
-    Every forward holds as many pairs of a state and an example as `batch_tokens` (rows x longest row) admits. Several
-    processes (see `s0.train.distributed`) share the batches, so all of them have to call this.
+    Every forward holds as many pairs of a state and an example as `batch_tokens` admits. Several processes (see
+    `s0.train.distributed`) share the batches, so all of them have to call this.
+
+    Args:
+        model: a model with the states on it; left as it is.
+        names: adapters or passing states.
+        batches: of the examples.
+        batch_tokens: largest rows x longest row of a forward, in tokens.
+
+    Returns:
+        for each name the mean completion loss, in nats per token; not finite where some example's is not.
     """
     states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
     processes = Processes.of(model, states)

@@ -12,7 +12,7 @@ from s0.errors import ConfigError
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to train. The defaults are the published ones (Young 2026).
+    """How to train. The defaults are the published ones (Young 2026, arXiv:2604.01168).
 
     Attributes:
         n_steps: optimiser steps, each over all examples.
@@ -52,6 +52,12 @@ class FitSettings:
 def require_whole(name: str, value: object, lowest: int, otherwise: str = "") -> None:
     """Check a setting that counts something.
 
+    Args:
+        name: the setting's.
+        value: what it is set to.
+        lowest: the smallest number that can work.
+        otherwise: what else it may be, for the message.
+
     Raises:
         ConfigError: it is no whole number, or below `lowest`.
     """
@@ -61,6 +67,9 @@ def require_whole(name: str, value: object, lowest: int, otherwise: str = "") ->
 
 def fit_settings_of(settings: Any) -> FitSettings:
     """The part of a method's settings that `fit` takes.
+
+    Returns:
+        that part, checked.
 
     Raises:
         ConfigError: it cannot work, or the sizes of rows and micro-batches cannot; says which.
@@ -79,20 +88,13 @@ class S0Config:
     has a state, `alpha`, `normalize` and `variant` of its config stay: the state's scale is `S0Trainer.alpha`.
 
     Attributes:
-        n_steps: optimiser steps, each over all examples.
-        lr: Adam's learning rate.
-        l2_lambda: weight of the states' summed squares in the loss.
+        n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, scale_in_training, patience: see `FitSettings`.
         alpha: scale of the state at deployment; None for the published value of the model's family; "auto" to choose it
             after training, by what `S0Trainer.train` is given to choose on.
         normalize: divide each layer's state by its norm before scaling.
-        grad_clip: largest gradient norm.
         max_length: longest accepted training row, in tokens; longer ones are refused.
         layers: indices of the layers to tune; None for every recurrent layer.
-        batch_tokens: size of a micro-batch, rows x longest row; changes memory and speed, not the result.
-        gradient_checkpointing: less memory for about a third more time.
-        scale_in_training: train at the deployed scale (the paper's Algorithm 1), not at 1 (the published code).
-        patience: stop when the loss on the select examples has not improved for so many steps, and keep the best step's
-            state; None trains all steps.
+        batch_tokens: size of a micro-batch, rows x longest row, in tokens; changes memory and speed, not the result.
         variant: "state", or "offset": what is learned is not where sequences start but what every step reads beside
             its state, at a cost per step (see `s0.core.offset`); no scale is published for it, so None for alpha is 1.
     """
@@ -130,6 +132,9 @@ class S0Config:
 
     def fit_settings(self) -> FitSettings:
         """The part of the settings that `fit` takes, after checking all of them: they may have been set since.
+
+        Returns:
+            that part.
 
         Raises:
             ConfigError: a setting that cannot work; says which.

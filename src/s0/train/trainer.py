@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,12 +25,12 @@ from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
 from s0.progress import Stage, silent
 from s0.record import Record
-from s0.train.base import BaseTrainer, account, hashes, require_pair, warn
+from s0.train.account import account, hashes, warn
+from s0.train.base import BaseTrainer, require_pair
 from s0.train.baseline_files import holds_baseline
-from s0.train.checkpoint import Checkpoint
-from s0.train.data import Splits, TrainingData, TrainingSet
-from s0.train.distributed import is_first_process
-from s0.train.fitting import fit
+from s0.train.data import TrainingData, TrainingSet, TrainingSets
+from s0.train.fitting import FitResult
+from s0.train.hub import upload
 from s0.train.modes import unscaled
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
 from s0.train.search import Grid, Search
@@ -41,7 +38,7 @@ from s0.train.settings import S0Config
 
 
 class S0Trainer(BaseTrainer):
-    """Tunes, holds and applies one state of one model.
+    """Tunes, holds and applies a state of one model.
 
         trainer = S0Trainer.from_pretrained("Qwen/Qwen3.5-4B")
         trainer.train([Example(prompt, completion), ...])
@@ -52,6 +49,21 @@ class S0Trainer(BaseTrainer):
     The state is an adapter of its own on the model (`trainer.model` is the PEFT model), so several trainers can share a
     model. `activate` and `deactivate` are model-wide; for different states in one batch or in several threads, pass
     `adapter_names=[...]` to the model's `generate` or forward (see `trainer.adapter_name`).
+
+    With `alpha="auto"` a state is trained at scale 1, then the scale with the lowest loss on the select examples is
+    deployed (see `s0.train.scale.choose_scale`). If not even the best scale helps there, it is deployed all the same:
+    select_final_loss is then above select_initial_loss, and `training["scale"]["helps"]` is False.
+
+    What `train` returns also has avg_state_norm, the mean over layers of the raw state's norm, and alpha, the deployed
+    scale. Where it is cut short after something was learned, the state holds the last values with a finite loss, and
+    `training` says that it was interrupted.
+
+    `load` and `take` also read the published package's layout; the config becomes a copy with the file's alpha,
+    normalize and layers. `save` writes what `s0.adapter.state_files` describes.
+
+    Attributes:
+        config: how to train.
+        adapter_name: the state's name on the PEFT model.
     """
 
     def __init__(
@@ -61,6 +73,11 @@ class S0Trainer(BaseTrainer):
         config: S0Config | None = None,
     ) -> None:
         """Put a zero state, switched off, on `model`.
+
+        Args:
+            model: with or without states and other adapters on it.
+            tokenizer: the model's.
+            config: how to train; None for the defaults.
 
         Raises:
             UnsupportedModelError: the model has no recurrent state to tune.
@@ -74,7 +91,15 @@ class S0Trainer(BaseTrainer):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
-        """Load a model and its tokenizer (see `s0.load_model`) and make a trainer for them.
+        """Load a model and its tokenizer and make a trainer for them.
+
+        Args:
+            name: a Hugging Face id, a local path, or `pocket:gdn` and the like.
+            config: how to train; None for the defaults.
+            model_kwargs: as `s0.load_model` takes them.
+
+        Returns:
+            the trainer, untrained and switched off.
 
         Raises:
             ConfigError: as `s0.load_model`, or as a trainer that is made of a model.
@@ -137,7 +162,6 @@ class S0Trainer(BaseTrainer):
 
     @property
     def is_active(self) -> bool:
-        """Whether generation and forward passes start from this trainer's state."""
         layers = self._layers().values()
         return bool(layers) and is_on(layers, self.adapter_name)
 
@@ -153,77 +177,27 @@ class S0Trainer(BaseTrainer):
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the state is."""
         return sum(state.numel() for state in self._states().values())
 
-    def train(
-        self,
-        data: TrainingData,
-        *,
-        select: TrainingData | None = None,
-        checkpoint: str | Path | None = None,
-        checkpoint_every: int = 10,
-        stage: Stage = silent,
-    ) -> dict[str, float]:
-        """Learn a state from scratch; whether it is active afterwards is as before.
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self._states().values())
 
-        With `alpha="auto"` the state is trained at scale 1, then the scale with the lowest loss on `select` is deployed
-        (see `s0.train.scale.choose_scale`). If not even the best scale helps there, it is deployed all the same:
-        select_final_loss is then above select_initial_loss, and `training["scale"]["helps"]` is False.
+    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
+        return {"config": asdict(self.config), **hashes(sets)}
 
-        In several processes (accelerate launch), call it in each, with the same arguments.
+    def _chosen_by_select(self) -> str | None:
+        return "alpha=auto" if self.config.alpha == "auto" else super()._chosen_by_select()
 
-        Args:
-            data: `(text, prompt length in tokens)` pairs, taken as they are; or `Example`s, or rows with `prompt` and
-                `completion`, after which the end-of-turn token is learned too.
-            select: the same of other problems, to choose on: for `alpha="auto"` and `patience`.
-            checkpoint: file from which an interrupted training goes on (see `s0.train.checkpoint`); `save` removes it.
-            checkpoint_every: steps between two writes of it.
-            stage: shows progress; nothing is shown without one.
-
-        Returns:
-            initial_loss: of the untouched model; training_loss: after training, at the scale used in training;
-            final_loss: after training, at the deployed scale: the loss of what `activate` switches on;
-            avg_state_norm: mean over layers of the raw state's norm; alpha: the deployed scale. With `select`, also
-            select_initial_loss and select_final_loss. Losses are in nats per completion token.
-
-        Raises:
-            DatasetError: a row that cannot be learned from, or a loss that is not finite.
-            ConfigError: settings or a model that cannot be trained like this, or a checkpoint of another training.
-            StateMismatchError, CheckpointError: a checkpoint that is damaged, or cannot be written or read.
-            Whatever is raised before anything was learned leaves the state as it was before the call; later, the state
-            holds the last values with a finite loss, and `training` says that it was interrupted.
-        """
-        settings = self.config.fit_settings()
-        auto = self.config.alpha == "auto"
-        if select is None and (auto or settings.patience is not None):
-            asking = "alpha=auto" if auto else f"patience={settings.patience}"
-            raise ConfigError(
-                f"expected select examples with `{asking}`, got none; collect some (s0 collect --split select) and "
-                "pass `select=...`, or leave that out"
-            )
-        self._require_own_settings()
-        learned = self._prepare(data)
-        chosen_on = None if select is None else self._prepare(select, "the select data")
-        keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
-        with self._learning(learned, chosen_on, keeper) as trained:
-            result = fit(
-                self.model,
-                Splits(learned.batches, chosen_on.batches if chosen_on and settings.patience is not None else ()),
-                list(self._states().values()),
-                settings,
-                checkpoint=keeper,
-                stage=stage,
-            )
-            trained.update(result.course())
-            report = {
-                "initial_loss": result.losses[0],
-                "training_loss": result.loss_after,
-                "final_loss": result.loss_deployed,
-            }
-            if auto and chosen_on:
-                report["final_loss"] = self._deploy(choose_scale(partial(self._curve, chosen_on)), trained, learned)
-            return self._completed(report, trained, chosen_on)
+    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+        report = {
+            "initial_loss": result.losses[0],
+            "training_loss": result.loss_after,
+            "final_loss": result.loss_deployed,
+        }
+        if self.config.alpha == "auto" and sets.select is not None:
+            choice = choose_scale(partial(self._curve, sets.select))
+            report["final_loss"] = self._deploy(choice, sets.train)
+        return self._completed(report, sets.select)
 
     def train_auto(
         self,
@@ -257,32 +231,31 @@ class S0Trainer(BaseTrainer):
                 "expected `patience=None`: train_auto chooses among the numbers of steps that it is given"
             )
         config = replace(self.config, alpha="auto")
-        config.fit_settings()
-        self._require_own_settings()
-        learned = self._prepare(data)
-        chosen_on = self._prepare(select, "the select data")
-        keeper = self._checkpoint(checkpoint, checkpoint_every, learned, chosen_on)
-        splits = Splits(learned.batches, chosen_on.batches)
-        result = Search(self.model, list(self._layers().values()), splits, config, grid).choose(keeper, stage)
+        self._require_ready()
+        sets = TrainingSets(self._prepare(data, "the training data"), self._prepare(select, "the select data"))
+        keeper = self._checkpoint(checkpoint, checkpoint_every, sets)
+        layers, splits = list(self._layers().values()), sets.splits(with_select=True)
+        result = Search(self.model, layers, splits, config, grid).choose(keeper, stage)
         best = result.best
-        with (
-            self._configured(replace(config, lr=best.lr, n_steps=best.n_steps)),
-            self._learning(learned, chosen_on, keeper) as trained,
-        ):
-            for state, values in zip(self._states().values(), result.tensors, strict=True):
+        chosen = replace(config, lr=best.lr, n_steps=best.n_steps)
+        with self._configured(chosen), self._accounted(sets, keeper) as trained:
+            for state, values in zip(self._parameters(), result.tensors, strict=True):
                 state.data.copy_(values)
             trained.update(losses=result.losses, norms=result.norms, best_step=best.n_steps)
             trained["candidates"] = [asdict(candidate) for candidate in result.candidates]
             with unscaled(self.model):
-                (training_loss,) = self._curve(learned, [1.0])
+                (training_loss,) = self._curve(sets.train, [1.0])
             report = {
                 "lr": best.lr,
                 "n_steps": best.n_steps,
                 "initial_loss": result.losses[0],
                 "training_loss": training_loss,
-                "final_loss": self._deploy(result.scale, trained, learned),
+                "final_loss": self._deploy(result.scale, sets.train),
             }
-            return self._completed(report, trained, chosen_on)
+            report = self._completed(report, sets.select)
+            trained.update(report)
+        warn(trained)
+        return report
 
     @contextmanager
     def _configured(self, config: S0Config) -> Iterator[None]:
@@ -294,71 +267,48 @@ class S0Trainer(BaseTrainer):
             self.config = before
             raise
 
-    def _checkpoint(
-        self, path: str | Path | None, every: int, learned: TrainingSet, chosen_on: TrainingSet | None
-    ) -> Checkpoint | None:
-        if path is None:
-            return None
-        return Checkpoint(Path(path), every, {"config": asdict(self.config), **hashes(learned, chosen_on)})
-
     @contextmanager
-    def _learning(
-        self, learned: TrainingSet, chosen_on: TrainingSet | None, keeper: Checkpoint | None
-    ) -> Iterator[dict[str, Any]]:
-        """A zero state, alone on the model, for the length of this context, and the account of what becomes of it.
-
-        The account says that it was interrupted until all is done. What goes wrong before anything was learned leaves
-        the state that was there. The checkpoint stays until the state is saved, unless the training has broken down.
-        """
-        states, adapter = list(self._states().values()), self._adapter
+    def _learning(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
+        states, adapter = self._parameters(), self._adapter
         before = [state.detach().clone() for state in states]
         history, scale = self._trained, (adapter.alpha, adapter.normalize)
         self._take_scale()
         for state in states:
             state.data.zero_()
-        trained = self._trained = adapter.training = account(self.config, self.model, learned, chosen_on)
+        trained = self._trained = adapter.training = account(self.config, self.model, sets)
         try:
             with alone(self.model, self.adapter_name):
                 yield trained
-        except BaseException as error:  # out of memory, or interrupted
-            if keeper is not None and isinstance(error, DatasetError):
-                keeper.remove()
+        except BaseException:  # out of memory, or interrupted
             if not any(state.any() for state in states):
-                for state, kept in zip(states, before, strict=True):
-                    state.data.copy_(kept)
+                for state, values in zip(states, before, strict=True):
+                    state.data.copy_(values)
                 self._trained = adapter.training = history
                 adapter.alpha, adapter.normalize = scale
             raise
         finally:
             if self._trained is not None:
                 self.config.settle()
-        del trained["interrupted"]
-        self._unsaved = keeper
 
     def _curve(self, data: TrainingSet, alphas: Sequence[float]) -> list[float]:
         return scale_curve(self.model, self.adapter_name, data.batches, alphas, batch_tokens=self.config.batch_tokens)
 
-    def _deploy(self, choice: ScaleChoice, trained: dict[str, Any], learned: TrainingSet) -> float:
+    def _deploy(self, choice: ScaleChoice, train: TrainingSet) -> float:
         """Deploy the state at `choice`; returns the training loss there."""
         self._adapter.alpha = choice.alpha
-        trained["scale"] = asdict(choice)
-        return self._curve(learned, [choice.alpha])[0]
+        self._require_trained()["scale"] = asdict(choice)
+        return self._curve(train, [choice.alpha])[0]
 
-    def _completed(
-        self, report: dict[str, float], trained: dict[str, Any], chosen_on: TrainingSet | None
-    ) -> dict[str, float]:
-        """`report` with what every training tells, entered in the account."""
-        norms = [state.detach().norm().item() for state in self._states().values()]
-        report |= {"avg_state_norm": sum(norms) / len(norms), "alpha": self.alpha}
-        if chosen_on is not None:
-            before, after = self._curve(chosen_on, [0.0, self.alpha])
-            report |= {"select_initial_loss": before, "select_final_loss": after}
-        broken = {name: value for name, value in report.items() if not math.isfinite(value)}
+    def _completed(self, report: dict[str, float], select: TrainingSet | None) -> dict[str, float]:
+        """`report` with what every training tells of its state."""
+        norms = [state.detach().norm().item() for state in self._parameters()]
+        whole = {**report, "avg_state_norm": sum(norms) / len(norms), "alpha": self.alpha}
+        if select is not None:
+            whole["select_initial_loss"], whole["select_final_loss"] = self._curve(select, [0.0, self.alpha])
+        broken = {name: value for name, value in whole.items() if not math.isfinite(value)}
         if broken:
             raise DatasetError(f"expected finite losses, got {broken}; train with a lower lr, or set a smaller alpha")
-        trained.update(report)
-        warn(trained, above=2)
-        return report
+        return whole
 
     def set_scale(self, alpha: float, choice: ScaleChoice | None = None) -> None:
         """Deploy the state at another scale, active or not; `config` keeps what it was trained with.
@@ -372,7 +322,7 @@ class S0Trainer(BaseTrainer):
         Raises:
             ConfigError: there is no state yet; or `alpha` is no finite number, or not the chosen one.
         """
-        trained = self._require_state()
+        trained = self._require_trained()
         S0AdapterConfig(alpha=alpha)  # checks it
         if choice is not None and choice.alpha != alpha:
             raise ConfigError(f"expected the scale that was chosen, {choice.alpha}, got {alpha}; pass choice.alpha")
@@ -381,40 +331,20 @@ class S0Trainer(BaseTrainer):
             trained.pop(name, None)
         trained.update({"alpha": alpha} if choice is None else {"alpha": alpha, "scale": asdict(choice)})
 
-    def activate(self) -> None:
-        """Start every sequence of the model from this state, at the deployed scale; replaces another active state.
-
-        Raises:
-            ConfigError: there is no state yet.
-        """
-        self._require_state()
-        switch_to(self.model, self.adapter_name)
-
-    def deactivate(self) -> None:
-        """Give the untouched model back, unless another trainer's state is active."""
-        if self.is_active:
+    def _switch(self, on: bool) -> None:
+        if on:
+            switch_to(self.model, self.adapter_name)
+        elif self.is_active:
             switch_to(self.model, None)
-
-    def save(self, path: str | Path) -> None:
-        """Write the state as a PEFT adapter folder (see `s0.adapter.state_files`).
-
-        Among several processes, the first one does.
-
-        Raises:
-            ConfigError: there is no state yet.
-        """
-        self._require_state()
-        if is_first_process():
-            self._write(path)
-            self._saved()
 
     def _write(self, path: str | Path, record: Record | None = None) -> None:
         base, adapter = unwrapped(self.model), self._adapter
+        # By these PEFT's auto classes find the base model. A second trainer's adapter has no name of it.
+        base_name = adapter.base_model_name_or_path or vars(base).get("name_or_path")
         config = {
             **adapter.to_dict(),
             "target_modules": sorted(self._states()),
-            # By these PEFT's auto classes find the base model. A second trainer's adapter has no name of it.
-            "base_model_name_or_path": adapter.base_model_name_or_path or vars(base).get("name_or_path") or None,
+            "base_model_name_or_path": base_name or None,
             "auto_mapping": {"base_model_class": type(base).__name__, "parent_library": type(base).__module__},
         }
         card = card_for(path, config, record)
@@ -446,36 +376,16 @@ class S0Trainer(BaseTrainer):
         Raises:
             ConfigError: there is no state yet.
         """
-        self._require_state()
-        hub = HfApi(token=token)
-        name = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with tempfile.TemporaryDirectory() as folder:
-            if hub.file_exists(name, CARD_FILE):
-                shutil.copy(hub.hf_hub_download(name, CARD_FILE), folder)
-            self._write(folder, record)
-            address = str(hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload state"))
+        self._require_trained()
+        address = upload(partial(self._write, record=record), repo_id, private=private, token=token)
         self._saved()
         return address
 
-    def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
-        """Take over a state from a folder, of this package or the published one, with its scale.
-
-        Nothing changes unless all of it fits. `self.config` becomes a copy with the file's alpha and normalize.
-
-        Raises:
-            StateMismatchError: damaged, of another variant than `config.variant`, or tuned on another model (another
-                set of weights of the same shape can be accepted with `allow_other_base=True`).
-        """
-        self._require_own_settings()
-        self.take(load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base))
+    def _read(self, path: str | Path, allow_other_base: bool) -> StoredState:
+        return load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base)
 
     def take(self, stored: StoredState) -> None:
-        """Take over a state that was read for this model by `s0.adapter.load.read`; see `load`.
-
-        Raises:
-            StateMismatchError: it is of another variant than `config.variant`.
-        """
-        self._require_own_settings()
+        self._require_ready()
         stored.require_variant(self.config.variant)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
@@ -494,19 +404,11 @@ class S0Trainer(BaseTrainer):
         if was_active:
             self.activate()
 
-    def detach(self) -> None:
-        """Take this trainer's state off the model, for good; `model` is the base model then.
-
-        With the last state gone, the base model is as it was before the first trainer: it has no layer or attribute of
-        PEFT's, and a new trainer or adapter finds nothing. Save before; of this trainer, only `generate` and what it
-        tells of its training are of use afterwards.
-        """
-        if not self._is_attached:
-            return
+    def _take_off(self) -> None:
         self.model = detach(self.model, self.adapter_name)
 
-    def _require_own_settings(self) -> None:
-        self._require_attached()
+    def _require_ready(self) -> None:
+        super()._require_ready()
         for name in ("variant", "layers"):
             attached, asked = getattr(self._adapter, name), getattr(self.config, name)
             if attached != asked:
@@ -514,9 +416,3 @@ class S0Trainer(BaseTrainer):
                     f"expected the {name} {attached!r} that this trainer was made with, got {asked!r}; make another "
                     "trainer"
                 )
-
-    def _require_state(self) -> dict[str, Any]:
-        self._require_attached()
-        if self._trained is None:
-            raise ConfigError("expected a trained state, but there is none yet; call train() or load() first")
-        return self._trained

@@ -25,8 +25,12 @@ def load_tuned(
         path: a folder with a state (of this package or the published one), a LoRA or a prefix; or a Hub repository.
         allow_other_base: accept what was tuned on other weights of the same shape.
 
+    Returns:
+        a trainer that has it, active.
+
     Raises:
         StateMismatchError: damaged, of another kind, or tuned on another model; the model is as before.
+        UnsupportedModelError, ConfigError: as `make_trainer`.
     """
     return trainer_of(read_tuned(path, model, allow_other_base=allow_other_base), model, tokenizer)
 
@@ -34,7 +38,17 @@ def load_tuned(
 def read_tuned(
     path: str | Path, model: PreTrainedModel, *, allow_other_base: bool = False
 ) -> StoredState | StoredBaseline:
-    """Read what was tuned and check that it can be put on `model`; arguments and errors as of `load_tuned`."""
+    """Read what was tuned and check that it can be put on `model`.
+
+    Args:
+        path, model, allow_other_base: as of `load_tuned`; the model may have anything attached.
+
+    Returns:
+        a state or a baseline, for `trainer_of` or a trainer's `take`.
+
+    Raises:
+        StateMismatchError: damaged, or tuned on another model.
+    """
     folder = state_files.locate(path)
     if baseline_kind(folder) is None:
         return load.read(folder, model, allow_other_base=allow_other_base)
@@ -44,7 +58,19 @@ def read_tuned(
 def trainer_of(
     stored: StoredState | StoredBaseline, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Trainer:
-    """Put what `read_tuned` has read for `model` on it, and switch it on."""
+    """Put what `read_tuned` has read for `model` on it, and switch it on.
+
+    Args:
+        stored: what was read.
+        model: it was read for; with nothing attached.
+        tokenizer: the model's.
+
+    Returns:
+        a trainer that has it, active.
+
+    Raises:
+        UnsupportedModelError, ConfigError: as `make_trainer`.
+    """
     settings: Settings
     if isinstance(stored, StoredBaseline):
         settings = stored.settings
@@ -54,5 +80,5 @@ def trainer_of(
     trainer: Any = make_trainer(model, tokenizer, settings)
     trainer.take(stored)
     trainer.activate()
-    made: Trainer = trainer
-    return made
+    active: Trainer = trainer
+    return active

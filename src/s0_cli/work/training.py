@@ -41,7 +41,7 @@ def train(
     _require_choices(method, examples, choosing)
     config, source = _training_settings(method, examples, choosing), model.source
     learned = read_examples(examples.train)
-    held_out = None if examples.select is None else read_examples(examples.select)
+    select = None if examples.select is None else read_examples(examples.select)
     judged = load_problems(choosing.problems) if choosing.problems else None
     require_name(out.path)
     checkpoint, answers = (out.path.with_name(f"{out.path.name}.{what}") for what in ("checkpoint", "scale.jsonl"))
@@ -66,19 +66,20 @@ def train(
             judged = judged[0].judged_in(cells), judged[1]
             judged[0].require_runnable(judged[1])
         loaded, tokenizer = source.load()
-        tuner = make_trainer(loaded, tokenizer, config)
+        trainer = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
         if choosing.auto:
-            assert isinstance(tuner, S0Trainer) and held_out is not None
-            result = tuner.train_auto(learned, held_out, **keeping, stage=stage)
+            assert isinstance(trainer, S0Trainer) and select is not None
+            result = trainer.train_auto(learned, select, **keeping, stage=stage)
         else:
-            result = tuner.train(learned, select=held_out, **keeping, stage=stage)
-        if judged and isinstance(tuner, S0Trainer):
+            result = trainer.train(learned, select=select, **keeping, stage=stage)
+        if judged and isinstance(trainer, S0Trainer):
             kept_in = answers if is_first_process() else None
-            choice = scale_by_pass_rate(tuner, *judged, answers=kept_in, stage=stage)
-            tuner.set_scale(choice.alpha, choice)
-            result = {name: tuner.training[name] for name in result if name in tuner.training}  # without stale losses
-        tuner.save(out.path)
+            choice = scale_by_pass_rate(trainer, *judged, answers=kept_in, stage=stage)
+            trainer.set_scale(choice.alpha, choice)
+            account = trainer.training  # without the losses at the scale before
+            result = {name: account[name] for name in result if name in account}
+        trainer.save(out.path)
         if is_first_process():
             answers.unlink(missing_ok=True)  # as the checkpoint: the state that they were given for is on disk
     return {
@@ -86,7 +87,7 @@ def train(
         "method": method.name,
         "examples": len(learned),
         **result,
-        **tuned_facts(tuner),
+        **tuned_facts(trainer),
         "out": str(out.path),
         "next": s0_command(*_after_training(model, out.path, learned, choosing.problems, judging)),
     }
@@ -116,15 +117,15 @@ def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: 
         )
     fixed = [name for name in ("lr", "n_steps", "alpha") if auto and settings[name] not in (None, "auto")]
     if fixed:
-        given = ", ".join("--" + name.replace("_", "-") for name in fixed)
-        raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {given}; leave one out")
+        options = ", ".join("--" + name.replace("_", "-") for name in fixed)
+        raise ConfigError(f"expected --auto to choose learning rate, steps and scale, got {options}; leave one out")
     if choosing.by_verdicts and settings["alpha"] is not None:
         raise ConfigError("expected no --alpha with --alpha-by pass-rate, which chooses it; leave one out")
     if auto and settings["patience"] is not None:
         raise ConfigError("expected no --patience with --auto, which chooses the number of steps; leave one out")
     needs_select = {"--patience": settings["patience"] is not None, "--alpha auto": settings["alpha"] == "auto"}
-    for option, is_given in needs_select.items():
-        if is_given and not has_select:
+    for option, is_asked in needs_select.items():
+        if is_asked and not has_select:
             raise ConfigError(f"expected --select with {option}; collect examples for it: s0 collect --split select")
 
 
