@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from s0.core.releases import drops_prefixes
 from s0.core.states import state_layers
-from s0.decode import Sampling, complete
+from s0.decode import Sampling
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError, UnsupportedModelError
 from s0.train import (
     BaselineTrainer,
@@ -32,6 +32,7 @@ from s0.train import (
     rank_matching,
 )
 from tests import words, zoo
+from tests.decode.completing import complete
 from tests.installed import generation_behind_a_prefix
 from tests.train import helpers
 from tests.train.helpers import BUDGETS, EXAMPLES, PAIRS, assert_states_equal, in_batches, logits, slow_fit, slow_losses

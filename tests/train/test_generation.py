@@ -152,8 +152,8 @@ def test_the_text_is_told_as_it_comes(active: S0Trainer) -> None:
         ({"temperature": "hot"}, "a finite `temperature` >= 0"),
         ({"temperature": float("nan")}, "a finite `temperature` >= 0"),
         ({"temperature": 1, "top_p": 0}, "`top_p` above 0 and at most 1"),
-        ({"max_new_tokens": 0}, "whole numbers >= 1 for `max_new_tokens`"),
-        ({"max_new_tokens": 1.5}, "whole numbers >= 1 for `max_new_tokens`"),
+        ({"max_new_tokens": 0}, "whole numbers for `max_new_tokens` and"),
+        ({"max_new_tokens": 1.5}, "whole numbers for `max_new_tokens` and"),
         ({"do_sample": True, "seed": 1}, r"expected seed without transformers' own arguments, got \['do_sample'\]"),
         ({"num_return_sequences": 2}, "with which a prompt gets one text, got num_return_sequences"),
         *[

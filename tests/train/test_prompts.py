@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from s0 import Example, S0Config, S0Trainer
-from s0.decode import Sampling, complete
+from s0.decode import Sampling
 from s0.errors import ConfigError, DatasetError
 from s0.models import check_tokens, encode_prompt, end_tokens
 from s0.train import BaselineTrainer, LoraTuning, tokenize
 from tests import words, zoo
+from tests.decode.completing import complete
 from tests.train.helpers import CHAT, END, tokenizer, trainer
 
 

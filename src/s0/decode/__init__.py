@@ -1,8 +1,8 @@
 """Completions: one request at a time joining and leaving a running batch, or many prompts in bulk."""
 
-from s0.decode.batcher import Batcher, Completion, Event, Request
-from s0.decode.complete import BATCH_ROWS, Prompt, Sampling, complete
+from s0.decode.batcher import Batcher, Completion, Event
 from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in, require_possible
+from s0.decode.request import BATCH_ROWS, Prompt, Request, Sampling
 
 __all__ = [
     "BATCH_ROWS",
@@ -12,7 +12,6 @@ __all__ = [
     "Prompt",
     "Request",
     "Sampling",
-    "complete",
     "generate",
     "generate_by_transformers",
     "is_single",

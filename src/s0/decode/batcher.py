@@ -17,7 +17,6 @@ the number of rows: where two tokens are closer than that, another one may be ch
 from __future__ import annotations
 
 import inspect
-import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,46 +35,13 @@ from s0.core.releases import cache_name, cache_of
 from s0.core.rows import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
+from s0.decode.request import Request
 from s0.decode.sampling import choose
 from s0.decode.text import Text
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.models import check_tokens, end_tokens
 
 _PREFILL_ROWS = 8  # on a CPU larger prefills are no faster per row, and the rows already running wait for them
-
-
-@dataclass(frozen=True)
-class Request:
-    """One completion to write.
-
-    Attributes:
-        tokens: the prompt's, at least one; never cut.
-        max_new_tokens: upper bound for the completion.
-        temperature: 0 for the likeliest token at every step.
-        top_p: sample among the likeliest tokens that hold this much probability.
-        seed: of the sampling; any number or text.
-        stop: texts at which the completion ends; they are cut off.
-        state: the name on the model's state layers from which it starts, "__base__" for none of them; None: as the
-            model is.
-    """
-
-    tokens: tuple[int, ...]
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | str = 0
-    stop: tuple[str, ...] = ()
-    state: str | None = None
-
-    def __post_init__(self) -> None:
-        choosing = 0 <= self.temperature < math.inf and 0 < self.top_p <= 1
-        if not self.tokens or self.max_new_tokens < 1 or not choosing:
-            raise ConfigError(
-                "expected at least one prompt token, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, got "
-                f"{len(self.tokens)} tokens, {self.max_new_tokens}, {self.temperature} and {self.top_p}"
-            )
-        if "" in self.stop:
-            raise ConfigError("expected stop texts of at least one character, got an empty one; leave it out")
 
 
 @dataclass(frozen=True)

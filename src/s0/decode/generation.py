@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from s0.core.families import unwrapped
 from s0.core.generation import Asked
 from s0.decode.batcher import Batcher, Completion, Event
-from s0.decode.complete import Prompt, Sampling
+from s0.decode.request import Prompt, Sampling
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError
 from s0.models import check_tokens, encode_prompt, end_tokens
 
@@ -25,13 +25,12 @@ def generate(
     sampling: Sampling,
     *,
     n: int = 1,
-    seed: int = 0,
     on_text: Callable[[str], None] | None = None,
 ) -> list[list[Completion]]:
     """Continue prompts with a model as it is now, all of them in one batch.
 
-    What a prompt gets depends on the prompt, the seed and the sampling alone, not on the prompts beside it; up to the
-    rounding of the model's arithmetic (see `s0.decode.batcher`).
+    What a prompt gets depends on the prompt and the sampling alone, not on the prompts beside it; up to the rounding of
+    the model's arithmetic (see `s0.decode.batcher`).
 
     Args:
         model: any causal language model, with or without adapters.
@@ -39,7 +38,6 @@ def generate(
         prompts: texts or message lists. Never cut.
         sampling: how to choose tokens.
         n: samples of each prompt.
-        seed: of the sampling, a whole number.
         on_text: told the text of a single completion piece by piece, as it comes.
 
     Returns:
@@ -47,13 +45,13 @@ def generate(
 
     Raises:
         ConfigError: what is no prompt, or leaves no room for max_new_tokens; `n` above 1 or `top_p` below 1 without a
-            temperature; `on_text` with more than one completion; `n` or `seed` that is no whole number.
+            temperature; `on_text` with more than one completion; `n` that is no whole number.
         DatasetError: a prompt without tokens, or with tokens that the model does not know; messages for a tokenizer
             without a chat template.
         UnsupportedModelError: sampling, where the model keeps what it has read in a form that cannot be followed;
             greedily, it continues one prompt after the other.
     """
-    require_possible(sampling, n, seed)
+    require_possible(sampling, n)
     if on_text is not None and len(prompts) * n > 1:
         raise ConfigError(
             f"expected a single prompt and n=1 to tell the text of as it comes, got {len(prompts)} and n={n}; leave "
@@ -64,8 +62,8 @@ def generate(
     for i, prompt in enumerate(prompts):
         with _naming_prompt(i, len(prompts)):
             tokens = tuple(encode_prompt(tokenizer, prompt))
-            seeds = [f"{seed} {sample} {tokens}" for sample in range(n)]
-            numbers.append([batcher.submit(sampling.request(tokens, own)) for own in seeds])
+            seeds = [f"{sampling.seed} {sample} {tokens}" for sample in range(n)]
+            numbers.append([batcher.submit(sampling.request(tokens, seed)) for seed in seeds])
     try:
         done = batcher.finish(_telling(on_text))
     except UnsupportedModelError:  # of the cache that the first prompts have left: nothing was told of yet
@@ -79,14 +77,14 @@ def generate(
     return [[done[number] for number in of_prompt] for of_prompt in numbers]
 
 
-def require_possible(sampling: Sampling, n: int, seed: int) -> None:
+def require_possible(sampling: Sampling, n: int) -> None:
     """Check what `generate` is asked for but the prompts, for those who load a model first.
 
     Raises:
         ConfigError: as `generate`.
     """
-    if type(n) is not int or n < 1 or type(seed) is not int:
-        raise ConfigError(f"expected whole numbers for n, at least 1, and seed, got n={n!r:.20} and seed={seed!r:.20}")
+    if type(n) is not int or n < 1:
+        raise ConfigError(f"expected a whole number for n, at least 1, got n={n!r:.20}")
     if sampling.temperature == 0 and (n > 1 or sampling.top_p < 1):
         raise ConfigError(
             "expected a `temperature` above 0 for several samples of a prompt, or for `top_p` below 1, got 0 or none, "

@@ -126,20 +126,22 @@ class Generating:
             _require_none_beside(kwargs, _asked(seed=seed, n=n, on_text=on_text))
             texts = self._by_transformers(prompts, sampling, kwargs)
         else:
-            texts = self._by_batcher(prompts, Sampling(**sampling), _asked(seed=seed, n=n), on_text)
+            seeded = Sampling(**sampling, **_asked(seed=seed))
+            texts = self._by_batcher(prompts, seeded, n, on_text)
         return texts[0] if is_single(prompt) else texts
 
     def _by_batcher(
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        draws: Mapping[str, int],
+        n: int | None,
         on_text: Callable[[str], None] | None,
     ) -> list[Any]:
-        """For each prompt a text, or where `draws` has an `n`, a list of n texts."""
-        answers = generate(self.model, self.tokenizer, prompts, sampling, on_text=on_text, **draws)
+        """For each prompt a text, or a list of n texts."""
+        n_each = 1 if n is None else n
+        answers = generate(self.model, self.tokenizer, prompts, sampling, n=n_each, on_text=on_text)
         texts = [[completion.text for completion in completions] for completions in answers]
-        return texts if "n" in draws else [text for (text,) in texts]
+        return [text for (text,) in texts] if n is None else texts
 
     def _by_transformers(
         self, prompts: Sequence[Prompt], sampling: Mapping[str, Any], theirs: Mapping[str, Any]

@@ -27,8 +27,8 @@ def generate(
             f"expected a prompt, got {'an empty one' if asked else 'none'}; put it in quotes, or - to read it from "
             "stdin, or name a file of prompts (--prompts)"
         )
-    sampling = Sampling(how.max_new_tokens, how.temperature, how.top_p)
-    require_possible(sampling, how.samples, how.seed)
+    sampling = Sampling(how.max_new_tokens, how.temperature, how.top_p, seed=how.seed)
+    require_possible(sampling, how.samples)
     loaded, tokenizer = model.source.load()
     tuned: Any = loaded
     for state in states.names:
@@ -40,7 +40,6 @@ def generate(
         _as_turns(asked) if prompts.chat else asked,
         sampling,
         n=how.samples,
-        seed=how.seed,
         on_text=on_text if is_single else None,
     )
     return {
