@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from s0_cli import options as has
-from s0_cli.ending import EXIT_STATUS, in_one_line, put
+from s0_cli.ending import EXIT_STATUS, in_one_line
 from s0_cli.env import env, print_version
 from s0_cli.groups import (
     AskingOptions,
@@ -27,11 +25,11 @@ from s0_cli.groups import (
     StateOptions,
     TaskOptions,
 )
+from s0_cli.lists import families, tasks
 from s0_cli.options import GroupedHelp
-from s0_cli.processes import is_first_process
 from s0_cli.report import report
+from s0_cli.results import put_result
 from s0_cli.sandbox import sandbox
-from s0_cli.streams import complete_streams
 from s0_cli.texts import piece_by_piece, put_texts
 
 app = typer.Typer(
@@ -90,7 +88,7 @@ def demo(
     """
     from s0_cli.work.demo import demo as run
 
-    _print(
+    put_result(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             TaskOptions(task, data),
@@ -139,7 +137,7 @@ def collect(
     """
     from s0_cli.work.collecting import collect as run
 
-    _print(
+    put_result(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             StateOptions(() if state is None else (state,), allow_other_base),
@@ -210,7 +208,7 @@ def train(
         max_length=max_length,
         gradient_checkpointing=gradient_checkpointing or None,
     )
-    _print(
+    put_result(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             MethodOptions(method, settings),
@@ -271,14 +269,14 @@ def evaluate(
     Example: s0 eval --model pocket:gdn --state state --task pocket-code --limit 40 --out state-eval
     """
     if list_tasks:
-        _print(_tasks(), as_json)
+        put_result(tasks(), as_json)
         return
     for name, value in (("--model", model), ("--task", task)):
         if not value:
             raise typer.BadParameter("expected one, got none", param_hint=name)
     from s0_cli.work.evaluating import evaluate as run
 
-    _print(
+    put_result(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             StateOptions(state or (), allow_other_base),
@@ -289,17 +287,6 @@ def evaluate(
         ),
         as_json,
     )
-
-
-def _tasks() -> dict[str, Any]:
-    """What `s0 eval --list` tells."""
-    from s0.tasks import TASKS
-
-    entries = [
-        {"name": name, "what": entry.what, "version": entry.version, "source": entry.source}
-        for name, entry in TASKS.items()
-    ]
-    return {"kind": "tasks", "tasks": entries}
 
 
 @app.command(cls=GroupedHelp)
@@ -344,7 +331,7 @@ def generate(
             put_piece if streamed else None,
         )
     if as_json:
-        _print(result, as_json)
+        put_result(result, as_json)
     else:
         put_texts(result, streamed)
 
@@ -367,21 +354,13 @@ def inspect(
     Example: s0 inspect pocket:gdn
     """
     if list_families:
-        _print(_families(), as_json)
+        put_result(families(), as_json)
         return
     if not target:
         raise typer.BadParameter("expected a model or the folder of a state, got neither", param_hint="TARGET")
     from s0_cli.work.inspecting import inspect as run
 
-    _print(run(ModelOptions(target, dtype, device, revision, trust_remote_code)), as_json)
-
-
-def _families() -> dict[str, Any]:
-    """What `s0 inspect --families` tells."""
-    from s0.core.families import REFUSED, family_facts
-
-    refused = [{"family": name, "reason": reason} for name, reason in REFUSED.items()]
-    return {"kind": "families", "families": family_facts(), "refused": refused}
+    put_result(run(ModelOptions(target, dtype, device, revision, trust_remote_code)), as_json)
 
 
 @app.command(cls=GroupedHelp)
@@ -403,7 +382,7 @@ def verify(
     from s0_cli.work.verifying import verify as run
 
     result = run(ModelOptions(model, "float32", device, revision, trust_remote_code))
-    _print(result, as_json)
+    put_result(result, as_json)
     if result["failed"]:
         raise typer.Exit(1)
 
@@ -423,34 +402,8 @@ def export(
     """
     from s0_cli.work.exporting import export as run
 
-    _print(run(state, to, OutOptions(out, overwrite)), as_json)
+    put_result(run(state, to, OutOptions(out, overwrite)), as_json)
 
 
 app.command(cls=GroupedHelp)(report)
 app.command(cls=GroupedHelp)(env)
-
-
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    if not is_first_process():
-        return
-    if as_json:
-        put(json.dumps(result, ensure_ascii=False))
-        return
-    from s0_cli.show import show
-
-    show(result)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of bitsandbytes' is more than what it says at every start without `kernels`, which is optional.
-
-    PEFT imports it wherever it is installed; on processors with AVX512-BF16 (0.50).
-    """
-    return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
-
-
-def main() -> None:
-    """Run the command line."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)
-    complete_streams()
-    app()

@@ -8,7 +8,8 @@ import pytest
 
 from s0.errors import DatasetError
 from s0.record import parsed
-from s0.report.page import FLIPS_SHOWN, write_report
+from s0.report.flips import FLIPS_SHOWN
+from s0.report.page import write_report
 from s0.report.wording import percent, points, visible
 from tests.report.conftest import written
 from tests.report.records import BREAKERS, MATHS, UNSEEN, hostile_record, sampled_record, verdicts
@@ -132,7 +133,7 @@ def test_room_left_by_a_small_group_goes_to_the_others(told):
 
 
 def test_where_there_is_no_room_nobody_speaks_of_more(told, monkeypatch):
-    monkeypatch.setattr("s0.report.page.FLIPS_SHOWN", 1)
+    monkeypatch.setattr("s0.report.flips.FLIPS_SHOWN", 1)
     page = told(verdicts(base=(HALF, NO), s0=([not passed for passed in HALF], NO)))
     assert "▼ Lost: 20" in page.text and "and 19 more" in page.text
     assert "▲ Gained: 20 none of them is shown" in page.text and "and 20 more" not in page.text

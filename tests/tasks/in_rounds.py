@@ -12,7 +12,6 @@ from s0.tasks.code.demonstration import (
     _ASSIGNMENTS,
     _BUILTINS,
     _IMPORTS,
-    Statement,
     _bound,
     _closes,
     _demonstrates,
@@ -21,6 +20,7 @@ from s0.tasks.code.demonstration import (
     _prints,
     binds_callable,
 )
+from s0.tasks.code.statements import Statement
 
 
 def without_demonstration(

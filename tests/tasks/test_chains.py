@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from s0 import tasks
 from s0.tasks import Task
 from s0.tasks.code import extraction
-from s0.tasks.code.demonstration import Statement, helpers, statements, without_demonstration
+from s0.tasks.code.demonstration import helpers, without_demonstration
 from s0.tasks.code.extraction import Extraction, extract
+from s0.tasks.code.statements import Statement, statements
 from s0.tasks.math import finding
 from s0.tasks.problem import CodeProblem
 from tests.tasks import in_rounds, test_extraction

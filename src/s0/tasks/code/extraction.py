@@ -37,16 +37,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from s0.tasks.code.bindings import DEFINITIONS, FUNCTIONS, raised, walk_own
-from s0.tasks.code.demonstration import (
-    Statement,
-    binds_callable,
-    ends_process,
-    helpers,
-    statements,
-    without_demonstration,
-)
+from s0.tasks.code.demonstration import binds_callable, ends_process, helpers, without_demonstration
 from s0.tasks.code.fences import Piece, pieces
 from s0.tasks.code.parsing import Budget, from_first_statement, longest_prefix, moved, parses, readable
+from s0.tasks.code.statements import Statement, statements
 from s0.tasks.problem import CodeProblem
 from s0.tasks.replies import conclusion
 

@@ -15,69 +15,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import sympy
 
-from s0.tasks.math.latex import FUNCTIONS
+from s0.tasks.math.functions import (
+    ACCENTS,
+    EXPONENTIAL_AND_INVERSES,
+    GREEK_NAMES,
+    LOGARITHMS,
+    OF_SEVERAL,
+    TRIGONOMETRIC,
+)
+from s0.tasks.math.tokens import Token, UnreadableError, tokens_of
 
-_TOKEN = re.compile(
-    r"(?P<space>\s*)(?:"
-    r"(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
-    r"|(?P<command>\\(?:begin|end) ?\{[a-z]+\*?\}(?: ?\{[clr| ]*\})?|\\[a-zA-Z]+|\\.)"
-    r"|(?P<letters>[a-zA-Z]+)"
-    r"|(?P<sign>.))"
-)
 _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
-_GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
-    "chi psi omega Delta Gamma Theta Lambda Xi Sigma Phi Psi Omega ell hbar"
-)
-_GREEK_NAMES = frozenset(f"\\{name}" for name in _GREEK.split())
-_PLAIN_NAMES = rf"{FUNCTIONS}|sqrt|cbrt|infinity|infty|theta|alpha|beta|gamma|lambda|omega|sigma|phi|pi|abs|binom"
-_PLAIN = re.compile(rf"({_PLAIN_NAMES})|([a-zA-Z])")
-_COMMAND_OF = {"infinity": "infty"}
-"""Where a plain name is not the command's own."""
-_LETTERS_IN_A_ROW = 3
-_ACCENTS = (
-    *("\\overline", "\\vec", "\\hat", "\\bar", "\\tilde", "\\overrightarrow", "\\widehat", "\\dot"),
-    *("\\mathbb", "\\mathcal", "\\mathbf", "\\boldsymbol"),
-)
-_TRIGONOMETRIC: dict[str, tuple[Any, Any]] = {
-    "\\sin": (sympy.sin, sympy.asin),
-    "\\cos": (sympy.cos, sympy.acos),
-    "\\tan": (sympy.tan, sympy.atan),
-    "\\cot": (sympy.cot, sympy.acot),
-    "\\sec": (sympy.sec, sympy.asec),
-    "\\csc": (sympy.csc, sympy.acsc),
-    "\\sinh": (sympy.sinh, sympy.asinh),
-    "\\cosh": (sympy.cosh, sympy.acosh),
-    "\\tanh": (sympy.tanh, sympy.atanh),
-    "\\coth": (sympy.coth, sympy.acoth),
-}
-_EXPONENTIAL_AND_INVERSES: dict[str, Any] = {
-    "\\exp": sympy.exp,
-    **{f"\\arc{name[1:]}": inverse for name, (_, inverse) in _TRIGONOMETRIC.items()},
-}
-_LOGARITHMS = ("\\ln", "\\lg", "\\log")
-_OF_SEVERAL: dict[str, Any] = {"\\max": sympy.Max, "\\min": sympy.Min, "\\gcd": sympy.gcd, "\\lcm": sympy.lcm}
 _UNSAID_BASE = sympy.Symbol("base of log")
 _MATRICES = ("matrix", "pmatrix", "bmatrix", "array", "smallmatrix")
 _OPENING = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _CLOSING = ("\\rfloor", "\\rceil", "\\\\")
-
-
-class UnreadableError(ValueError):
-    """No formula, or one with two readings."""
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    spaced: bool
 
 
 @lru_cache(256)
@@ -86,38 +43,13 @@ def read(text: str) -> Any:
     if _SPACED_THOUSANDS.fullmatch(text.strip()):
         text = text.replace(" ", "")
     try:
-        return _Reader(_tokens(text)).whole()
+        return _Reader(tokens_of(text)).whole()
     except (UnreadableError, TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
         return None  # sympy refuses some arguments: a matrix to the power of a matrix
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens = []
-    for match in _TOKEN.finditer(text.strip()):
-        spaced = bool(match["space"])
-        if match["letters"]:
-            tokens += _letters(match["letters"], spaced)
-        else:
-            kind = "number" if match["number"] else "command" if match["command"] else "sign"
-            tokens.append(_Token(kind, match[0].strip(), spaced))
-    return tokens
-
-
-def _letters(run: str, spaced: bool) -> list[_Token]:
-    """Names of functions and Greek letters within a run of letters, and single letters, few enough to be no word."""
-    tokens = [
-        _Token("command", f"\\{_COMMAND_OF.get(match[1], match[1])}", False)
-        if match[1]
-        else _Token("letter", match[2], False)
-        for match in _PLAIN.finditer(run)
-    ]
-    if sum(token.kind == "letter" for token in tokens) > _LETTERS_IN_A_ROW:
-        raise UnreadableError(run)
-    return [_Token(tokens[0].kind, tokens[0].text, spaced), *tokens[1:]]
-
-
 class _Reader:
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._bars = 0
 
@@ -135,7 +67,7 @@ class _Reader:
     def _sees_kind(self, kind: str, place: int = 0) -> bool:
         return len(self._tokens) > place and self._tokens[place].kind == kind
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         if not self._tokens:
             raise UnreadableError("the end")
         return self._tokens.pop(0)
@@ -251,7 +183,7 @@ class _Reader:
         self._expect("|")
         return sympy.Abs(value) if not isinstance(value, sympy.MatrixBase) else value.det()
 
-    def _number(self, token: _Token) -> Any:
+    def _number(self, token: Token) -> Any:
         if self._sees("_"):
             return sympy.Symbol(f"{token.text}{self._subscript()}")
         if "." in token.text and self._sees("\\overline", "\\bar", "\\dot"):
@@ -278,7 +210,7 @@ class _Reader:
             raise UnreadableError("...")
         return _repeated(digits, digits[-1])
 
-    def _mixed(self, token: _Token) -> Any:
+    def _mixed(self, token: Token) -> Any:
         value = self._number(token)
         if not token.text.replace(",", "").isdigit() or not self._tokens:
             return value
@@ -363,11 +295,11 @@ class _Reader:
     # --- Commands ---
 
     def _command(self, name: str) -> Any:
-        if name in _TRIGONOMETRIC or name in _EXPONENTIAL_AND_INVERSES or name in _LOGARITHMS:
+        if name in TRIGONOMETRIC or name in EXPONENTIAL_AND_INVERSES or name in LOGARITHMS:
             return self._function(name)
-        if name in _GREEK_NAMES:
+        if name in GREEK_NAMES:
             return self._symbol(name)
-        if name in _ACCENTS:
+        if name in ACCENTS:
             return self._symbol(f"{name}{{{''.join(self._texts())}}}")
         if name.startswith("\\begin"):
             return self._matrix(name)
@@ -383,8 +315,8 @@ class _Reader:
         }
         if name in readers:
             return readers[name]()
-        if name in _OF_SEVERAL:
-            return _OF_SEVERAL[name](*self._arguments())
+        if name in OF_SEVERAL:
+            return OF_SEVERAL[name](*self._arguments())
         raise UnreadableError(name)
 
     def _fraction(self) -> Any:
@@ -395,7 +327,7 @@ class _Reader:
         r"""What a command takes: a group, else one digit, letter or command, as in `\frac12`."""
         token = self._take()
         if token.kind == "number" and len(token.text) > 1:
-            self._tokens.insert(0, _Token("number", token.text[1:], False))
+            self._tokens.insert(0, Token("number", token.text[1:], False))
             return sympy.Rational(token.text[0])
         if token.kind == "number":
             return sympy.Rational(token.text)
@@ -454,12 +386,12 @@ class _Reader:
         argument = self._atom() if bracketed else self._bare_argument()
         if bracketed and self._sees("^", "!"):
             raise UnreadableError(f"{name}(x)^2")
-        if name in _LOGARITHMS:
+        if name in LOGARITHMS:
             value = sympy.log(argument) / self._scale(name, base)
-        elif name in _EXPONENTIAL_AND_INVERSES:
-            value = _EXPONENTIAL_AND_INVERSES[name](argument)
+        elif name in EXPONENTIAL_AND_INVERSES:
+            value = EXPONENTIAL_AND_INVERSES[name](argument)
         else:
-            function, inverse = _TRIGONOMETRIC[name]
+            function, inverse = TRIGONOMETRIC[name]
             if power == -1:
                 return inverse(argument)
             value = function(argument)
@@ -475,9 +407,9 @@ class _Reader:
     def _bare_argument(self) -> Any:
         r"""`2x`, `67^\circ`, `\frac{\pi}{3}`, `\theta`: a number and letters, or one other thing; nothing after it."""
         value = self._power()
-        while self._sees_kind("letter") or self._sees("\\pi", *_GREEK_NAMES):
+        while self._sees_kind("letter") or self._sees("\\pi", *GREEK_NAMES):
             value = value * self._power()
-        functions = self._tokens and self._tokens[0].text in {*_TRIGONOMETRIC, *_EXPONENTIAL_AND_INVERSES, *_LOGARITHMS}
+        functions = self._tokens and self._tokens[0].text in {*TRIGONOMETRIC, *EXPONENTIAL_AND_INVERSES, *LOGARITHMS}
         if self._sees("/") or (self._starts_a_factor() and not functions):
             raise UnreadableError("where the argument ends")
         return value
