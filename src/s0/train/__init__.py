@@ -1,7 +1,7 @@
 """Training: examples to batches, one loop for every method, and the trainers on top."""
 
 from s0.train.baseline_trainer import BaselineTrainer
-from s0.train.baselines import LoraTuning, PrefixTuning, rank_matching
+from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning, rank_matching
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import Batch, Splits, TrainingData, TrainingSet, TrainingSets, batches, prepare, tokenize
 from s0.train.fitting import FitResult, fit, mean_loss
@@ -14,6 +14,7 @@ from s0.train.tuned import load_tuned, read_tuned, trainer_of
 
 __all__ = [
     "METHODS",
+    "BaselineSettings",
     "BaselineTrainer",
     "Batch",
     "Checkpoint",

@@ -93,9 +93,9 @@ def read_files(folder: Path) -> BaselineFiles:
     """
     config = checks.read_json(folder / state_files.CONFIG_FILE)
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise StateMismatchError(
-            f"expected {folder / state_files.CONFIG_FILE} to hold one of the peft_types {sorted(_KINDS)}, got "
+            f"expected {folder / state_files.CONFIG_FILE} to hold one of the peft_types {sorted(KINDS)}, got "
             f"{kind!r:.40}"
         )
     stored = checks.read_tensors(folder / state_files.STATE_FILE)
@@ -124,7 +124,7 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
     """
     files = read_files(folder)
     try:
-        settings, shapes = _KINDS[files.kind](files.config, model)
+        settings, shapes = KINDS[files.kind](files.config, model)
     except (ConfigError, TypeError, ValueError, re.error) as error:
         raise StateMismatchError(
             f"expected {folder / state_files.CONFIG_FILE} to describe a plain {files.kind} for "
@@ -139,7 +139,7 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
 
 def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
     """The settings of an adapter, and the shapes that its tensors have to have on `model`."""
-    _require_plain(LoraConfig, config)
+    require_plain(LoraConfig, config)
     if config.get("init_lora_weights", True) not in (True, False, "gaussian", "orthogonal"):
         raise ValueError(
             f"it began with a change of the base weights (init_lora_weights {config['init_lora_weights']!r})"
@@ -160,7 +160,7 @@ def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, d
 
 def _prefix_of(config: Mapping[str, Any], model: nn.Module) -> tuple[PrefixTuning, dict[str, list[int]]]:
     """The same for a prefix."""
-    _require_plain(PrefixTuningConfig, config)
+    require_plain(PrefixTuningConfig, config)
     virtual_tokens: Any = config.get("num_virtual_tokens")
     settings = PrefixTuning(virtual_tokens=virtual_tokens, projection=bool(config.get("prefix_projection")))
     fitting = settings.adapter(model)
@@ -170,10 +170,11 @@ def _prefix_of(config: Mapping[str, Any], model: nn.Module) -> tuple[PrefixTunin
     return settings, {"prompt_embeddings": [settings.virtual_tokens, fitting.num_layers * 2 * fitting.token_dim]}
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[BaselineSettings, dict[str, list[int]]]]] = {
+KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[BaselineSettings, dict[str, list[int]]]]] = {
     "LORA": _lora_of,
     "PREFIX_TUNING": _prefix_of,
 }
+"""How a folder is read, by PEFT's name of the method: the settings, and the shapes that the tensors have to have."""
 
 _FREE = {
     *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
@@ -185,7 +186,12 @@ _FREE = {
 """What a PEFT config may say about an adapter that is just a LoRA or a prefix; what matters of it is read."""
 
 
-def _require_plain(kind: type[PeftConfig], config: Mapping[str, Any]) -> None:
+def require_plain(kind: type[PeftConfig], config: Mapping[str, Any]) -> None:
+    """Check that a config says nothing of its adapter that a fresh one of its kind would not, but for what is read.
+
+    Raises:
+        ValueError: it does; says what.
+    """
     plain = kind().to_dict()
     for name, value in config.items():
         differs = bool(value) and value != plain.get(name)

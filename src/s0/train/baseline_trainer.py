@@ -17,7 +17,6 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +30,7 @@ from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.train.account import account
 from s0.train.base import BaseTrainer, require_pair
 from s0.train.baseline_files import StoredBaseline, read_baseline
-from s0.train.baselines import SHARED, BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.baselines import SHARED, BaselineSettings, PrefixTuning
 from s0.train.data import TrainingSet, TrainingSets
 from s0.train.fitting import FitResult, mean_loss
 from s0.train.modes import training_mode
@@ -41,7 +40,7 @@ _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config
 
 
 class BaselineTrainer(BaseTrainer):
-    """Tunes, holds and applies a LoRA or a prefix of one model; the interface is that of `S0Trainer`.
+    """Tunes, holds and applies one adapter of PEFT's, LoRA or a prefix, of one model; the interface is `S0Trainer`'s.
 
         trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
         trainer.train([Example(prompt, completion), ...])
@@ -90,7 +89,7 @@ class BaselineTrainer(BaseTrainer):
         if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
             raise ConfigError(
                 "expected a model without gradient checkpointing, got one with it on; call its "
-                "gradient_checkpointing_disable(), and set gradient_checkpointing=True in LoraTuning to train with it"
+                "gradient_checkpointing_disable(), and set gradient_checkpointing=True in the settings to train with it"
             )
         before = None if self._name is None else self._contents()
         config.base_model_name_or_path = vars(base).get("name_or_path") or None
@@ -129,7 +128,7 @@ class BaselineTrainer(BaseTrainer):
 
     def _strip(self) -> None:
         for name, module in list(self._base.named_modules()):
-            if isinstance(module, LoraLayer):
+            if isinstance(module, self.settings.layer_kinds):
                 parent, _, child = name.rpartition(".")
                 setattr(self._base.get_submodule(parent), child, module.get_base_layer())
         for part, key in self._leftovers:
@@ -137,8 +136,7 @@ class BaselineTrainer(BaseTrainer):
         self.model, self._name = self._base, None
 
     def _require_alone(self) -> None:
-        has_lora = self._name is not None and isinstance(self.settings, LoraTuning)
-        expected: Any = LoraLayer if has_lora else ()
+        expected = self.settings.layer_kinds if self._is_attached else ()
         layers = [module for module in self._base.modules() if isinstance(module, BaseTunerLayer)]
         others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, expected)})
         if others:
@@ -154,13 +152,13 @@ class BaselineTrainer(BaseTrainer):
         return self.model.peft_config[self._name], copies
 
     def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for key, parameter in self.model.named_parameters() if f".{self._name}." in key]
+        return [parameter for key, parameter in self.model.named_parameters() if f".{self._name}." in f"{key}."]
 
     def _switch(self, on: bool) -> None:
         if self._name is None:
             return
         for module in self._base.modules():
-            if isinstance(module, LoraLayer):
+            if isinstance(module, self.settings.layer_kinds):
                 module.enable_adapters(on)
         for parameter in self._parameters():
             parameter.requires_grad_(False)
@@ -187,12 +185,8 @@ class BaselineTrainer(BaseTrainer):
     @property
     def _what(self) -> str:
         config: Any = self.model.peft_config[self._name] if self._is_attached else None
-        if isinstance(self.settings, PrefixTuning):
-            where = f" of {config.num_virtual_tokens} tokens in {config.num_layers} layers" if config else ""
-            return f"prefix{where}"
-        n_layers = sum(isinstance(module, LoraLayer) for module in self._base.modules())
-        where = f" of {n_layers} linear layers, rank={config.r}, alpha={config.lora_alpha:.4g}" if config else ""
-        return f"LoRA{where}"
+        n_layers = sum(isinstance(module, self.settings.layer_kinds) for module in self._base.modules())
+        return self.settings.describe(config, n_layers)
 
     @property
     def _is_attached(self) -> bool:

@@ -9,12 +9,15 @@ plain tensors afterwards. Both are PEFT's own.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, PeftConfig, PrefixTuningConfig
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import _prepare_prompt_learning_config
 from torch import nn
 from transformers import DynamicCache
@@ -28,14 +31,17 @@ from s0.train.settings import FitSettings, fit_settings_of, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SharedSettings:
-    """The settings that both methods have.
+class BaselineSettings(ABC):
+    """Settings of a baseline: what all of them can be told, and what a class for each adds.
 
     Attributes:
         n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, patience: see `FitSettings`.
         max_length, batch_tokens: see `S0Config`.
         seed: of the adapter's first values.
+        layer_kinds: the kinds of layers that PEFT puts around the model's own; none of a prefix.
     """
+
+    layer_kinds: ClassVar[tuple[type[BaseTunerLayer], ...]] = ()
 
     n_steps: int = 50
     lr: float = 5e-4
@@ -61,9 +67,22 @@ class _SharedSettings:
         """
         return fit_settings_of(self)
 
+    @abstractmethod
+    def adapter(self, model: nn.Module) -> PeftConfig:
+        """PEFT's config of an adapter with these settings on `model`.
+
+        Raises:
+            UnsupportedModelError: the model has no place for it.
+            ConfigError: a setting that does not fit this model.
+        """
+
+    @abstractmethod
+    def describe(self, config: Any, n_layers: int) -> str:
+        """A few words on an adapter with this config around so many of the model's layers; of none, without either."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class LoraTuning(_SharedSettings):
+class LoraTuning(BaselineSettings):
     """Settings of LoRA, without dropout; the defaults are those of the published comparison (Young 2026, Qwen3.5).
 
     Attributes:
@@ -72,6 +91,8 @@ class LoraTuning(_SharedSettings):
         targets: names of linear layers inside attention layers; a name with a dot (`mamba.in_proj`) is the ending of a
             full module name and reaches layers anywhere.
     """
+
+    layer_kinds = (LoraLayer,)
 
     rank: int = 24
     alpha: float | None = None
@@ -102,9 +123,13 @@ class LoraTuning(_SharedSettings):
         alpha = 2 * self.rank if self.alpha is None else self.alpha
         return LoraConfig(task_type="CAUSAL_LM", r=self.rank, lora_alpha=alpha, target_modules=names)
 
+    def describe(self, config: Any, n_layers: int) -> str:
+        where = f" of {n_layers} linear layers, rank={config.r}, alpha={config.lora_alpha:.4g}" if config else ""
+        return f"LoRA{where}"
+
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixTuning(_SharedSettings):
+class PrefixTuning(BaselineSettings):
     """Settings of prefix tuning; tokens and projection are those of the published control (Young 2026, Qwen2.5).
 
     Attributes:
@@ -139,9 +164,12 @@ class PrefixTuning(_SharedSettings):
         )
         return _fitted(config, model)
 
+    def describe(self, config: Any, n_layers: int) -> str:
+        where = f" of {config.num_virtual_tokens} tokens in {config.num_layers} layers" if config else ""
+        return f"prefix{where}"
 
-BaselineSettings = LoraTuning | PrefixTuning
-SHARED = frozenset(_SharedSettings.__dataclass_fields__)
+
+SHARED = frozenset(field.name for field in fields(BaselineSettings))
 """Settings that say how to train, not what the adapter is."""
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.train.baseline_trainer import BaselineTrainer
-from s0.train.baselines import LoraTuning, PrefixTuning
+from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
 from s0.train.settings import S0Config
 from s0.train.trainer import S0Trainer
 
-Settings = S0Config | LoraTuning | PrefixTuning
+Settings = S0Config | BaselineSettings
 Trainer = S0Trainer | BaselineTrainer
 
 
@@ -27,7 +27,7 @@ class Method:
         fixed: settings that make it this method, where others share the class.
     """
 
-    settings: type[S0Config] | type[LoraTuning] | type[PrefixTuning]
+    settings: type[S0Config] | type[BaselineSettings]
     trainer: type[S0Trainer] | type[BaselineTrainer]
     fixed: Mapping[str, Any] = field(default_factory=dict)
 

@@ -17,6 +17,12 @@ from s0.models import load_base_model
 from s0.train.baseline_files import baseline_kind, read_files
 from s0_cli.groups import ModelOptions
 
+_SHOWN = {
+    "LORA": ("lora", {"rank": "r", "lora_alpha": "lora_alpha", "targets": "target_modules"}),
+    "PREFIX_TUNING": ("prefix", {"virtual_tokens": "num_virtual_tokens"}),
+}
+"""By PEFT's name of a method our own, and its settings by their names in PEFT's config."""
+
 
 def inspect(model: ModelOptions) -> dict[str, Any]:
     """`s0 inspect`: a state or another adapter where the name is the folder of one, else a model."""
@@ -85,15 +91,13 @@ def _inspect_state(target: str) -> dict[str, Any]:
 def _inspect_baseline(folder: Path) -> dict[str, Any]:
     files = read_files(folder)
     files.require_whole(folder)
-    config = files.config
-    is_lora = files.kind == "LORA"
-    lora = {"rank": config.get("r"), "lora_alpha": config.get("lora_alpha"), "targets": config.get("target_modules")}
+    method, settings = _SHOWN.get(files.kind, (files.kind.lower(), {}))
     return {
         "kind": "adapter",
         "path": str(folder),
-        "method": "lora" if is_lora else "prefix",
-        **(lora if is_lora else {"virtual_tokens": config.get("num_virtual_tokens")}),
-        "base_model": config.get("base_model_name_or_path"),
+        "method": method,
+        **{name: files.config.get(key) for name, key in settings.items()},
+        "base_model": files.config.get("base_model_name_or_path"),
         "fingerprint": files.fingerprint,
         "parameters": sum(tensor.numel() for tensor in files.tensors.values()),
         "training": dict(files.training),
