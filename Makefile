@@ -91,6 +91,7 @@ again:
 bench: .venv/runtime
 	$(BIN)/python benchmarks/training_speed.py --out benchmarks/results/training_speed.json
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
+	$(BIN)/python benchmarks/import_cost.py --out benchmarks/results/import_cost.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json
 	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 80 | tee benchmarks/results/demo.txt

@@ -381,6 +381,14 @@ def told_of(figures: dict[str, Any]) -> str:
     return f"{figures['wrong_passes']:,} / {figures['wrong_failures']:,}{not_judged}, {figures['seconds']:.0f} s"
 
 
+def starting() -> str:
+    """What it costs to start, beside the libraries that ours builds on."""
+    found = record("import_cost")
+    lines = ["| start | CPU seconds |", "|---|---|"]
+    lines += [f"| `{start}` | {seconds:.2f} |" for start, seconds in found["median"].items()]
+    return "\n".join([*lines, "", f"Median of {found['repeats']} fresh processes each; load {found['load']:.1f}."])
+
+
 def speed() -> str:
     training, inference = record("training_speed"), record("inference_speed")
     ratio = training["step_over_forward"]
@@ -489,6 +497,7 @@ TABLES = {
     "judges": judges,
     "families": families,
     "speed": speed,
+    "starting": starting,
 }
 
 
