@@ -116,6 +116,7 @@ def collect(
     chat: has.Chat = False,
     data: has.Data = None,
     split: has.CollectedSplit = "train",
+    limit: has.Limit = None,
     samples: has.SamplesToCollect = 16,
     keep: has.Keep = "first",
     temperature: has.Temperature = 0.7,
@@ -141,7 +142,7 @@ def collect(
         run(
             ModelOptions(model, dtype, device, revision, trust_remote_code),
             StateOptions(() if state is None else (state,), allow_other_base),
-            TaskOptions(task, data, split),
+            TaskOptions(task, data, split, limit),
             CollectingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed, keep),
             OutOptions(out, overwrite),
             JudgingOptions(timeout_s, unsafe_no_sandbox),

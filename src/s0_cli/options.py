@@ -113,7 +113,7 @@ CollectedSplit = Annotated[
 Split = Annotated[str, _option("--split", group=_TASK, help="train, select or final.")]
 Limit = Annotated[
     int | None,
-    _option("--limit", group=_TASK, min=1, help="Ask only the split's first so many problems, for a quick look."),
+    _option("--limit", group=_TASK, min=1, help="Ask only the split's first so many problems."),
 ]
 
 # --- Sampling ---

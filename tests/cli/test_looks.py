@@ -57,6 +57,14 @@ def test_a_limit_beyond_the_split_is_the_split(tmp_path: Path) -> None:
     assert "of_problems" not in result("eval", *ASKED, "--limit", 1000, "--max-new-tokens", 1)
 
 
+def test_examples_are_collected_of_the_first_problems(tmp_path: Path) -> None:
+    out = tmp_path / "e.jsonl"
+    some = result("collect", *ASKED, "--limit", 2, "--samples", 4, "--out", out)
+    first = [json.loads(line)["task_id"] for line in (GOLDEN / "problems.jsonl").read_text().splitlines()][:2]
+    assert some["problems"] == 2 and {example.provenance["problem"] for example in read_examples(out)} <= {*first}
+    assert "--limit" not in some["next"]
+
+
 def test_examples_are_collected_from_a_tuned_model(tmp_path: Path, rows: list[int]) -> None:
     out = tmp_path / "e.jsonl"
     told = result("collect", *ASKED, "--state", GOLDEN / "state", "--samples", 2, "--batch-rows", 3, "--out", out)
