@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from s0.bench.judging import judged_under
 from s0.bench.record import evaluation_record, model_facts
 from s0.bench.variants import Variant, run_variant
 from s0.core.families import find_mixers
-from s0.errors import ConfigError
+from s0.errors import ConfigError, DatasetError
 from s0.examples import Example, examples_sha256
 from s0.files import write_text
 from s0.models import AS_PUBLISHED, LoadSettings, ModelSource
@@ -44,7 +43,7 @@ _RECORD_FILE = "record.json"
 _COLLECTED = ("train", "select")
 """Splits that examples are collected from."""
 _FILES = {SETTINGS_FILE, _RECORD_FILE, answers_file(_RECORD_FILE).name, "train.jsonl", "select.jsonl"}
-_SETTINGS = ("model", "task", "data", "seed", "samples", "select_samples")
+_SETTINGS = ("model", "task", "data", "seed", "train_problems", "samples", "select_samples")
 """Of a unit, what its record tells that does not stand elsewhere in it."""
 
 
@@ -60,6 +59,7 @@ class Unit:
         data: a file in the task's format, or None for the task's own.
         split: whose problems are answered.
         seed: of the sampling of examples.
+        train_problems: examples are collected from this many, the first of the train split; None for all of them.
         samples: at most this many per train problem.
         select_samples: at most this many per select problem.
         drawn: answers to be sampled beside the greedy one; None for none.
@@ -72,6 +72,7 @@ class Unit:
     data: str | None = None
     split: str = "final"
     seed: int = 0
+    train_problems: int | None = None
     samples: int = 16
     select_samples: int = 4
     drawn: Samples | None = None
@@ -89,6 +90,10 @@ class Unit:
     def __post_init__(self) -> None:
         if not self.variants:
             raise ConfigError("expected at least one variant, got none")
+        if self.train_problems is not None and self.train_problems < 1:
+            raise ConfigError(
+                f"expected `train_problems` of at least 1, or None for all, got {self.train_problems}; correct it"
+            )
         for name in self.variants:
             if Path(name).name != name or name in _FILES:
                 raise ConfigError(
@@ -128,8 +133,10 @@ def run_unit(
             f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
         )
     task = unit.load_task().judged_in(sandbox)
-    questions = {split: Questions(task, task.require_split(split)) for split in (*_COLLECTED, unit.split)}
-    task.require_runnable([problem for asked in questions.values() for problem in asked.problems])
+    learned_from = _learned_from(unit, task)
+    asked = Questions(task, task.require_split(unit.split), samples=unit.drawn)
+    met = {problem.id: problem for questions in (*learned_from.values(), asked) for problem in questions.problems}
+    task.require_runnable([*met.values()])
     begun = _begun_with(unit, task)
     if not overwrite:
         _require_begun_with(begun, out / SETTINGS_FILE)
@@ -141,8 +148,7 @@ def run_unit(
         write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
     (out / _RECORD_FILE).unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
     base = Answerer(model, tokenizer, journal=open_answers(answers_file(out / _RECORD_FILE), model))
-    examples, seconds = _collected(unit, base, questions, out, stage, overwrite)
-    asked = dataclasses.replace(questions[unit.split], samples=unit.drawn)
+    examples, seconds = _collected(unit, base, learned_from, out, stage, overwrite)
     outcomes = {
         name: run_variant(variant, base, asked, examples, out=out / name, stage=named(stage, name))
         for name, variant in unit.variants.items()
@@ -153,12 +159,29 @@ def run_unit(
         seconds={**seconds, **record.seconds},
         settings={name: getattr(unit, name) for name in _SETTINGS},
         examples={
-            split: Examples(len(verified), len(questions[split].problems), examples_sha256(verified))
+            split: Examples(len(verified), len(learned_from[split].problems), examples_sha256(verified))
             for split, verified in examples.items()
         },
     )
     write_record(out / _RECORD_FILE, record)
     return record
+
+
+def _learned_from(unit: Unit, task: Task) -> dict[str, Questions]:
+    """The problems that examples are collected from, by split.
+
+    Raises:
+        DatasetError: a split has none, or fewer than the unit learns from.
+    """
+    problems = {split: task.require_split(split) for split in _COLLECTED}
+    n_train = len(problems["train"])
+    if unit.train_problems is not None and unit.train_problems > n_train:
+        raise DatasetError(
+            f"expected at least {unit.train_problems} problems in the train split of {task.name}, got {n_train}; add "
+            "rows, or lower train_problems"
+        )
+    problems["train"] = problems["train"][: unit.train_problems]
+    return {split: Questions(task, asked) for split, asked in problems.items()}
 
 
 def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
