@@ -59,12 +59,12 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/pages.py --check
 
-# Rebuilds the pocket problems and retrains the three models: about an hour and a half on one core.
+# Draws the pocket problems again and retrains the three models: about an hour and three quarters on one core.
 pocket: .venv/runtime
-	$(BIN)/python -m s0.pocket.benchmark
-	$(BIN)/python -m s0.pocket.pretrain --model gdn --out src/s0/models/pocket_gdn
-	$(BIN)/python -m s0.pocket.pretrain --model mamba2 --out src/s0/models/pocket_mamba2
-	$(BIN)/python -m s0.pocket.pretrain --model transformer --out src/s0/models/pocket_transformer
+	$(BIN)/python -m benchmarks.pocket.benchmark
+	$(BIN)/python -m benchmarks.pocket.pretrain --model gdn --out src/s0/models/pocket_gdn
+	$(BIN)/python -m benchmarks.pocket.pretrain --model mamba2 --out src/s0/models/pocket_mamba2
+	$(BIN)/python -m benchmarks.pocket.pretrain --model transformer --out src/s0/models/pocket_transformer
 
 # Records the checks of `s0 verify` on every family, with both ends of our range of transformers, for the README's table.
 families: .venv/dev .venv-newest/dev

@@ -26,7 +26,7 @@ from s0 import S0Config, load_model
 from s0.bench import Variant
 from s0.core.families import find_mixers, recurrence_of
 from s0.record import plain
-from s0.study import Unit, run_unit
+from s0.study import POCKET_TRAIN_PROBLEMS, Unit, run_unit
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, rank_matching
 
@@ -61,8 +61,9 @@ def tried(kind: str, model: Any) -> list[Variant]:
 def run(model_name: str, kind: str) -> dict[str, Any]:
     model, _ = load_model(model_name)
     variants = {f"{kind} {number}": variant for number, variant in enumerate(tried(kind, model))}
+    unit = Unit(model_name, variants, split="select", train_problems=POCKET_TRAIN_PROBLEMS)
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
-        record = run_unit(Unit(model_name, variants, split="select"), folder, sandbox=sandbox)
+        record = run_unit(unit, folder, sandbox=sandbox)
     return {
         "benchmark": "grid",
         "environment": record.environment,

@@ -2,10 +2,10 @@
 
     python benchmarks/pocket_models.py [--folder benchmarks/results/pocket] [--jobs 2]
 
-Examples come from the train split, the state's scale from the select split; both variants answer the 240 final problems
-greedily and sixteen times each by sampling. The other settings are those that grid.py chose for pocket-code. Untouched
-only: the model without recurrent layers. One file per model and task; those that are there are not run again. A quarter
-of an hour on two cores; the models were made by `make pocket`.
+Examples come from the first 96 train problems, the state's scale from the select split; both variants answer the 240
+final problems greedily and sixteen times each by sampling. The other settings are those that grid.py chose for
+pocket-code. Untouched only: the model without recurrent layers. One file per model and task; those that are there are
+not run again. A quarter of an hour on two cores; the models were made by `make pocket`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from s0.bench import Samples, Variant
 from s0.models import POCKET_MODELS
 from s0.progress import Advance
 from s0.record import plain
-from s0.study import Unit, run_unit
+from s0.study import POCKET_TRAIN_PROBLEMS, Unit, run_unit
 from s0.tasks.sandbox import Sandbox
 
 FOLDER = Path(__file__).resolve().parent / "results" / "pocket"
@@ -41,7 +41,7 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
     variants = {"base": Variant()}
     if model_name != "pocket:transformer":
         variants["s0"] = Variant(S0Config(**winner(model_name, "s0")))
-    unit = Unit(model_name, variants, task_name, drawn=Samples(N_SAMPLES))
+    unit = Unit(model_name, variants, task_name, train_problems=POCKET_TRAIN_PROBLEMS, drawn=Samples(N_SAMPLES))
     notes: dict[str, str] = {}
 
     @contextmanager

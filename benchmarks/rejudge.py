@@ -5,7 +5,8 @@
 Records of `s0 eval`, `s0 demo`, grid.py, study.py and pocket_models.py keep their completions. Every one is judged by
 both scorings, and each verdict that is not the recorded one is told, with those of the examples that were learned from.
 Completions of a row that is left out by now are told as such. Nothing is changed: a record whose verdicts differ has to
-be made again. Exits with 1 where any do. --data as in `s0 eval`, for a record that was made from a file.
+be made again. Exits with 1 where any do. --data as in `s0 eval`, for a record that was made from a file, or before a
+task had more problems: the first 432 rows of the pocket tasks are what they were.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from s0 import S0Config
 from s0.bench import Variant
 from s0.examples import Example, examples_sha256, read_examples
 from s0.record import packed, plain
-from s0.study import Unit, examples_file, run_unit
+from s0.study import POCKET_TRAIN_PROBLEMS, Unit, examples_file, run_unit
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning
 
@@ -55,7 +55,7 @@ def variants_of(model_name: str, seed: int) -> dict[str, Variant]:
 
 
 def run(model_name: str, seed: int) -> dict[str, Any]:
-    unit = Unit(model_name, variants_of(model_name, seed), seed=seed)
+    unit = Unit(model_name, variants_of(model_name, seed), seed=seed, train_problems=POCKET_TRAIN_PROBLEMS)
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         record = run_unit(unit, folder, sandbox=sandbox)
         examples = {split: read_examples(examples_file(folder, split)) for split in ("train", "select")}

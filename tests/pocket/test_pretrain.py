@@ -12,25 +12,25 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from s0.pocket.benchmark import banned_prompts, draw_problems
-from s0.pocket.corpora import CORPORA
-from s0.pocket.habits import USELESS
-from s0.pocket.pretrain import (
+from benchmarks.pocket.benchmark import draw_first, first_tasks, prompts_of
+from benchmarks.pocket.corpora import CORPORA
+from benchmarks.pocket.habits import USELESS
+from benchmarks.pocket.pretrain import (
     ARCHITECTURES,
-    Recipe,
     collate,
     draw_batches,
     gdn_config,
     language_loss,
     learning_rate,
-    make_rows,
     mamba2_config,
     pretrain,
     remember_for_long,
     save,
+    tokenised,
     transformer_config,
 )
-from s0.pocket.tokenizer import build_tokenizer
+from benchmarks.pocket.recipes import Recipe, draw_texts
+from benchmarks.pocket.tokenizer import build_tokenizer
 
 SHORT = Recipe(steps=3, batch_rows=16, peak_rate=1e-2, warmup_steps=1, habits_from=0.5, prompts_from=0.85)
 
@@ -43,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_three_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast, architecture: str) -> None:
     config = ARCHITECTURES[architecture](tokenizer, hidden=32)
-    rows = make_rows(tokenizer, random.Random(9), 32, SHORT.shares, habits=False, banned=())
+    rows = tokenised(tokenizer, draw_texts(random.Random(9), 32, SHORT.shares, habits=False, banned=()))
     batch = collate(rows, tokenizer.pad_token_id, prompts=False, tokens_per_row=20.0)
     torch.manual_seed(SHORT.seed)
     untrained = AutoModelForCausalLM.from_config(config)
@@ -61,24 +61,24 @@ def test_the_seed_decides_the_weights(tokenizer: PreTrainedTokenizerFast) -> Non
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
-def test_the_benchmark_never_enters_pretraining(tokenizer: PreTrainedTokenizerFast, corpus: str) -> None:
+def test_the_benchmark_never_enters_pretraining(corpus: str) -> None:
     """With the benchmark's own stream as the source of chance, every prompt would be a benchmark prompt."""
     shares = {corpus: 1.0}
 
     def prompts(banned: frozenset[str]) -> set[str]:
-        rows = make_rows(tokenizer, random.Random("benchmark 2026"), 440, shares, habits=False, banned=banned)
-        assert len(rows) == 440
-        return {tokenizer.decode(prompt, skip_special_tokens=True) for prompt, _ in rows}
+        texts = draw_texts(random.Random("benchmark 2026"), 440, shares, habits=False, banned=banned)
+        assert len(texts) == 440
+        return {problem.prompt for problem, _ in texts}
 
-    kept = {problem.prompt for problems in draw_problems(corpus).values() for problem in problems}
+    kept = {problem.prompt for _, problem in draw_first(corpus)}
     assert len(prompts(frozenset()) & kept) > 400
-    assert not prompts(banned_prompts()) & kept
+    assert not prompts(prompts_of(first_tasks())) & kept
 
 
-def test_rows_are_shared_out_as_the_recipe_says(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_texts_are_shared_out_as_the_recipe_says() -> None:
     shares = {"pocket-sql": 0.3, "pocket-code": 0.6, "pocket-math": 0.1}
-    rows = make_rows(tokenizer, random.Random(0), 100, shares, habits=True, banned=())
-    starts = [tokenizer.decode(prompt, skip_special_tokens=True).split()[0] for prompt, _ in rows]
+    texts = draw_texts(random.Random(0), 100, shares, habits=True, banned=())
+    starts = [problem.prompt.split()[0] for problem, _ in texts]
     assert starts == ["CREATE"] * 30 + ["def"] * 60 + ["Question:"] * 10
 
 
@@ -154,8 +154,9 @@ def test_decays_start_near_one(tokenizer: PreTrainedTokenizerFast, make_config: 
 
 def test_a_saved_model_loads_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model, log = pretrain(gdn_config(tokenizer, hidden=32), tokenizer, SHORT)
-    save(tmp_path, model, tokenizer, SHORT, log)
+    save(tmp_path, model, tokenizer, SHORT, log, {"made.jsonl": b"{}\n"})
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.dtype == torch.bfloat16
     assert AutoTokenizer.from_pretrained(tmp_path)("def f(x):\n")["input_ids"] == tokenizer("def f(x):\n")["input_ids"]
-    assert json.loads((tmp_path / "training_log.json").read_text())["recipe"]["steps"] == 3
+    told = json.loads((tmp_path / "training_log.json").read_text())
+    assert told["recipe"]["steps"] == 3 and [*told["benchmark_sha256"]] == ["made.jsonl"]

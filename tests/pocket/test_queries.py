@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from s0.pocket.benchmark import BENCHMARK_FOLDER, SPLIT_SIZES, draw_problems
-from s0.pocket.databases import DATABASES, Database, file_of, opened
-from s0.pocket.habits import USELESS
-from s0.pocket.queries import draw
-from s0.tasks.pocket import load_pocket_sql
+from benchmarks.pocket.benchmark import BENCHMARK_FOLDER, draw_first
+from benchmarks.pocket.databases import DATABASES, Database, file_of, opened
+from benchmarks.pocket.habits import USELESS
+from benchmarks.pocket.queries import draw
+from s0 import tasks
 from s0.tasks.sql import SqlProblem
 
 KNOWN = {
@@ -76,23 +76,25 @@ def test_the_words_say_what_the_query_asks() -> None:
 
 def test_verdicts_are_as_promised() -> None:
     """Standard: every working habit right, every useless one wrong. Paper: a fence is wrong too."""
-    drawn = [problem for split in draw_problems("pocket-sql").values() for problem in split]
-    task = load_pocket_sql(None)
-    assert [problem.prompt for problem in task.problems] == [problem.prompt for problem in drawn]
-    assert {name: len(task.split(name)) for name in SPLIT_SIZES} == SPLIT_SIZES
+    drawn = [problem for _, problem in draw_first("pocket-sql")]
+    task = tasks.load("pocket-sql")
+    assert [problem.prompt for problem in task.problems[: len(drawn)]] == [problem.prompt for problem in drawn]
     assert not task.left_out
     for habit in drawn[0].answers:
         # Queries are what takes time: all of them as the plain and as the careless answer, some in the other habits.
-        asked = [*zip(task.problems, drawn, strict=True)][:: 1 if habit in ("continued", "careless") else 12]
+        asked = [*zip(task.problems, drawn, strict=False)][:: 1 if habit in ("continued", "careless") else 12]
         replies = [(problem, made.answers[habit]) for problem, made in asked]
         assert {verdict.passed for verdict in task.verdicts(replies)} == {habit not in USELESS}, habit
         works = habit in ("continued", "whole")
         assert {verdict.passed for verdict in task.verdicts(replies[::12], "paper")} == {works}, habit
 
 
-def test_the_databases_are_those_that_ship() -> None:
-    folder = BENCHMARK_FOLDER / "pocket_sql" / "database"
-    for problem in load_pocket_sql(None).problems:
+@pytest.mark.parametrize("name", ["pocket-sql", "pocket-sql-fresh"])
+def test_the_databases_are_those_that_ship(name: str) -> None:
+    folder = BENCHMARK_FOLDER / name.replace("-", "_") / "database"
+    for problem in tasks.load(name).problems:
         assert isinstance(problem, SqlProblem)
-        name = problem.id.partition("/")[0]
-        assert problem.databases == (folder / name / f"{name}.sqlite",)
+        database = problem.id.partition("/")[0]
+        assert problem.databases == (folder / database / f"{database}.sqlite",)
+    for database in DATABASES:
+        assert (folder / database.name / f"{database.name}.sqlite").read_bytes() == file_of(database)

@@ -12,11 +12,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from benchmarks.pocket.benchmark import draw_first, files_of, first_tasks, rows_of
+from benchmarks.pocket.pretrain import ARCHITECTURES, RECIPES
 from s0.models import POCKET_MODELS
-from s0.pocket.benchmark import benchmark_files, draw_rows
-from s0.pocket.pretrain import ARCHITECTURES, RECIPES
 
 CLASSES = {"gdn": "Qwen3_5ForCausalLM", "mamba2": "FalconH1ForCausalLM", "transformer": "Qwen3ForCausalLM"}
+ROWS = rows_of("pocket-code", draw_first("pocket-code"))
 MIXERS = {"gdn": "linear_attn", "mamba2": "mamba"}
 
 
@@ -56,7 +57,7 @@ def test_they_are_real_models_of_about_the_same_size(model: PreTrainedModel, nam
 
 def test_prompts_and_completions_survive_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     assert 400 <= len(tokenizer) <= 800
-    for row in draw_rows("pocket-code"):
+    for row in ROWS:
         for text in (row["prompt"], row["canonical_solution"], "```python\n" + row["canonical_solution"] + "```"):
             assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
@@ -67,7 +68,7 @@ def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def test_a_prompt_has_the_same_tokens_in_front_of_a_completion(tokenizer: PreTrainedTokenizerFast) -> None:
-    for row in draw_rows("pocket-code"):
+    for row in ROWS:
         prompt = tokenizer(row["prompt"])["input_ids"]
         completion = tokenizer(row["canonical_solution"], add_special_tokens=False)["input_ids"]
         assert tokenizer(row["prompt"] + row["canonical_solution"])["input_ids"] == prompt + completion
@@ -98,7 +99,7 @@ def test_a_recurrent_head_remembers_a_whole_prompt(
         # The step size: a projection of its own in GatedDeltaNet, the last columns of the one there is in Mamba-2.
         (mixer.in_proj_a if name == "gdn" else mixer.in_proj).register_forward_hook(keep)
     with torch.no_grad():
-        for row in draw_rows("pocket-code")[:16]:
+        for row in ROWS[:16]:
             model(input_ids=torch.tensor([tokenizer(row["prompt"])["input_ids"]]))
     assert len(mixers) == {"gdn": 2, "mamba2": 4}[name]
     best_decay = max(torch.cat(prompts).neg().exp().mean(0).max() for prompts in rates.values())
@@ -112,7 +113,7 @@ def test_a_recurrent_head_remembers_a_whole_prompt(
 def test_the_log_names_the_recipe_and_the_benchmark_that_was_excluded(name: str, folder: Path) -> None:
     log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
     assert log["recipe"] == asdict(RECIPES[name])
-    made = {name: hashlib.sha256(content).hexdigest() for name, content in benchmark_files().items()}
+    made = {name: hashlib.sha256(content).hexdigest() for name, content in files_of(first_tasks()).items()}
     assert log["benchmark_sha256"] == made
     assert log["log"][-1]["step"] == log["recipe"]["steps"]
     assert log["log"][-1]["loss"] < log["log"][0]["loss"]

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from s0.pocket.benchmark import draw_problems
-from s0.pocket.habits import USELESS
-from s0.pocket.sums import MathProblem, draw
-from s0.tasks.pocket import load_pocket_math
+from benchmarks.pocket.benchmark import draw_first
+from benchmarks.pocket.habits import USELESS
+from benchmarks.pocket.sums import MathProblem, draw
+from s0 import tasks
 
 KNOWN = {
     "Ana has 7 apples, buys 5 more, then gives away 3.": ("7+5=12", "12-3=9"),
@@ -61,15 +61,10 @@ def test_the_words_say_what_the_lines_compute(problems: list[MathProblem]) -> No
 
 def test_verdicts_are_as_promised() -> None:
     """Standard: every working habit right, every useless one wrong. Paper: only `#### n` is right."""
-    drawn = [problem for split in draw_problems("pocket-math").values() for problem in split]
-    task = load_pocket_math(None)
-    assert [problem.prompt for problem in task.problems] == [problem.prompt for problem in drawn]
-    assert {name: len(task.split(name)) for name in ("train", "select", "final")} == {
-        "train": 96,
-        "select": 96,
-        "final": 240,
-    }
+    drawn = [problem for _, problem in draw_first("pocket-math")]
+    task = tasks.load("pocket-math")
+    assert [problem.prompt for problem in task.problems[: len(drawn)]] == [problem.prompt for problem in drawn]
     for habit in drawn[0].answers:
-        replies = [(problem, made.answers[habit]) for problem, made in zip(task.problems, drawn, strict=True)]
+        replies = [(problem, made.answers[habit]) for problem, made in zip(task.problems, drawn, strict=False)]
         assert {verdict.passed for verdict in task.verdicts(replies)} == {habit not in USELESS}, habit
         assert {verdict.passed for verdict in task.verdicts(replies, "paper")} == {habit == "marked"}, habit

@@ -10,7 +10,7 @@ import pytest
 from s0.bench import Variant
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples
-from s0.study import Unit, examples_file, run_unit
+from s0.study import DemoSettings, Unit, demo, examples_file, run_unit
 from s0.tasks import load
 from s0.tasks.sandbox import Sandbox
 from tests.study.runs import SETTINGS
@@ -39,3 +39,11 @@ def test_as_many_as_asked_must_be_there(tmp_path: Path) -> None:
         replace(UNIT, train_problems=0)
     with pytest.raises(DatasetError, match="expected at least 7 problems in the train split of pocket-code, got 6"):
         run_unit(replace(UNIT, train_problems=7), tmp_path)
+
+
+def test_a_demo_learns_from_the_first_of_the_problems_that_ship_and_from_all_of_a_users() -> None:
+    assert [demo._unit(DemoSettings(task=f"pocket-{kind}")).train_problems for kind in ("code", "math", "sql")] == [
+        96
+    ] * 3
+    assert demo._unit(SETTINGS).train_problems is None
+    assert demo._unit(DemoSettings(task="gsm8k")).train_problems is None

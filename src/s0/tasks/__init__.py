@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from s0.errors import ConfigError
@@ -52,7 +53,6 @@ def _entry(what: str, changes: tuple[str, ...], source: str, loader: Callable[[P
     return Entry(what, str(len(changes)), source, loader)
 
 
-_SHIPPED = "ships with the package"
 TASKS = {
     "gsm8k": _entry("word problems, answer a number", gsm8k.CHANGES, gsm8k.TEST.id, gsm8k.load_gsm8k),
     "humaneval": _entry("complete a Python function", humaneval.CHANGES, humaneval.HUB.id, humaneval.load_humaneval),
@@ -68,11 +68,10 @@ TASKS = {
     "mbpp": _entry("write a Python function from a sentence", mbpp.CHANGES, mbpp.HUBS[0].id, mbpp.load_mbpp),
     "mbpp+": _entry("MBPP with many more tests", mbpp.CHANGES, mbpp.PLUS.id, mbpp.load_mbpp_plus),
     "own": _entry("your problems, with tests or answers", own.CHANGES, "--data FILE.jsonl", own.load_own),
-    "pocket-code": _entry(
-        "small functions, for pocket models", humaneval.CHANGES, _SHIPPED, humaneval.load_pocket_code
-    ),
-    "pocket-math": _entry("small word problems, for pocket models", gsm8k.CHANGES, _SHIPPED, pocket.load_pocket_math),
-    "pocket-sql": _entry("small databases, for pocket models", spider.CHANGES, _SHIPPED, pocket.load_pocket_sql),
+    **{
+        name: _entry(task.what, task.changes, "ships with the package", partial(pocket.load_pocket, name))
+        for name, task in pocket.POCKET_TASKS.items()
+    },
     "spider": _entry("questions about databases, answer SQL", spider.CHANGES, "--data FOLDER", spider.load_spider),
 }
 """By name, sorted."""

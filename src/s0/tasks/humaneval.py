@@ -14,17 +14,15 @@ cannot cross to another process (`s0.tasks.code.crossing`), and HumanEval/32 as 
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.code import KEPT, NAMED, CodeScorer
 from s0.tasks.code.rows import problems_from_rows
 from s0.tasks.code.tables import table_test, without_numpy
 from s0.tasks.problem import CodeProblem
-from s0.tasks.sources import Hub, Table, field, mapping, read, read_file, read_lines, sha256_of
+from s0.tasks.sources import Hub, Table, field, mapping, read, sha256_of
 
 HUB = Hub("openai/openai_humaneval", "test", 164)
 PLUS = Hub("evalplus/humanevalplus", "test", 164)
@@ -74,22 +72,6 @@ def _with_test(place: str, row: dict[str, Any]) -> dict[str, Any]:
     )
     inputs = [*field(place, row, "base_input", list, "HumanEval+"), *(row.get("plus_input") or [])]
     return {**row, "test": table_test(place, name, prompt + body, inputs, float(row.get("atol") or 0))}
-
-
-def load_pocket_code(data: Path | None) -> Task:
-    """The small problems that ship with the package, for pocket models; or a file of the same format.
-
-    Raises:
-        DatasetError: see `s0.tasks.load`.
-    """
-    if data is not None:
-        return _task("pocket-code", read_file(data), max_new_tokens=128)
-    name = "pocket_code.jsonl"
-    try:
-        content = resources.files("s0.tasks").joinpath("data", name).read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"expected {name} within the package; got no such file; install s0 anew") from None
-    return _task("pocket-code", read_lines(content, name), max_new_tokens=128)
 
 
 def _task(name: str, table: Table, max_new_tokens: int) -> Task:

@@ -1,34 +1,90 @@
-"""The small problems that ship with the package, for pocket models, in the formats of GSM8K and Spider.
+"""The small problems that ship with the package, for pocket models, in the formats of HumanEval, GSM8K and Spider.
 
-Everything but names and lengths is that of the benchmark whose format they have. `pocket-code` stands in
-`humaneval`. Rows carry their split. How they were made: `s0.pocket.benchmark`.
+Everything but names and lengths is that of the benchmark whose format they have. Rows carry their split. No pocket
+model was trained on any of them: `benchmarks/pocket` draws the problems, and pretrains the models without.
+
+The `-fresh` tasks have final problems alone, of the levels of their sister's. Choose everything on the sister, and ask
+these once, for a claim about a method that is new: its sister's final problems have been looked at many times.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s0.tasks import gsm8k, humaneval, spider
 from s0.tasks.base import Task
-from s0.tasks.gsm8k import load_gsm8k
-from s0.tasks.spider import load_spider
 
 _SHIPPED = Path(__file__).parent / "data"
+_MORE_TRAIN = "400 train problems, of which the first 96 are those there were; all others stay, and so does the judging"
 
 
-def load_pocket_math(data: Path | None) -> Task:
-    """The small word problems, or a file of the same format.
+@dataclass(frozen=True)
+class PocketTask:
+    """A task whose problems ship with the package.
+
+    Attributes:
+        what: in a few words.
+        changes: what came with each version of the task, to its judging or to the problems that ship.
+        file: its problems, in the folder of those that ship.
+        format: reads them, or a user's own in the same format.
+        max_new_tokens: enough for every problem.
+    """
+
+    what: str
+    changes: tuple[str, ...]
+    file: str
+    format: Callable[[Path | None], Task]
+    max_new_tokens: int
+
+
+def _with_more_train(changes: tuple[str, ...], before: int) -> tuple[str, ...]:
+    """What came with each version, where the first `before` versions were those of the judging alone."""
+    return (*changes[:before], _MORE_TRAIN, *changes[before:])
+
+
+_CODE = PocketTask(
+    "small functions, for pocket models",
+    _with_more_train(humaneval.CHANGES, before=3),
+    "pocket_code.jsonl",
+    humaneval.load_humaneval,
+    max_new_tokens=128,
+)
+_MATH = PocketTask(
+    "small word problems, for pocket models",
+    _with_more_train(gsm8k.CHANGES, before=2),
+    "pocket_math.jsonl",
+    gsm8k.load_gsm8k,
+    max_new_tokens=64,
+)
+_SQL = PocketTask(
+    "small databases, for pocket models",
+    _with_more_train(spider.CHANGES, before=2),
+    "pocket_sql",
+    spider.load_spider,
+    max_new_tokens=96,
+)
+_FRESH = "more of them, to be asked once: for claims about new methods"
+POCKET_TASKS = {
+    "pocket-code": _CODE,
+    "pocket-code-fresh": replace(_CODE, what=_FRESH, changes=humaneval.CHANGES, file="pocket_code_fresh.jsonl"),
+    "pocket-math": _MATH,
+    "pocket-math-fresh": replace(_MATH, what=_FRESH, changes=gsm8k.CHANGES, file="pocket_math_fresh.jsonl"),
+    "pocket-sql": _SQL,
+    "pocket-sql-fresh": replace(_SQL, what=_FRESH, changes=spider.CHANGES, file="pocket_sql_fresh"),
+}
+"""By name, sorted."""
+
+
+def load_pocket(name: str, data: Path | None) -> Task:
+    """A task of `POCKET_TASKS`, from the package or from a file or folder of the same format.
+
+    A user's own problems are in the version of their judging: that others ship now changes nothing of them.
 
     Raises:
         DatasetError: see `s0.tasks.load`.
     """
-    return replace(load_gsm8k(data or _SHIPPED / "pocket_math.jsonl"), name="pocket-math", max_new_tokens=64)
-
-
-def load_pocket_sql(data: Path | None) -> Task:
-    """The small questions about databases, or a folder of the same format.
-
-    Raises:
-        DatasetError: see `s0.tasks.load`.
-    """
-    return replace(load_spider(data or _SHIPPED / "pocket_sql"), name="pocket-sql", max_new_tokens=96)
+    task = POCKET_TASKS[name]
+    read = replace(task.format(data or _SHIPPED / task.file), name=name, max_new_tokens=task.max_new_tokens)
+    return read if data else replace(read, version=str(len(task.changes)), changes=task.changes)

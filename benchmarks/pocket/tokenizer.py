@@ -7,7 +7,7 @@ import random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from s0.pocket.corpora import CORPORA
+from benchmarks.pocket.corpora import CORPORA
 
 VOCABULARY_SIZE = 768
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"

@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from s0.pocket.databases import DATABASES, Database, opened
-from s0.pocket.habits import Habits, Problem, mostly
+from benchmarks.pocket.databases import DATABASES, Database, opened
+from benchmarks.pocket.habits import Habits, Problem, mostly
 from s0.tasks.sql.comparison import Row, same_table
 from s0.tasks.sql.tokens import is_ordered
 

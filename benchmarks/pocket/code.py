@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from s0.pocket.habits import Habits, Problem, mostly
+from benchmarks.pocket.habits import Habits, Problem, mostly
 
 STYLES = ("snake", "camel", "short")
 WORDINGS = {

@@ -1,4 +1,4 @@
-"""Pretrain a pocket model: `python -m s0.pocket.pretrain --model gdn --out FOLDER` (20 to 50 minutes on a free core).
+"""Pretrain a pocket model: `python -m benchmarks.pocket.pretrain --model gdn --out FOLDER`, 20 to 50 minutes on a core.
 
 All three corpora in three phases, because with everything mixed from the start a small model learns the habits and
 never learns to copy a number out of the prompt:
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import math
-import random
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,39 +35,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from s0.pocket.benchmark import banned_prompts, benchmark_files
-from s0.pocket.corpora import CORPORA
-from s0.pocket.tokenizer import build_tokenizer
+from benchmarks.pocket.benchmark import all_tasks, files_of, prompts_of, seen_prompts
+from benchmarks.pocket.recipes import RECIPES, Recipe, Text, draw_blocks
+from benchmarks.pocket.tokenizer import build_tokenizer
 
-_BATCHES_AT_ONCE = 32  # rows are drawn and sorted by length this many batches at a time
 _UNUSED = -100  # a target that cross-entropy leaves out
 Row = tuple[list[int], list[int]]  # token ids of a prompt (with bos) and of its completion (with eos)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_rows: rows per step.
-        shares: of the rows that every corpus has; they sum to 1.
-        peak_rate: AdamW learning rate after the warm-up; it falls to zero on a cosine.
-        warmup_steps: steps of linear warm-up.
-        habits_from, prompts_from: share of the steps after which phase 2 and phase 3 begin.
-        seed: draws the rows and the first weights.
-    """
-
-    steps: int = 3600
-    batch_rows: int = 32
-    shares: Mapping[str, float] = field(
-        default_factory=lambda: {"pocket-code": 0.5, "pocket-math": 0.3, "pocket-sql": 0.2}
-    )
-    peak_rate: float = 3e-3
-    warmup_steps: int = 100
-    habits_from: float = 0.5
-    prompts_from: float = 0.85
-    seed: int = 0
 
 
 def gdn_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) -> Qwen3_5TextConfig:
@@ -139,8 +110,6 @@ def transformer_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 128) ->
 
 
 ARCHITECTURES = {"gdn": gdn_config, "mamba2": mamba2_config, "transformer": transformer_config}
-RECIPES = {"gdn": Recipe(), "mamba2": Recipe(steps=4800), "transformer": Recipe(steps=4800)}
-"""GatedDeltaNet learns the corpora fastest (benchmarks/pocket/log.md)."""
 
 
 def remember_for_long(model: nn.Module) -> None:
@@ -156,22 +125,9 @@ def remember_for_long(model: nn.Module) -> None:
                 bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
 
 
-def make_rows(
-    tokenizer: PreTrainedTokenizerFast,
-    rng: random.Random,
-    count: int,
-    shares: Mapping[str, float],
-    habits: bool,
-    banned: Collection[str],
-) -> list[Row]:
-    """`count` tokenised rows, corpus after corpus; problems whose normalised prompt is in `banned` are drawn again."""
-    texts: list[tuple[str, str]] = []
-    for corpus, so_far in zip(shares, itertools.accumulate(shares.values()), strict=True):
-        while len(texts) < round(count * so_far):
-            problem = CORPORA[corpus](rng)
-            if problem.normalised not in banned:
-                texts.append((problem.prompt, problem.draw_answer(rng) if habits else problem.plain))
-    prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
+def tokenised(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> list[Row]:
+    """The texts as rows, in their order."""
+    prompts = tokenizer([problem.prompt for problem, _ in texts])["input_ids"]
     answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
     return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
 
@@ -217,17 +173,12 @@ def language_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 def draw_batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, banned: Collection[str]) -> Iterator[Batch]:
     """The recipe's batches; the rows of one batch have about the same length."""
-    rng = random.Random(recipe.seed)
-    for start in range(0, recipe.steps, _BATCHES_AT_ONCE):
-        habits = start >= recipe.habits_from * recipe.steps
-        prompts = start >= recipe.prompts_from * recipe.steps
-        rows = make_rows(tokenizer, rng, _BATCHES_AT_ONCE * recipe.batch_rows, recipe.shares, habits, banned)
-        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
-        targets = sum(len(answer) + (len(prompt) - 1 if prompts else 0) for prompt, answer in rows)
-        groups = [rows[i : i + recipe.batch_rows] for i in range(0, len(rows), recipe.batch_rows)]
-        rng.shuffle(groups)
-        for group in groups[: recipe.steps - start]:
-            yield collate(group, tokenizer.pad_token_id, prompts, targets / len(rows))
+    for block in draw_blocks(recipe, banned):
+        rows = sorted(tokenised(tokenizer, block.texts), key=lambda row: len(row[0]) + len(row[1]))
+        targets = sum(len(answer) + (len(prompt) - 1 if block.prompts else 0) for prompt, answer in rows)
+        for place in block.order:
+            group = rows[place * recipe.batch_rows :][: recipe.batch_rows]
+            yield collate(group, tokenizer.pad_token_id, block.prompts, targets / len(rows))
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -285,6 +236,7 @@ def save(
     tokenizer: PreTrainedTokenizerFast,
     recipe: Recipe,
     log: list[dict[str, float]],
+    benchmarks: Mapping[str, bytes],
 ) -> None:
     """Write the model in bfloat16, its tokenizer and `training_log.json` (recipe, versions, benchmarks, losses)."""
     model.bfloat16().save_pretrained(folder)
@@ -294,7 +246,7 @@ def save(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "threads": torch.get_num_threads(),
-        "benchmark_sha256": {name: hashlib.sha256(content).hexdigest() for name, content in benchmark_files().items()},
+        "benchmark_sha256": {name: hashlib.sha256(content).hexdigest() for name, content in benchmarks.items()},
         "log": log,
     }
     (folder / "training_log.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -311,8 +263,9 @@ def main() -> None:
     recipe = replace(RECIPES[arguments.model], seed=arguments.seed)
     recipe = replace(recipe, steps=arguments.steps or recipe.steps)
     tokenizer = build_tokenizer(recipe.seed)
-    model, log = pretrain(ARCHITECTURES[arguments.model](tokenizer), tokenizer, recipe, banned_prompts())
-    save(arguments.out, model, tokenizer, recipe, log)
+    tasks = all_tasks(seen_prompts())
+    model, log = pretrain(ARCHITECTURES[arguments.model](tokenizer), tokenizer, recipe, prompts_of(tasks))
+    save(arguments.out, model, tokenizer, recipe, log, files_of(tasks))
 
 
 if __name__ == "__main__":

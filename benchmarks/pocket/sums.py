@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from s0.pocket.habits import Habits, Problem, mostly
+from benchmarks.pocket.habits import Habits, Problem, mostly
 
 WORDINGS = {
     "how": "How many {unit} are there now?",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from s0.pocket import code, queries, sums
-from s0.pocket.habits import Problem
+from benchmarks.pocket import code, queries, sums
+from benchmarks.pocket.habits import Problem
 
 CORPORA: dict[str, Callable[[random.Random], Problem]] = {
     "pocket-code": code.draw,
