@@ -58,6 +58,7 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/pages.py --check
+	$(BIN)/python benchmarks/measures.py --check
 
 # Draws the pocket problems again and retrains the three models: about an hour and three quarters on one core.
 pocket: .venv/runtime

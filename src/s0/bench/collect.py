@@ -114,11 +114,7 @@ def collect(
         ConfigError: `out` or the samples beside it come from something else; `out` was changed since.
         SandboxError: there is no verdict to be had on this machine.
     """
-    if any(problem.split == "final" for problem in questions.problems):
-        raise DatasetError(
-            "expected problems of the train or select split, got some of the final split, on which nothing may be "
-            "learned"
-        )
+    _require_learnable(questions)
     out, path = Path(out), samples_file(out)
     require_place(out)
     origin = _origin(answerer, questions, settings)
@@ -144,6 +140,14 @@ def collect(
     for earlier in (path, out):
         _set_aside(earlier).unlink(missing_ok=True)
     return examples
+
+
+def _require_learnable(questions: Questions) -> None:
+    if any(problem.split == "final" for problem in questions.problems):
+        raise DatasetError(
+            "expected problems of the train or select split, got some of the final split, on which nothing may be "
+            "learned"
+        )
 
 
 def _origin(answerer: Answerer, questions: Questions, settings: CollectSettings) -> dict[str, Any]:

@@ -128,10 +128,8 @@ def run_unit(
         S0Error: as the single steps.
     """
     out = Path(out)
-    if (out / _RECORD_FILE).exists() and not overwrite:
-        raise ConfigError(
-            f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
-        )
+    if not overwrite:
+        _require_no_record(out)
     task = unit.load_task().judged_in(sandbox)
     learned_from = _learned_from(unit, task)
     asked = Questions(task, task.require_split(unit.split), samples=unit.drawn)
@@ -144,9 +142,7 @@ def run_unit(
     model, tokenizer = source.load()
     if unit.tunes_states:
         find_mixers(model)  # refuses before the long work
-    if overwrite or not (out / SETTINGS_FILE).exists():
-        write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
-    (out / _RECORD_FILE).unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
+    _begin(out, begun, overwrite)
     base = Answerer(model, tokenizer, journal=open_answers(answers_file(out / _RECORD_FILE), model))
     examples, seconds = _collected(unit, base, learned_from, out, stage, overwrite)
     outcomes = {
@@ -182,6 +178,19 @@ def _learned_from(unit: Unit, task: Task) -> dict[str, Questions]:
         )
     problems["train"] = problems["train"][: unit.train_problems]
     return {split: Questions(task, asked) for split, asked in problems.items()}
+
+
+def _require_no_record(out: Path) -> None:
+    if (out / _RECORD_FILE).exists():
+        raise ConfigError(
+            f"expected a new folder for the results, got {out}, which holds a record; choose another --out"
+        )
+
+
+def _begin(out: Path, begun: Mapping[str, Any], overwrite: bool) -> None:
+    if overwrite or not (out / SETTINGS_FILE).exists():
+        write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
+    (out / _RECORD_FILE).unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
 
 
 def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:

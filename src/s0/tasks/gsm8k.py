@@ -16,7 +16,7 @@ from pathlib import Path
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.math.numbers import NumberScorer, first_number
-from s0.tasks.math.rows import Row, rows_of, task_of
+from s0.tasks.math.rows import Benchmark, Row, rows_of
 from s0.tasks.sources import Hub, field, learning_parts, read_parts, splits_of
 
 TRAIN, TEST = Hub("openai/gsm8k", "train", 7473, "main"), Hub("openai/gsm8k", "test", 1319, "main")
@@ -27,6 +27,14 @@ CHANGES = (
 SCORER = NumberScorer(
     "{question}\n\nReason step by step. End with a line that holds #### and the answer as a number, like this: #### 7",
     ends=("\nQuestion:",),
+)
+_BENCHMARK = Benchmark(
+    name="gsm8k",
+    prompt="Question: {question}\nAnswer:",
+    keys=("id", "question"),
+    max_new_tokens=512,
+    scorer=SCORER,
+    changes=CHANGES,
 )
 
 
@@ -43,16 +51,7 @@ def load_gsm8k(data: Path | None) -> Task:
     else:
         chosen = learning_parts(rows_of(_Row, train, "train"), lambda row: row.question)
         chosen += [(row, "final") for row in rows]
-    return task_of(
-        chosen,
-        [test] if train is None else [train, test],
-        name="gsm8k",
-        prompt="Question: {question}\nAnswer:",
-        keys=("id", "question"),
-        max_new_tokens=512,
-        scorer=SCORER,
-        changes=CHANGES,
-    )
+    return _BENCHMARK.task(chosen, [test] if train is None else [train, test])
 
 
 class _Row(Row):

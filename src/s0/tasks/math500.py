@@ -17,7 +17,7 @@ from pathlib import Path
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.math.finding import boxed
-from s0.tasks.math.rows import Row, rows_of, task_of
+from s0.tasks.math.rows import Benchmark, Row, rows_of
 from s0.tasks.math.scoring import MathScorer
 from s0.tasks.sources import Hub, field, folded, learning_parts, read_parts, splits_of
 
@@ -41,6 +41,14 @@ SCORER = MathScorer(
     "{question}\n\nReason step by step, and put the final answer in \\boxed{{}}.",
     ends=("\nProblem:",),
 )
+_BENCHMARK = Benchmark(
+    name="math500",
+    prompt="Problem:\n{question}\n\nSolution:",
+    keys=("unique_id", "problem"),
+    max_new_tokens=1024,
+    scorer=SCORER,
+    changes=CHANGES,
+)
 
 
 def load_math500(data: Path | None) -> Task:
@@ -60,16 +68,7 @@ def load_math500(data: Path | None) -> Task:
         others = [row for row in rows_of(_Row, train, "train") if folded(row.question) not in final]
         chosen = learning_parts(others, lambda row: row.question)
         chosen += [(row, "final") for row in rows]
-    return task_of(
-        chosen,
-        [test] if train is None else [train, test],
-        name="math500",
-        prompt="Problem:\n{question}\n\nSolution:",
-        keys=("unique_id", "problem"),
-        max_new_tokens=1024,
-        scorer=SCORER,
-        changes=CHANGES,
-    )
+    return _BENCHMARK.task(chosen, [test] if train is None else [train, test])
 
 
 class _Row(Row):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,10 @@ def train(
         require_free_folder(out.path, TRAINED, out.overwrite)
         require_answers_place(answers)
 
-    def kept() -> str:
-        if not checkpoint.exists():
-            return f"nothing was learned yet; start again with: {same_command()}"
-        asked = f", and {n_kept(answers)} answers in {answers}" if answers.exists() else ""
-        return f"what was learned so far is kept in {checkpoint}{asked}; go on with: {same_command()}"
-
     inputs: list[str | Path | None] = [model.name, examples.train, examples.select, choosing.data]
     with (
         claimed(out.path, inputs, look, beside=[checkpoint, answers]),
-        interruptible(kept),
+        interruptible(partial(_kept, checkpoint, answers)),
         sandbox(judging) if judged else nullcontext() as cells,
     ):
         if judged and cells:
@@ -91,6 +86,14 @@ def train(
         "out": str(out.path),
         "next": s0_command(*_after_training(model, out.path, learned, choosing.problems, judging)),
     }
+
+
+def _kept(checkpoint: Path, answers: Path) -> str:
+    """What an interrupted training has left, and how it goes on."""
+    if not checkpoint.exists():
+        return f"nothing was learned yet; start again with: {same_command()}"
+    asked = f", and {n_kept(answers)} answers in {answers}" if answers.exists() else ""
+    return f"what was learned so far is kept in {checkpoint}{asked}; go on with: {same_command()}"
 
 
 def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: ChoosingOptions) -> None:

@@ -27,6 +27,8 @@ from s0.tasks.math.functions import (
     LOGARITHMS,
     OF_SEVERAL,
     TRIGONOMETRIC,
+    constant_or_variable,
+    repeated,
 )
 from s0.tasks.math.tokens import Token, UnreadableError, tokens_of
 
@@ -200,7 +202,7 @@ class _Reader:
         self._expect("}")
         if not again.text.isdigit():
             raise UnreadableError(again.text)
-        return _repeated(start, again.text)
+        return repeated(start, again.text)
 
     def _going_on(self, digits: str) -> Any:
         """`0.333...`, where the last three digits at least are one."""
@@ -208,7 +210,7 @@ class _Reader:
             self._expect(".")
         if "." not in digits or len(set(digits[-3:])) > 1 or "." in digits[-3:]:
             raise UnreadableError("...")
-        return _repeated(digits, digits[-1])
+        return repeated(digits, digits[-1])
 
     def _mixed(self, token: Token) -> Any:
         value = self._number(token)
@@ -247,7 +249,7 @@ class _Reader:
             return self._symbol(letter)
         if letter in "fgh" and (self._sees("(") or self._inverted()):
             return self._applied(letter)
-        return _constant_or_variable(letter)
+        return constant_or_variable(letter)
 
     def _inverted(self) -> bool:
         return "".join(token.text for token in self._tokens[:6]).startswith("^{-1}(")
@@ -332,7 +334,7 @@ class _Reader:
         if token.kind == "number":
             return sympy.Rational(token.text)
         if token.kind == "letter":
-            return _constant_or_variable(token.text)
+            return constant_or_variable(token.text)
         if token.text in ("{", "("):
             return self._within(token.text)
         if token.kind == "command":
@@ -413,14 +415,3 @@ class _Reader:
         if self._sees("/") or (self._starts_a_factor() and not functions):
             raise UnreadableError("where the argument ends")
         return value
-
-
-def _constant_or_variable(letter: str) -> Any:
-    return {"i": sympy.I, "e": sympy.E}.get(letter) or sympy.Symbol(letter)
-
-
-def _repeated(start: str, again: str) -> Any:
-    """A decimal that goes on with the same digits for ever."""
-    whole, _, once = start.partition(".")
-    nines = 10 ** len(again) - 1
-    return sympy.Rational(int(whole + once or "0") * nines + int(again), nines * 10 ** len(once))

@@ -1,4 +1,4 @@
-"""Commands of LaTeX that stand for letters and functions, and what sympy has for these."""
+"""What letters, commands of LaTeX and digits stand for, as sympy has it."""
 
 from __future__ import annotations
 
@@ -33,3 +33,15 @@ EXPONENTIAL_AND_INVERSES: dict[str, Any] = {
 }
 LOGARITHMS = ("\\ln", "\\lg", "\\log")
 OF_SEVERAL: dict[str, Any] = {"\\max": sympy.Max, "\\min": sympy.Min, "\\gcd": sympy.gcd, "\\lcm": sympy.lcm}
+
+
+def constant_or_variable(letter: str) -> Any:
+    """What a single letter stands for: i is imaginary, e is Euler's number, any other a variable."""
+    return {"i": sympy.I, "e": sympy.E}.get(letter) or sympy.Symbol(letter)
+
+
+def repeated(start: str, again: str) -> Any:
+    """A decimal that goes on with the same digits for ever."""
+    whole, _, once = start.partition(".")
+    nines = 10 ** len(again) - 1
+    return sympy.Rational(int(whole + once or "0") * nines + int(again), nines * 10 ** len(once))

@@ -56,41 +56,45 @@ def rows_of(kind: type[_Row], table: Table, name: str) -> list[_Row]:
     return [kind(place, mapping(place, row), f"{name}/{number}") for number, (place, row) in enumerate(table.rows)]
 
 
-def task_of(
-    chosen: Sequence[tuple[Row, str]],
-    tables: Sequence[Table],
-    *,
-    name: str,
-    prompt: str,
-    keys: tuple[str, str],
-    max_new_tokens: int,
-    scorer: NumberScorer | MathScorer,
-    changes: tuple[str, ...],
-) -> Task:
-    """The task of these rows.
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark of questions, but for its rows.
 
-    Args:
-        chosen: rows with their splits.
-        tables: what was read.
+    Attributes:
         prompt: the raw one, with {question} for the row's.
         keys: of id and question, for errors.
         name, max_new_tokens, scorer, changes: the task's.
-
-    Raises:
-        DatasetError: a row lacks something, or two are one problem.
     """
-    problems = [
-        MathProblem(row.id, prompt.format(question=row.question), split, row.question, row.answer)
-        for row, split in chosen
-    ]
-    refuse_duplicates(problems, [row.place for row, _ in chosen], *keys)
-    return Task(
-        name=name,
-        version=str(len(changes)),
-        problems=[*problems],
-        data_sha256=sha256_of(*tables),
-        stop=list(scorer.ends),
-        max_new_tokens=max_new_tokens,
-        scorer=scorer,
-        changes=changes,
-    )
+
+    name: str
+    prompt: str
+    keys: tuple[str, str]
+    max_new_tokens: int
+    scorer: NumberScorer | MathScorer
+    changes: tuple[str, ...]
+
+    def task(self, chosen: Sequence[tuple[Row, str]], tables: Sequence[Table]) -> Task:
+        """The task of these rows.
+
+        Args:
+            chosen: rows with their splits.
+            tables: what was read.
+
+        Raises:
+            DatasetError: a row lacks something, or two are one problem.
+        """
+        problems = [
+            MathProblem(row.id, self.prompt.format(question=row.question), split, row.question, row.answer)
+            for row, split in chosen
+        ]
+        refuse_duplicates(problems, [row.place for row, _ in chosen], *self.keys)
+        return Task(
+            name=self.name,
+            version=str(len(self.changes)),
+            problems=[*problems],
+            data_sha256=sha256_of(*tables),
+            stop=list(self.scorer.ends),
+            max_new_tokens=self.max_new_tokens,
+            scorer=self.scorer,
+            changes=self.changes,
+        )
