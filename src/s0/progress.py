@@ -13,7 +13,8 @@ class Advance(Protocol):
     Items that were finished `earlier`, before this process began, say nothing of how fast it is.
     """
 
-    def __call__(self, count: int, note: str = "", *, earlier: bool = False) -> None: ...
+    def __call__(self, count: int, note: str = "", *, earlier: bool = False) -> None:
+        """Take down what was finished."""
 
 
 def unheard(count: int, note: str = "", *, earlier: bool = False) -> None:

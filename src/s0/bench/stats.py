@@ -172,8 +172,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
 
 
 def paired_t(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
-    """Compare two sets of measurements that belong together pair by pair (one seed, two variants): Student's t-test on
-    the differences. Where they do not vary, the answer is the limit that `welch` describes.
+    """Compare two sets of measurements that belong together pair by pair (one seed, two variants).
+
+    Student's t-test on the differences. Where they do not vary, the answer is the limit that `welch` describes.
 
     Raises:
         ConfigError: the sets differ in length, fewer than two pairs, or a value that is no finite number.

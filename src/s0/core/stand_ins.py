@@ -17,19 +17,23 @@ class NoCache:
         self.was_read = False
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor:
+        """The state, which the mixer asks for before its kernel runs."""
         self.was_read = True
         return self.state
 
     def get_conv_state(self, *args: Any, **kwargs: Any) -> None:
-        return None
+        """There is none: nothing was read."""
 
     def update_conv_state(self, conv_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Keep nothing."""
         return conv_states
 
     def update_recurrent_state(self, recurrent_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Keep nothing."""
         return recurrent_states
 
     def is_recording_past(self, *args: Any, **kwargs: Any) -> bool:
+        """Never: nothing was read before, and nothing will be asked again."""
         return False
 
     has_previous_state = is_recording_past
@@ -47,6 +51,7 @@ class SeededCache:
         self.was_read = False
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor:
+        """The state, which the mixer asks for before its kernel runs."""
         self.was_read = True
         return self.state
 

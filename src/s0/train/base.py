@@ -54,9 +54,9 @@ class BaseTrainer(Generating, ABC):
         """Identifies what was tuned: its tensors, and what else its effect depends on."""
 
     @property
-    @abstractmethod
     def n_parameters(self) -> int:
         """How many numbers it is that were tuned, as they are saved."""
+        return sum(parameter.numel() for parameter in self._parameters())
 
     @property
     def device(self) -> torch.device:

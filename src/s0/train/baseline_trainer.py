@@ -194,6 +194,7 @@ class BaselineTrainer(BaseTrainer):
 
     @property
     def is_active(self) -> bool:
+        """See `BaseTrainer`."""
         return self._is_attached and not self.model._adapters_disabled
 
     def _by_transformers(
@@ -279,6 +280,7 @@ class BaselineTrainer(BaseTrainer):
         return read_baseline(state_files.locate(path), self._base, allow_other_base)
 
     def take(self, stored: StoredBaseline) -> None:
+        """See `BaseTrainer`."""
         self._require_ready()
         if type(stored.settings) is not type(self.settings):
             raise StateMismatchError(

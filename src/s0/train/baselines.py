@@ -124,6 +124,7 @@ class LoraTuning(BaselineSettings):
         return LoraConfig(task_type="CAUSAL_LM", r=self.rank, lora_alpha=alpha, target_modules=names)
 
     def describe(self, config: Any, n_layers: int) -> str:
+        """The adapter in a few words: its size, where its config is known, and in how many linear layers it is."""
         where = f" of {n_layers} linear layers, rank={config.r}, alpha={config.lora_alpha:.4g}" if config else ""
         return f"LoRA{where}"
 
@@ -165,6 +166,7 @@ class PrefixTuning(BaselineSettings):
         return _fitted(config, model)
 
     def describe(self, config: Any, n_layers: int) -> str:
+        """The adapter in a few words: its size, where its config is known, and in how many linear layers it is."""
         where = f" of {config.num_virtual_tokens} tokens in {config.num_layers} layers" if config else ""
         return f"prefix{where}"
 

@@ -1,4 +1,6 @@
-"""The training loop, and everything that can come between its steps. The story of a step, from data to new tensors:
+"""The training loop, and everything that can come between its steps.
+
+The story of a step, from data to new tensors:
 
 1. `s0.train.data.prepare` has tokenised the examples, once, and grouped them into right-padded micro-batches.
 2. `training_loop` readies the model: gradients for the trained tensors alone, dropout off; every process has the same

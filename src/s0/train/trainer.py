@@ -162,6 +162,7 @@ class S0Trainer(BaseTrainer):
 
     @property
     def is_active(self) -> bool:
+        """See `BaseTrainer`."""
         layers = self._layers().values()
         return bool(layers) and is_on(layers, self.adapter_name)
 
@@ -174,10 +175,6 @@ class S0Trainer(BaseTrainer):
         """
         self._require_attached()
         return self._adapter.alpha
-
-    @property
-    def n_parameters(self) -> int:
-        return sum(state.numel() for state in self._states().values())
 
     def _parameters(self) -> list[nn.Parameter]:
         return list(self._states().values())
@@ -385,6 +382,7 @@ class S0Trainer(BaseTrainer):
         return load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base)
 
     def take(self, stored: StoredState) -> None:
+        """See `BaseTrainer`."""
         self._require_ready()
         stored.require_variant(self.config.variant)
         layers = None if stored.layers is None else sorted(stored.layers)

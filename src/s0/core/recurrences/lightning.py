@@ -40,10 +40,12 @@ class LinearCache:
         self.was_read = False
 
     def get_linear_cache(self, layer_idx: int) -> Tensor:
+        """The state, which the mixer asks for before its kernel runs."""
         self.was_read = True
         return self.state
 
     def set_linear_cache(self, layer_idx: int, linear_cache: Tensor) -> None:
+        """Keep what the mixer leaves, for whoever goes on from it."""
         self.state = linear_cache
 
     def __getattr__(self, name: str) -> Any:

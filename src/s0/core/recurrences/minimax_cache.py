@@ -35,15 +35,19 @@ class WholeCache(MiniMaxCache):
     """
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens were read; linear layers do not count them."""
         return max((layer.get_seq_length() for layer in self.layers if isinstance(layer, DynamicLayer)), default=0)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """How many keys attention sees, and where the first of them stands."""
         return self.get_seq_length() + query_length, 0
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Take other rows in place of those there are, states of linear layers with them."""
         super().reorder_cache(beam_idx)
         self.linear_cache = [state[beam_idx] if isinstance(state, Tensor) else state for state in self.linear_cache]
 
     def reset(self) -> None:
+        """Forget what was read."""
         self.layers.clear()
         self.linear_cache.clear()

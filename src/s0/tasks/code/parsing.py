@@ -43,9 +43,11 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
+        """Whether nothing more is to be tried."""
         return self.tries <= 0 or self.characters <= 0
 
     def spend(self, n_read: int, n_given: int) -> None:
+        """Take away one try that has read so many characters, out of so many."""
         self.tries -= 1
         self.characters -= n_read + n_given // _READ_PER_LOOKED_THROUGH
 

@@ -67,6 +67,7 @@ class CodeScorer:
     def verdicts(
         self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
     ) -> list[Verdict]:
+        """See `Scorer`."""
         asked = [(_code(problem), reply) for problem, reply in completions]
         sources = [program(problem, reply, scoring) for problem, reply in asked]
         programs = [
@@ -81,9 +82,11 @@ class CodeScorer:
         ]
 
     def format_of(self, problem: Problem, completion: str) -> str:
+        """See `Scorer`."""
         return extract(_code(problem), completion).format
 
     def request(self, problem: Problem) -> str:
+        """See `Scorer`."""
         return self.ask.format(prompt=problem.prompt)
 
 

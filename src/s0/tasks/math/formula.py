@@ -1,5 +1,7 @@
-r"""Reading a formula, in LaTeX or as plain text, into sympy. Every sign of it is read, or none: what this grammar does
-not know, or what people read in two ways, has no reading at all, so nothing that changes a value is passed over.
+r"""Reading a formula, in LaTeX or as plain text, into sympy.
+
+Every sign of it is read, or none: what this grammar does not know, or what people read in two ways, has no reading at
+all, so nothing that changes a value is passed over.
 
     sum         [+-] product ([+-] product)*
     product     power (operator power | power)*     side by side is times; a number stands first in a product only

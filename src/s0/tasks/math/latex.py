@@ -1,9 +1,9 @@
-r"""Answers in LaTeX as text: one spelling for what looks the same. Nothing here calculates, and nothing is dropped that
-can change what an answer says.
+r"""Answers in LaTeX as text: one spelling for what looks the same.
 
-In this order: white space becomes one space; enclosures such as `$...$`, `\boxed{...}` and bold type go; characters and
-commands get one name each (`π` and `\pi`, `\dfrac` and `\frac`, `≤` and `\leq`); sizes of brackets, styles and spaces
-go; digits in groups of three get commas; `and` and `or` become `\land` and `\lor`; a number within `\text` comes out.
+Nothing here calculates, and nothing is dropped that can change what an answer says. In this order: white space becomes
+one space; enclosures such as `$...$`, `\boxed{...}` and bold type go; characters and commands get one name each (`π`
+and `\pi`, `\dfrac` and `\frac`, `≤` and `\leq`); sizes of brackets, styles and spaces go; digits in groups of three
+get commas; `and` and `or` become `\land` and `\lor`; a number within `\text` comes out.
 """
 
 from __future__ import annotations

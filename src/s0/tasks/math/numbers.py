@@ -128,6 +128,7 @@ class NumberScorer(AnswerScorer):
     def verdicts(
         self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
     ) -> list[Verdict]:
+        """See `Scorer`."""
         judge = self._strictly if scoring == "paper" else self._carefully
         return [judge(math_problem(problem), completion) for problem, completion in completions]
 

@@ -22,9 +22,11 @@ class AnswerScorer(ABC):
     ends: tuple[str, ...] = ()
 
     def format_of(self, problem: Problem, completion: str) -> str:
+        """See `Scorer`."""
         return self._read(completion)[0]
 
     def request(self, problem: Problem) -> str:
+        """See `Scorer`."""
         return self.ask.format(question=math_problem(problem).question)
 
     @abstractmethod

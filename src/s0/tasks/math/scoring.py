@@ -36,6 +36,7 @@ class MathScorer(AnswerScorer):
     def verdicts(
         self, completions: Sequence[tuple[Problem, str]], scoring: str, jobs: int | None, sandbox: Sandbox | None
     ) -> list[Verdict]:
+        """See `Scorer`."""
         asked = [(math_problem(problem), completion) for problem, completion in completions]
         if scoring == "paper":
             return [_published(problem, completion) for problem, completion in asked]

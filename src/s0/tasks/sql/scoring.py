@@ -49,9 +49,11 @@ class SqlScorer:
         ]
 
     def format_of(self, problem: Problem, completion: str) -> str:
+        """See `Scorer`."""
         return extract(completion).format
 
     def request(self, problem: Problem) -> str:
+        """See `Scorer`."""
         return self.ask.format(prompt=problem.prompt.removesuffix("SELECT"))
 
 

@@ -40,8 +40,10 @@ def version() -> int:
 
 
 def ruleset(read_paths: Sequence[str], list_paths: Sequence[str], write_paths: Sequence[str]) -> int:
-    """A ruleset's file descriptor: reading beneath `read_paths`, listing folders beneath `list_paths`, making and
-    changing files beneath `write_paths`, and nothing else. Used by `restrict`, once per program.
+    """The file descriptor of a ruleset; `restrict` uses it, once per program.
+
+    It allows reading beneath `read_paths`, listing folders beneath `list_paths`, making and changing files beneath
+    `write_paths`, and nothing else.
 
     Raises:
         OSError: the kernel has no Landlock, or refuses.

@@ -42,6 +42,7 @@ class Reader:
         self._values = 0
 
     def read(self, depth: int) -> Any:
+        """The next value of the frame, at this depth of values within values."""
         self._count(1, depth)
         tag = self._byte()
         if tag in _SINGLE:
@@ -59,6 +60,7 @@ class Reader:
         return self._mutable(tag, depth, self._scope.add)
 
     def changes(self) -> None:
+        """Take over what has changed of the objects that are known."""
         for _ in range(self._size()):
             self._count(1, 0)
             if self._byte() != ord("u"):

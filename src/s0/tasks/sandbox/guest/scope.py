@@ -25,6 +25,7 @@ class Scope:
         self._watched: list[list[object]] = []
 
     def add(self, value: object) -> None:
+        """Give an object the next number."""
         self._numbers[id(value)] = len(self.objects)
         self.objects.append(value)
 
@@ -39,6 +40,7 @@ class Scope:
         return True
 
     def number_of(self, value: object) -> int | None:
+        """The number of an object; None for one that has none."""
         return self._numbers.get(id(value))
 
     def forget_from(self, size: int) -> None:
@@ -62,6 +64,7 @@ class Scope:
         return True
 
     def all_changed(self) -> list[int]:
+        """The numbers of those that have changed."""
         return [number for number in range(len(self._watched)) if self.changed(number)]
 
 

@@ -40,6 +40,7 @@ class Writer:
         self._updated: set[int] = set()
 
     def write(self, value: Any, depth: int) -> None:
+        """Add a value to the frame, at this depth of values within values."""
         self._count(1, depth)
         kind = type(value)
         base = _EXACT.get(id(kind)) or base_of(kind, _KNOWN)
