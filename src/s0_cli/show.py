@@ -26,9 +26,10 @@ def _evaluation(result: Mapping[str, Any]) -> None:
 def _tasks(result: Mapping[str, Any]) -> None:
     table = Table(title="tasks", box=SIMPLE, caption="problems come from the source, or from --data")
     for column in ("name", "what", "version", "source"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != "what")  # an id that is cut cannot be copied
     for task in result["tasks"]:
-        table.add_row(*map(str, task.values()))
+        name, what, version, source = map(str, task.values())
+        table.add_row(name, what, version, source.replace(", ", "\n"))
     CONSOLE.print(table)
 
 
