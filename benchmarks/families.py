@@ -41,16 +41,21 @@ def main() -> None:
             "family": family_of(model),
             "recurrence": recurrence_of(next(iter(find_mixers(model).values()))).name,
             "checks": {
-                one.name: {"status": one.status, "error": one.error, "tolerance": one.tolerance, "note": one.note}
-                for one in results
+                check.name: {
+                    "status": check.status,
+                    "error": check.error,
+                    "tolerance": check.tolerance,
+                    "note": check.note,
+                }
+                for check in results
             },
         }
         write_record(out, {"environment": environment(), "tolerance": TOLERANCE, "families": families})
-        print(f"{name}: {sum(one.status == 'holds' for one in results)} of {len(results)} hold", flush=True)
+        print(f"{name}: {sum(check.status == 'holds' for check in results)} of {len(results)} hold", flush=True)
     failed = [
         f"{name}: {check}"
-        for name, one in families.items()
-        for check, result in one["checks"].items()
+        for name, facts in families.items()
+        for check, result in facts["checks"].items()
         if result["status"] == FAILS
     ]
     sys.exit("\n".join(["failed:", *failed]) if failed else 0)

@@ -229,11 +229,11 @@ class Bench:
         def steps(n: int) -> None:
             fit(self.tuned, Splits(data), states, FitSettings(n_steps=n, gradient_checkpointing=checkpointing))
 
-        one, three = partial(steps, 1), partial(steps, 3)
-        record[f"{name}_first_seconds"] = self.seconds(one)
-        peak = self.peak_mib(one)
+        one_step, three_steps = partial(steps, 1), partial(steps, 3)
+        record[f"{name}_first_seconds"] = self.seconds(one_step)
+        peak = self.peak_mib(one_step)
         # A call also measures the loss at its end; the difference of two calls is exactly two steps.
-        times = [(self.seconds(three) - self.seconds(one)) / 2 for _ in range(REPEATS)]
+        times = [(self.seconds(three_steps) - self.seconds(one_step)) / 2 for _ in range(REPEATS)]
         step = statistics.median(times)
         record[name] = {
             "tokens_per_second": record["tokens"] / step,

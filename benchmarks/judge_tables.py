@@ -140,8 +140,8 @@ def mutations(golds: dict[str, list[str]], n_golds: int | None, n_beside: int) -
         with multiprocessing.Pool(JOBS) as processes:
             wrong = processes.map(functools.partial(wrong_answers, kinds=tuple(kinds)), answers, chunksize=8)
         rows = [
-            [answer_row(gold, reply(answer), False, f"{gold} | {answer}") for answer in found]
-            for gold, found in zip(answers, wrong, strict=True)
+            [answer_row(gold, reply(answer), False, f"{gold} | {answer}") for answer in rivals]
+            for gold, rivals in zip(answers, wrong, strict=True)
         ]
         for some, judges in ((rows, ()), (rows[:n_beside], peers)):
             yield Table(

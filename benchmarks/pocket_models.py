@@ -51,10 +51,10 @@ def run(model_name: str, task_name: str) -> dict[str, Any]:
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         record = run_unit(unit, folder, stage=noted, sandbox=sandbox)
     assert record.sampled is not None and record.examples
-    told = plain(record)
-    del told["answers"], told["sampled"]["answers"]
+    fields = plain(record)
+    del fields["answers"], fields["sampled"]["answers"]
     return {
-        **told,
+        **fields,
         "kind": "pocket_models",
         "benchmark": "pocket_models",
         "problems": list(record.problems),

@@ -117,16 +117,27 @@ def cpu_seconds() -> float:
             fields = (process / "stat").read_text().rpartition(")")[2].split()
             parents[process.name] = fields[1]
             used[process.name] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    found = {str(os.getpid())}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sum(used[name] for name in found)
+    family = {str(os.getpid())}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(used[name] for name in family)
 
 
 def timed(judge: Callable[[dict[str, str]], bool], program: dict[str, str]) -> float:
     started_s = time.perf_counter()
     assert judge(program), program["source"]
     return time.perf_counter() - started_s
+
+
+def solved(problem: Any) -> dict[str, str]:
+    """The program of a problem's own solution."""
+    source = problem.prompt + problem.canonical_solution
+    return {"source": source, "prompt": "", "test": problem.test, "entry_point": problem.entry_point}
+
+
+def run_here(program: dict[str, str]) -> bool:
+    exec(script(program), {})
+    return True
 
 
 def one_round(name: str, programs: list[dict[str, str]]) -> dict[str, float]:
@@ -138,7 +149,7 @@ def one_round(name: str, programs: list[dict[str, str]]) -> dict[str, float]:
         started_s = time.perf_counter()
         assert all(threads.map(judge, programs))
         both_s = time.perf_counter() - started_s
-    bare = statistics.median(timed(lambda program: exec(script(program), {}) is None, one) for one in programs)
+    bare = statistics.median(timed(run_here, program) for program in programs)
     return {
         "overhead_ms": round(1e3 * (statistics.median(seconds) - bare), 2),
         "cpu_ms": round(1e3 * cpu_s / len(programs), 2),
@@ -193,10 +204,7 @@ def main() -> None:
     from s0.tasks.sandbox.backends import trouble_with
 
     problems = load("pocket-code").problems[: chosen.programs]
-    programs = [
-        {"source": one.prompt + one.canonical_solution, "prompt": "", "test": one.test, "entry_point": one.entry_point}
-        for one in problems
-    ]
+    programs = [solved(problem) for problem in problems]
     works = [name for name in BACKENDS if trouble_with(name) is None]
     executors: dict[str, tuple[str, Path | None]] = {
         name: (name, None) for name in ("subprocess", "in_process", *works)
@@ -208,7 +216,8 @@ def main() -> None:
         for label, (name, source) in executors.items():
             rounds[label].append(one_turn(name, source, programs))
     figures = {
-        name: {key: statistics.median(one[key] for one in found) for key in found[0]} for name, found in rounds.items()
+        name: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+        for name, turns in rounds.items()
     }
     record = {
         "benchmark": "sandbox_speed",

@@ -35,33 +35,33 @@ LABELS = {
 
 def study_runs() -> dict[str, list[dict[str, Any]]]:
     """{model: its runs by seed}."""
-    runs: dict[str, list[dict[str, Any]]] = {}
+    by_model: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((ROOT / "benchmarks" / "results" / "study").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        runs.setdefault(run["model"]["name"], []).append(run)
-    judged_by([run for found in runs.values() for run in found])
-    return {model: sorted(found, key=lambda run: run["seed"]) for model, found in runs.items()}
+        by_model.setdefault(run["model"]["name"], []).append(run)
+    judged_by([run for runs in by_model.values() for run in runs])
+    return {model: sorted(runs, key=lambda run: run["seed"]) for model, runs in by_model.items()}
 
 
 def judged_by(records: list[dict[str, Any]]) -> str:
     """Which version of each task's rules the records were judged by; different ones do not compare."""
     versions: dict[str, set[str]] = {}
-    for one in records:
-        versions.setdefault(one["task"]["name"], set()).add(one["task"]["version"])
-    for task, found in versions.items():
-        if len(found) > 1:
-            sys.exit(f"expected records of one version of {task}, got {', '.join(sorted(found))}; run `make study`")
-    told = []
+    for record in records:
+        versions.setdefault(record["task"]["name"], set()).add(record["task"]["version"])
+    for task, taken in versions.items():
+        if len(taken) > 1:
+            sys.exit(f"expected records of one version of {task}, got {', '.join(sorted(taken))}; run `make study`")
+    phrases = []
     for task, (version,) in versions.items():
         since = "" if version == TASKS[task].version else f" ({TASKS[task].version} now)"
-        told.append(f"version {version} of {task}{since}")
-    return f"Judged by {', '.join(told)}."
+        phrases.append(f"version {version} of {task}{since}")
+    return f"Judged by {', '.join(phrases)}."
 
 
 def rates(runs: list[dict[str, Any]], variant: str, scoring: str) -> list[float]:
     """pass@1 in points, by seed, counted from the verdicts."""
-    verdicts = [run["variants"][variant]["verdicts"][scoring] for run in runs]
-    return [100 * one.count("1") / len(one) for one in verdicts]
+    by_seed = [run["variants"][variant]["verdicts"][scoring] for run in runs]
+    return [100 * verdicts.count("1") / len(verdicts) for verdicts in by_seed]
 
 
 def difference(first: list[float], second: list[float]) -> tuple[float, float, float]:
@@ -80,63 +80,63 @@ def small(p_value: float) -> str:
 
 def results() -> str:
     """pass@1 of every variant on every model, and what it gains."""
-    runs = study_runs()
-    variants = dict.fromkeys(name for found in runs.values() for name in found[0]["variants"])
-    lines = ["| | " + " | ".join(runs) + " |", "|---|" + "---|" * len(runs)]
+    by_model = study_runs()
+    variants = dict.fromkeys(name for runs in by_model.values() for name in runs[0]["variants"])
+    lines = ["| | " + " | ".join(by_model) + " |", "|---|" + "---|" * len(by_model)]
     for name in (name for name in LABELS if name in variants):
         cells = [LABELS[name]]
-        for found in runs.values():
-            if name not in found[0]["variants"]:
+        for runs in by_model.values():
+            if name not in runs[0]["variants"]:
                 cells.append("")
                 continue
-            each = rates(found, name, "standard")
-            gain = "" if name == "base" else f", {shown(difference(rates(found, 'base', 'standard'), each))}"
+            each = rates(runs, name, "standard")
+            gain = "" if name == "base" else f", {shown(difference(rates(runs, 'base', 'standard'), each))}"
             cells.append(f"{statistics.mean(each):.1f}{gain}")
         lines.append("| " + " | ".join(cells) + " |")
-    first = next(iter(runs.values()))
-    sizes = [one["examples"]["train"]["n"] for found in runs.values() for one in found]
-    told = (
+    first = next(iter(by_model.values()))
+    sizes = [run["examples"]["train"]["n"] for runs in by_model.values() for run in runs]
+    below = (
         f"pass@1 in % on {len(first[0]['problems'])} problems that nothing was chosen on, greedy, standard scoring: "
         f"mean over {len(first)} samplings of {min(sizes)} to {max(sizes)} examples,\nand the gain in "
         "points over the untouched model, paired by seed, with its 95% t-interval (none where all seeds agree)."
     )
-    return "\n".join([*lines, "", told, judged_by([run for found in runs.values() for run in found])])
+    return "\n".join([*lines, "", below, judged_by([run for runs in by_model.values() for run in runs])])
 
 
 def study() -> str:
     """Every variant of every model: pass@1 under both scorings, gain in skill and gain in format."""
-    runs = study_runs()
-    n = len(next(iter(runs.values()))[0]["problems"])
+    by_model = study_runs()
+    n = len(next(iter(by_model.values()))[0]["problems"])
     lines = [
         f"pass@1 in % on the {n} final problems, greedy: mean over seeds +- standard deviation. Gains in points over",
         "the untouched model, paired by seed, with 95% t-intervals: *skill* under the standard scoring, which takes",
         "a right answer as body or whole function; *format* is the gain under the paper's scoring minus that: below 0",
         "where answers come in forms that it does not take, above 0 where skill is lost that it never saw.",
         "p: two-sided t-test of the gain in skill over seeds, Holm over the variants of a model; - where seeds agree.",
-        judged_by([run for found in runs.values() for run in found]),
+        judged_by([run for runs in by_model.values() for run in runs]),
         "",
     ]
-    for model, found in runs.items():
-        variants = list(found[0]["variants"])
-        base = {scoring: rates(found, "base", scoring) for scoring in ("standard", "paper")}
-        tested = {name: paired_t(base["standard"], rates(found, name, "standard")) for name in variants[1:]}
+    for model, runs in by_model.items():
+        variants = list(runs[0]["variants"])
+        base = {scoring: rates(runs, "base", scoring) for scoring in ("standard", "paper")}
+        tested = {name: paired_t(base["standard"], rates(runs, name, "standard")) for name in variants[1:]}
         adjusted = dict(zip(tested, holm([result.p_value for result in tested.values()]), strict=True))
         lines += [
-            f"**{model}**, {len(found)} seeds",
+            f"**{model}**, {len(runs)} seeds",
             "",
             "| variant | numbers trained | standard | paper | gain in skill | p | gain in format |",
             "|---|---|---|---|---|---|---|",
         ]
         for name in variants:
-            cells = [LABELS[name], f"{found[0]['variants'][name].get('parameters', 0):,}"]
+            cells = [LABELS[name], f"{runs[0]['variants'][name].get('parameters', 0):,}"]
             for scoring in ("standard", "paper"):
-                each = rates(found, name, scoring)
+                each = rates(runs, name, scoring)
                 cells.append(f"{statistics.mean(each):.1f} +- {statistics.stdev(each):.1f}")
             if name == "base":
                 cells += ["", "", ""]
             else:
                 gains = {
-                    scoring: [b - a for a, b in zip(base[scoring], rates(found, name, scoring), strict=True)]
+                    scoring: [b - a for a, b in zip(base[scoring], rates(runs, name, scoring), strict=True)]
                     for scoring in base
                 }
                 format_gain = [p - s for s, p in zip(gains["standard"], gains["paper"], strict=True)]
@@ -162,14 +162,14 @@ def contrasts() -> str:
         "| model | second - first | standard, paired by seed | p paired | p Welch |",
         "|---|---|---|---|---|",
     ]
-    for model, found in study_runs().items():
-        pairs = [pair for pair in CONTRASTS if set(pair) <= set(found[0]["variants"])]
-        values = [(rates(found, one, "standard"), rates(found, other, "standard")) for one, other in pairs]
-        paired = holm([paired_t(one, other).p_value for one, other in values])
-        welched = holm([welch(one, other).p_value for one, other in values])
-        for (one, other), (first, second), p, p_welch in zip(pairs, values, paired, welched, strict=True):
+    for model, runs in study_runs().items():
+        pairs = [pair for pair in CONTRASTS if set(pair) <= set(runs[0]["variants"])]
+        values = [(rates(runs, base, "standard"), rates(runs, method, "standard")) for base, method in pairs]
+        paired = holm([paired_t(*pair).p_value for pair in values])
+        welched = holm([welch(*pair).p_value for pair in values])
+        for (base, method), (first, second), p, p_welch in zip(pairs, values, paired, welched, strict=True):
             lines.append(
-                f"| {model} | {LABELS[other]} - {LABELS[one]} | {shown(difference(first, second))} | {small(p)} "
+                f"| {model} | {LABELS[method]} - {LABELS[base]} | {shown(difference(first, second))} | {small(p)} "
                 f"| {small(p_welch)} |"
             )
     return "\n".join([*lines, "", "p: two-sided, Holm over the contrasts of a model."])
@@ -189,29 +189,29 @@ def models() -> str:
         "| model | weights | greedy, standard | greedy, paper | sampled pass@1 | pass@16 | S0 | LoRA r24 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    runs = study_runs()
+    by_model = study_runs()
     for model in MODELS:
-        found = on_task(model, "pocket-code")
-        greedy, sampled = found["final"]["base"]["pass_at_1"], found["sampled"]["final"]["base"]["pass_at_k"]
-        cells = [model, f"{found['weights']:,}"]
+        record = on_task(model, "pocket-code")
+        greedy, sampled = record["final"]["base"]["pass_at_1"], record["sampled"]["final"]["base"]["pass_at_k"]
+        cells = [model, f"{record['weights']:,}"]
         cells += [f"{100 * greedy[scoring]['value']:.1f}" for scoring in ("standard", "paper")]
         cells += [f"{100 * sampled['standard'][k]['value']:.1f}" for k in ("1", "16")]
         for variant in ("s0_auto", "lora_r24"):
-            held = variant in runs[model][0]["variants"]
-            cells.append(f"{statistics.mean(rates(runs[model], variant, 'standard')):.1f}" if held else "-")
+            is_tuned = variant in by_model[model][0]["variants"]
+            cells.append(f"{statistics.mean(rates(by_model[model], variant, 'standard')):.1f}" if is_tuned else "-")
         lines.append("| " + " | ".join(cells) + " |")
-    n, seeds = greedy["standard"]["n"], len(runs["pocket:gdn"])
+    n, seeds = greedy["standard"]["n"], len(by_model["pocket:gdn"])
     return "\n".join(
         [
             *lines,
             "",
-            f"pass@1 in % on the {n} final problems; sampled at temperature {found['sampled']['temperature']:g}, "
-            f"{found['sampled']['n']} samples each, standard scoring;",
+            f"pass@1 in % on the {n} final problems; sampled at temperature {record['sampled']['temperature']:g}, "
+            f"{record['sampled']['n']} samples each, standard scoring;",
             f"S0 and LoRA: greedy, standard scoring, mean over {seeds} samplings of examples.",
             judged_by(
                 [
                     *(on_task(model, "pocket-code") for model in MODELS),
-                    *(run for found in runs.values() for run in found),
+                    *(run for runs in by_model.values() for run in runs),
                 ]
             ),
         ]
@@ -226,18 +226,18 @@ def tasks() -> str:
     ]
     for task in ("pocket-code", "pocket-math", "pocket-sql"):
         for model in MODELS:
-            found = on_task(model, task)
-            names, sampled = list(found["final"]), found["sampled"]["final"]
-            cells = [task, model, str(found["examples"]["train"]["n"])]
+            record = on_task(model, task)
+            names, sampled = list(record["final"]), record["sampled"]["final"]
+            cells = [task, model, str(record["examples"]["train"]["n"])]
             for scoring in ("standard", "paper"):
-                told = [f"{100 * found['final'][name]['pass_at_1'][scoring]['value']:.1f}" for name in names]
-                gain = [interval(one[scoring]) for one in found["comparisons"]]
-                cells.append(" -> ".join(told) + "".join(f", {one}" for one in gain))
+                shares = [f"{100 * record['final'][name]['pass_at_1'][scoring]['value']:.1f}" for name in names]
+                gains = [interval(comparison[scoring]) for comparison in record["comparisons"]]
+                cells.append(" -> ".join(shares) + "".join(f", {gain}" for gain in gains))
             for k in ("1", "16"):
                 cells.append(
                     " -> ".join(f"{100 * sampled[name]['pass_at_k']['standard'][k]['value']:.1f}" for name in names)
                 )
-            failures = [(found["final"][name]["formats"], found["final"][name]["truncated"]) for name in names]
+            failures = [(record["final"][name]["formats"], record["final"][name]["truncated"]) for name in names]
             cells.append(
                 " -> ".join(
                     ", ".join(f"{100 * share:.1f}" for share in (forms["unparsable"], forms["empty"], cut))
@@ -247,14 +247,14 @@ def tasks() -> str:
             lines.append("| " + " | ".join(cells) + " |")
     first = on_task("pocket:gdn", "pocket-code")
     n = first["final"]["base"]["pass_at_1"]["standard"]["n"]
-    told = (
+    below = (
         f"In %, on {n} final problems each, untouched -> with the tuned state; greedy, with the gain in points and its "
         f"95% interval (Tango's, paired\nby problem), one run each; sampled: {first['sampled']['n']} samples, "
         f"temperature {first['sampled']['temperature']:g}, standard scoring. Examples: of 96 train problems, up to 16 "
         "samples each."
     )
     records = [on_task(model, task) for task in ("pocket-code", "pocket-math", "pocket-sql") for model in MODELS]
-    return "\n".join([*lines, "", told, judged_by(records)])
+    return "\n".join([*lines, "", below, judged_by(records)])
 
 
 def interval(compared: dict[str, float]) -> str:
@@ -266,9 +266,9 @@ def scales() -> str:
     """The scales that were chosen, beside the published ones."""
     lines = ["| model | chosen alpha, by seed | published |", "|---|---|---|"]
     published = {"pocket:gdn": 0.07, "pocket:mamba2": 0.65}
-    for model, found in study_runs().items():
+    for model, runs in study_runs().items():
         if model in published:
-            chosen = [f"{run['variants']['s0_auto']['scale']['chosen']:g}" for run in found]
+            chosen = [f"{run['variants']['s0_auto']['scale']['chosen']:g}" for run in runs]
             lines.append(f"| {model} | {', '.join(chosen)} | {published[model]:g} |")
     return "\n".join(lines)
 
@@ -277,15 +277,15 @@ def grid() -> str:
     """All settings that were tried, on the select split."""
     lines = ["| model | method | tried: lr x steps (pass@1 on select in %) | numbers trained |", "|---|---|---|---|"]
     for path in sorted((ROOT / "benchmarks" / "results" / "grid").glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        choice = json.loads(path.read_text(encoding="utf-8"))
         cells = []
-        for i, row in enumerate(found["rows"]):
+        for i, row in enumerate(choice["rows"]):
             settings, value = row["settings"], 100 * row["select"]["standard"]["value"]
             text = f"{settings['lr']:g} x {settings['n_steps']}"
             text += "" if settings.get("projection", True) else " without projection"
             text += f" ({value:.1f})"
-            cells.append(f"**{text}**" if i == best(found["rows"]) else text)
-        sizes = sorted({row["parameters"] for row in found["rows"]})
-        kind = found["kind"].replace("_", ", ")
-        lines.append(f"| {found['model']} | {kind} | {'; '.join(cells)} | {', '.join(f'{n:,}' for n in sizes)} |")
+            cells.append(f"**{text}**" if i == best(choice["rows"]) else text)
+        sizes = sorted({row["parameters"] for row in choice["rows"]})
+        kind = choice["kind"].replace("_", ", ")
+        lines.append(f"| {choice['model']} | {kind} | {'; '.join(cells)} | {', '.join(f'{n:,}' for n in sizes)} |")
     return "\n".join(lines)

@@ -161,7 +161,7 @@ def _spider_files(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, 
     return {
         f"{name}/dev.json": _json_list(rows),
         f"{name}/tables.json": _json_list(tables),
-        **{f"{name}/database/{one.name}/{one.name}.sqlite": file_of(one) for one in DATABASES},
+        **{f"{name}/database/{database.name}/{database.name}.sqlite": file_of(database) for database in DATABASES},
     }
 
 

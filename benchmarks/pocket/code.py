@@ -155,7 +155,9 @@ class CodeProblem(Problem):
     @property
     def entry(self) -> dict[str, str]:
         cases = zip(self.inputs, self.expected(self.body), strict=True)
-        asserts = [f"    assert candidate({', '.join(map(repr, given))}) == {wanted!r}\n" for given, wanted in cases]
+        asserts = [
+            f"    assert candidate({', '.join(map(repr, arguments))}) == {result!r}\n" for arguments, result in cases
+        ]
         return {
             "prompt": self.prompt,
             "entry_point": self.entry_point,

@@ -199,7 +199,7 @@ def draw(rng: random.Random) -> SqlProblem:
     family, style, wording = rng.choice(FAMILIES), rng.choice(STYLES), rng.choice(tuple(WORDINGS))
     level = 3 if family == "join" else rng.choices((1, 2, 3), _LEVELS)[0]
     while True:
-        database = rng.choice([one for one in DATABASES if one.second or family != "join"])
+        database = rng.choice([candidate for candidate in DATABASES if candidate.second or family != "join"])
         sketch = _BUILDERS[family](rng, database, level)
         if _tells(database, sketch):
             break

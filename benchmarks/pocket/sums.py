@@ -198,8 +198,8 @@ def draw(rng: random.Random) -> MathProblem:
             left.remove(step)
             used += 1
     *others, last = story.words
-    told = f"{', '.join(others)}, then {last}" if others else last
-    question = f"{person} {told}. {WORDINGS[wording].format(unit=unit)}"
+    tale = f"{', '.join(others)}, then {last}" if others else last
+    question = f"{person} {tale}. {WORDINGS[wording].format(unit=unit)}"
     return MathProblem(
         prompt=f"Question: {question}\nAnswer:",
         family=family,

@@ -33,11 +33,11 @@ def env(as_json: has.Json = False) -> None:
 
     Example: s0 env
     """
-    found = environment()
+    facts = environment()
     if as_json:
-        put(json.dumps(found, ensure_ascii=False))
+        put(json.dumps(facts, ensure_ascii=False))
     else:
-        _show(found)
+        _show(facts)
 
 
 def environment() -> dict[str, Any]:
@@ -49,20 +49,20 @@ def environment() -> dict[str, Any]:
         `troubles`: by one of these names, why it cannot be told. Something broken is what such a report is for.
     """
     parts: Mapping[str, Callable[[], Any]] = {"devices": _devices, "kernels": _kernels, "sandbox": _sandbox}
-    told: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     troubles: dict[str, str] = {}
     for name, tell in parts.items():
         try:
-            told[name] = tell()
+            answers[name] = tell()
         except Exception as error:
-            told[name], troubles[name] = None, f"{type(error).__name__}: {error}"
+            answers[name], troubles[name] = None, f"{type(error).__name__}: {error}"
     return {
         "kind": "env",
         "versions": _versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        **told,
+        **answers,
         "troubles": troubles,
     }
 
@@ -121,24 +121,24 @@ def _sandbox() -> str:
     return strongest()
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _show(facts: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    for name, number in {**found["versions"], "Python": found["python"]}.items():
+    for name, number in {**facts["versions"], "Python": facts["python"]}.items():
         console.print(f"{name}: {number or 'not installed'}")
-    console.print(f"platform: {found['platform']}, {found['cpus']} CPUs")
-    for device in found["devices"] or ():
+    console.print(f"platform: {facts['platform']}, {facts['cpus']} CPUs")
+    for device in facts["devices"] or ():
         console.print(f"{device['device']}: {device['name']}, {device['memory_bytes'] / 2**30:.1f} GiB")
-    if found["devices"] == []:
+    if facts["devices"] == []:
         console.print("devices: no GPU")
-    kernels = found["kernels"] or ()
+    kernels = facts["kernels"] or ()
     if kernels and all(row["runs"] == _TORCH for row in kernels):
         console.print(f"kernels: all of them {_TORCH}")
     else:
         for row in kernels:
             console.print(f"kernel {row['kernel']}: {row['runs']} ({', '.join(row['families'])})")
-    if found["sandbox"]:
-        console.print(f"sandbox: {found['sandbox']}")
-    for name, trouble in found["troubles"].items():
+    if facts["sandbox"]:
+        console.print(f"sandbox: {facts['sandbox']}")
+    for name, trouble in facts["troubles"].items():
         console.print(f"{name}: cannot be told: {trouble}")

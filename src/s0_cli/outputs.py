@@ -122,11 +122,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(path: Path, other: Path) -> bool:
     try:
-        return one.samefile(other)
+        return path.samefile(other)
     except OSError:
-        return one.resolve() == other.resolve()
+        return path.resolve() == other.resolve()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -135,14 +135,14 @@ def _verification(result: Mapping[str, Any]) -> None:
     )
     for column in ("check", "", "error", "allowed"):
         table.add_column(column, justify="right" if column in ("error", "allowed") else "left")
-    for one in result["checks"]:
-        figures = ("" if one[name] is None else f"{one[name]:.1g}" for name in ("error", "tolerance"))
-        table.add_row(one["name"], one["status"], *figures)
+    for check in result["checks"]:
+        figures = ("" if check[name] is None else f"{check[name]:.1g}" for name in ("error", "tolerance"))
+        table.add_row(check["name"], check["status"], *figures)
     CONSOLE.print(table)
-    for one in result["checks"]:
-        if one["status"] != "holds":
-            told = f"{one['name']} ({one['what']}): {one['status']}"
-            CONSOLE.print(f"{told}; {one['note']}" if one["note"] else told, soft_wrap=True)
+    for check in result["checks"]:
+        if check["status"] != "holds":
+            line = f"{check['name']} ({check['what']}): {check['status']}"
+            CONSOLE.print(f"{line}; {check['note']}" if check["note"] else line, soft_wrap=True)
     CONSOLE.print(", ".join(f"{status}: {count}" for status, count in result["counts"].items()))
     if result["advice"]:
         CONSOLE.print(result["advice"], soft_wrap=True)

@@ -97,14 +97,14 @@ def check_account(training: Mapping[str, Any], where: str) -> None:
         StateMismatchError: naming the figure.
     """
     figures = ("initial_loss", "training_loss", "final_loss", "select_initial_loss", "select_final_loss", "alpha")
-    sound = {name: training.get(name) is None or is_finite_number(training[name]) for name in figures}
-    sound["scale"] = training.get("scale") is None or _is_scale(training["scale"])
+    as_written = {name: training.get(name) is None or is_finite_number(training[name]) for name in figures}
+    as_written["scale"] = training.get("scale") is None or _is_scale(training["scale"])
     prompts = training.get("prompts") or []
-    sound["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
+    as_written["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
     known = training.keys() & {*Training.__struct_fields__}
-    sound |= {name: sound.get(name, True) and _fits(name, training[name]) for name in sorted(known)}
-    for name, is_sound in sound.items():
-        if not is_sound:
+    as_written |= {name: as_written.get(name, True) and _fits(name, training[name]) for name in sorted(known)}
+    for name, is_as_written in as_written.items():
+        if not is_as_written:
             raise StateMismatchError(
                 f"expected the account of the training in {where} to be as it was written, got {name} = "
                 f"{training.get(name)!r:.60}; the file was edited: copy it again"

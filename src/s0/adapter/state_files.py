@@ -114,10 +114,10 @@ def read(path: str | Path, subfolder: str | None = None, *, variant: str | None 
     elif (folder / "meta.json").is_file():
         stored = _read_published(folder)
     else:
-        held = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
+        contents = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         raise StateMismatchError(
             f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
-            f"{held}; check the path"
+            f"{contents}; check the path"
         )
     if variant is not None:
         stored.require_variant(variant, f" in {folder}")

@@ -83,7 +83,7 @@ def join(records: Mapping[str, Record]) -> Record:
         sandbox=_sandbox(records),
         seconds=_seconds(records, members),
         variants={member.name: member.run for member in members},
-        final={name: summary(given) for name, given in answers.items()},
+        final={name: summary(variant_answers) for name, variant_answers in answers.items()},
         comparisons=comparisons(answers, pairs),
         sampled=sampled_part(samples, outcomes, pairs),
         answers=answers,

@@ -126,13 +126,13 @@ def comparisons(answers: Mapping[str, Sequence[Answer]], pairs: Pairs | None = N
     pairs = _pairs(answers) if pairs is None else pairs
     standard, paper = (_differences(answers, pairs, scoring) for scoring in SCORINGS)
     return tuple(
-        Comparison(first, second, one, other, effect_of(one))
-        for (first, second), one, other in zip(pairs, standard, paper, strict=True)
+        Comparison(first, second, by_standard, by_paper, effect_of(by_standard))
+        for (first, second), by_standard, by_paper in zip(pairs, standard, paper, strict=True)
     )
 
 
 def _differences(answers: Mapping[str, Sequence[Answer]], pairs: Pairs, scoring: str) -> list[Difference]:
-    passed = {name: [answer.passed[scoring] for answer in given] for name, given in answers.items()}
+    passed = {name: [answer.passed[scoring] for answer in variant_answers] for name, variant_answers in answers.items()}
     results = [compare(passed[first], passed[second]) for first, second in pairs]
     problems = [answer.problem for answer in next(iter(answers.values()))]
     return [
@@ -162,7 +162,7 @@ def sampled_comparisons(
     pairs = _pairs(answers) if pairs is None else pairs
     by_k: dict[str, list[dict[str, SampledDifference]]] = {scoring: [{} for _ in pairs] for scoring in SCORINGS}
     for scoring in SCORINGS:
-        correct = {name: list(solved(given, scoring).values()) for name, given in answers.items()}
+        correct = {name: list(solved(variant_answers, scoring).values()) for name, variant_answers in answers.items()}
         for k in sorted({1, samples.n}):
             rates = {name: [pass_at_k(samples.n, count, k) for count in counts] for name, counts in correct.items()}
             results = [paired_t(rates[first], rates[second]) for first, second in pairs]

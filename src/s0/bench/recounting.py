@@ -35,8 +35,8 @@ def require_recounted(record: Record, name: str) -> None:
             f"expected every variant compared with another, got {sorted(not_compared)!r:.80} compared with none in "
             f"{name}; evaluate again"
         )
-    answers = {variant: in_order(given, record.problems, 1, name) for variant, given in record.answers.items()}
-    final = {variant: summary(given) for variant, given in answers.items()}
+    answers = {variant: in_order(stored, record.problems, 1, name) for variant, stored in record.answers.items()}
+    final = {variant: summary(stored) for variant, stored in answers.items()}
     _require_equal(record.final, final, "final", name)
     _require_equal(_by_pair(record.comparisons), _by_pair(comparisons(answers, pairs)), "comparisons", name)
     if record.sampled is not None:
@@ -60,7 +60,7 @@ def in_order(answers: Sequence[Answer], problems: Collection[str], n: int, of: s
 
 def _require_recounted_samples(sampled: Sampled, problems: Collection[str], pairs: Pairs, name: str) -> None:
     samples = Samples(sampled.n, sampled.temperature, sampled.top_p, sampled.seed)
-    answers = {variant: in_order(given, problems, samples.n, name) for variant, given in sampled.answers.items()}
+    answers = {variant: in_order(stored, problems, samples.n, name) for variant, stored in sampled.answers.items()}
     final = {variant: sampled_summary(drawn, samples) for variant, drawn in answers.items()}
     _require_equal(sampled.final, final, "sampled.final", name)
     compared = _by_pair(sampled_comparisons(answers, samples, pairs))

@@ -160,15 +160,15 @@ def welch(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
     Raises:
         ConfigError: fewer than two measurements in a set, or one that is no finite number.
     """
-    one, other = _measured(first), _measured(second)
-    errors = [statistics.stdev(values) / math.sqrt(len(values)) for values in (one, other)]
+    first, second = _measured(first), _measured(second)
+    errors = [statistics.stdev(values) / math.sqrt(len(values)) for values in (first, second)]
     if error := math.hypot(*errors):
         freedom = 1 / sum(
-            (own / error) ** 4 / (len(values) - 1) for own, values in zip(errors, (one, other), strict=True)
+            (own / error) ** 4 / (len(values) - 1) for own, values in zip(errors, (first, second), strict=True)
         )
     else:
         freedom = 1.0
-    return _by_t(one, other, statistics.mean(other) - statistics.mean(one), error, freedom)
+    return _by_t(first, second, statistics.mean(second) - statistics.mean(first), error, freedom)
 
 
 def paired_t(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
@@ -181,10 +181,10 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
     """
     if len(first) != len(second):
         raise ConfigError(f"expected measurements in pairs, got {len(first)} and {len(second)}; pair them by seed")
-    one, other = _measured(first), _measured(second)
-    changes = [b - a for a, b in zip(one, other, strict=True)]
+    first, second = _measured(first), _measured(second)
+    changes = [b - a for a, b in zip(first, second, strict=True)]
     error = statistics.stdev(changes) / math.sqrt(len(changes))
-    return _by_t(one, other, statistics.mean(changes), error, len(changes) - 1)
+    return _by_t(first, second, statistics.mean(changes), error, len(changes) - 1)
 
 
 def _by_t(first: list[float], second: list[float], difference: float, error: float, freedom: float) -> MeanDifference:

@@ -148,14 +148,14 @@ def find_mixers(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         UnsupportedModelError: the model has none; says why and lists the families that do.
     """
-    found: dict[str, nn.Module] = {}
+    mixers: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         # A wrapper may look like the mixer in it, which comes after it and takes its place.
         if _known_recurrence(module) is not None:
-            found[plain_name(name)] = module
-    if not found:
+            mixers[plain_name(name)] = module
+    if not mixers:
         raise UnsupportedModelError(_refusal(model))
-    return dict(sorted(found.items(), key=lambda item: layer_index(item[1])))
+    return dict(sorted(mixers.items(), key=lambda item: layer_index(item[1])))
 
 
 def plain_name(name: str) -> str:
@@ -186,7 +186,11 @@ def _known_recurrence(module: nn.Module) -> Recurrence | None:
     parameters, called = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}, {*code.co_names}
     if parameters.isdisjoint(CACHE_NAMES):
         return None
-    known = (one for one in RECURRENCES if one.recognised_by in called and one.cache_calls <= called)
+    known = (
+        recurrence
+        for recurrence in RECURRENCES
+        if recurrence.recognised_by in called and recurrence.cache_calls <= called
+    )
     return next(known, None)
 
 

@@ -66,9 +66,9 @@ class Asked:
 
     def mask(self) -> Tensor | None:
         """(B, T) the mask that is given, or that generate() makes of pads in the prompts; None where all are tokens."""
-        given = self.kwargs.get("attention_mask")
-        if given is not None:
-            return given if isinstance(given, Tensor) and given.ndim == 2 else None
+        mask = self.kwargs.get("attention_mask")
+        if mask is not None:
+            return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         pad, ends = self.setting("pad_token_id"), self.setting("eos_token_id")
         is_end = pad in (ends if isinstance(ends, (list, tuple)) else [ends])
         if pad is None or is_end or not isinstance(self.prompts, Tensor) or self.prompts.ndim != 2:

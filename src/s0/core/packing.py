@@ -100,16 +100,16 @@ def _pass_documents_on(
         len(args) < 2 and all(kwargs.get(name) is None for name in ("position_ids", *_BORDERS))
     ):
         return None
-    given = call_arguments(model.forward, args, kwargs)
+    inputs = call_arguments(model.forward, args, kwargs)
     try:
-        starts = _starts(model, given)
+        starts = _starts(model, inputs)
     except EngineError:
         if any(map(_is_tuned, state_layers(model))):
             raise
         return None
     if starts is None:
         return None
-    _, n_tokens, device = _shape(given)
+    _, n_tokens, device = _shape(inputs)
     documents = Documents(starts, n_tokens, device)
     borders = torch.tensor([*starts, n_tokens], dtype=torch.int32, device=device)
     longest = max(documents.lengths)
@@ -122,25 +122,25 @@ def _pass_documents_on(
         "max_length_q": longest,
         "max_length_k": longest,
     }
-    if given.get("position_ids") is None:
+    if inputs.get("position_ids") is None:
         marked["position_ids"] = torch.cat([torch.arange(n, device=device) for n in documents.lengths])[None]
-    return (), {**given, **marked}
+    return (), {**inputs, **marked}
 
 
-def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | None:
+def _starts(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[int] | None:
     """The index of each document's first token, or None where the inputs mark no documents.
 
     Raises:
         EngineError: they do, but the documents could not be kept apart.
     """
-    marked = {name: given[name] for name in _BORDERS if given.get(name) is not None}
-    positions, mask = given.get("position_ids"), given.get("attention_mask")
+    marked = {name: inputs[name] for name in _BORDERS if inputs.get(name) is not None}
+    positions, mask = inputs.get("position_ids"), inputs.get("attention_mask")
     if isinstance(mask, dict):  # one mask for each kind of layer, as generate() makes them for a static cache
         mask = mask.get("linear_attention")
     restarts = None if positions is None or positions.shape[-1] == 1 else _restarts(positions, mask)
     if not marked and (restarts is None or not restarts.any()):
         return None
-    n_rows, n_tokens, _ = _shape(given)
+    n_rows, n_tokens, _ = _shape(inputs)
     if family_of(model) not in _KEPT_APART:
         raise _refused(
             f"{type(model).__name__} would let documents see each other; models of these families would not: "
@@ -156,7 +156,7 @@ def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | Non
         )
     if n_rows != 1:
         raise _refused(f"expected one packed row in a batch, got {n_rows} rows")
-    if cache_of(given) is not None:
+    if cache_of(inputs) is not None:
         raise _refused("with a cache documents would see each other; leave it out")
     if mask is not None and not (mask.ndim == 2 and bool(mask.all())):
         raise _refused("expected no attention_mask, or one without pads")
@@ -164,14 +164,14 @@ def _starts(model: PreTrainedModel, given: Mapping[str, Any]) -> list[int] | Non
         raise _refused(
             f"in position_ids of shape {tuple(positions.shape)} transformers finds no documents; give them as (1, T)"
         )
-    found = {name: _first_tokens(name, value, n_tokens) for name, value in marked.items()}
+    borders = {name: _first_tokens(name, value, n_tokens) for name, value in marked.items()}
     if restarts is not None and positions is not None:
-        found["position_ids"] = [0, *(restarts[0].nonzero().flatten() + 1).tolist()]
-        if any(_text(positions)[0, found["position_ids"][1:]].tolist()):
+        borders["position_ids"] = [0, *(restarts[0].nonzero().flatten() + 1).tolist()]
+        if any(_text(positions)[0, borders["position_ids"][1:]].tolist()):
             raise _refused("expected the position_ids of every document to start at 0")
-    starts = next(iter(found.values()))
-    if any(other != starts for other in found.values()) or starts[0] != 0 or sorted({*starts}) != starts:
-        raise _refused(f"expected one set of borders, got documents that start at the tokens {found}")
+    starts = next(iter(borders.values()))
+    if any(other != starts for other in borders.values()) or starts[0] != 0 or sorted({*starts}) != starts:
+        raise _refused(f"expected one set of borders, got documents that start at the tokens {borders}")
     return starts
 
 
@@ -189,9 +189,9 @@ def _refused(reason: str) -> EngineError:
     )
 
 
-def _shape(given: Mapping[str, Any]) -> tuple[int, int, torch.device]:
-    inputs: Tensor = next(given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None)
-    return inputs.shape[0], inputs.shape[1], inputs.device
+def _shape(inputs: Mapping[str, Any]) -> tuple[int, int, torch.device]:
+    tokens: Tensor = next(inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None)
+    return tokens.shape[0], tokens.shape[1], tokens.device
 
 
 def _text(positions: Tensor) -> Tensor:

@@ -54,11 +54,11 @@ def refuse_replaced_forward(mixer: nn.Module) -> None:
     """
     if "forward" not in mixer.__dict__:
         return
-    forward: Any = mixer.forward
-    found, own = inspect.unwrap(forward), inspect.unwrap(type(mixer).forward)
-    if getattr(found, "__func__", found) is not own:
+    running: Any = inspect.unwrap(mixer.forward)
+    own = inspect.unwrap(type(mixer).forward)
+    if getattr(running, "__func__", running) is not own:
         raise EngineError(
             f"expected {type(mixer).__name__} to run its own forward, but it was replaced by one of "
-            f"{getattr(found, '__module__', found)}, so the tuned state could be ignored or misread; load the model "
-            "without replaced layers (use_kernels=False)"
+            f"{getattr(running, '__module__', running)}, so the tuned state could be ignored or misread; load the "
+            "model without replaced layers (use_kernels=False)"
         )

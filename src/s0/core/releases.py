@@ -85,8 +85,8 @@ def take_cache(kwargs: dict[str, Any], cache: Any = None) -> Any:
 
 def cache_of(output: Mapping[str, Any]) -> Any:
     """The cache in what a model or generate() takes or returned, by name; None where there is none."""
-    found = (output[name] for name in CACHE_NAMES if name in output.keys())  # noqa: SIM118  ("in" warns)
-    return next((cache for cache in found if cache is not None), None)
+    caches = (output[name] for name in CACHE_NAMES if name in output.keys())  # noqa: SIM118  ("in" warns)
+    return next((cache for cache in caches if cache is not None), None)
 
 
 def call_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

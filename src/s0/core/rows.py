@@ -56,7 +56,7 @@ def _rows_chosen(stack: tuple[RowChoice, ...]) -> Iterator[None]:
 
 def choice_for(layer: nn.Module) -> RowChoice | None:
     """The innermost choice on this thread that speaks to `layer`."""
-    return next((one for one in reversed(_ROWS.stack) if id(layer) in one.layers), None)
+    return next((choice for choice in reversed(_ROWS.stack) if id(layer) in choice.layers), None)
 
 
 class RowsUnderCheckpointing:

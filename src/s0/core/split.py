@@ -40,7 +40,7 @@ def split_by(model: nn.Module, tensors: Iterable[Tensor] = ()) -> Iterator[str]:
     kinds = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     yield from (name for kind, name in _WRAPPERS.items() if kind in kinds)
     tensors = (*model.parameters(), *tensors)
-    if any(hasattr(one, "ds_id") for one in tensors):
+    if any(hasattr(tensor, "ds_id") for tensor in tensors):
         yield "DeepSpeed ZeRO-3"
     if (getattr(model, "tp_size", None) or 1) > 1 or any(map(is_shard, tensors)):
         yield "tensor parallelism"

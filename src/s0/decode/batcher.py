@@ -174,7 +174,7 @@ class Batcher:
     def cancel(self, request: int) -> None:
         """Drop a request and give its row back; nothing happens if it has ended."""
         self._waiting.pop(request, None)
-        self._ready = deque(one for one in self._ready if one[0].number != request)
+        self._ready = deque(prefilled for prefilled in self._ready if prefilled[0].number != request)
         for i, row in enumerate(self._rows):
             if row.number == request:
                 self._leave(i)
@@ -267,7 +267,7 @@ class Batcher:
     def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[Event]:
         asked = [row.request for row in rows]
         draws = [row.random.random() for row in rows]
-        tokens = choose(logits, [one.temperature for one in asked], [one.top_p for one in asked], draws)
+        tokens = choose(logits, [request.temperature for request in asked], [request.top_p for request in asked], draws)
         return [row.add(token, self._ends) for row, token in zip(rows, tokens, strict=True)]
 
     def _leave(self, i: int) -> None:

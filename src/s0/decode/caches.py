@@ -61,8 +61,8 @@ class _Stack:
         data[:n] = self.data[:n]
         self.data = data
 
-    def put(self, slot: int, held: Tensor, end: int) -> None:
-        self.data[slot] = held
+    def put(self, slot: int, new: Tensor, end: int) -> None:
+        self.data[slot] = new
 
     def move(self, source: int, target: int, window: _Window) -> None:
         self.data[target] = self.data[source]
@@ -77,9 +77,9 @@ class _Columns(_Stack):
         data[:n, :, end - window.width : end] = self.data[:n, :, window.columns]
         self.data = data
 
-    def put(self, slot: int, held: Tensor, end: int) -> None:
-        begin = end - held.shape[1]
-        self.data[slot, :, begin:end] = held
+    def put(self, slot: int, new: Tensor, end: int) -> None:
+        begin = end - new.shape[1]
+        self.data[slot, :, begin:end] = new
         # Masked columns are multiplied by zero, which an infinite number left by an earlier row would survive.
         self.data[slot, :, :begin] = 0
 
@@ -243,10 +243,10 @@ def _tokens_read(cache: Cache) -> int:
 
 def _tensors(cache: Cache) -> list[Tensor]:
     """What a prefilled cache holds, rows first, in the order of `Rows._buffers`."""
-    found: list[Tensor | None] = []
+    tensors: list[Tensor | None] = []
     for layer in cache.layers:
         if isinstance(layer, DynamicLayer):
-            found += [layer.keys, layer.values]
+            tensors += [layer.keys, layer.values]
         if isinstance(layer, LinearAttentionLayer):
-            found += [*layer.conv_states.values(), *layer.recurrent_states.values()]
-    return [tensor for tensor in found if tensor is not None]
+            tensors += [*layer.conv_states.values(), *layer.recurrent_states.values()]
+    return [tensor for tensor in tensors if tensor is not None]

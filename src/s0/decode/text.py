@@ -29,7 +29,7 @@ class Text:
         self._tail = ""  # of those behind it, as far as it is known
         # A tokenizer may write a token differently at the start of a text, so new ones are decoded behind old ones.
         self._from = self._border = 0
-        self._given = 0  # characters handed out
+        self._n_sent = 0  # characters handed out
 
     def add(self, token: int) -> str:
         """Take the next token, and hand out the text that is certain now."""
@@ -51,8 +51,8 @@ class Text:
         return text, self._give(text)
 
     def _give(self, text: str) -> str:
-        given, self._given = self._given, len(text)
-        return text[given:]
+        n_sent, self._n_sent = self._n_sent, len(text)
+        return text[n_sent:]
 
     def _undecided(self) -> int:
         """How much of the settled text's end may be the beginning of a stop text."""

@@ -97,13 +97,13 @@ def _shown(plot: Plot) -> dict[str, Any]:
 def _view(record: Record) -> dict[str, Any]:
     """What the template writes, section by section."""
     gains = record.gains
-    told = [comparison for comparison in record.comparisons if comparison in gains or comparison.effect != UNCLEAR]
+    findings = [comparison for comparison in record.comparisons if comparison in gains or comparison.effect != UNCLEAR]
     return {
         "generator": GENERATOR,
         "headline": headline(record),
         "about": _about(record),
-        "findings": [_finding(record, comparison) for comparison in told],
-        "untold": len(record.comparisons) - len(told),
+        "findings": [_finding(record, comparison) for comparison in findings],
+        "untold": len(record.comparisons) - len(findings),
         "cautions": list(_cautions(record)),
         "rates": [_rates(name, summary.pass_at_1.items()) for name, summary in record.final.items()],
         "differences": [_difference(comparison) for comparison in record.comparisons],

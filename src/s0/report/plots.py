@@ -83,7 +83,7 @@ def _pass_rates(record: Record, ink: Ink) -> Drawing | None:
     final = record.final
     labels = [(drawable(name), "") for name in final]
     figure, (axes,) = panel(ink, "Problems solved", 0.46 * len(final), room_for(labels))
-    told = []
+    sentences = []
     for row, ((name, summary), (label, _)) in enumerate(zip(final.items(), labels, strict=True)):
         colour = colour_of(ink, record, name)
         for (scoring, rate), offset in zip(summary.pass_at_1.items(), (-0.19, 0.19), strict=True):
@@ -91,7 +91,7 @@ def _pass_rates(record: Record, ink: Ink) -> Drawing | None:
             axes.barh(row + offset, value, 0.34, edgecolor=colour, **fill(colour, scoring))
             axes.plot([low, high], [row + offset] * 2, color=ink.text, linewidth=1, solid_capstyle="butt")
             axes.text(high + 1.5, row + offset, f"{value:.1f}", color=ink.text, va="center", fontsize=8)
-            told.append(f"{label}, {scoring}: {percent(rate.value)} ({percent(rate.low)} to {percent(rate.high)})")
+            sentences.append(f"{label}, {scoring}: {percent(rate.value)} ({percent(rate.low)} to {percent(rate.high)})")
     rows(axes, ink, labels)
     axes.set_xlim(0, 112)
     axes.xaxis.set_major_locator(FixedLocator(range(0, 101, 20)))
@@ -100,7 +100,7 @@ def _pass_rates(record: Record, ink: Ink) -> Drawing | None:
     keys = {"standard": "standard scoring", "paper": "paper’s scoring"}
     handles = [Patch(edgecolor=ink.soft, label=label, **fill(ink.soft, scoring)) for scoring, label in keys.items()]
     legend_above(axes, ink, handles)
-    return figure, "Bars of pass@1 with 95% intervals. " + "; ".join(told) + "."
+    return figure, "Bars of pass@1 with 95% intervals. " + "; ".join(sentences) + "."
 
 
 def _differences(record: Record, ink: Ink) -> Drawing | None:
@@ -110,7 +110,7 @@ def _differences(record: Record, ink: Ink) -> Drawing | None:
     labels = [(drawable(comparison.second), f"against {drawable(comparison.first)}") for comparison in comparisons]
     figure, (axes,) = panel(ink, "Points gained", 0.46 * len(comparisons), room_for(labels))
     axes.axvline(0, color=ink.text, linewidth=0.9)
-    told = []
+    sentences = []
     for row, (comparison, (label, below)) in enumerate(zip(comparisons, labels, strict=True)):
         colour = colour_of(ink, record, comparison.second)
         for (scoring, compared), offset in zip(comparison.items(), (-0.15, 0.19), strict=True):
@@ -118,7 +118,7 @@ def _differences(record: Record, ink: Ink) -> Drawing | None:
             axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.8 if scoring == "standard" else 1.1)
             face = colour if scoring == "standard" else ink.paper
             axes.plot(value, row + offset, "o", color=colour, markerfacecolor=face, markersize=5.5, clip_on=False)
-            told.append(
+            sentences.append(
                 f"{label} {below}, {scoring}: {points(compared.difference)} points "
                 f"({points(compared.low)} to {points(compared.high)}), Holm’s p {p_words(compared.p_holm)}"
             )
@@ -131,7 +131,7 @@ def _differences(record: Record, ink: Ink) -> Drawing | None:
     hollow = {"markerfacecolor": ink.paper, "linewidth": 1.1}
     keys = [key(ink, "standard", marker="o", markersize=5.5), key(ink, "paper", marker="o", markersize=5.5, **hollow)]
     legend_above(axes, ink, keys)
-    return figure, "Differences in pass@1 with 95% intervals. " + "; ".join(told) + "."
+    return figure, "Differences in pass@1 with 95% intervals. " + "; ".join(sentences) + "."
 
 
 def _sampled(record: Record, ink: Ink) -> Drawing | None:
@@ -140,7 +140,7 @@ def _sampled(record: Record, ink: Ink) -> Drawing | None:
         return None
     keys = [key(ink, drawable(name), **look_of(ink, record, name)) for name in sampled.final]
     figure, (axes,) = panel(ink, "Solved by one of k samples", 1.75, 0.62, [keys])
-    told: list[str] = []
+    sentences: list[str] = []
     ks: list[int] = []
     for index, (name, summary) in enumerate(sampled.final.items()):
         estimates = {int(k): estimate for k, estimate in summary.pass_at_k.standard.items()}
@@ -151,7 +151,7 @@ def _sampled(record: Record, ink: Ink) -> Drawing | None:
         lows, highs = [100 * estimate.low for estimate in ordered], [100 * estimate.high for estimate in ordered]
         axes.vlines(beside, lows, highs, color=look["color"], linewidth=1)
         first, last = percent(ordered[0].value), percent(ordered[-1].value)
-        told.append(f"{drawable(name)}: pass@{ks[0]} {first}, pass@{ks[-1]} {last}")
+        sentences.append(f"{drawable(name)}: pass@{ks[0]} {first}, pass@{ks[-1]} {last}")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -159,7 +159,7 @@ def _sampled(record: Record, ink: Ink) -> Drawing | None:
     axes.set_ylim(0, 104)
     axes.set_xlabel("k; standard scoring, with 95% interval", color=ink.soft, loc="right")
     axes.set_ylabel("passed, %", color=ink.soft)
-    return figure, "pass@k by k, standard scoring. " + "; ".join(told) + "."
+    return figure, "pass@k by k, standard scoring. " + "; ".join(sentences) + "."
 
 
 def _scale(record: Record, ink: Ink) -> Drawing | None:
@@ -196,8 +196,8 @@ def _scale(record: Record, ink: Ink) -> Drawing | None:
             _wide(axes, heights)
         axes.set_ylabel("loss, nats per token" if kind == "loss" else "passed, %", color=ink.soft)
         axes.set_xlabel("scale; dotted: the published values; ring: chosen", color=ink.soft, loc="right")
-    told = [f"{drawable(name)}: chosen {number(scale.chosen)}" for name, scale in scales.items()]
-    return figure, "The scale of the state on the select examples. " + "; ".join(told) + "."
+    sentences = [f"{drawable(name)}: chosen {number(scale.chosen)}" for name, scale in scales.items()]
+    return figure, "The scale of the state on the select examples. " + "; ".join(sentences) + "."
 
 
 def _untouched(ink: Ink, record: Record, name: str) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _loss(record: Record, ink: Ink) -> Drawing | None:
     if any(training.select_losses for training in trained.values()):
         keys.append(key(ink, "select examples", linewidth=0.9, marker="."))
     figure, (axes,) = panel(ink, "Loss by step", 1.75, 0.62, [keys])
-    heights, told = [], []
+    heights, sentences = [], []
     for name, training in trained.items():
         series = (("training", training.losses, "", 1.6), ("select", training.select_losses, ".", 0.9))
         for examples, losses, marker, width in series:
@@ -253,13 +253,13 @@ def _loss(record: Record, ink: Ink) -> Drawing | None:
             axes.plot(range(1, len(values) + 1), drawn, **look)
             heights += finite
             if finite:
-                told.append(f"{drawable(name)}, {examples} examples: {number(finite[0])} to {number(finite[-1])}")
+                sentences.append(f"{drawable(name)}, {examples} examples: {number(finite[0])} to {number(finite[-1])}")
     if heights:
         _wide(axes, heights)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("step", color=ink.soft, loc="right")
     axes.set_ylabel("nats per token", color=ink.soft)
-    return figure, "Loss by step, in nats per token. " + "; ".join(told) + "."
+    return figure, "Loss by step, in nats per token. " + "; ".join(sentences) + "."
 
 
 def _norms(record: Record, ink: Ink) -> Drawing | None:
@@ -270,7 +270,7 @@ def _norms(record: Record, ink: Ink) -> Drawing | None:
     keys = [key(ink, drawable(name), **look) for name, look in looks.items()] if len(states) > 1 else []
     figure, (axes,) = panel(ink, "Norm by layer", 1.75, 0.62, [keys])
     numbered = all(places is not None for places in map(_places, states.values()))
-    heights, told = [], []
+    heights, sentences = [], []
     for index, (name, layers) in enumerate(states.items()):
         norms = [layer.norm for layer in layers]
         heights += [norm for norm in norms if math.isfinite(norm)]
@@ -278,18 +278,18 @@ def _norms(record: Record, ink: Ink) -> Drawing | None:
         beside = [place + 0.16 * (index - (len(states) - 1) / 2) for place in places]
         axes.vlines(beside, 0, norms, color=looks[name]["color"], linewidth=1)
         axes.plot(beside, norms, **looks[name])
-        told.append(f"{drawable(name)}: {number(min(norms))} to {number(max(norms))} over {len(norms)} layers")
+        sentences.append(f"{drawable(name)}: {number(min(norms))} to {number(max(norms))} over {len(norms)} layers")
     axes.set_ylim(0, 1.1 * max(heights, default=0.0) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("layer of the model" if numbered else "layer, in order", color=ink.soft, loc="right")
     axes.set_ylabel("norm", color=ink.soft)
-    return figure, "Norm of the learned state in each layer. " + "; ".join(told) + "."
+    return figure, "Norm of the learned state in each layer. " + "; ".join(sentences) + "."
 
 
 def _places(layers: Sequence[Layer]) -> list[int] | None:
     """The number in each layer's name, where every name has one of its own."""
     numbers = [re.findall(r"[0-9]{1,6}", layer.name) for layer in layers]
-    places = [int(found[0]) for found in numbers if len(found) == 1]
+    places = [int(digits[0]) for digits in numbers if len(digits) == 1]
     return places if len(set(places)) == len(layers) else None
 
 

@@ -13,7 +13,7 @@ from s0.core.recurrences import LIGHTNING_ATTENTION, MAMBA1
 from s0.core.releases import cache_of
 from s0.verify.check import Check
 from s0.verify.running import feed, forward, name_of_cache, pad, takes_positions
-from s0.verify.subject import ALPHA, ONE, Comparison, Subject, given
+from s0.verify.subject import ALPHA, ONE, Comparison, Subject, recorded
 
 # Nine tokens in calls that the untouched model, too, makes of them what it makes of the whole: transformers drops the
 # state of Mamba-1 where several tokens continue a cache, and mistakes the length of MiniMax's.
@@ -34,7 +34,7 @@ def _zero_state(subject: Subject) -> Iterator[Comparison]:
     for layer in subject.layers:
         layer.s0_state[ONE].data.zero_()
     for (run, tolerance), other in zip(runs, with_states, strict=True):
-        yield subject.same(run, partial(subject.of_untouched, run), partial(given, other), tolerance=tolerance)
+        yield subject.same(run, partial(subject.of_untouched, run), partial(recorded, other), tolerance=tolerance)
 
 
 def _scale(subject: Subject) -> Iterator[Comparison]:
@@ -104,7 +104,7 @@ def _packed(subject: Subject) -> Iterator[Comparison]:
         output: Tensor = subject.model(input_ids=torch.cat(rows, dim=1), use_cache=False, **taken, **layout).logits
         return output
 
-    yield subject.same(row, lambda: torch.cat([subject.logits(one) for one in rows], dim=1))
+    yield subject.same(row, lambda: torch.cat([subject.logits(document) for document in rows], dim=1))
 
 
 CHECKS = (

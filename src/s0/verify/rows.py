@@ -15,7 +15,7 @@ from s0.verify.check import Check
 from s0.verify.generation import decodes
 from s0.verify.learning import backward, checkpointing, sum_of
 from s0.verify.running import forward, generate, loss, pad
-from s0.verify.subject import ONE, TWO, Comparison, Subject, given
+from s0.verify.subject import ONE, TWO, Comparison, Subject, recorded
 
 NAMES = [TWO, BASE, ONE, TWO]
 OTHERS = [ONE, TWO, BASE, ONE]  # a wrong state for each row
@@ -75,7 +75,7 @@ def _row_gradient(subject: Subject, reentrant: bool | None) -> Iterator[Comparis
     subject.tuned.base_model.set_adapter([ONE, TWO])  # both are trained
     with nullcontext() if reentrant is None else checkpointing(subject.base, reentrant):
         for name, (want, without) in wanted.items():
-            yield subject.same_gradient(partial(together, name), partial(given, want), partial(given, without))
+            yield subject.same_gradient(partial(together, name), partial(recorded, want), partial(recorded, without))
 
 
 def _rows_of_the_base(subject: Subject) -> Iterator[Comparison]:

@@ -67,7 +67,7 @@ class Comparison:
         return self.shows > MARGIN * self.tolerance
 
 
-def given(value: Tensor) -> Tensor:
+def recorded(value: Tensor) -> Tensor:
     """What a way of running gave before."""
     return value
 
@@ -160,9 +160,9 @@ class Subject:
             for module in twin.modules():
                 config = getattr(module, "config", None)
                 configs: list[Any] = [config, getattr(config, "text_config", None)]
-                for one in configs:
-                    if hasattr(one, "_experts_implementation"):
-                        one._experts_implementation = "eager"
+                for part in configs:
+                    if hasattr(part, "_experts_implementation"):
+                        part._experts_implementation = "eager"
         return twin.to(dtype)
 
     def tokens(self, rows: int, length: int, seed: int = 0) -> Tensor:
@@ -239,8 +239,8 @@ def ordinary_tokens(model: Any, tokenizer: Any) -> Tensor:
     if tokenizer is not None:
         size = min(size, len(tokenizer))
         special.update(tokenizer.all_special_ids)
-    for one in (model.config, model.config.get_text_config()):
-        for key, value in vars(one).items():
+    for config in (model.config, model.config.get_text_config()):
+        for key, value in vars(config).items():
             if key.endswith("token_id"):
                 special.update(value if isinstance(value, (list, tuple)) else [value])
     ids = torch.tensor([i for i in range(size) if i not in special])

@@ -137,32 +137,32 @@ def _left_as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def _result(check: Check, subject: Subject) -> Result:
-    told = partial(Result, check.name, check.what)
+    result = partial(Result, check.name, check.what)
     made = _attempt(check, subject)
     if isinstance(made, NotApplicable):
-        return told(NOT_APPLICABLE, note=str(made))
+        return result(NOT_APPLICABLE, note=str(made))
     if isinstance(made, Exception):
         words = f"{type(made).__name__}: {str(made).partition(chr(10))[0]}"
         if check.may_be_refused and isinstance(made, S0Error):
-            return told(REFUSED, note=words)
+            return result(REFUSED, note=words)
         if type(_on_untouched(check, subject)) is type(made):
-            return told(NOT_APPLICABLE, note=f"the untouched model cannot do it either: {words}")
-        return told(FAILS, note=words)
+            return result(NOT_APPLICABLE, note=f"the untouched model cannot do it either: {words}")
+        return result(FAILS, note=words)
     worst = max(made, key=_excess)
     if worst.holds:
-        if not all(one.says_something for one in made):
-            return told(SAYS_NOTHING, worst.error, worst.tolerance, "the state has died out where it is compared")
-        return told(HOLDS, worst.error, worst.tolerance)
+        if not all(comparison.says_something for comparison in made):
+            return result(SAYS_NOTHING, worst.error, worst.tolerance, "the state has died out where it is compared")
+        return result(HOLDS, worst.error, worst.tolerance)
     stock = _on_untouched(check, subject)
     if isinstance(stock, list):
         same = max(stock, key=_excess)
         is_as_far_off = worst.is_of_tokens or worst.error <= SAME_WAY * same.error
         if not same.holds and (is_as_far_off or not math.isfinite(same.error)):
             note = f"the untouched model fails in the same way: error {same.error:.1g}"
-            return told(STOCK_TOO, worst.error, worst.tolerance, note)
+            return result(STOCK_TOO, worst.error, worst.tolerance, note)
     if not math.isfinite(worst.error):
-        return told(FAILS, None, worst.tolerance, "not finite")
-    return told(FAILS, worst.error, worst.tolerance)
+        return result(FAILS, None, worst.tolerance, "not finite")
+    return result(FAILS, worst.error, worst.tolerance)
 
 
 def _attempt(check: Check, subject: Subject) -> list[Comparison] | Exception:
@@ -181,10 +181,10 @@ def _on_untouched(check: Check, subject: Subject) -> list[Comparison] | Exceptio
         return _attempt(check, subject)
 
 
-def _excess(one: Comparison) -> float:
+def _excess(comparison: Comparison) -> float:
     """How far the error is over what is allowed; infinite where it is not finite."""
-    if not math.isfinite(one.error):
+    if not math.isfinite(comparison.error):
         return math.inf
-    if one.tolerance == 0:
-        return math.inf if one.error > 0 else 0.0
-    return one.error / one.tolerance
+    if comparison.tolerance == 0:
+        return math.inf if comparison.error > 0 else 0.0
+    return comparison.error / comparison.tolerance

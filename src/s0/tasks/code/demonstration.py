@@ -36,18 +36,18 @@ _BUILTINS = frozenset(dir(builtins))
 
 
 def without_demonstration(
-    given: Sequence[Statement], own: Sequence[Statement], entry_point: str, *, prose: bool
+    before: Sequence[Statement], own: Sequence[Statement], entry_point: str, *, prose: bool
 ) -> list[Statement]:
     """Those of `own` that are no demonstration, by the rule above.
 
     Args:
-        given: the statements before, which stay; they can need others.
+        before: the statements before, which stay; they can need others.
         own: what a reply says.
         entry_point: the name whose value is asked for.
         prose: whether `own` stood among prose, lines of which can parse (`n = length`): assignments and expressions
             that are not needed and read a name which nothing binds are dropped as well.
     """
-    needed = _needed([*given, *own], entry_point)
+    needed = _needed([*before, *own], entry_point)
     kept = [
         statement
         for statement in own
@@ -56,9 +56,9 @@ def without_demonstration(
         and (statement in needed or not _demonstrates(statement, entry_point))
     ]
     if prose:
-        bound = _BUILTINS | _bound([*given, *own])
+        bound = _BUILTINS | _bound([*before, *own])
         kept = [part for part in kept if part in needed or not _is_simple(part) or part.reads <= bound]
-    return _without_remains(given, own, kept, needed)
+    return _without_remains(before, own, kept, needed)
 
 
 def helpers(program: Iterable[Statement], others: Sequence[Sequence[Statement]]) -> list[Statement]:
@@ -140,10 +140,10 @@ def _can_be_callable(value: ast.expr | None) -> bool:
 
 
 def _without_remains(
-    given: Sequence[Statement], own: Sequence[Statement], kept: Sequence[Statement], needed: set[Statement]
+    before: Sequence[Statement], own: Sequence[Statement], kept: Sequence[Statement], needed: set[Statement]
 ) -> list[Statement]:
     """`kept` without what only dropped statements read, and without what reads names that only those bind."""
-    uses = _Uses([*given, *own], [statement for statement in kept if statement not in needed])
+    uses = _Uses([*before, *own], [statement for statement in kept if statement not in needed])
     waiting = [*{*own} - {*kept}]
     dropped = {*waiting}
     while waiting:

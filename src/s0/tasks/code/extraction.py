@@ -140,7 +140,7 @@ def _deciding(codes: Sequence[_Code]) -> _Definition | None:
     definitions = [definition for code in codes for definition in code.definitions]
     complete = [definition for definition in definitions if definition.complete]
     more_than_stubs = [definition for definition in definitions if not definition.stub]
-    return next((found[-1] for found in (complete, more_than_stubs, definitions) if found), None)
+    return next((candidates[-1] for candidates in (complete, more_than_stubs, definitions) if candidates), None)
 
 
 def _function(problem: CodeProblem, codes: Sequence[_Code], definition: _Definition) -> Extraction:
@@ -148,18 +148,18 @@ def _function(problem: CodeProblem, codes: Sequence[_Code], definition: _Definit
     later = {other.position for other in code.definitions if other.position > definition.position}
     own = [statement for position, statement in enumerate(code.statements) if position not in later]
     stub = prompt_with_stub(problem)
-    given = statements(ast.parse(stub), stub)
-    program = _program(problem, given, own, codes, definition.piece)
+    before = statements(ast.parse(stub), stub)
+    program = _program(problem, before, own, codes, definition.piece)
     return Extraction(program, "fenced" if code.piece.fenced else "function")
 
 
 def _program(
-    problem: CodeProblem, given: list[Statement], own: list[Statement], codes: Sequence[_Code], deciding: int
+    problem: CodeProblem, before: list[Statement], own: list[Statement], codes: Sequence[_Code], deciding: int
 ) -> str:
-    kept = without_demonstration(given, own, problem.entry_point, prose=not codes[deciding].piece.fenced)
+    kept = without_demonstration(before, own, problem.entry_point, prose=not codes[deciding].piece.fenced)
     others = [code.statements for code in (*reversed(codes[:deciding]), *codes[deciding + 1 :])]
-    added = helpers([*given, *kept], others)
-    return _ordered([*given, *added, *kept])
+    added = helpers([*before, *kept], others)
+    return _ordered([*before, *added, *kept])
 
 
 def _ordered(program: Sequence[Statement]) -> str:
@@ -178,7 +178,7 @@ class _Body:
         answers: whether the body returns or yields.
     """
 
-    given: list[Statement]
+    before: list[Statement]
     own: list[Statement]
     format: str
     answers: bool
@@ -201,7 +201,7 @@ def _body(problem: CodeProblem, codes: Sequence[_Code], budget: Budget) -> Extra
     if not bodies:
         return Extraction(None, "unparsable")
     number, body = (answering or bodies)[0]
-    program = _program(problem, body.given, body.own, codes, number)
+    program = _program(problem, body.before, body.own, codes, number)
     return Extraction(program, "fenced" if codes[number].piece.fenced else body.format)
 
 

@@ -38,7 +38,7 @@ def pieces(reply: str, *, in_strings: bool) -> list[Piece]:
     """
     hidden = [] if in_strings else [match.span() for match in _STRINGS.finditer(reply) if match["long"]]
     hidden.reverse()
-    found: list[Piece] = []
+    parts: list[Piece] = []
     start, first, fenced = 0, "", False
     for fence in _FENCE_ON_LINE.finditer(reply):
         while hidden and hidden[-1][1] <= fence.start("marks"):
@@ -49,12 +49,12 @@ def pieces(reply: str, *, in_strings: bool) -> list[Piece]:
         opens = bool(after.strip())
         if before.strip() and not _stands_behind(before, after, fenced):
             continue
-        found.append(Piece(first + reply[start : fence.start("marks")], fenced, True))
+        parts.append(Piece(first + reply[start : fence.start("marks")], fenced, True))
         start = fence.end()
         first = after if _CODE_BEGINS.match(after) else ""
         fenced = opens or (not fenced and not before.strip())
-    found.append(Piece(first + reply[start:], fenced, not fenced))
-    return [piece for piece in found if piece.text.strip()]
+    parts.append(Piece(first + reply[start:], fenced, not fenced))
+    return [piece for piece in parts if piece.text.strip()]
 
 
 def _stands_behind(before: str, after: str, fenced: bool) -> bool:

@@ -173,11 +173,11 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
     while position < len(text):
         character = text[position]
         depth += (character in "([{") - (character in ")]}")
-        found = separator.match(text, position) if depth == 0 else None
-        if found:
+        match = separator.match(text, position) if depth == 0 else None
+        if match:
             parts.append(text[start:position].strip())
-            start = found.end()
-        position = max(position + 1, found.end() if found else 0)
+            start = match.end()
+        position = max(position + 1, match.end() if match else 0)
     return [*parts, text[start:].strip()]
 
 
@@ -190,5 +190,5 @@ def _levelled(text: str) -> str:
     """Raised and lowered digits as exponents and subscripts."""
     for digits, mark, plain in ((_RAISED, "^", "0123456789-+n"), (_LOWERED, "_", "0123456789")):
         table = str.maketrans(digits, plain)
-        text = re.sub(f"[{digits}]+", lambda found: f"{mark}{{{found[0].translate(table)}}}", text)  # noqa: B023
+        text = re.sub(f"[{digits}]+", lambda match: f"{mark}{{{match[0].translate(table)}}}", text)  # noqa: B023
     return text

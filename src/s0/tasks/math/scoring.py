@@ -41,9 +41,9 @@ class MathScorer(AnswerScorer):
         if scoring == "paper":
             return [_published(problem, completion) for problem, completion in asked]
         decided = [self._decided(problem, completion) for problem, completion in asked]
-        open_pairs = [one for one in decided if not isinstance(one, Verdict)]
+        open_pairs = [outcome for outcome in decided if not isinstance(outcome, Verdict)]
         compared = iter(shared().judge(open_pairs, jobs)) if open_pairs else iter(())
-        return [one if isinstance(one, Verdict) else next(compared) for one in decided]
+        return [outcome if isinstance(outcome, Verdict) else next(compared) for outcome in decided]
 
     def _decided(self, problem: MathProblem, completion: str) -> Verdict | Pair:
         """The verdict where letters decide, else what must be compared."""

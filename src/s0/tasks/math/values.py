@@ -38,8 +38,8 @@ def same_value(first: Any, second: Any) -> bool | None:
     steps = first.has(sympy.floor, sympy.ceiling) or second.has(sympy.floor, sympy.ceiling)
     verdicts = []
     for point in range(_N_POINTS + _N_WHOLE if steps else _N_POINTS):
-        one, other = value_at(first, point), value_at(second, point)
-        verdicts.append(None if one is None or other is None else _close(one, other))
+        left, right = value_at(first, point), value_at(second, point)
+        verdicts.append(None if left is None or right is None else _close(left, right))
     if False in verdicts[:_N_POSITIVE] or False in verdicts[_N_POINTS:]:
         return False
     far = (_far_values(formula) for formula in (first, second)) if _bends(first) or _bends(second) else ((), ())
@@ -101,9 +101,9 @@ def _quotient(first: Any, second: Any) -> Any:
 
 def value_at(formula: Any, point: int, scale: int = 1) -> Any:
     """The number a formula gives at one of several points: every variable has a value of its own; None without one."""
-    given = {symbol: scale * _coordinate(symbol.name, point) for symbol in formula.free_symbols}
+    coordinates = {symbol: scale * _coordinate(symbol.name, point) for symbol in formula.free_symbols}
     try:
-        exact = formula.subs(given).doit()
+        exact = formula.subs(coordinates).doit()
         value = exact if exact.is_Rational else exact.evalf(_DIGITS)  # 100! has more digits than that
     except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
         return None
@@ -123,8 +123,8 @@ def _coordinate(name: str, point: int) -> Any:
     return size if point < _N_POSITIVE or drawn % 2 else -size
 
 
-def _close(one: Any, other: Any) -> bool:
-    if one.is_Rational and other.is_Rational:
-        return bool(one == other)
-    difference, size = (sympy.Abs(number).evalf(_DIGITS) for number in (one - other, one))
+def _close(first: Any, second: Any) -> bool:
+    if first.is_Rational and second.is_Rational:
+        return bool(first == second)
+    difference, size = (sympy.Abs(number).evalf(_DIGITS) for number in (first - second, first))
     return bool(difference <= _TOLERANCE * size)

@@ -73,7 +73,7 @@ def check() -> dict[str, Any]:
     """
     troubles = {backend: backends.trouble_with(backend) for backend in backends.BACKENDS}
     strongest = next((name for name, trouble in troubles.items() if trouble is None), None)
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "kind": "sandbox",
         "backends": troubles,
         "strongest": strongest,
@@ -81,11 +81,11 @@ def check() -> dict[str, Any]:
     }
     if strongest is not None:
         with Sandbox(strongest, LIMITS) as sandbox:
-            found["attempts"] = attack(sandbox)
-        found["grants"] = list(backends.GRANTS[strongest])
-        found["packages"] = {name: version(name) for name in readable().packages}
-        found["user_inside"], found["user_outside"] = _users(strongest)
-    return found
+            report["attempts"] = attack(sandbox)
+        report["grants"] = list(backends.GRANTS[strongest])
+        report["packages"] = {name: version(name) for name in readable().packages}
+        report["user_inside"], report["user_outside"] = _users(strongest)
+    return report
 
 
 def attack(sandbox: Sandbox) -> list[dict[str, Any]]:
@@ -94,14 +94,14 @@ def attack(sandbox: Sandbox) -> list[dict[str, Any]]:
     Returns:
         of each, `attempt`: its name, `held`: whether it failed, `reason`: of its verdict, `seconds`: that it took.
     """
-    found = []
+    outcomes = []
     sandbox.judge([_program("pass", {})])  # starts the servers: their time is not an attempt's
     with _targets() as arguments:
         for name, bodies in ATTEMPTS.items():
             for body in bodies:
                 started_s = time.monotonic()
                 verdict = sandbox.judge([_program(body, arguments)])[0]
-            found.append(
+            outcomes.append(
                 {
                     "attempt": name,
                     "held": not verdict.passed,
@@ -109,7 +109,7 @@ def attack(sandbox: Sandbox) -> list[dict[str, Any]]:
                     "seconds": round(time.monotonic() - started_s, 3),
                 }
             )
-    return found
+    return outcomes
 
 
 @contextmanager

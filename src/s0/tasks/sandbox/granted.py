@@ -107,13 +107,13 @@ def granted(interpreter: tuple[str, ...]) -> Granted:
     Raises:
         SandboxError: the interpreter does not run.
     """
-    found = _asked(interpreter)
-    folders = [os.path.realpath(entry) for entry in found["path"] if Path(entry).is_dir()]
-    archives = [entry for entry in found["path"] if Path(entry).is_file()]
-    shared = [os.path.normpath(name) for name in found["libraries"] if name.startswith("/")]
-    names = frozenset(found["names"])
-    entries = [entry for folder in folders for entry in _entries(folder, names, found["tag"])]
-    packages: dict[str, str] = found["packages"]
+    facts = _asked(interpreter)
+    folders = [os.path.realpath(entry) for entry in facts["path"] if Path(entry).is_dir()]
+    archives = [entry for entry in facts["path"] if Path(entry).is_file()]
+    shared = [os.path.normpath(name) for name in facts["libraries"] if name.startswith("/")]
+    names = frozenset(facts["names"])
+    entries = [entry for folder in folders for entry in _entries(folder, names, facts["tag"])]
+    packages: dict[str, str] = facts["packages"]
     every = (interpreter[0], *archives, *shared, *entries, *packages.values(), *_beside())
     paths = {path for path in every if Path(path).exists()}
     return Granted(tuple(sorted(_outermost(paths))), tuple(sorted(_outermost(folders))), packages)
@@ -143,7 +143,7 @@ def _folders_of_packages() -> dict[str, str]:
 
 def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:
     """The modules of the standard library in `folder`, and their compiled forms."""
-    found = [*Path(folder).iterdir(), *Path(folder, "__pycache__").glob(f"*.{tag}.pyc")]
+    entries = [*Path(folder).iterdir(), *Path(folder, "__pycache__").glob(f"*.{tag}.pyc")]
 
     def is_own(path: Path) -> bool:
         return path.name.partition(".")[0] in names or path.name.startswith("_sysconfigdata")
@@ -152,7 +152,7 @@ def _entries(folder: str, names: frozenset[str], tag: str) -> list[str]:
         """A link may lead to what holds anything."""
         return path.resolve().parent == path.parent and is_own(path.resolve())
 
-    return [str(path) for path in found if is_own(path) and stays(path)]
+    return [str(path) for path in entries if is_own(path) and stays(path)]
 
 
 def _beside() -> tuple[str, ...]:

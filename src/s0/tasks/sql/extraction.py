@@ -88,9 +88,9 @@ def extract(completion: str) -> Extraction:
         if fenced is not None:
             return Extraction(fenced, "fenced")
     for part in outside:
-        found = _within(part)
-        if found is not None:
-            return Extraction(found, "prose")
+        query = _within(part)
+        if query is not None:
+            return Extraction(query, "prose")
     return Extraction(None, "unparsable")
 
 

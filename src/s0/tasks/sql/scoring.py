@@ -41,8 +41,8 @@ class SqlScorer:
         """See `s0.tasks.Task.verdicts`; `sandbox` is for programs, queries have processes of their own."""
         asked = [(_sql(problem), reply) for problem, reply in completions]
         queries = [query(reply, scoring) for _, reply in asked]
-        found = [(problem, text) for (problem, _), text in zip(asked, queries, strict=True) if text is not None]
-        judged = iter(judge(found, jobs))
+        pairs = [(problem, text) for (problem, _), text in zip(asked, queries, strict=True) if text is not None]
+        judged = iter(judge(pairs, jobs))
         return [
             Verdict(False, extract(reply).format) if text is None else next(judged)
             for (_, reply), text in zip(asked, queries, strict=True)
