@@ -1,7 +1,7 @@
-"""How long functions and files are, and how much a function asks of its caller: printed, and held to limits.
+"""How long functions and files are, how much a function asks of its caller, and what names may not be: held to limits.
 
-    python benchmarks/measures.py            prints them
-    python benchmarks/measures.py --check    fails where a limit is passed, and says where
+    python benchmarks/measures.py            prints the measures
+    python benchmarks/measures.py --check    fails where a limit is passed or a name says nothing, and says where
 
 A function is measured from its `def` to its last line, with its docstring. Parameters are counted without `self` and
 `cls`; `*args` and `**kwargs` count one each.
@@ -36,6 +36,8 @@ FOREIGN = {
     "src/s0/train/generating.py": {"generate": "takes what transformers' generate takes, by its names"},
 }
 """Functions whose parameters somebody else has chosen, and who."""
+SAYING_NOTHING = frozenset({"one", "found", "told", "held", "given", "going", "sound"})
+"""No names: each fits anything, so none says what it stands for (an example, an answer, a record, a layer)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,30 @@ def functions_in(file: str, text: str) -> Iterator[Function]:
             n_parameters = len([argument for argument in named if argument.arg not in ("self", "cls")]) + len(starred)
             n_lines = (node.end_lineno or node.lineno) - node.lineno + 1
             yield Function(file, node.name, node.lineno, n_lines, n_parameters)
+
+
+def names_bound_by(node: ast.AST) -> tuple[str, ...]:
+    """The names that a node gives to something: variables, attributes, parameters, functions, classes, imports."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return (name,)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.alias(name=name, asname=asname):
+            return (asname or name,)
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return (name,) if name else ()
+    return ()
+
+
+def empty_names_in(file: str, text: str) -> list[str]:
+    """Where a file binds a name that says nothing, a line each; a leading underscore changes nothing."""
+    bound = [(node, name) for node in ast.walk(ast.parse(text)) for name in names_bound_by(node)]
+    return [
+        f"{file}:{getattr(node, 'lineno', 0)} {name}: a name that says nothing"
+        for node, name in bound
+        if name.lstrip("_") in SAYING_NOTHING
+    ]
 
 
 def passed(functions: list[Function], lengths: dict[str, int]) -> list[str]:
@@ -111,6 +137,7 @@ def main() -> None:
         f"most {LONGEST_FUNCTION}), parameters at most {MOST_PARAMETERS}"
     )
     problems = passed(functions, lengths)
+    problems += [line for file, text in texts.items() for line in empty_names_in(file, text)]
     print("\n".join(problems))
     if arguments.check and problems:
         sys.exit(1)

@@ -1,10 +1,13 @@
-"""The measures of `benchmarks/measures.py` see what passes a limit, and let be what somebody else has chosen."""
+"""The measures of `benchmarks/measures.py` see what passes a limit, and let be what somebody else has chosen.
+
+They see names that say nothing, too.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.measures import COMMANDS, FOREIGN, Function, functions_in, passed
+from benchmarks.measures import COMMANDS, FOREIGN, Function, empty_names_in, functions_in, passed
 
 LONG = "def long(a):\n" + "    a += 1\n" * 60
 MANY = "class Some:\n    def many(self, a, b, c, *rest, d, e, **more):\n        return a\n"
@@ -29,3 +32,27 @@ def test_every_exempt_function_is_there() -> None:
     for file, names in FOREIGN.items():
         there = {function.name for function in functions_in(file, (ROOT / file).read_text())}
         assert names.keys() <= there
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one = 1",
+        "found: int",
+        "for i, told in pairs: ...",
+        "def f(*, held=None): ...",
+        "def given(): ...",
+        "self._given = 1",
+        "[sound for sound in sounds]",
+        "(going := 1)",
+        "lambda one: 1",
+        "import a as found",
+    ],
+)
+def test_a_name_that_says_nothing_is_named(text: str) -> None:
+    (line,) = empty_names_in("src/s0/x.py", text)
+    assert line.startswith("src/s0/x.py:1 ") and line.endswith(": a name that says nothing")
+
+
+def test_words_and_longer_names_are_free() -> None:
+    assert empty_names_in("src/s0/x.py", 'one_step = row["found"]  # told\nstate.write(given=one)') == []
