@@ -164,10 +164,11 @@ class StateLayer(MixerLayer):
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
         Rows choose by `rows_choose` (`s0.core.rows`), which the model around calls for `adapter_names`. A row that
-        reads an offset starts from a state, of zero: only so do all mixers take a kernel that has a seam.
+        reads an offset starts from a state, too, of zero: without a cache to ask for one, Mamba's mixers take a fused
+        kernel in train mode, which has no seam (transformers 5.23).
         """
-        everyone_starts = variant == "state"
-        counted = {name for name, scale in self.scales.items() if everyone_starts or scale.variant == variant}
+        with_zeros = variant == "state"
+        counted = {name for name, scale in self.scales.items() if with_zeros or scale.variant == variant}
         if not counted:
             return None
         refuse_split_layer(self, self.s0_state)

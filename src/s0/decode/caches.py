@@ -215,7 +215,9 @@ class Rows(OneRow):
         """Become a cache with layers like those of `cache`, and no rows."""
         layers: list[Any] = cache.layers
         for layer in layers:
-            shared = copy.copy(layer)  # with all that the layer knows of itself
+            # A copy has all that transformers' layer knows of itself, in any release, which a new one would have to be
+            # told; the class alone has to be another.
+            shared = copy.copy(layer)
             shared.__class__ = _SHARED[type(layer)]
             self.layers.append(shared)
             if isinstance(shared, _Attention):

@@ -137,7 +137,7 @@ class Checkpoint:
             raise self.refused(f"its tensors cannot be read ({error})") from error
 
     def refused(self, what: str) -> StateMismatchError:
-        """The error for a file that is not `what` a training can go on from."""
+        """The error for a file from which no training can go on; `what` says what is wrong with it."""
         return StateMismatchError(
             f"expected {self.path} to be a checkpoint of a training, but {what}. It is left as it is; remove it to "
             "start over"

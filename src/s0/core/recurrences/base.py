@@ -68,8 +68,7 @@ class Recurrence:
         recognised_by: the function that a mixer of this kind calls on whole sequences. Lightning attention has no
             kernel and is recognised by how it reads its cache.
         cache_calls: how a mixer reads its state from the model's cache and writes it back.
-        shape: attributes of the mixer that give the state's shape without batch; alternatives separated by "|"; with
-            "?" at the end, an axis that only mixers with this attribute have.
+        shape: the shape of one row's state in a mixer, from the mixer's attributes.
         axes: what the axes mean.
         alpha: the published scale at deployment.
         alpha_source: where that scale comes from.
@@ -84,7 +83,7 @@ class Recurrence:
 
     name: str
     recognised_by: str
-    shape: tuple[str, ...]
+    shape: Callable[[Any], tuple[int, ...]]
     axes: str
     alpha: float
     alpha_source: str
@@ -104,17 +103,15 @@ class Recurrence:
         return self
 
     def state_shape(self, mixer: nn.Module) -> tuple[int, ...]:
-        """Shape of one row's state in `mixer`, without the batch axis."""
-        present = (names for names in self.shape if not names.endswith("?") or hasattr(mixer, names[:-1]))
-        return tuple(_first_attribute(mixer, names.removesuffix("?").split("|")) for names in present)
+        """Shape of one row's state in `mixer`, without the batch axis.
 
-
-def _first_attribute(mixer: nn.Module, names: list[str]) -> int:
-    for name in names:
-        value = getattr(mixer, name, None)
-        if isinstance(value, int):
-            return value
-    raise UnsupportedModelError(
-        f"expected {type(mixer).__name__} to have one of the attributes {names}, found none; "
-        "this model's code is of no release of transformers that this library knows"
-    )
+        Raises:
+            UnsupportedModelError: the mixer lacks an attribute that tells it.
+        """
+        try:
+            return self.shape(mixer)
+        except AttributeError as error:
+            raise UnsupportedModelError(
+                f"expected {type(mixer).__name__} to tell the shape of its state, got: {error}; this model's code is "
+                "of no release of transformers that this library knows"
+            ) from error

@@ -45,7 +45,7 @@ def _readout(read: Read, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: 
 GATED_DELTA_NET = Recurrence(
     name="gated_delta_net",
     recognised_by=_CHUNKS,
-    shape=("num_v_heads", "head_k_dim", "head_v_dim"),
+    shape=lambda mixer: (mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim),
     axes="(value heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="Young 2026, Qwen3.5",
@@ -55,7 +55,7 @@ GATED_DELTA_NET = Recurrence(
 KDA = Recurrence(
     name="kimi_delta_attention",
     recognised_by=_KDA_CHUNKS,
-    shape=("num_heads", "head_dim", "head_dim"),
+    shape=lambda mixer: (mixer.num_heads, mixer.head_dim, mixer.head_dim),
     axes="(heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",

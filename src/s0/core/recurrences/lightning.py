@@ -150,7 +150,7 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
 LIGHTNING_ATTENTION = Recurrence(
     name="lightning_attention",
     recognised_by="get_linear_cache",
-    shape=("num_attention_heads", "head_dim", "head_dim"),
+    shape=lambda mixer: (mixer.num_attention_heads, mixer.head_dim, mixer.head_dim),
     axes="(heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",

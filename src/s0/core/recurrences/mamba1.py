@@ -85,6 +85,13 @@ def _read_from_start(state: Tensor, read: Tensor, elapsed: Tensor, rate: Tensor)
     return torch.cat(blocks, dim=-1)
 
 
+def _shape(mixer: Any) -> tuple[int, ...]:
+    """(D, N), D channels; of Zamba's, which run a kernel for each of H heads, (H, P, N)."""
+    if hasattr(mixer, "n_mamba_heads"):
+        return mixer.n_mamba_heads, mixer.mamba_head_dim, mixer.ssm_state_size
+    return mixer.intermediate_size, mixer.ssm_state_size
+
+
 def _of_call(state: Tensor, n_calls: int) -> Tensor:
     """(B, D, N): what the kernel call after `n_calls` others starts from, or reads.
 
@@ -112,7 +119,7 @@ def _read_by_step(
 MAMBA1 = Recurrence(
     name="mamba1",
     recognised_by=_SCAN,
-    shape=("n_mamba_heads?", "mamba_head_dim|intermediate_size", "ssm_state_size"),
+    shape=_shape,
     axes="([heads,] channels, state dim)",
     alpha=0.65,
     alpha_source="none published; Mamba-2's value",

@@ -55,7 +55,7 @@ def _read_by_step(
 MAMBA2 = Recurrence(
     name="mamba2",
     recognised_by=_SCAN,
-    shape=("num_heads", "head_dim", "ssm_state_size"),
+    shape=lambda mixer: (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size),
     axes="(heads, head dim, state dim)",
     alpha=0.65,
     alpha_source="Young 2026, Falcon-H1",
