@@ -21,7 +21,7 @@ import torch
 
 from s0 import Example, files
 from s0.adapter import card, state_files
-from s0.bench.collect import Sample, _Journal
+from s0.bench.collection import Sample, _Journal
 from s0.examples import write_examples
 from s0.export import published
 from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_files, write_text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +27,18 @@ def rooms_in(folder: Path) -> set[str]:
     """The modules and packages in a folder, by name."""
     packages = {inside.parent.name for inside in folder.glob("*/__init__.py")}
     return packages | {module.stem for module in folder.glob("*.py") if module.stem != "__init__"}
+
+
+PACKAGES = sorted(inside.parent.relative_to(SOURCE) for inside in SOURCE.glob("s0*/**/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=str)
+def test_no_module_is_hidden_by_what_its_package_exports(folder: Path) -> None:
+    """`import s0.bench.collect as m` gave a function where the package exports one of that name."""
+    package = importlib.import_module(".".join(folder.parts))
+    exported = {room: getattr(package, room, None) for room in rooms_in(SOURCE / folder)}
+    hidden = [room for room, value in exported.items() if value is not None and not isinstance(value, ModuleType)]
+    assert hidden == []
 
 
 def floors_of_the_picture() -> list[set[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from s0.adapter import state_files
 from s0.adapter.card import CARD_FILE
 from s0.bench.answers import answers_file, holds_answers
-from s0.bench.collect import is_journal
+from s0.bench.collection import is_journal
 from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report

@@ -1,12 +1,11 @@
 """The jobs on problems that ask for an answer instead of a program."""
 
 import json
-import sys
 
 import pytest
 
 from s0 import load_model, tasks
-from s0.bench import Answerer, CollectSettings, Questions, asking, collect, evaluate, summary, wrong_content
+from s0.bench import Answerer, CollectSettings, Questions, asking, collect, collection, evaluate, summary, wrong_content
 from s0.decode import Completion, Event
 from s0.examples import Example
 
@@ -24,8 +23,7 @@ def test_answers_are_evaluated_and_collected(task, tmp_path, monkeypatch):
     answers = evaluate(answerer, Questions(task, task.problems[:2], max_new_tokens=6))
     assert all(one.format in task.scorer.formats and {*one.passed} == {*tasks.SCORINGS} for one in answers)
     assert list(summary(answers).formats)[-2:] == ["unparsable", "empty"]
-    job = sys.modules["s0.bench.collect"]  # the package names the function, too
-    monkeypatch.setattr(job, "Batcher", Saying)
+    monkeypatch.setattr(collection, "Batcher", Saying)
     monkeypatch.setattr(asking, "encode_prompt", lambda tokenizer, prompt: (1,))
     found = collect(
         answerer, Questions(task, task.problems, chat=True), tmp_path / "e.jsonl", CollectSettings(samples=1)

@@ -32,7 +32,7 @@ from s0.bench import (
     wrong_content,
 )
 from s0.bench.answers import UNTOUCHED
-from s0.bench.collect import samples_file
+from s0.bench.collection import samples_file
 from s0.bench.variants import learned_from, silent
 from s0.errors import ConfigError, DatasetError
 from s0.examples import read_examples

@@ -8,7 +8,7 @@ import random
 from importlib.resources import files
 from typing import Any
 
-from s0.bench.evaluate import Samples
+from s0.bench.evaluation import Samples
 from s0.bench.record import sampled_part
 from s0.bench.stats import compare, holm, rate
 from s0.bench.variants import Outcome

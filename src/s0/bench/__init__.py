@@ -1,9 +1,9 @@
 """Collecting verified examples and evaluating honestly."""
 
 from s0.bench.asking import Answerer, Questions, Samples
-from s0.bench.collect import CollectSettings, collect
+from s0.bench.collection import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
-from s0.bench.evaluate import evaluate, sampled_summary, summary
+from s0.bench.evaluation import evaluate, sampled_summary, summary
 from s0.bench.joining import join
 from s0.bench.record import comparisons, environment, evaluation_record
 from s0.bench.scale import scale_by_pass_rate

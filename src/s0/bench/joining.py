@@ -11,7 +11,7 @@ from msgspec import UNSET, convert, structs
 from msgspec.structs import replace
 
 from s0.bench.asking import Samples
-from s0.bench.evaluate import summary
+from s0.bench.evaluation import summary
 from s0.bench.record import Pairs, comparisons, sampled_part
 from s0.bench.recounting import in_order, require_recounted
 from s0.bench.variants import Outcome

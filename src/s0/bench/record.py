@@ -16,7 +16,7 @@ from torch import nn
 
 from s0.adapter.fingerprint import fingerprint, how_loaded
 from s0.bench.asking import Questions, Samples
-from s0.bench.evaluate import sampled_summary, solved, summary
+from s0.bench.evaluation import sampled_summary, solved, summary
 from s0.bench.judging import judged_under
 from s0.bench.stats import compare, holm, paired_t, pass_at_k
 from s0.bench.variants import Outcome

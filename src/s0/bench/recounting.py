@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from s0.bench.asking import Samples
-from s0.bench.evaluate import sampled_summary, summary
+from s0.bench.evaluation import sampled_summary, summary
 from s0.bench.record import Pairs, comparisons, sampled_comparisons
 from s0.errors import DatasetError
 from s0.record import Answer, Comparison, Record, Sampled, SampledComparison, SampledSummary, Summary

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.bench.asking import Answerer, Questions
 from s0.bench.controls import wrong_content
-from s0.bench.evaluate import evaluate
+from s0.bench.evaluation import evaluate
 from s0.cautions import cautions
 from s0.core.families import unwrapped
 from s0.core.states import state_layers

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from s0.bench.answers import answers_file, open_answers
 from s0.bench.asking import Answerer, Questions, Samples
-from s0.bench.collect import CollectSettings, collect
+from s0.bench.collection import CollectSettings, collect
 from s0.bench.judging import judged_under
 from s0.bench.record import evaluation_record, model_facts
 from s0.bench.variants import Variant, run_variant

@@ -9,7 +9,7 @@ from typing import Any
 
 from s0.bench import Answerer, CollectSettings, Questions
 from s0.bench import collect as run_collect
-from s0.bench.collect import require_place, samples_file
+from s0.bench.collection import require_place, samples_file
 from s0.errors import DatasetError
 from s0.examples import examples_sha256
 from s0.train import load_tuned
