@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s0 import S0AdapterConfig
 from s0.adapter import state_files
-from s0.core.split import whole
+from s0.core.sharding import whole
 from s0.core.states import state_layers
 from tests import zoo
 from tests.core.helpers import PURE_MAMBA, feed, fill, forward, generate, logits, loss, pad, tokens, tuned

@@ -31,7 +31,7 @@ from s0.core import packing, padding
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
-from s0.core.split import refuse_split, whole
+from s0.core.sharding import refuse_sharded, whole
 from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
 from s0.errors import ConfigError, StateMismatchError
 
@@ -73,11 +73,11 @@ class S0Model(BaseTuner):
 
         Raises:
             ConfigError: a name that is taken or cannot be one; a setting that does not fit the model; a model that is
-                split over processes.
+                sharded over processes.
             StateMismatchError: the stored state, or the one to start from, belongs to another model.
             UnsupportedModelError: the model has no recurrent state to tune.
         """
-        refuse_split(model)
+        refuse_sharded(model)
         mixers = find_mixers(model)
         parts = {part for name in mixers for part in name.split(".")}
         # PEFT writes an adapter's name into its tensors' names, and nn.ParameterDict makes it an attribute.
@@ -210,9 +210,9 @@ class S0Model(BaseTuner):
 
         Raises:
             ConfigError: no adapters, unknown ones, a taken name, or not one finite weight per adapter; a model that is
-                split over processes.
+                sharded over processes.
         """
-        refuse_split(self.model)
+        refuse_sharded(self.model)
         unknown = sorted(set(adapters) - set(self.peft_config))
         if unknown or not adapters or len(adapters) != len(weights) or not all(map(math.isfinite, weights)):
             raise ConfigError(

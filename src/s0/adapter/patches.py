@@ -83,7 +83,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | _assert_async                            | refusals in a graph       | torch 2.13        | core/padding.py           |
 | _dynamo                                  | checks of a fresh         | torch 2.13        | verify/adapters.py        |
 |                                          | compiler                  |                   |                           |
-| _is_replica, _is_fsdp_managed_module     | who has split a layer     | torch 2.13        | core/split.py             |
+| _is_replica, _is_fsdp_managed_module     | who has sharded a layer   | torch 2.13        | core/sharding.py          |
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ from s0.adapter.config import S0AdapterConfig, loading_a_state
 from s0.adapter.model import S0Model
 from s0.core.families import plain_name
 from s0.core.generation import refuse_pads
-from s0.core.split import refuse_shards
+from s0.core.sharding import refuse_shards
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError, StateMismatchError
 

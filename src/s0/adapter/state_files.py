@@ -33,7 +33,7 @@ from s0.adapter import checks
 from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.core.families import find_mixers, layer_index, recurrence_of, unwrapped
 from s0.core.recurrences import RECURRENCES
-from s0.core.split import refuse_shards
+from s0.core.sharding import refuse_shards
 from s0.errors import StateMismatchError
 from s0.files import write_files
 

@@ -60,7 +60,7 @@ from s0.core.raw_states import RawStates
 from s0.core.refusals import ignored_state, refuse_packing, refuse_replaced_forward
 from s0.core.releases import cache_name, take_cache
 from s0.core.rows import choice_for
-from s0.core.split import expected_to_learn, refuse_rounded, refuse_split_layer
+from s0.core.sharding import expected_to_learn, refuse_rounded, refuse_sharded_layer
 from s0.core.stand_ins import NoCache, SeededCache
 
 BASE = "__base__"
@@ -171,7 +171,7 @@ class StateLayer(MixerLayer):
         counted = {name for name, scale in self.scales.items() if with_zeros or scale.variant == variant}
         if not counted:
             return None
-        refuse_split_layer(self, self.s0_state)
+        refuse_sharded_layer(self, self.s0_state)
         batch, device = len(hidden_states), hidden_states.device
         choice = choice_for(self)
         if choice is None:

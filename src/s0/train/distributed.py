@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState, PartialState  # type: ignore[impo
 from accelerate.utils import DistributedType, broadcast, gather, reduce  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from s0.core.split import split_by
+from s0.core.sharding import shardings_of
 from s0.errors import (
     CheckpointError,
     ConfigError,
@@ -78,11 +78,11 @@ class Processes:
             the place of this process among them.
 
         Raises:
-            ConfigError: the model is split over processes, wrapped, or on another device than the process is to use;
+            ConfigError: the model is sharded over processes, wrapped, or on another device than the process is to use;
                 or a precision that needs more than casting.
         """
-        for split in chain(split_by(model, parameters), _asked_of_accelerate()):
-            raise _refused(split)
+        for sharding in chain(shardings_of(model, parameters), _asked_of_accelerate()):
+            raise _refused(sharding)
         # An Accelerator would fix the precision and the gradient accumulation of every other one in this process, so
         # only the state below it is used, as the user has made it or the launcher says.
         asked = AcceleratorState().mixed_precision if AcceleratorState._shared_state else None
@@ -210,15 +210,15 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
-def _refused(split: str) -> ConfigError:
+def _refused(sharding: str) -> ConfigError:
     return ConfigError(
-        f"expected the whole model in each process, got {split}: only plain data parallel training is tested; pass the "
-        "model itself, without a wrapper, and start with accelerate launch --multi_gpu, or in one process"
+        f"expected the whole model in each process, got {sharding}: only plain data parallel training is tested; pass "
+        "the model itself, without a wrapper, and start with accelerate launch --multi_gpu, or in one process"
     )
 
 
 def _asked_of_accelerate() -> Iterator[str]:
-    """What the launcher, or the user's own Accelerator, has been asked to split the model by."""
+    """What the launcher, or the user's own Accelerator, has been asked to shard the model by."""
     fsdp = f"FSDP{os.environ.get('FSDP_VERSION', '1')}"
     plugins = {"FSDP": fsdp, "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
     yield from (name for plugin, name in plugins.items() if _flag(f"ACCELERATE_USE_{plugin}"))

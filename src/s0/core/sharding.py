@@ -6,7 +6,7 @@ layer only looks, where states enter, that this is how it was called. Where rows
 a process may choose some of them in no row: DistributedDataParallel has to be told that this happens
 (`find_unused_parameters=True`), and for FSDP2 those take part with a gradient of zero (`expected_to_learn`).
 
-Everything else that splits a model, or hands its layers other tensors than their own, is refused there.
+Everything else that shards a model, or hands its layers other tensors than their own, is refused there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _WRAPPERS = {
 }
 
 
-def split_by(model: nn.Module, tensors: Iterable[Tensor] = ()) -> Iterator[str]:
-    """What splits `model` over processes or devices, or makes it talk to other processes by itself.
+def shardings_of(model: nn.Module, tensors: Iterable[Tensor] = ()) -> Iterator[str]:
+    """What shards `model` over processes or devices, or makes it talk to other processes by itself.
 
     Args:
         model: the model, or a part of it.
@@ -57,21 +57,21 @@ def whole(tensor: Tensor) -> Tensor:
     return gathered
 
 
-def refuse_split(model: nn.Module) -> None:
-    """Refuse to put states on a model that is split or wrapped already, where nothing would share what they learn.
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse to put states on a model that is sharded or wrapped already, where nothing would share what they learn.
 
     Raises:
         ConfigError: it is; says by what.
     """
-    for split in split_by(model):
+    for sharding in shardings_of(model):
         raise ConfigError(
-            f"expected a whole model to put states on, got {split}; put all adapters on first, then wrap the model in "
-            "DistributedDataParallel or FSDP2 (fully_shard of each decoder layer, then of the model): nothing else "
-            "that splits one is tested"
+            f"expected a whole model to put states on, got {sharding}; put all adapters on first, then wrap the model "
+            "in DistributedDataParallel or FSDP2 (fully_shard of each decoder layer, then of the model): nothing else "
+            "that shards one is tested"
         )
 
 
-def refuse_split_layer(layer: nn.Module, states: RawStates) -> None:
+def refuse_sharded_layer(layer: nn.Module, states: RawStates) -> None:
     """Refuse to run a state layer that does not hold its own whole tensors in this process.
 
     Args:
@@ -86,11 +86,11 @@ def refuse_split_layer(layer: nn.Module, states: RawStates) -> None:
         return
     # FSDP1 puts views of its flat parameter in the place of parameters, FSDP2 puts parameters there.
     fsdp1 = _is_in_fsdp(layer) and not all(isinstance(state, nn.Parameter) for state in states.values())
-    for split in ("DataParallel",) if is_replica else ("FSDP1",) if fsdp1 else split_by(layer):
+    for sharding in ("DataParallel",) if is_replica else ("FSDP1",) if fsdp1 else shardings_of(layer):
         raise ConfigError(
-            f"expected a state layer with its whole tensors in this process, got {split}; use DistributedDataParallel, "
-            "or FSDP2 by fully_shard of each decoder layer, not of parts of one, and then of the model, which is to be "
-            "called itself: nothing else that splits a model is tested"
+            f"expected a state layer with its whole tensors in this process, got {sharding}; use "
+            "DistributedDataParallel, or FSDP2 by fully_shard of each decoder layer, not of parts of one, and then of "
+            "the model, which is to be called itself: nothing else that shards a model is tested"
         )
 
 
