@@ -22,7 +22,7 @@ from typing import Any
 
 from s0 import tasks
 from s0.errors import DatasetError, S0Error
-from s0.record import unpacked
+from s0.record import decompressed
 from s0.tasks import SCORINGS
 from s0.tasks.sandbox import Limits, Sandbox
 
@@ -49,7 +49,7 @@ def judged_in(record: Mapping[str, Any]) -> Iterator[Judged]:
     problems = list(record["problems"])
     for split, examples in record.get("examples", {}).items():
         if "completions" in examples:
-            texts = unpacked(examples["completions"])
+            texts = decompressed(examples["completions"])
             yield Judged(f"{split} examples", examples["problems"], texts, {"standard": [True] * len(texts)})
     for number, row in enumerate(record.get("rows", ())):
         yield _kept(f"row {number}", problems, row)
@@ -66,7 +66,7 @@ def judged_in(record: Mapping[str, Any]) -> Iterator[Judged]:
 
 def _kept(whose: str, problems: Sequence[str], entry: Mapping[str, Any]) -> Judged:
     """What `units.kept` has written: as many completions of every problem as of every other, problem by problem."""
-    texts = unpacked(entry["completions"])
+    texts = decompressed(entry["completions"])
     each = len(texts) // len(problems)
     passed = {scoring: [verdict == "1" for verdict in entry["verdicts"][scoring]] for scoring in SCORINGS}
     return Judged(whose, [problem for problem in problems for _ in range(each)], texts, passed)

@@ -25,7 +25,7 @@ from units import kept, run_units, seconds_of, task_facts
 from s0 import S0Config
 from s0.bench import Variant
 from s0.examples import Example, examples_sha256, read_examples
-from s0.record import packed, plain
+from s0.record import compressed, plain
 from s0.study import POCKET_TRAIN_PROBLEMS, Unit, examples_file, run_unit
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning
@@ -85,7 +85,7 @@ def examples_facts(examples: Sequence[Example]) -> dict[str, Any]:
         "n": len(examples),
         "sha256": examples_sha256(examples),
         "problems": [example.provenance["problem"] for example in examples],
-        "completions": packed([example.completion for example in examples]),
+        "completions": compressed([example.completion for example in examples]),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from s0.record import Answer, Record, packed, write_record
+from s0.record import Answer, Record, compressed, write_record
 from s0.tasks import SCORINGS, TASKS
 
 
@@ -57,7 +57,7 @@ def kept(answers: Sequence[Answer]) -> dict[str, Any]:
     """What a record keeps of answers, in order: by scoring a character each, 1 passed, 0 failed; and their texts."""
     return {
         "verdicts": {scoring: "".join(str(int(answer.passed[scoring])) for answer in answers) for scoring in SCORINGS},
-        "completions": packed([answer.completion for answer in answers]),
+        "completions": compressed([answer.completion for answer in answers]),
     }
 
 

@@ -28,7 +28,7 @@ def check(as_json: has.Json = False) -> None:
 
     Example: s0 sandbox check
     """
-    from s0.tasks.sandbox.check import check as try_all
+    from s0.tasks.sandbox.attempts import check as try_all
 
     report = try_all()
     if as_json:

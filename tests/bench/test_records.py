@@ -12,21 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.rejudge import differences, judged_in, record_in
-from s0 import record as records
 from s0 import tasks
 from s0.errors import DatasetError
-from s0.record import packed, unpacked
+from s0.record import compressed, compression, decompressed
 
 
 @given(st.lists(st.text(st.characters(), max_size=30)))
-def test_completions_are_packed_and_unpacked(completions: list[str]) -> None:
-    line = packed(completions)
-    assert line.isascii() and unpacked(line) == completions
+def test_completions_are_compressed_and_read_again(completions: list[str]) -> None:
+    line = compressed(completions)
+    assert line.isascii() and decompressed(line) == completions
 
 
 def test_packed_completions_take_little_room() -> None:
     completions = [f"    return x + {n % 7}\n" for n in range(2000)]
-    assert len(packed(completions)) < len(json.dumps(completions)) / 20
+    assert len(compressed(completions)) < len(json.dumps(completions)) / 20
 
 
 @pytest.mark.parametrize(
@@ -35,22 +34,24 @@ def test_packed_completions_take_little_room() -> None:
         "",
         "no base64!",
         base64.b64encode(b"no lzma").decode(),
-        packed(["x" * 1000])[:40],
+        compressed(["x" * 1000])[:40],
         base64.b64encode(lzma.compress(b"[1]")).decode(),
         base64.b64encode(lzma.compress(b"{")).decode(),
     ],
     ids=["empty", "base64", "lzma", "cut", "numbers", "json"],
 )
 def test_what_holds_no_completions_is_refused(line: str) -> None:
-    with pytest.raises(DatasetError, match="expected the packed completions of a record, got"):
-        unpacked(line)
+    with pytest.raises(DatasetError, match="expected the compressed completions of a record, got"):
+        decompressed(line)
 
 
-def test_no_more_is_unpacked_than_anybody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_MOST_BYTES", 1000)
-    assert unpacked(packed(["x" * 900])) == ["x" * 900]
-    with pytest.raises(DatasetError, match="expected the packed completions of a record, got more than anybody keeps"):
-        unpacked(packed(["x" * 1100]))
+def test_no_more_is_decompressed_than_anybody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "_MOST_BYTES", 1000)
+    assert decompressed(compressed(["x" * 900])) == ["x" * 900]
+    with pytest.raises(
+        DatasetError, match="expected the compressed completions of a record, got more than anybody keeps"
+    ):
+        decompressed(compressed(["x" * 1100]))
 
 
 def test_a_record_is_judged_again() -> None:
@@ -60,12 +61,15 @@ def test_a_record_is_judged_again() -> None:
     record = {
         "task": {"name": task.name, "version": "0", "data_sha256": task.data_sha256},
         "problems": ids,
-        "examples": {"train": {"problems": ids[:1], "completions": packed([right])}},
+        "examples": {"train": {"problems": ids[:1], "completions": compressed([right])}},
         "greedy": {
-            "base": {"verdicts": {"standard": "10", "paper": "11"}, "completions": packed([right, other])},
+            "base": {"verdicts": {"standard": "10", "paper": "11"}, "completions": compressed([right, other])},
         },
         "drawn": {
-            "base": {"verdicts": dict.fromkeys(("standard", "paper"), "1010"), "completions": packed([right, "no"] * 2)}
+            "base": {
+                "verdicts": dict.fromkeys(("standard", "paper"), "1010"),
+                "completions": compressed([right, "no"] * 2),
+            }
         },
         "sampled": None,
     }
@@ -74,7 +78,7 @@ def test_a_record_is_judged_again() -> None:
         f"greedy base, paper, {ids[1]}: passed, now 'wrong answer': {other!r}",
         *(f"drawn base, {scoring}, {ids[1]}: passed, now 'wrong answer': {right!r}" for scoring in tasks.SCORINGS),
     ]
-    same = {"verdicts": dict.fromkeys(tasks.SCORINGS, "11"), "completions": packed([right, wrong])}
+    same = {"verdicts": dict.fromkeys(tasks.SCORINGS, "11"), "completions": compressed([right, wrong])}
     assert list(differences({**record, "greedy": {"base": same}, "drawn": {}}, None)) == []
     gone = {**record, "problems": [ids[0], "gone"], "greedy": {"base": same}, "drawn": {}}
     assert list(differences(gone, None)) == [

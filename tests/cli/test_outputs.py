@@ -68,7 +68,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     of_commands = [f"s0_cli.work.{name}" for name in ("collecting", "training", "generating", "verifying")]
-    for module in (*of_commands, "s0.bench.states", "s0.study.unit"):
+    for module in (*of_commands, "s0.bench.saved_states", "s0.study.unit"):
         monkeypatch.setattr(f"{module}.load_model", load)
 
 
@@ -186,7 +186,7 @@ def test_a_state_that_cannot_be_used_is_seen_before_any_answer(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was answered")
 
-    monkeypatch.setattr("s0.bench.states.answer", never)
+    monkeypatch.setattr("s0.bench.saved_states.answer", never)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     task = ("--task", "humaneval", "--data", here / "rows.jsonl")
     if state == "published":

@@ -13,7 +13,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor
 
 from s0 import S0AdapterConfig
-from s0.core.rows import RowChoice, rows_choose
+from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from tests import zoo

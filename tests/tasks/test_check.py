@@ -7,8 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from s0.tasks.sandbox import UNSAFE, Sandbox, backends
-from s0.tasks.sandbox import check as checking
+from s0.tasks.sandbox import UNSAFE, Sandbox, attempts, backends
 from s0_cli.app import app
 
 HELD_BY_THE_CHECKER_OR_LIMITS = {
@@ -26,9 +25,9 @@ HARMS = {"change a file of Python's", "write more than its tmp holds", "leave a 
 
 
 def test_every_attempt_is_held_and_counted(sandbox: Sandbox) -> None:
-    with Sandbox(sandbox.backend, checking.LIMITS) as opened:
-        found = checking.attack(opened)
-    assert [row["attempt"] for row in found] == list(checking.ATTEMPTS)
+    with Sandbox(sandbox.backend, attempts.LIMITS) as opened:
+        found = attempts.attack(opened)
+    assert [row["attempt"] for row in found] == list(attempts.ATTEMPTS)
     assert all(row["held"] for row in found), found
     reasons = {row["attempt"]: row["reason"] for row in found}
     assert reasons["take more memory than allowed"] == "memory"
@@ -37,15 +36,15 @@ def test_every_attempt_is_held_and_counted(sandbox: Sandbox) -> None:
 
 
 def test_what_is_not_held_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    within_reach = {name: bodies for name, bodies in checking.ATTEMPTS.items() if name not in HARMS}
-    monkeypatch.setattr(checking, "ATTEMPTS", within_reach)
-    with Sandbox(UNSAFE, checking.LIMITS) as opened:
-        found = checking.attack(opened)
+    within_reach = {name: bodies for name, bodies in attempts.ATTEMPTS.items() if name not in HARMS}
+    monkeypatch.setattr(attempts, "ATTEMPTS", within_reach)
+    with Sandbox(UNSAFE, attempts.LIMITS) as opened:
+        found = attempts.attack(opened)
     assert {row["attempt"] for row in found if row["held"]} == HELD_BY_THE_CHECKER_OR_LIMITS
 
 
 def test_the_command_reports_and_ends_with_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "ATTEMPTS", {"see your environment": ["assert os.environ"]})
+    monkeypatch.setattr(attempts, "ATTEMPTS", {"see your environment": ["assert os.environ"]})
     strongest = backends.strongest()
     shown = CliRunner().invoke(app, ["sandbox", "check", "--json"])
     assert shown.exit_code == 0

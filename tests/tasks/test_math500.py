@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from s0.errors import DatasetError, SandboxError
 from s0.tasks import MathProblem, Task, load, workers
 from s0.tasks.math import comparing, latex, names
+from s0.tasks.math.comparers import Comparers
 from s0.tasks.math.finding import boxed
-from s0.tasks.math.processes import Comparers
 from s0.tasks.math.scoring import decide
 from s0.tasks.math.worker import Limits
 from s0.tasks.math500 import SCORER

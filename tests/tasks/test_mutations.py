@@ -10,7 +10,7 @@ import pytest
 from s0.tasks import MathProblem
 from s0.tasks.gsm8k import SCORER
 from s0.tasks.math import latex
-from s0.tasks.math.processes import Comparers
+from s0.tasks.math.comparers import Comparers
 from s0.tasks.math.scoring import decide
 from tests.tasks.mutations.golds import GOLDS, gsm8k_golds, math_golds
 from tests.tasks.mutations.kinds import KINDS

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s0.tasks.math import latex
-from s0.tasks.math.processes import Comparers
+from s0.tasks.math.comparers import Comparers
 from s0.tasks.math.scoring import decide
 from s0.tasks.math.worker import Limits
 from s0.tasks.sandbox import Verdict

@@ -19,7 +19,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
-from s0.core.rows import RowsUnderCheckpointing
+from s0.core.row_choice import RowsUnderCheckpointing
 from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError, StateMismatchError, UnsupportedModelError
 from s0.models import load_model

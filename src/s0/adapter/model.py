@@ -30,7 +30,7 @@ from s0.adapter.fingerprint import check_base, fingerprint
 from s0.core import packing, padding
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
 from s0.core.quantised import keep_unpacked, let_pack
-from s0.core.rows import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
+from s0.core.row_choice import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
 from s0.core.sharding import refuse_sharded, whole
 from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
 from s0.errors import ConfigError, StateMismatchError

@@ -35,7 +35,7 @@ that act for state layers alone; the others on one model alone. Until when is un
 | recurrent_kimi_delta_attention,   |                                  |                   |                           |
 | mamba2_selective_state_update,    |                                  |                   |                           |
 | mamba_selective_state_update      |                                  |                   |                           |
-| _gradient_checkpointing_func      | rows would be computed again     | transformers 5.23 | core/rows.py,             |
+| _gradient_checkpointing_func      | rows would be computed again     | transformers 5.23 | core/row_choice.py,       |
 |                                   | from other states: wrong         |                   | adapter/model.py,         |
 |                                   | gradients                        |                   | train/modes.py            |
 | MiniMaxCache                      | it would tell a wrong length,    | transformers 5.23 | core/recurrences/         |
@@ -104,7 +104,7 @@ from s0.adapter.card import write_card
 from s0.adapter.config import S0AdapterConfig, loading_a_state
 from s0.adapter.model import S0Model
 from s0.core.families import plain_name
-from s0.core.generation import refuse_pads
+from s0.core.generate_call import refuse_pads
 from s0.core.sharding import refuse_shards
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError, StateMismatchError

@@ -5,9 +5,9 @@ from s0.bench.collection import CollectSettings, collect
 from s0.bench.controls import shown_before, wrong_content
 from s0.bench.evaluation import evaluate, sampled_summary, summary
 from s0.bench.joining import join
+from s0.bench.pass_rate_scale import scale_by_pass_rate
 from s0.bench.record import comparisons, environment, evaluation_record
-from s0.bench.scale import scale_by_pass_rate
-from s0.bench.states import evaluate_states
+from s0.bench.saved_states import evaluate_states
 from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval, welch
 from s0.bench.variants import Outcome, Variant, answer, run_variant, tuned_facts
 

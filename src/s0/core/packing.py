@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from s0.core.families import family_of
 from s0.core.hooks import add_hooks, remove_hooks
 from s0.core.releases import cache_of, call_arguments
-from s0.core.rows import choice_for, rows_choose
+from s0.core.row_choice import choice_for, rows_choose
 from s0.core.states import DOCUMENTS, StateLayer, state_layers
 from s0.errors import EngineError
 

@@ -59,7 +59,7 @@ from s0.core.quantised import no_gradient_passes
 from s0.core.raw_states import RawStates
 from s0.core.refusals import ignored_state, refuse_packing, refuse_replaced_forward
 from s0.core.releases import cache_name, take_cache
-from s0.core.rows import choice_for
+from s0.core.row_choice import choice_for
 from s0.core.sharding import expected_to_learn, refuse_rounded, refuse_sharded_layer
 from s0.core.stand_ins import NoCache, SeededCache
 
@@ -163,9 +163,9 @@ class StateLayer(MixerLayer):
     def states_of_rows(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
-        Rows choose by `rows_choose` (`s0.core.rows`), which the model around calls for `adapter_names`. A row that
-        reads an offset starts from a state, too, of zero: without a cache to ask for one, Mamba's mixers take a fused
-        kernel in train mode, which has no seam (transformers 5.23).
+        Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. A row
+        that reads an offset starts from a state, too, of zero: without a cache to ask for one, Mamba's mixers take a
+        fused kernel in train mode, which has no seam (transformers 5.23).
         """
         with_zeros = variant == "state"
         counted = {name for name, scale in self.scales.items() if with_zeros or scale.variant == variant}

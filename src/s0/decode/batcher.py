@@ -32,7 +32,7 @@ from transformers.cache_utils import Cache
 
 from s0.core.families import unwrapped
 from s0.core.releases import cache_name, cache_of
-from s0.core.rows import RowChoice, rows_choose
+from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
 from s0.decode.request import Request

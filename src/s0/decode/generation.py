@@ -11,7 +11,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
-from s0.core.generation import Asked
+from s0.core.generate_call import Asked
 from s0.decode.batcher import Batcher, Completion, Event
 from s0.decode.request import Prompt, Sampling
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError

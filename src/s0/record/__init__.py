@@ -14,7 +14,7 @@ On disk a record is JSON with these names; `read_record` checks it whole, so tha
 earlier version has written is read too, as version 0 where it names none.
 """
 
-from s0.record.packing import packed, unpacked
+from s0.record.compression import compressed, decompressed
 from s0.record.parts import (
     FORMAT_VERSION,
     HELPED,
@@ -73,11 +73,11 @@ __all__ = [
     "Summary",
     "TaskFacts",
     "Training",
+    "compressed",
+    "decompressed",
     "effect_of",
-    "packed",
     "parsed",
     "plain",
     "read_record",
-    "unpacked",
     "write_record",
 ]

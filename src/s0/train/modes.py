@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from s0.core.families import unwrapped
-from s0.core.rows import RowsUnderCheckpointing
+from s0.core.row_choice import RowsUnderCheckpointing
 from s0.core.states import Scale, state_layers
 from s0.errors import ConfigError
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from s0.core.rows import RowChoice, rows_choose
+from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import Scale, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train.data import Batch

@@ -16,7 +16,7 @@ from torch import nn
 from s0.core.families import find_mixers
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error
-from s0.verify import adapters, arrival, generation, learning, padding, rows
+from s0.verify import adapters, arrival, generation, learning, padding, row_choice
 from s0.verify.check import Check
 from s0.verify.subject import Comparison, NotApplicable, Subject, ordinary_tokens
 
@@ -25,7 +25,7 @@ CHECKS: tuple[Check, ...] = (
     *learning.CHECKS,
     *generation.CHECKS,
     *padding.CHECKS,
-    *rows.CHECKS,
+    *row_choice.CHECKS,
     *adapters.CHECKS,
 )
 

@@ -16,7 +16,7 @@ from s0.train import load_tuned
 from s0_cli.ending import interruptible, s0_command, same_command
 from s0_cli.groups import CollectingOptions, JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
 from s0_cli.outputs import claimed, n_kept, require_name
-from s0_cli.work.judging import load_problems, sandbox
+from s0_cli.work.problems import load_problems, sandbox
 from s0_cli.work.stages import stage
 
 _DEFAULTS = CollectSettings()

@@ -14,7 +14,7 @@ from s0.study import DemoSettings, run_demo, unfinished_demos
 from s0_cli.ending import interruptible, same_command
 from s0_cli.groups import JudgingOptions, ModelOptions, OutOptions, TaskOptions
 from s0_cli.outputs import demo_claimed
-from s0_cli.work.judging import sandbox
+from s0_cli.work.problems import sandbox
 from s0_cli.work.reporting import reported
 from s0_cli.work.stages import say, stage
 

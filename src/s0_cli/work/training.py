@@ -26,7 +26,7 @@ from s0_cli.groups import (
     TaskOptions,
 )
 from s0_cli.outputs import TRAINED, claimed, n_kept, require_answers_place, require_free_folder, require_name
-from s0_cli.work.judging import load_problems, sandbox
+from s0_cli.work.problems import load_problems, sandbox
 from s0_cli.work.stages import stage
 
 

@@ -1,7 +1,7 @@
 r"""Judging answers in LaTeX, by either of two rules.
 
 `paper`     the published harness of MATH (Hendrycks et al. 2021): what stands in the last \boxed{} of the reply, in
-            normal form (`published`), must be the right answer's normal form letter by letter. \frac{2}{4},
+            normal form (`paper`), must be the right answer's normal form letter by letter. \frac{2}{4},
             0.25 for \frac{1}{4} and x = 1, 2 for 2, 1 fail; no box is no answer.
 `standard`  the last \boxed{}, else the text after the last `####`, else what the reply states or concludes, else the
             reply where it is one short line (`finding` has the whole rule); compared as mathematics, by the rule that
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from s0.tasks.math import latex, published, words
+from s0.tasks.math import latex, paper, words
+from s0.tasks.math.comparers import Pair, shared
 from s0.tasks.math.finding import bare, boxed, concluded, conclusion, marked, places, said, stated
-from s0.tasks.math.processes import Pair, shared
 from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
@@ -76,8 +76,8 @@ def decide(right: str, answer: str) -> bool | Pair:
 
 
 def _published(problem: MathProblem, completion: str) -> Verdict:
-    box = published.last_box(completion)
+    box = paper.last_box(completion)
     if box is None:
         return Verdict(False, "unparsable" if completion.strip() else "empty")
-    passed = published.normal_form(box) == published.normal_form(problem.answer)
+    passed = paper.normal_form(box) == paper.normal_form(problem.answer)
     return Verdict(passed, "passed" if passed else "wrong answer")

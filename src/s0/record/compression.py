@@ -12,13 +12,13 @@ from s0.errors import DatasetError
 _MOST_BYTES = 256 << 20
 
 
-def packed(completions: Sequence[str]) -> str:
+def compressed(completions: Sequence[str]) -> str:
     """Completions as one line of a record: JSON, compressed by LZMA, in base64."""
     return base64.b64encode(lzma.compress(json.dumps(list(completions)).encode())).decode("ascii")
 
 
-def unpacked(line: str) -> list[str]:
-    """What `packed` was given.
+def decompressed(line: str) -> list[str]:
+    """What `compressed` got.
 
     Raises:
         DatasetError: the line is none of its kind, or holds more than 256 MiB.
@@ -40,4 +40,4 @@ def unpacked(line: str) -> list[str]:
 
 
 def _no_completions(got: str) -> DatasetError:
-    return DatasetError(f"expected the packed completions of a record, got {got:.80}; make the record again")
+    return DatasetError(f"expected the compressed completions of a record, got {got:.80}; make the record again")
