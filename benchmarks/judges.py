@@ -72,7 +72,7 @@ from s0.record import write_record
 from s0.tasks import CodeProblem, MathProblem
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.sandbox import Program, shared
-from s0.tasks.sandbox.launch import read_paths
+from s0.tasks.sandbox.launch import readable
 from s0.tasks.workers import each_once
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,7 +151,7 @@ def running(name: str, python: Path) -> Iterator[Callable[[Sequence[str]], list[
 
 def jail(python: Path, script: Path) -> list[str]:
     """Bubblewrap around a judge that executes programs: no network, and no files but those that it is made of."""
-    paths = [sys.base_prefix, *read_paths(), str(python.parents[1]), str(script)]
+    paths = [sys.base_prefix, *readable().paths, str(python.parents[1]), str(script)]
     binds = [argument for path in paths for argument in ("--ro-bind", path, path)]
     own = ["--unshare-all", "--die-with-parent", "--clearenv", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     return ["bwrap", *own, *binds, "--"]
