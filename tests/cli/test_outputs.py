@@ -67,9 +67,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    of_commands = [f"s0_cli.work.{name}" for name in ("collecting", "training", "generating", "verifying")]
-    for module in (*of_commands, "s0.bench.saved_states", "s0.study.unit"):
-        monkeypatch.setattr(f"{module}.load_model", load)
+    monkeypatch.setattr("s0.models.load.ModelSource.load", load)
 
 
 def refused(done: Done, *says: str, status: int = 2) -> None:
