@@ -16,6 +16,7 @@ import pytest
 from s0.core import releases
 from s0.core.releases import CACHE_NAMES, NEWEST, OLDEST, cache_name, cache_of, call_arguments, check_release
 from s0.core.releases import drops_prefixes as drops
+from tests import forking
 from tests.installed import AT_THE_NEWEST
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +97,7 @@ def test_the_warning_comes_once_at_import() -> None:
         "m.version = lambda name: '5.99.0' if name == 'transformers' else real(name);"
         "import s0; from s0 import load_model; import s0.core.releases"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = forking.run(code)
     assert done.stderr.count("s0-tuning was tested with transformers") == 1
 
 
@@ -106,7 +107,7 @@ def test_a_command_on_an_older_release_ends_in_one_line() -> None:
         "m.version = lambda name: '5.22.2' if name == 'transformers' else real(name);"
         "import sys; sys.argv = ['s0', 'inspect', 'pocket:gdn']; from s0_cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forking.run(code)
     assert done.returncode == 1
     assert done.stderr.startswith("error: s0-tuning needs transformers >= 5.23") and done.stderr.count("\n") == 1
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from s0.core.states import state_layers
 from s0.errors import ConfigError, StateMismatchError
 from s0.export import published
 from s0.train import BaselineTrainer, LoraTuning, load_tuned
-from tests import zoo
+from tests import forking, zoo
 from tests.core.helpers import logits, tokens, tuned
 from tests.train import helpers
 
@@ -44,13 +42,13 @@ def want(folder: Path) -> torch.Tensor:
 
 def test_little_is_imported_to_load_a_state(folder: Path) -> None:
     code = (
-        "import sys, transformers, peft; needed = {*sys.modules, *sys.stdlib_module_names}; import s0;"
+        "import sys; needed = {*sys.modules, *sys.stdlib_module_names}; import s0;"
         "print(sorted({name.partition('.')[0] for name in sys.modules} - needed));"
         "import s0.adapter.load as load; from tests import zoo;"
         f"model = load.load({str(folder)!r}, zoo.make('qwen3_5'), 'code');"
         "print([name for name in sys.modules if name.startswith(('s0.train', 's0.bench', 's0_cli'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = forking.run(code)
     assert done.stdout.splitlines() == ["['msgspec', 's0']", "[]"]  # beyond PEFT's; of those that train
 
 

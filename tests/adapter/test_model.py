@@ -6,8 +6,6 @@ import copy
 import functools
 import pickle
 import shutil
-import subprocess
-import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +31,7 @@ from s0.core.families import FAMILIES, find_mixers, kernel_globals, recurrence_o
 from s0.core.releases import cache_of
 from s0.core.states import effective_state, state_layers
 from s0.errors import ConfigError, EngineError, S0Error, StandInError, StateMismatchError, UnsupportedModelError
-from tests import zoo
+from tests import forking, zoo
 from tests.core.helpers import (
     assert_same,
     fill,
@@ -356,7 +354,8 @@ def test_a_pickled_model_loads_in_a_fresh_process(tmp_path: Path) -> None:
         "positions = torch.arange(ids.shape[1]).expand(ids.shape);"
         "got = model(input_ids=ids, position_ids=positions, use_cache=False).logits; assert torch.equal(got, want)"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "model.pickle"], check=True)
+    done = forking.run(code, tmp_path / "model.pickle")
+    assert done.returncode == 0, done.stderr
 
 
 # --- Scale ---

@@ -17,6 +17,7 @@ from peft.utils import PeftType
 
 import s0
 from s0.adapter import patches
+from tests import forking
 
 SOURCE = Path(s0.__file__).parent
 
@@ -87,7 +88,7 @@ def installed() -> list[str]:
 
 
 def test_importing_s0_replaces_what_the_first_table_lists_and_nothing_else() -> None:
-    changed = json.loads(output_of(CHANGES, *installed()))
+    changed = json.loads(forking.run(CHANGES, *installed()).stdout)
     listed = {name for row in rows(0) for name in names(row[0])}
     assert {"PeftType" if name.startswith("PeftType.") else name for name in changed} == listed
 

@@ -14,7 +14,7 @@ from s0.core.families import family_facts
 from s0.verify import CHECKS, Check
 from s0.verify.subject import Comparison
 from s0_cli.work import verifying
-from tests import words, zoo
+from tests import forking, words, zoo
 from tests.cli.calls import result, s0
 from tests.pocket_rows import write_rows
 
@@ -32,7 +32,7 @@ def test_help_names_every_command_without_loading_torch():
 def test_commands_without_a_report_load_no_plotting():
     modules = "training, evaluating, demo, collecting"
     code = f"import sys; from s0_cli.work import {modules}; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forking.run(code)
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
@@ -192,9 +192,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(steps):
     asked += ["--checkpoint-every", "1"]
     out = folder / "killed"
     checkpoint = folder / "killed.checkpoint"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "s0_cli", "train", *map(str, asked), "--out", str(out)], stderr=subprocess.DEVNULL
-    )
+    process = forking.begun(forking.COMMAND, "train", *asked, "--out", out)
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.05)
     process.kill()
@@ -256,7 +254,7 @@ def test_the_installed_command_runs_as_a_process(steps):
     done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == result("inspect", folder / "state")
-    wrong = subprocess.run([*asked[:4], "absent"], capture_output=True, text=True, timeout=300)
+    wrong = forking.run(forking.COMMAND, "inspect", "absent")
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and wrong.stdout == ""
 
 

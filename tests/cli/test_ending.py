@@ -9,10 +9,9 @@ import json
 import os
 import pkgutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from s0.bench.answers import AnswerJournal, StoredAnswer
 from s0.errors import ConfigError, DatasetError, S0Error
 from s0_cli.ending import in_options, os_error_line, put
 from s0_cli.work import inspecting
+from tests import forking
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
 
@@ -110,36 +110,44 @@ def test_help_and_readme_tell_the_statuses() -> None:
             assert status in text
 
 
-def test_a_reader_that_has_had_enough_is_no_error() -> None:
-    asked = f"{sys.executable} -m s0_cli eval --list --json | true"
-    done = subprocess.run(["bash", "-c", f"{asked}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr and done.stdout.strip() in ("0", "1")
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with (tmp_path / "stderr").open("w+b") as stderr:
+        process = forking.begun(forking.COMMAND, "eval", "--list", "--json", stdout=writing, stderr=stderr)
+    os.close(writing)
+    assert process.wait() in (0, 1) and "Traceback" not in (tmp_path / "stderr").read_text()
 
 
 # --- Interrupted ---
 
 
-def begun(*arguments: object, until: Path) -> subprocess.Popen[str]:
+@dataclass
+class Interrupted:
+    """The command as a process of its own."""
+
+    process: forking.Process
+    stderr: Path
+
+
+def begun(*arguments: object, until: Path) -> Interrupted:
     """The command as a process of its own, when it has begun to write `until`."""
-    asked = [sys.executable, "-m", "s0_cli", *map(str, arguments)]
-    process = subprocess.Popen(
-        asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_let_interrupts_through
-    )
+    said = until.with_name(f"{until.name}.stderr")
+    with said.open("w+b") as stderr:
+        process = forking.begun(forking.COMMAND, *arguments, stderr=stderr)
     deadline = time.monotonic() + 120
     while not (until.exists() and until.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    return process
+    return Interrupted(process, said)
 
 
-def _let_interrupts_through() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells switch off for what runs behind them
-
-
-def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert "Traceback" not in stderr, stderr
-    return process.returncode, stderr.splitlines()[-1]
+def ended(interrupted: Interrupted, number: int) -> tuple[int, str]:
+    interrupted.process.send_signal(number)
+    status = interrupted.process.wait(60)
+    said = interrupted.stderr.read_text()
+    interrupted.stderr.unlink()
+    assert "Traceback" not in said, said
+    return status, said.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +249,7 @@ def test_a_second_process_is_told_of_the_first(folder: Path) -> None:
     asked = ["collect", "--model", "pocket:gdn", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out]
     first = begun(*asked, "--samples", "4000", "--keep", "all", until=out.with_suffix(".samples.jsonl"))
     second = call(*asked)
-    assert second.returncode == 1 and f"got process {first.pid} doing so" in second.stderr
+    assert second.returncode == 1 and f"got process {first.process.pid} doing so" in second.stderr
     ended(first, signal.SIGTERM)
     lines = out.with_suffix(".samples.jsonl").read_text().splitlines()
     assert len(lines) == len(set(lines))

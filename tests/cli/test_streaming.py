@@ -6,17 +6,16 @@ import os
 import pty
 import select
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests.cli.calls import s0
+from tests.forking import COMMAND, Process, begun, run
 
 PROMPT = 'def add_two(x):\n    """Return x plus 2."""\n'
-MAIN = "from s0_cli import main; main()"
 WAITING = """
 import pathlib, time
 from s0.decode import Batcher
@@ -30,7 +29,7 @@ Batcher.step = patient
 """
 """The model writes a few tokens, and no more before a file is there."""
 
-running: list[tuple[subprocess.Popen[bytes], int]] = []
+running: list[tuple[Process, int]] = []
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +39,17 @@ def none_left() -> Iterator[None]:
     while running:
         process, ours = running.pop()
         process.kill()
-        process.communicate()
+        process.wait()
         os.close(ours)
 
 
-def at_a_terminal(*arguments: str, waiting_for: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
+def at_a_terminal(
+    *arguments: str, waiting_for: Path | None = None, stderr: IO[bytes] | None = None
+) -> tuple[Process, int]:
     """The command with a terminal for stdout, and the terminal's other end."""
     ours, theirs = pty.openpty()
-    code = MAIN if waiting_for is None else WAITING.format(str(waiting_for)) + MAIN
-    command = [sys.executable, "-c", code, "generate", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE)
+    code = COMMAND if waiting_for is None else WAITING.format(str(waiting_for)) + COMMAND
+    process = begun(code, "generate", *arguments, stdout=theirs, stderr=stderr)
     os.close(theirs)
     running.append((process, ours))
     return process, ours
@@ -98,26 +98,30 @@ def test_what_is_more_than_a_text_comes_whole(more: list[str]) -> None:
 
 
 def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
-    process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "24", waiting_for=tmp_path / "never")
+    with (tmp_path / "stderr").open("w+b") as stderr:
+        process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "24", waiting_for=tmp_path / "never", stderr=stderr)
     first = beginning(ours)
     process.send_signal(signal.SIGINT)
     said = lines(first + rest(ours))
     assert len(said.strip()) > 0 and said.endswith("\n")  # "interrupted" has a line of its own
     assert process.wait(60) == 130
-    assert process.stderr is not None
-    assert process.stderr.read().decode().splitlines()[-1].startswith("interrupted; start again with: s0 generate ")
+    last = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert last.startswith("interrupted; start again with: s0 generate ")
 
 
 @pytest.mark.parametrize(
     ("closed", "status", "said"),
-    [("<&-", 2, "error: expected a prompt, got an empty one"), (">&-", 0, ""), ("2>&-", 0, "")],
+    [("stdin", 2, "error: expected a prompt, got an empty one"), ("stdout", 0, ""), ("stderr", 0, "")],
 )
-def test_a_closed_stream_is_like_dev_null(closed: str, status: int, said: str, tmp_path: Path) -> None:
-    prompt = "-" if closed == "<&-" else "x"
+def test_a_closed_stream_is_like_dev_null(
+    closed: str, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    number = ("stdin", "stdout", "stderr").index(closed)
+    as_python_finds_it = f"import os, sys; os.close({number}); sys.{closed} = None"
     opened = "import os; file = os.open(os.devnull, os.O_RDONLY); print(file > 2, file=open('apart', 'w'))"
-    code = f"from s0_cli import main\ntry: main()\nfinally:\n    {opened}"
-    command = f'"$0" -c "$1" generate {prompt} --max-new-tokens 2 {closed}'
-    done = subprocess.run(["sh", "-c", command, sys.executable, code], capture_output=True, text=True, cwd=tmp_path)
+    code = f"{as_python_finds_it}\ntry:\n    {COMMAND}\nfinally:\n    {opened}"
+    done = run(code, "generate", "-" if closed == "stdin" else "x", "--max-new-tokens", 2)
     assert done.returncode == status and done.stderr.startswith(said) and "Traceback" not in done.stderr
-    assert bool(done.stdout) == (closed == "2>&-")
+    assert bool(done.stdout) == (closed == "stderr")
     assert (tmp_path / "apart").read_text() == "True\n"  # what is printed does not get into files

@@ -68,7 +68,8 @@ class Recurrence:
         recognised_by: the function that a mixer of this kind calls on whole sequences. Lightning attention has no
             kernel and is recognised by how it reads its cache.
         cache_calls: how a mixer reads its state from the model's cache and writes it back.
-        shape: the shape of one row's state in a mixer, from the mixer's attributes.
+        shape: the shape of one row's state in a mixer, from the mixer's attributes. Like all functions here it has a
+            name in its module: a model with states can be pickled.
         axes: what the axes mean.
         alpha: the published scale at deployment.
         alpha_source: where that scale comes from.

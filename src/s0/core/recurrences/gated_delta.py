@@ -42,10 +42,20 @@ def _readout(read: Read, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: 
     return product("bthk,bhkv->bthv", to_heads(reader, v.shape[2]) * q.shape[-1] ** -0.5, read.offset)
 
 
+def _shape_of_gated_delta_net(mixer: Any) -> tuple[int, ...]:
+    """(H, K, V)."""
+    return mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim
+
+
+def _shape_of_kda(mixer: Any) -> tuple[int, ...]:
+    """(H, K, V)."""
+    return mixer.num_heads, mixer.head_dim, mixer.head_dim
+
+
 GATED_DELTA_NET = Recurrence(
     name="gated_delta_net",
     recognised_by=_CHUNKS,
-    shape=lambda mixer: (mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim),
+    shape=_shape_of_gated_delta_net,
     axes="(value heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="Young 2026, Qwen3.5",
@@ -55,7 +65,7 @@ GATED_DELTA_NET = Recurrence(
 KDA = Recurrence(
     name="kimi_delta_attention",
     recognised_by=_KDA_CHUNKS,
-    shape=lambda mixer: (mixer.num_heads, mixer.head_dim, mixer.head_dim),
+    shape=_shape_of_kda,
     axes="(heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",

@@ -147,10 +147,15 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
+def _shape(mixer: Any) -> tuple[int, ...]:
+    """(H, K, V)."""
+    return mixer.num_attention_heads, mixer.head_dim, mixer.head_dim
+
+
 LIGHTNING_ATTENTION = Recurrence(
     name="lightning_attention",
     recognised_by="get_linear_cache",
-    shape=lambda mixer: (mixer.num_attention_heads, mixer.head_dim, mixer.head_dim),
+    shape=_shape,
     axes="(heads, key dim, value dim)",
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",

@@ -52,10 +52,15 @@ def _read_by_step(
     return gated(product("bhn,bhpn->bhp", to_heads(c.float(), x.shape[1]), read.offset), kwargs.get("z"))
 
 
+def _shape(mixer: Any) -> tuple[int, ...]:
+    """(H, P, N)."""
+    return mixer.num_heads, mixer.head_dim, mixer.ssm_state_size
+
+
 MAMBA2 = Recurrence(
     name="mamba2",
     recognised_by=_SCAN,
-    shape=lambda mixer: (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size),
+    shape=_shape,
     axes="(heads, head dim, state dim)",
     alpha=0.65,
     alpha_source="Young 2026, Falcon-H1",
