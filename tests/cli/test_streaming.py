@@ -103,7 +103,7 @@ def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
     first = beginning(ours)
     process.send_signal(signal.SIGINT)
     said = lines(first + rest(ours))
-    assert len(said.strip()) > 0 and said.endswith("\n")  # "interrupted" has a line of its own
+    assert first and said.endswith("\n")  # "interrupted" has a line of its own
     assert process.wait(60) == 130
     last = (tmp_path / "stderr").read_text().splitlines()[-1]
     assert last.startswith("interrupted; start again with: s0 generate ")
