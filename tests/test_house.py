@@ -95,3 +95,13 @@ def test_the_tree_names_every_file_of_the_method() -> None:
 def test_every_page_is_in_the_list_of_pages() -> None:
     listed = re.findall(r"^\| \[[\w-]+\]\(([\w-]+\.md)\)", text_of("docs/README.md"), re.MULTILINE)
     assert sorted([*listed, "README.md"]) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "peers")
+"""Without the other judges, who have an environment of their own."""
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_every_benchmark_finds_what_it_imports(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    importlib.import_module(f"benchmarks.{script}")
