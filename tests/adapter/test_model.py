@@ -707,7 +707,7 @@ def test_a_minimax_layer_whose_forward_was_replaced_is_refused() -> None:
         run(model)
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("family", ["qwen3_5", pytest.param("falcon_h1", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_the_check_can_be_compiled(family: str) -> None:
     model = tuned(family)

@@ -93,6 +93,7 @@ def test_importing_s0_replaces_what_the_first_table_lists_and_nothing_else() -> 
     assert {"PeftType" if name.startswith("PeftType.") else name for name in changed} == listed
 
 
+@pytest.mark.slow
 def test_s0_may_come_first() -> None:
     check = "from peft.utils import PeftType; print(PeftType('S0').value, peft.PeftModel.generate.__code__.co_filename)"
     assert output_of(f"import s0; import peft, transformers; {check}").split() == ["S0", patches.__file__]

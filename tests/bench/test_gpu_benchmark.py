@@ -39,6 +39,7 @@ def test_the_models_have_the_published_sizes(
     assert layers * math.prod(state_shape) == pytest.approx(published, rel=0.005)
 
 
+@pytest.mark.slow
 def test_the_script_runs_on_toy_models(gpu: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main(["--tiny", "--pairs", "3", "--kernels", "torch", "--out", str(tmp_path / "record.json")])
     record = json.loads((tmp_path / "record.json").read_text())

@@ -367,7 +367,8 @@ def test_a_mask_of_pairs_is_refused_where_it_hides_pads(dtype: torch.dtype) -> N
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True])
 def test_compiled_pieces_keep_pads_out_of_single_tokens_too(dynamic: bool | None) -> None:
     # Of one recurrent layer and one of attention: every layer takes its time to trace.
     model = get_peft_model(

@@ -13,9 +13,11 @@ from s0.tasks.sandbox.launch import LINUX_BACKENDS
 from tests.tasks.real_data import data_path
 
 BACKENDS_OF_THIS_SYSTEM = LINUX_BACKENDS if sys.platform == "linux" else ("sandbox-exec",)
+"""The strongest first. Weaker ones are tried where everything is: `make test-slow`."""
+STRONGEST, *WEAKER = BACKENDS_OF_THIS_SYSTEM
 
 
-@pytest.fixture(scope="session", params=BACKENDS_OF_THIS_SYSTEM)
+@pytest.fixture(scope="session", params=[STRONGEST, *(pytest.param(name, marks=pytest.mark.slow) for name in WEAKER)])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     trouble = backends.trouble_with(request.param)
     if trouble is not None:

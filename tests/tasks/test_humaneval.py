@@ -66,10 +66,12 @@ def test_the_splits_are_those_of_the_protocol(task: Task) -> None:
     assert task.data_sha256 == "1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2"
 
 
+@pytest.mark.slow
 def test_every_form_of_every_right_answer_passes(task: Task, any_sandbox: Sandbox) -> None:
     assert passing(task, any_sandbox, FORMS, "standard") == dict.fromkeys(FORMS, 164)
 
 
+@pytest.mark.slow
 def test_the_papers_scoring_fails_bodies_and_passes_whole_functions(task: Task, any_sandbox: Sandbox) -> None:
     forms = {**BODY_FORMS, **FUNCTION_FORMS}
     expected = {**dict.fromkeys(BODY_FORMS, 0), **dict.fromkeys(FUNCTION_FORMS, 164)}
