@@ -92,6 +92,7 @@ again:
 bench: .venv/runtime
 	$(BIN)/python benchmarks/training_speed.py --out benchmarks/results/training_speed.json
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
+	$(BIN)/python benchmarks/loss_memory.py --out benchmarks/results/loss_memory.json
 	$(BIN)/python benchmarks/import_cost.py --out benchmarks/results/import_cost.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json

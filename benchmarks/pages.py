@@ -114,6 +114,16 @@ def starting() -> str:
     )
 
 
+def loss_memory() -> str:
+    """What the loss adds to peak memory, all logits at once and in parts."""
+    measured = record("loss_memory")
+    lines = ["| logits | added memory | CPU seconds |", "|---|---|---|"]
+    for way, figures in measured["figures"].items():
+        lines.append(f"| {way} | {figures['added_bytes'] / (1 << 20):,.0f} MiB | {figures['cpu_seconds']:.0f} |")
+    sentence = f"{measured['positions']:,} positions, {measured['words']:,} words, float32, one thread, one run each."
+    return "\n".join([*lines, "", sentence])
+
+
 def speed() -> str:
     training, inference = record("training_speed"), record("inference_speed")
     ratio = training["step_over_forward"]
@@ -223,6 +233,7 @@ TABLES = {
     "judges": judges,
     "families": families,
     "speed": speed,
+    "loss_memory": loss_memory,
     "starting": starting,
 }
 

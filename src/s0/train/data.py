@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from s0.core.families import unwrapped
-from s0.errors import DatasetError, UnsupportedModelError
+from s0.errors import DatasetError
 from s0.examples import Example
 from s0.models import check_tokens, encode_prompt, end_tokens
+from s0.train.token_losses import token_losses
 
 TrainingData = Iterable[tuple[str, int] | Example | Mapping[str, Any]]
 """(text, prompt length in tokens) pairs, Examples, or rows with `prompt` and `completion` (a `datasets.Dataset`)."""
@@ -61,17 +60,8 @@ class Batch:
         Raises:
             UnsupportedModelError: the model computes logits for more positions than it is asked for.
         """
-        device = next(model.parameters()).device
-        output = model(input_ids=self.tokens.to(device), use_cache=False, logits_to_keep=self.predicts.to(device))
-        if output.logits.shape[1] != len(self.predicts):
-            raise UnsupportedModelError(
-                f"expected {type(unwrapped(model)).__name__} to honour logits_to_keep, but it returned logits for "
-                f"{output.logits.shape[1]} positions, not {len(self.predicts)}; use a transformers *ForCausalLM model"
-            )
-        logits = output.logits.float().transpose(1, 2)  # (B, vocabulary, P)
-        targets = self.targets.to(logits.device)
-        token_losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=-100)  # (B, P)
-        return token_losses.sum(1) / (targets != -100).sum(1)
+        losses = token_losses(model, self.tokens, self.predicts, self.targets)  # (B, P)
+        return losses.sum(1) / (self.targets.to(losses.device) != -100).sum(1)
 
 
 @dataclass(frozen=True)
