@@ -63,6 +63,15 @@ class Batch:
         losses = token_losses(model, self.tokens, self.predicts, self.targets)  # (B, P)
         return losses.sum(1) / (self.targets.to(losses.device) != -100).sum(1)
 
+    def rows(self, index: Tensor) -> Batch:
+        """Some of its rows, as wide as it is; `index` (n,) names them, from 0."""
+        names = tuple(self.names[i] for i in index.tolist())
+        return Batch(self.tokens[index], self.predicts, self.targets[index], names)
+
+    def parts(self, n: int) -> list[Batch]:
+        """Its rows, in order, in n batches of about as many rows, or fewer where it has fewer."""
+        return [self.rows(index) for index in torch.arange(len(self.names)).tensor_split(n) if len(index)]
+
 
 @dataclass(frozen=True)
 class Splits:

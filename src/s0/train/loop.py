@@ -8,6 +8,7 @@ The story of a step, from data to new tensors:
 3. `Loop.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
 4. `Loop.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
 5. `Loop._accumulate_gradients` adds up the gradients of the micro-batches, from their rows' losses (`Batch.losses`).
+   Where memory does not hold a micro-batch, the step begins again with smaller ones (`s0.train.room`).
 6. `Processes.sum` and `sum_gradients` give every process what all have come to; losses that are not finite are named.
 7. `LearnerState.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after what is
    not finite, `LearnerState.fail` takes the last good ones again.
@@ -24,6 +25,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -39,6 +41,7 @@ from s0.train.data import Batch, Splits
 from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
 from s0.train.modes import training_mode
+from s0.train.room import Room
 
 _ADVICE = "; lower `lr`, or leave the example out"
 
@@ -56,6 +59,11 @@ class Loop:
     processes: Processes
     signals: Signals
     advance: Advance
+
+    @cached_property
+    def room(self) -> Room:
+        """How small the micro-batches of this training have become."""
+        return Room(self.processes.n)
 
     def learn(self, learner: LearnerState) -> None:
         """Take all steps of a learner, or as many as its patience allows, from where it is.
@@ -75,8 +83,7 @@ class Loop:
                 self._save_end()
                 return
             # 5., 6. The gradients of all examples.
-            learner.optimizer.zero_grad()
-            loss, fault = self._accumulate_gradients(learner)
+            loss, fault = self.room.for_each(self.splits.train, partial(self._accumulate_gradients, learner))
             # 7. New tensors, or the last good ones.
             if fault is None:
                 learner.step(loss)
@@ -90,14 +97,15 @@ class Loop:
                 self.save()
         raise DatasetError(f"{learner.failure}{_ADVICE}")
 
-    def _accumulate_gradients(self, learner: LearnerState) -> tuple[float, str | None]:
+    def _accumulate_gradients(self, learner: LearnerState, batches: Sequence[Batch]) -> tuple[float, str | None]:
         """The mean loss, and what is wrong with it; where nothing is, the learner's tensors have its gradients."""
-        n_examples = sum(len(batch.names) for batch in self.splits.train)
-        shares = torch.zeros(len(self.splits.train), dtype=torch.float64)  # of each batch in the mean loss
-        faults = torch.zeros(len(self.splits.train), dtype=torch.int64)  # 1 + the first row that is not finite
+        learner.optimizer.zero_grad()
+        n_examples = sum(len(batch.names) for batch in batches)
+        shares = torch.zeros(len(batches), dtype=torch.float64)  # of each batch in the mean loss
+        faults = torch.zeros(len(batches), dtype=torch.int64)  # 1 + the first row that is not finite
         # 5. Micro-batch by micro-batch, so that memory holds the activations of one.
         with self.processes.together():
-            for i, batch in self.processes.part_of(self.splits.train):
+            for i, batch in self.processes.part_of(batches):
                 self.signals.check()
                 losses = self._losses(batch)
                 wrong = (~torch.isfinite(losses)).nonzero()
@@ -111,7 +119,7 @@ class Loop:
         # 6. What all processes have come to.
         shares, faults = self.processes.sum(shares), self.processes.sum(faults)
         total = 0.0
-        for batch, share, fault in zip(self.splits.train, shares.tolist(), faults.tolist(), strict=True):
+        for batch, share, fault in zip(batches, shares.tolist(), faults.tolist(), strict=True):
             if fault:
                 return share, f"the loss of {batch.names[fault - 1]} is {share}"
             total += share
@@ -123,9 +131,12 @@ class Loop:
         with self.processes.autocast(self.model):
             return batch.losses(self.model)
 
-    @torch.no_grad()
     def mean_loss(self, batches: Sequence[Batch]) -> float:
         """As `s0.train.fitting.mean_loss`, with every process's share."""
+        return self.room.for_each(batches, self._mean_loss)
+
+    @torch.no_grad()
+    def _mean_loss(self, batches: Sequence[Batch]) -> float:
         losses = [torch.zeros(len(batch.names), device=self.processes.device) for batch in batches]
         with self.processes.together():
             for i, batch in self.processes.part_of(batches):

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import Scale, StateLayer, state_layers
@@ -238,12 +238,7 @@ def loss_by_state(
             for part in torch.split(pairs, max(1, batch_tokens // longest)):
                 which, examples = part.unbind(1)
                 with rows_start_from(model, [names[i] for i in which.tolist()]):
-                    losses = _rows(batch, examples).losses(model)
+                    losses = batch.rows(examples).losses(model)
                 totals.index_add_(0, which, losses.double().cpu())
     mean: list[float] = (processes.sum(totals) / sum(len(batch.names) for batch in batches)).tolist()
     return mean
-
-
-def _rows(batch: Batch, index: Tensor) -> Batch:
-    names = tuple(batch.names[i] for i in index.tolist())
-    return Batch(batch.tokens[index], batch.predicts, batch.targets[index], names)
