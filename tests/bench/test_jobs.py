@@ -3,8 +3,6 @@
 import importlib
 import json
 import random
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -40,6 +38,7 @@ from s0.progress import unheard
 from s0.record import Model, plain
 from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
 from s0.train import LoraTuning, load_tuned
+from tests import forking
 from tests.pocket_rows import write_rows
 
 SETTINGS = CollectSettings(samples=4, per_round=2)
@@ -71,8 +70,8 @@ def telling(calls):
 
 
 def rows_of(path):
-    """The samples of a collection, in the order in which they were judged."""
-    return [json.loads(line) for line in samples_file(path).read_text().splitlines()[1:]]
+    """The samples of a collection, in the order in which they were judged; not one that was cut short."""
+    return [json.loads(line) for line in samples_file(path).read_text().split("\n")[1:-1]]
 
 
 def numbers(rows):
@@ -129,15 +128,15 @@ def test_a_collection_killed_at_any_byte_ends_the_same_and_judges_nothing_twice(
 def test_a_killed_process_leaves_every_verdict_it_told_of(tmp_path):
     rows, out = write_rows(tmp_path / "rows.jsonl", train=40), tmp_path / "e.jsonl"
     asked = ["collect", "--model", "pocket:gdn", "--task", "pocket-code", "--data", rows, "--samples", 4]
-    asked = [sys.executable, "-m", "s0_cli", *map(str, asked), "--keep", "all", "--out", str(out)]
-    process = subprocess.Popen(asked, stderr=subprocess.DEVNULL)
+    asked += ["--keep", "all", "--out", out]
+    process = forking.begun(forking.COMMAND, *asked)
     while process.poll() is None and (not samples_file(out).exists() or len(rows_of(out)) < 10):
         time.sleep(0.02)
     process.kill()
     process.wait()
     assert not out.exists()
     first = rows_of(out)
-    subprocess.run(asked, check=True, stderr=subprocess.DEVNULL)
+    assert forking.run(forking.COMMAND, *asked).returncode == 0
     found = rows_of(out)
     assert 10 <= len(first) < len(found) == 160 and found[: len(first)] == first
     assert len(set(numbers(found))) == 160 and len(read_examples(out)) >= 1

@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import signal
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class Interrupted:
 
 def begun(*arguments: object, until: Path) -> Interrupted:
     """The command as a process of its own, when it has begun to write `until`."""
-    said = until.with_name(f"{until.name}.stderr")
+    said = Path(tempfile.mkdtemp(), "stderr")
     with said.open("w+b") as stderr:
         process = forking.begun(forking.COMMAND, *arguments, stderr=stderr)
     deadline = time.monotonic() + 120
@@ -145,7 +146,6 @@ def ended(interrupted: Interrupted, number: int) -> tuple[int, str]:
     interrupted.process.send_signal(number)
     status = interrupted.process.wait(60)
     said = interrupted.stderr.read_text()
-    interrupted.stderr.unlink()
     assert "Traceback" not in said, said
     return status, said.splitlines()[-1]
 
