@@ -79,6 +79,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | _forward_pre_hooks, _forward_hooks,      | taking hooks off copies   | torch 2.13        | core/hooks.py             |
 | _forward_pre_hooks_with_kwargs,          | of a model                |                   |                           |
 | _forward_hooks_always_called             |                           |                   |                           |
+| _modules                                 | a head without its body   | torch 2.13        | train/token_losses.py     |
 | _apply                                   | states that stay float32  | torch 2.13        | core/raw_states.py        |
 | _assert_async                            | refusals in a graph       | torch 2.13        | core/padding.py           |
 | _dynamo                                  | checks of a fresh         | torch 2.13        | verify/adapters.py        |
