@@ -25,7 +25,7 @@ test-slow: .venv/dev
 # says: the core, training, decoding, other libraries, files of before, every check of `s0 verify` on every family, and the
 # commands. Tests of what meets no model of transformers' (checkpoints, searches, damaged files, faults planted in checks)
 # would find nothing that `make test` has not found.
-NEWEST_TRAIN := $(addprefix tests/train/test_, baselines.py data.py fit.py prompts.py published.py trainer.py)
+NEWEST_TRAIN := $(addprefix tests/train/test_, baselines.py data.py fit.py prompts.py published.py token_losses.py trainer.py)
 NEWEST_ADAPTER := $(addprefix tests/adapter/test_, load.py model.py patches.py)
 NEWEST_TESTS := tests/core $(NEWEST_ADAPTER) $(NEWEST_TRAIN) tests/decode tests/ecosystem tests/golden tests/verify/test_published.py \
 	tests/test_releases.py
