@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,7 +114,7 @@ def _text(file: IO[bytes]) -> str:
 @cache
 def _forker() -> str:
     """The address of this process's forker, which ends with it."""
-    folder = tempfile.mkdtemp(prefix="s0-forker-")
+    folder = tempfile.mkdtemp(prefix="s0-forker-", dir="/tmp")  # a socket's path may have about 100 characters
     address = str(Path(folder, "socket"))
     imports = "".join(f"import {name}; " for name in PRELOADED)
     code = f"{imports}from tests.forking import serve; serve({address!r}, {os.getpid()})"
@@ -142,6 +143,7 @@ def serve(address: str, owner: int) -> None:
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+    shutil.rmtree(Path(address).parent)
 
 
 def _watch(link: socket.socket) -> None:
