@@ -24,10 +24,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from s0.core.families import unwrapped
+from s0.core.sharding import is_shard
 from s0.errors import UnsupportedModelError
 
 MOST_LOGITS = 12 << 20
@@ -86,8 +86,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def _in_parts(model: nn.Module, tokens: Tensor, predicts: Tensor, targets: Tensor) -> Tensor | None:
     """As `token_losses`, some positions at a time; None where the head gives other logits than the model."""
     base = unwrapped(model)
-    head_is_whole = not any(isinstance(parameter, DTensor) for parameter in base.parameters())
-    if base.base_model_prefix not in base._modules or not head_is_whole:
+    if base.base_model_prefix not in base._modules or any(map(is_shard, base.parameters())):
         return None
     last = predicts[-1:]
     with _outputs_of(base.base_model) as outputs:
