@@ -180,7 +180,7 @@ class Rows(OneRow):
         self._room = 0, 0  # rows and columns of the buffers
 
     def join(self, cache: Cache, row: int) -> None:
-        """See `Rows`."""
+        """See `OneRow`."""
         if not self.layers:
             self._take_form(cache)
         length = _tokens_read(cache)
@@ -193,7 +193,7 @@ class Rows(OneRow):
         window.lengths.append(length)
 
     def leave(self, row: int) -> None:
-        """See `Rows`."""
+        """See `OneRow`."""
         last = len(self.window.lengths) - 1
         if row != last:
             for buffer in self._buffers:
@@ -201,7 +201,7 @@ class Rows(OneRow):
         super().leave(row)
 
     def advance(self) -> None:
-        """See `Rows`."""
+        """See `OneRow`."""
         rows, columns = self._room
         if self.window.end == columns:
             self._resize(rows, self.window.width)
