@@ -478,7 +478,7 @@ def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task)
     trainer = S0Trainer(*load_model("pocket:gdn"), S0Config(n_steps=3, lr=1e-2, alpha=1.0))
     trainer.train(solved(task, "body"))
     problems = task.split("select") + task.split("train")
-    choice = scale_by_pass_rate(trainer, task, problems)
+    choice = scale_by_pass_rate(trainer, Questions(task, problems))
     assert choice.by == "pass rate" and choice.alpha in choice.alphas
     trainer.activate()
     for alpha, rate in list(zip(choice.alphas, choice.values, strict=True))[::5]:

@@ -112,7 +112,7 @@ def test_a_choice_of_scale_judges_by_what_decides_alone(pocket, sandbox, task, t
     monkeypatch.setattr(Task, "verdicts", noted)
     trainer = load_tuned(*pocket, GOLDEN / "state")
     try:
-        choice = scale_by_pass_rate(trainer, task, problems, answers=path)
+        choice = scale_by_pass_rate(trainer, Questions(task, problems), answers=path)
         assert {*scorings} == {"standard"}
         trainer.set_scale(choice.alpha, choice)
         base = Answerer(*pocket, journal=answers.open_answers(path, pocket[0]))
@@ -126,7 +126,7 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
     problems, path, add, n_groups = task.split("final")[:1], tmp_path / "s.scale.jsonl", AnswerJournal.add, []
     trainer = load_tuned(*pocket, GOLDEN / "state")
     try:
-        whole = scale_by_pass_rate(trainer, task, problems)
+        whole = scale_by_pass_rate(trainer, Questions(task, problems))
         n_asked = len(asked)
 
         def dying(self, rows):
@@ -137,7 +137,7 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
 
         monkeypatch.setattr(AnswerJournal, "add", dying)
         with pytest.raises(Killed):
-            scale_by_pass_rate(trainer, task, problems, answers=path)
+            scale_by_pass_rate(trainer, Questions(task, problems), answers=path)
         monkeypatch.setattr(AnswerJournal, "add", add)
         n_kept = sum(n_groups)
         asked.clear()
@@ -151,17 +151,17 @@ def test_a_choice_of_scale_that_is_killed_goes_on(pocket, sandbox, task, tmp_pat
         def tell(count, earlier):
             stages[-1][2 + earlier] += count
 
-        assert scale_by_pass_rate(trainer, task, problems, answers=path, stage=stage) == whole
+        assert scale_by_pass_rate(trainer, Questions(task, problems), answers=path, stage=stage) == whole
         assert len(asked) == n_asked - n_kept and 0 < n_kept < n_asked
         assert [name for name, *_ in stages] == ["scale"] * len(stages)
         assert all(total == anew + earlier for _, total, anew, earlier in stages)
         assert sum(earlier for *_, earlier in stages) == n_kept
         asked.clear()
-        assert scale_by_pass_rate(trainer, task, problems, answers=path) == whole and not asked
+        assert scale_by_pass_rate(trainer, Questions(task, problems), answers=path) == whole and not asked
         trainer.set_scale(2 * trainer.alpha)  # what is deployed is not what is measured
-        assert scale_by_pass_rate(trainer, task, problems, answers=path) == whole and not asked
+        assert scale_by_pass_rate(trainer, Questions(task, problems), answers=path) == whole and not asked
         next(iter(trainer._states().values())).data.mul_(2)
-        scale_by_pass_rate(trainer, task, problems, answers=path)
+        scale_by_pass_rate(trainer, Questions(task, problems), answers=path)
         assert len(asked) >= n_asked / 2
     finally:
         trainer.detach()

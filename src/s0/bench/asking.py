@@ -20,6 +20,7 @@ from s0.errors import ConfigError
 from s0.examples import Example
 from s0.models import encode_prompt, end_tokens
 from s0.tasks import Problem, Task
+from s0.tasks.sandbox import Sandbox
 from s0.train.methods import Trainer
 
 _PACKAGES = ("torch", "transformers", "s0-tuning")
@@ -78,6 +79,10 @@ class Questions:
         if not self.problems:
             raise ConfigError("expected at least one problem to ask, got none; choose another split")
 
+    def judged_in(self, sandbox: Sandbox | None) -> Questions:
+        """The same questions, answers to which are judged in another sandbox; see `Task.judged_in`."""
+        return replace(self, task=self.task.judged_in(sandbox))
+
     @property
     def split(self) -> str:
         """The problems' split."""
@@ -131,7 +136,8 @@ class Answerer:
         if self.journal is None:
             return None
         task, sampling = questions.task, sampling_of(questions, samples)
-        how = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
+        elsewhere = ("batch_rows", "seed")  # changes no answer; is that of the samples
+        how = {name: value for name, value in asdict(sampling).items() if name not in elsewhere}
         facts = {
             **how_loaded(self.model),
             "tuned": self.tuned,

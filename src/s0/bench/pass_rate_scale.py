@@ -10,7 +10,6 @@ from s0.bench.answering import Wanted, answered
 from s0.bench.answers import StoredAnswers, open_answers
 from s0.bench.asking import Answerer, Questions
 from s0.progress import Stage, silent
-from s0.tasks import Problem, Task
 from s0.train import S0Trainer, ScaleChoice, choose_scale, scales_as_rows
 
 _DECIDES = "standard"
@@ -19,8 +18,7 @@ _DECIDES = "standard"
 
 def scale_by_pass_rate(
     trainer: S0Trainer,
-    task: Task,
-    problems: Sequence[Problem],
+    questions: Questions,
     *,
     answers: Path | None = None,
     stage: Stage = silent,
@@ -31,8 +29,7 @@ def scale_by_pass_rate(
 
     Args:
         trainer: with a trained state.
-        task: judges.
-        problems: of the select split.
+        questions: of the select split; their own `samples` are not looked at.
         answers: file in which answers are kept as they come, and from which those that are there are taken (see
             `s0.bench.answers`), so that a choice that was killed goes on; None keeps none.
         stage: shows progress.
@@ -41,7 +38,7 @@ def scale_by_pass_rate(
         ConfigError: `answers` holds something else.
         SandboxError: there is no verdict to be had on this machine.
     """
-    model, questions = trainer.model, Questions(task, problems)
+    model, problems = trainer.model, questions.problems
     answerer = Answerer(model, trainer.tokenizer, journal=open_answers(answers, model))
     prompts = [questions.tokens(trainer.tokenizer, problem) for problem in problems]
 
@@ -62,7 +59,9 @@ def scale_by_pass_rate(
                     Wanted(problem, tokens, state=name, stored=stored)
                     for problem, tokens in zip(problems, prompts, strict=True)
                 ]
-            written = answered(answerer, task, asked, questions.sampling(), scorings=[_DECIDES], on_done=advance)
+            written = answered(
+                answerer, questions.task, asked, questions.sampling(), scorings=[_DECIDES], on_done=advance
+            )
         passed = [answer.passed[_DECIDES] for answer in written]
         n = len(problems)
         return [sum(passed[i * n : (i + 1) * n]) / n for i in range(len(alphas))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def collect(
         interruptible(kept),
         sandbox(judging) as cells,
     ):
-        questions = replace(questions, task=questions.task.judged_in(cells))
+        questions = questions.judged_in(cells)
         questions.task.require_runnable(questions.problems)
         loaded, tokenizer = source.load()
         answerer = Answerer(loaded, tokenizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 from s0.bench import Questions, Samples, evaluate_states
@@ -42,7 +41,7 @@ def evaluate(
         record = evaluate_states(
             source,
             states.names,
-            replace(questions, task=questions.task.judged_in(cells)),
+            questions.judged_in(cells),
             allow_other_base=states.allow_other_base,
             answers=answers,
             stage=stage if answers else after("no --out: answers are not kept; interrupted, all are asked again"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s0 import S0Trainer
-from s0.bench import scale_by_pass_rate, tuned_facts
+from s0.bench import Questions, scale_by_pass_rate, tuned_facts
 from s0.errors import ConfigError
 from s0.examples import Example, read_examples
 from s0.train import METHODS, make_trainer
@@ -43,7 +43,7 @@ def train(
     config, source = _training_settings(method, examples, choosing), model.source
     learned = read_examples(examples.train)
     select = None if examples.select is None else read_examples(examples.select)
-    judged = load_problems(choosing.problems) if choosing.problems else None
+    questions = Questions(*load_problems(choosing.problems)) if choosing.problems else None
     require_name(out.path)
     checkpoint, answers = (out.path.with_name(f"{out.path.name}.{what}") for what in ("checkpoint", "scale.jsonl"))
 
@@ -55,11 +55,11 @@ def train(
     with (
         claimed(out.path, inputs, look, beside=[checkpoint, answers]),
         interruptible(partial(_kept, checkpoint, answers)),
-        sandbox(judging) if judged else nullcontext() as cells,
+        sandbox(judging) if questions else nullcontext() as cells,
     ):
-        if judged and cells:
-            judged = judged[0].judged_in(cells), judged[1]
-            judged[0].require_runnable(judged[1])
+        if questions:
+            questions = questions.judged_in(cells)
+            questions.task.require_runnable(questions.problems)
         loaded, tokenizer = source.load()
         trainer = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
@@ -68,9 +68,9 @@ def train(
             result = trainer.train_auto(learned, select, **keeping, stage=stage)
         else:
             result = trainer.train(learned, select=select, **keeping, stage=stage)
-        if judged and isinstance(trainer, S0Trainer):
+        if questions and isinstance(trainer, S0Trainer):
             kept_in = answers if is_first_process() else None
-            choice = scale_by_pass_rate(trainer, *judged, answers=kept_in, stage=stage)
+            choice = scale_by_pass_rate(trainer, questions, answers=kept_in, stage=stage)
             trainer.set_scale(choice.alpha, choice)
             account = trainer.training  # without the losses at the scale before
             result = {name: account[name] for name in result if name in account}
