@@ -283,6 +283,13 @@ def test_nothing_is_collected_from_final_problems(pocket, task, tmp_path):
         collect(Answerer(*pocket), Questions(task, task.split("final")), tmp_path / "e.jsonl", SETTINGS)
 
 
+def test_examples_are_not_collected_behind_shots(pocket, task, tmp_path):
+    questions = Questions(task, task.split("train"), shots=[Example("def one():\n", "    return 1\n")])
+    with pytest.raises(ConfigError, match="without shots"):
+        collect(Answerer(*pocket), questions, tmp_path / "e.jsonl", SETTINGS)
+    assert not list(tmp_path.glob("e*"))
+
+
 def test_answers_hold_both_verdicts_of_the_same_completion(pocket, sandbox, task):
     answers = evaluate(Answerer(*pocket), Questions(task, task.split("final")))
     assert [one.problem for one in answers] == [problem.id for problem in task.split("final")]

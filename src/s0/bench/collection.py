@@ -111,7 +111,8 @@ def collect(
 
     Raises:
         DatasetError: final problems, nothing passed, or a damaged file of samples.
-        ConfigError: `out` or the samples beside it come from something else; `out` was changed since.
+        ConfigError: questions with shots; `out` or the samples beside it come from something else; `out` was changed
+            since.
         SandboxError: there is no verdict to be had on this machine.
     """
     _require_learnable(questions)
@@ -143,6 +144,11 @@ def collect(
 
 
 def _require_learnable(questions: Questions) -> None:
+    if questions.shots:
+        raise ConfigError(
+            "expected questions without shots, got some: examples keep the prompt alone, not what stood before it; "
+            "leave them out"
+        )
     if any(problem.split == "final" for problem in questions.problems):
         raise DatasetError(
             "expected problems of the train or select split, got some of the final split, on which nothing may be "
