@@ -13,6 +13,11 @@ BATCH_ROWS = 64
 """Prompts decoded together, where nothing else is said."""
 
 
+def _is_choice(temperature: float, top_p: float) -> bool:
+    """Whether tokens can be chosen like this."""
+    return 0 <= temperature < math.inf and 0 < top_p <= 1
+
+
 @dataclass(frozen=True)
 class Request:
     """One completion to write.
@@ -37,8 +42,7 @@ class Request:
     state: str | None = None
 
     def __post_init__(self) -> None:
-        can_choose = 0 <= self.temperature < math.inf and 0 < self.top_p <= 1
-        if not self.tokens or self.max_new_tokens < 1 or not can_choose:
+        if not self.tokens or self.max_new_tokens < 1 or not _is_choice(self.temperature, self.top_p):
             raise ConfigError(
                 "expected at least one prompt token, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, got "
                 f"{len(self.tokens)} tokens, {self.max_new_tokens}, {self.temperature} and {self.top_p}"
@@ -69,19 +73,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        wholes, reals = (self.max_new_tokens, self.batch_rows, self.seed), (self.temperature, self.top_p)
-        are_whole = all(type(whole) is int for whole in wholes)
-        are_numbers = are_whole and all(isinstance(real, (int, float)) and type(real) is not bool for real in reals)
-        if not are_numbers or not self._can_choose:
+        counts, reals = (self.max_new_tokens, self.batch_rows), (self.temperature, self.top_p)
+        are_whole = all(type(whole) is int for whole in (*counts, self.seed))
+        are_numbers = all(isinstance(real, (int, float)) and type(real) is not bool for real in reals)
+        is_possible = are_whole and are_numbers and min(counts) >= 1
+        if not is_possible or not _is_choice(*reals):
             raise ConfigError(
                 "expected whole numbers for `max_new_tokens` and `batch_rows`, at least 1, and `seed`, a finite "
                 f"`temperature` >= 0 and `top_p` above 0 and at most 1, got {self}"
             )
-
-    @property
-    def _can_choose(self) -> bool:
-        are_counts = min(self.max_new_tokens, self.batch_rows) >= 1
-        return are_counts and 0 <= self.temperature < math.inf and 0 < self.top_p <= 1
 
     def request(self, tokens: tuple[int, ...], seed: int | str | None = None, state: str | None = None) -> Request:
         """A prompt's tokens to be completed in this way, with a seed of its own or the common one."""
