@@ -90,7 +90,7 @@ def test_several_processes_say_what_to_set() -> None:
         raise NO_MEMORY
 
     with pytest.raises(EngineError, match="set a smaller batch_tokens, which one process does by itself"):
-        Room(n_processes=2).for_each(in_batches(), work)
+        Room().for_each(in_batches(), work, n_processes=2)
 
 
 def test_parts_of_a_batch_are_its_rows_in_order() -> None:

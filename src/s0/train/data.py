@@ -70,6 +70,8 @@ class Batch:
 
     def parts(self, n: int) -> list[Batch]:
         """Its rows, in order, in n batches of about as many rows, or fewer where it has fewer."""
+        if n == 1:
+            return [self]
         return [self.rows(index) for index in torch.arange(len(self.names)).tensor_split(n) if len(index)]
 
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ from s0.train.data import Batch, Splits
 from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
 from s0.train.modes import training_mode
-from s0.train.room import Room
+from s0.train.room import Result, Room
 
 _ADVICE = "; lower `lr`, or leave the example out"
 
@@ -59,11 +59,7 @@ class Loop:
     processes: Processes
     signals: Signals
     advance: Advance
-
-    @cached_property
-    def room(self) -> Room:
-        """How small the micro-batches of this training have become."""
-        return Room(self.processes.n)
+    room: Room = field(default_factory=Room)
 
     def learn(self, learner: LearnerState) -> None:
         """Take all steps of a learner, or as many as its patience allows, from where it is.
@@ -83,7 +79,7 @@ class Loop:
                 self._save_end()
                 return
             # 5., 6. The gradients of all examples.
-            loss, fault = self.room.for_each(self.splits.train, partial(self._accumulate_gradients, learner))
+            loss, fault = self._in_room(self.splits.train, partial(self._accumulate_gradients, learner))
             # 7. New tensors, or the last good ones.
             if fault is None:
                 learner.step(loss)
@@ -133,7 +129,10 @@ class Loop:
 
     def mean_loss(self, batches: Sequence[Batch]) -> float:
         """As `s0.train.fitting.mean_loss`, with every process's share."""
-        return self.room.for_each(batches, self._mean_loss)
+        return self._in_room(batches, self._mean_loss)
+
+    def _in_room(self, batches: Sequence[Batch], work: Callable[[Sequence[Batch]], Result]) -> Result:
+        return self.room.for_each(batches, work, n_processes=self.processes.n)
 
     @torch.no_grad()
     def _mean_loss(self, batches: Sequence[Batch]) -> float:

@@ -20,19 +20,20 @@ class Room:
     """How small micro-batches have to be, as far as is known.
 
     Attributes:
-        n_processes: that train together, each of which has to make the same steps.
         n_halvings: so often every micro-batch is halved.
     """
 
-    n_processes: int = 1
     n_halvings: int = 0
 
-    def for_each(self, batches: Sequence[Batch], work: Callable[[Sequence[Batch]], Result]) -> Result:
+    def for_each(
+        self, batches: Sequence[Batch], work: Callable[[Sequence[Batch]], Result], *, n_processes: int = 1
+    ) -> Result:
         """Do work on micro-batches, or on smaller ones where memory runs out; the result is the same, to rounding.
 
         Args:
             batches: as they were made.
             work: begins anew whenever it is called; every row has the same weight in it whatever the batch is.
+            n_processes: that train together: several have to make the same steps, so none of them does with less.
 
         Raises:
             EngineError: a single row is too much, or there are several processes.
@@ -44,11 +45,11 @@ class Room:
             except torch.OutOfMemoryError as error:
                 reason = str(error)
             # Outside of the clause: the error there holds all the tensors that memory is too small for.
-            self._halve(parts, reason)
+            self._halve(parts, reason, n_processes)
 
-    def _halve(self, batches: Sequence[Batch], reason: str) -> None:
+    def _halve(self, batches: Sequence[Batch], reason: str, n_processes: int) -> None:
         n_rows, n_tokens = max(tuple(batch.tokens.shape) for batch in batches)
-        if n_rows == 1 or self.n_processes > 1:
+        if n_rows == 1 or n_processes > 1:
             remedy = (
                 "set gradient_checkpointing, or leave the longest examples out"
                 if n_rows == 1
