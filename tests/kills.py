@@ -1,7 +1,8 @@
 """Real kills: work in forked processes that get SIGKILL at random moments, until some of it comes to its end.
 
 Everything is in a fresh process that has imported all it needs and computes nothing itself: threads that a library has
-started do not survive a fork, and no killed process starts slow.
+started do not survive a fork, and no killed process starts slow. It is none of `tests.forking`: a torch whose threads
+were set in a forked process has none to set in what that forks ("Invalid thread pool", 2.13).
 """
 
 from __future__ import annotations
