@@ -105,7 +105,7 @@ class InitialState(nn.Module):
         config = {
             "peft_type": "S0",
             "format_version": state_files.FORMAT_VERSION,
-            "family": self._family,
+            "family": self._recurrence,
             "state_shapes": shapes,
             "fingerprint": fingerprint(self.base_layer),
             "alpha": self.alpha,
@@ -126,10 +126,10 @@ class InitialState(nn.Module):
         stored = state_files.read(path)
         shapes = _state_shapes(self.base_layer)
         got = {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
-        if stored.alpha is None or (stored.family, got) != (self._family, shapes):
+        if stored.alpha is None or (stored.recurrence, got) != (self._recurrence, shapes):
             raise StateMismatchError(
-                f"expected {self._family} states {shapes} for this {type(self.base_layer).__name__}, got "
-                f"{stored.family} states {got} in {path}; they were tuned on another layer"
+                f"expected {self._recurrence} states {shapes} for this {type(self.base_layer).__name__}, got "
+                f"{stored.recurrence} states {got} in {path}; they were tuned on another layer"
             )
         if not allow_other_base:
             check_base(stored.fingerprint, self.base_layer)
@@ -138,7 +138,7 @@ class InitialState(nn.Module):
         self.alpha, self.normalize = stored.alpha, stored.normalize
 
     @property
-    def _family(self) -> str:
+    def _recurrence(self) -> str:
         return self.base_layer.mode.lower()  # lstm, gru, rnn_tanh or rnn_relu
 
     def __getattr__(self, name: str) -> Any:

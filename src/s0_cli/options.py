@@ -203,7 +203,7 @@ Alpha = Annotated[
     _option(
         "--alpha",
         group=_CHOOSING,
-        help="Scale a state is deployed at, or auto; default: auto with --select, else the family's published one.",
+        help="Scale a state is deployed at, or auto; default: auto with --select, else the recurrence's published one.",
     ),
 ]
 AlphaBy = Annotated[

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -130,9 +130,15 @@ def rewrite(folder: Path, tensors: dict[str, Tensor]) -> None:
 # --- What was written is read back ---
 
 
+def test_a_file_names_the_recurrence_as_it_always_did(bench: Bench) -> None:
+    assert json.loads((bench.saved / CONFIG).read_text())["family"] == "mamba2"
+    for config_class in (S0AdapterConfig, PeftConfig):  # by the latter transformers reads a config
+        assert config_class.from_pretrained(str(bench.saved)).recurrence == "mamba2"
+
+
 def test_a_saved_state_is_read_back_and_matches_its_model(bench: Bench) -> None:
     stored = state_files.read(bench.saved)
-    assert (stored.alpha, stored.normalize, stored.family, stored.layout) == (0.5, False, "mamba2", "peft")
+    assert (stored.alpha, stored.normalize, stored.recurrence, stored.layout) == (0.5, False, "mamba2", "peft")
     assert stored.fingerprint == fingerprint(bench.base)
     matched = state_files.match(stored, bench.base)
     for layer, tensor in zip(state_layers(bench.tuned), matched.values(), strict=True):

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from s0.adapter.names_on_disk import NAMES_ON_DISK
 from s0.cautions import cautions
 from s0.files import write_text
 from s0.record import Difference, Record
@@ -52,7 +53,7 @@ def card_for(folder: str | Path, config: Mapping[str, Any], record: Record | Non
 
     Args:
         folder: where the state lies, or is about to lie.
-        config: the adapter's, see `s0.adapter.state_files`.
+        config: the adapter's by its keys in a file, see `s0.adapter.state_files`.
         record: of an evaluation with this state; without one, the card tells no figures.
     """
     path = Path(folder) / CARD_FILE
@@ -83,7 +84,7 @@ def card(config: Mapping[str, Any], record: Record | None = None) -> str:
     facts: dict[str, Any] = {
         "base model": base or "not recorded",
         "fingerprint of the base": config.get("fingerprint"),
-        "recurrence": config.get("family"),
+        "recurrence": config.get(NAMES_ON_DISK["recurrence"]),
         "layers": f"{len(shapes)}, {n_values:,} numbers in float32",
         "scale": f"alpha = {config.get('alpha')}; what enters the model is {scale}",
     }

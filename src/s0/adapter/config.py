@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from s0.adapter import checks, state_files
 from s0.adapter.card import write_card
+from s0.adapter.names_on_disk import on_disk
 from s0.core.raw_states import RawStates
 from s0.errors import ConfigError, StateMismatchError
 
@@ -45,7 +46,8 @@ class S0AdapterConfig(PeftConfig):
         init: "zeros", or the folder of a state to start from.
         allow_other_base: accept a state that was tuned on other weights of the same shape.
         target_modules: set by this library to the names of the tuned layers.
-        format_version, family, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
+        recurrence: the name of the tuned layers'.
+        format_version, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
     """
 
     variant: str = "state"
@@ -58,19 +60,22 @@ class S0AdapterConfig(PeftConfig):
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
     format_version: int = state_files.FORMAT_VERSION
-    family: str | None = None
+    recurrence: str | None = None
     state_shapes: dict[str, list[int]] | None = None
     fingerprint: str | None = None
     checksum: str | None = None
     training: dict[str, Any] | None = field(default=None)
+    # PEFT makes a config of a file by calling this class with the file's keys (see `s0.adapter.names_on_disk`).
+    family: InitVar[str | None] = None
     # Without annotations, so that they are no fields, which PEFT would write to the file.
-    _is_from_file = False  # whether family, state_shapes and fingerprint are claims to check, or to be filled in
+    _is_from_file = False  # whether recurrence, state_shapes and fingerprint are claims to check, or to be filled in
     _on_model = (
         "",
         dict[str, RawStates](),
     )  # the adapter's name, and where each layer keeps its state
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, family: str | None) -> None:
+        self.recurrence = self.recurrence if family is None else family
         try:
             super().__post_init__()
         except ValueError as error:  # PEFT's check of task_type
@@ -97,6 +102,10 @@ class S0AdapterConfig(PeftConfig):
         if self.checksum is not None:
             self._is_from_file, self.allow_other_base, self.init = True, False, "zeros"
 
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by their keys in a file."""
+        return on_disk(super().to_dict())
+
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Write the config of a state that is being saved, with the checksum of its tensors, and a model card.
 
@@ -113,11 +122,11 @@ class S0AdapterConfig(PeftConfig):
         # Who calls shows in this argument, which PEFT gives and transformers does not (peft 0.21, transformers 5.23):
         # PEFT has written the tensors by now; transformers writes them next, and what lies there is of an earlier time.
         if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
-            described.checksum = state_files.checksum(states, vars(self))
+            described.checksum = state_files.checksum(states, self.to_dict())
         elif (Path(save_directory) / state_files.STATE_FILE).is_file():
-            described.checksum = state_files.checksum_of_file(save_directory, vars(self))
+            described.checksum = state_files.checksum_of_file(save_directory, self.to_dict())
         if described.checksum is not None:
-            write_card(save_directory, vars(self))
+            write_card(save_directory, self.to_dict())
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
 
     def _states(self) -> dict[str, Tensor]:

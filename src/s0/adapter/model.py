@@ -122,16 +122,16 @@ class S0Model(BaseTuner):
         # Everything that can be refused is refused here, before the model is touched.
         mixers = _selected(find_mixers(self.model), peft_config.layers)
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
-        family = recurrence_of(next(iter(mixers.values()))).name
+        recurrence = recurrence_of(next(iter(mixers.values()))).name
         if peft_config._is_from_file:
-            state_files.check_recurrence(peft_config.family, peft_config.base_model_name_or_path, self.model)
+            state_files.check_recurrence(peft_config.recurrence, peft_config.base_model_name_or_path, self.model)
             if peft_config.state_shapes != shapes:
                 raise StateMismatchError(_of_other_layers(peft_config.state_shapes or {}, shapes, self.model))
             if not peft_config.allow_other_base:
                 check_base(str(peft_config.fingerprint), self.model)
         peft_config.state_shapes = shapes
         peft_config.fingerprint = fingerprint(self.model)
-        peft_config.family = family
+        peft_config.recurrence = recurrence
         peft_config.target_modules = set(mixers)
         self._initial = initial_state(peft_config, self.model)
         return peft_config
@@ -293,7 +293,7 @@ def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterC
         adapter_name: its name.
         config: what the file says.
     """
-    in_file = dict(vars(config))  # the scale may be set to another one before the first forward
+    in_file = config.to_dict()  # the scale may be set to another one before the first forward
 
     def check(layer: StateLayer, *_: Any) -> None:
         described = layer.scales.get(adapter_name)  # a deep copy's own, where it is the copy that runs

@@ -279,7 +279,7 @@ def _uploading_the_card(upload: Method) -> Method:
     def uploading(self: PeftModel, working_dir: str | Path, *args: Any, **kwargs: Any) -> Any:
         config = self.peft_config.get("default")  # the one that lies in the folder itself
         if isinstance(config, S0AdapterConfig):
-            write_card(working_dir, vars(config))
+            write_card(working_dir, config.to_dict())
         return upload(self, working_dir, *args, **kwargs)
 
     return uploading

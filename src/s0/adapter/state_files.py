@@ -4,7 +4,7 @@ A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 
 `adapter_config.json` holds the scale that makes it effective, and:
 
     format_version   1
-    family           the recurrence, e.g. "gated_delta_net"
+    family           the name of the recurrence, e.g. "gated_delta_net"
     state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.rnn`)
     fingerprint      of the model the state was tuned on (see `s0.adapter.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from s0.adapter import checks
 from s0.adapter.fingerprint import UNKNOWN, check_base
+from s0.adapter.names_on_disk import NAMES_ON_DISK
 from s0.core.families import find_mixers, layer_index, recurrence_of, unwrapped
 from s0.core.recurrences import RECURRENCES
 from s0.core.sharding import refuse_shards
@@ -53,10 +54,11 @@ class StoredState:
 
     Attributes:
         tensors: raw float32 states by layer name, or by layer index as text in the published layout.
-        alpha: scale of the effective state; None where the published layout leaves it to the family.
+        alpha: scale of the effective state; None where the published layout leaves it open, for the
+            recurrence's published value.
         normalize: whether each layer's state is divided by its norm first.
         layers: the selected layer indices, or None for all recurrent layers of the model.
-        family: the recurrence's name.
+        recurrence: its name.
         fingerprint: of the base model, or "unknown".
         base_model: the name the base model was loaded by, or None.
         training: how the state was trained.
@@ -68,7 +70,7 @@ class StoredState:
     alpha: float | None
     normalize: bool
     layers: tuple[int, ...] | None
-    family: str
+    recurrence: str
     fingerprint: str = UNKNOWN
     base_model: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -89,7 +91,9 @@ class StoredState:
 
     def __repr__(self) -> str:
         scale = f"alpha={self.alpha}, normalize={self.normalize}"
-        return f"StoredState({self.variant}, {self.family}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
+        return (
+            f"StoredState({self.variant}, {self.recurrence}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
+        )
 
 
 # --- Reading ---
@@ -200,7 +204,7 @@ def _read_peft(folder: Path) -> StoredState:
         alpha=alpha,
         normalize=normalize,
         layers=None if layers is None else tuple(layers),
-        family=checks.field(config, "family", str, folder),
+        recurrence=checks.field(config, NAMES_ON_DISK["recurrence"], str, folder),
         fingerprint=checks.field(config, "fingerprint", str, folder),
         base_model=checks.field(config, "base_model_name_or_path", (str, NoneType), folder),
         training=checks.field(config, "training", (dict, NoneType), folder) or {},
@@ -214,16 +218,16 @@ def _read_published(folder: Path) -> StoredState:
     layers = checks.field(meta, "recurrent_layers", list, folder)
     shape = checks.field(meta, "state_shape", list, folder)
     checks.check_tensors(tensors, {str(layer): shape for layer in layers}, str(folder))
-    family = checks.field(meta, "arch", str, folder)
-    if family not in {recurrence.name for recurrence in RECURRENCES}:
-        raise StateMismatchError(f"expected a known arch in {folder / 'meta.json'}, got {family!r}")
+    arch = checks.field(meta, "arch", str, folder)
+    if arch not in {recurrence.name for recurrence in RECURRENCES}:
+        raise StateMismatchError(f"expected a known arch in {folder / 'meta.json'}, got {arch!r}")
     alpha = config.get("alpha")
     return StoredState(
         tensors=tensors,
         alpha=None if alpha is None else checks.finite(config, "alpha", folder),
         normalize=checks.field({"normalize": False, **config}, "normalize", bool, folder),
         layers=None,
-        family=family,
+        recurrence=arch,
         training={"settings": config},
         layout="published",
     )
@@ -279,7 +283,7 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
         StateMismatchError: missing or extra layers, wrong shapes, another recurrence, another base model.
     """
     mixers = find_mixers(model)
-    check_recurrence(stored.family, stored.base_model, model)
+    check_recurrence(stored.recurrence, stored.base_model, model)
     kind = type(unwrapped(model)).__name__
     if stored.layers is not None:
         mixers = {name: mixer for name, mixer in mixers.items() if layer_index(mixer) in stored.layers}
@@ -307,11 +311,11 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
     return {name: stored.tensors[key] for key, name in names.items()}
 
 
-def check_recurrence(family: str | None, base: str | None, model: nn.Module) -> None:
+def check_recurrence(recurrence: str | None, base: str | None, model: nn.Module) -> None:
     """Refuse a model whose layers are not of the recurrence that a state was tuned for.
 
     Args:
-        family: the state's recurrence.
+        recurrence: the state's.
         base: the name of the model it was tuned on, or None.
         model: the model, with or without adapters on it.
 
@@ -319,12 +323,12 @@ def check_recurrence(family: str | None, base: str | None, model: nn.Module) -> 
         StateMismatchError: naming both recurrences and both models.
     """
     expected = sorted({recurrence_of(mixer).name for mixer in find_mixers(model).values()})
-    if [family] != expected:
+    if [recurrence] != expected:
         own = unwrapped(model)
         raise StateMismatchError(
             f"expected a state for the {' and '.join(expected)} layers of {type(own).__name__} "
-            f"({_shown(vars(own).get('name_or_path'))}), got one for {family} layers: it was tuned on another model "
-            f"({_shown(base)}); load it on that one, or train a state for this one"
+            f"({_shown(vars(own).get('name_or_path'))}), got one for {recurrence} layers: it was tuned on another "
+            f"model ({_shown(base)}); load it on that one, or train a state for this one"
         )
 
 

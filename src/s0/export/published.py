@@ -30,7 +30,7 @@ def write(path: str | Path, stored: state_files.StoredState, indices: Mapping[st
     config = {name: settings[name] for name in known if name in settings}
     keyed = {str(indices[name]): tensor.detach().cpu().contiguous() for name, tensor in stored.tensors.items()}
     meta = {
-        "arch": stored.family,
+        "arch": stored.recurrence,
         "recurrent_layers": sorted(indices[name] for name in stored.tensors),
         "state_shape": list(shapes.pop()),
     }

@@ -89,8 +89,8 @@ class S0Config:
 
     Attributes:
         n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, scale_in_training, patience: see `FitSettings`.
-        alpha: scale of the state at deployment; None for the published value of the model's family; "auto" to choose it
-            after training, by what `S0Trainer.train` is given to choose on.
+        alpha: scale of the state at deployment; None for the value published for the model's recurrence; "auto" to
+            choose it after training, by what `S0Trainer.train` is given to choose on.
         normalize: divide each layer's state by its norm before scaling.
         max_length: longest accepted training row, in tokens; longer ones are refused.
         layers: indices of the layers to tune; None for every recurrent layer.

@@ -75,7 +75,7 @@ def _inspect_state(target: str) -> dict[str, Any]:
         "kind": "state",
         "path": target,
         "layout": stored.layout,
-        "recurrence": stored.family,
+        "recurrence": stored.recurrence,
         "variant": stored.variant,
         "alpha": stored.alpha,
         "normalize": stored.normalize,

@@ -1,0 +1,21 @@
+"""What files call otherwise than the code does: they keep the names that they began with, so that old ones are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES_ON_DISK = {"recurrence": "family"}
+"""By the name of a setting in Python: its key in files."""
+
+_NAMES_IN_PYTHON = {key: name for name, key in NAMES_ON_DISK.items()}
+
+
+def on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by their keys in files; a name that the table lacks is the key."""
+    return {NAMES_ON_DISK.get(name, name): value for name, value in settings.items()}
+
+
+def from_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `on_disk` made keys of, by the names in Python again."""
+    return {_NAMES_IN_PYTHON.get(key, key): value for key, value in settings.items()}
