@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from s0.errors import ConfigError
-from s0.train import FitSettings, Splits, fit
+from s0.train import FitSettings, LoraTuning, Splits, fit, make_trainer
+from tests import zoo
 from tests.train import two_processes
-from tests.train.helpers import PAIRS, assert_states_equal, in_batches, trainable, tuned
+from tests.train.helpers import EXAMPLES, PAIRS, assert_states_equal, in_batches, tokenizer, trainable, tuned
 
 ROOT = Path(__file__).resolve().parents[2]
 Told = dict[str, Any]
@@ -57,8 +58,8 @@ def flat(told: Any) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "case", ["uneven shares", "an idle process", "patience", "search", "trainer", "curve"]
-)  # fmt: skip
+    "case", ["uneven shares", "an idle process", "patience", "search", "trainer", "baseline", "curve", "little memory"]
+)
 def test_two_processes_equal_one(
     case: str, launched: list[tuple[Told, dict[str, Tensor]]], tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -144,6 +145,16 @@ def test_bf16_computes_in_bf16_and_keeps_the_state_in_float32(monkeypatch: pytes
     assert rounded.losses != exact.losses
     assert rounded.losses == pytest.approx(exact.losses, rel=0.02)
     assert {parameter.dtype for parameter in parameters} == {torch.float32}
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.filterwarnings("ignore::s0.cautions.Caution")
+def test_bf16_computes_the_losses_before_and_after_in_one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    made = make_trainer(zoo.make("qwen3_5"), tokenizer(), LoraTuning(n_steps=1, lr=1e-12))
+    report = made.train(EXAMPLES, select=EXAMPLES)
+    assert report["initial_loss"] == report["final_loss"] == made.training["losses"][0]
+    assert report["select_initial_loss"] == report["select_final_loss"]
 
 
 @pytest.mark.usefixtures("no_accelerator")

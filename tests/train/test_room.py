@@ -10,8 +10,10 @@ import torch
 
 from s0 import S0Config, S0Trainer
 from s0.errors import EngineError
+from s0.train import METHODS, make_trainer
 from s0.train.data import Batch
 from s0.train.room import Room
+from s0.train.scale import RowsFromStates
 from tests import zoo
 from tests.train.helpers import EXAMPLES, assert_states_equal, in_batches, tokenizer
 
@@ -78,25 +80,87 @@ def test_a_row_that_is_too_much_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     too_small_for(1, monkeypatch)
     with (
         pytest.warns(UserWarning, match="memory does not hold"),
-        pytest.raises(
-            EngineError, match=r"of 1 rows, \d+ tokens each, got: CUDA out of memory.*gradient_checkpointing"
-        ),
+        pytest.raises(EngineError, match=r"of 1 row, \d+ tokens, got: CUDA out of memory.*gradient_checkpointing"),
     ):
         trained()
 
 
-def test_several_processes_say_what_to_set() -> None:
-    def work(batches: Any) -> None:
-        raise NO_MEMORY
+class Row:
+    """A row, or several, of so many tokens."""
 
-    with pytest.raises(EngineError, match="set a smaller batch_tokens, which one process does by itself"):
-        Room().for_each(in_batches(), work, n_processes=2)
+    def __init__(self, n_rows: int, n_tokens: int) -> None:
+        self.names, self.n_tokens = ["a row"] * n_rows, n_tokens
+
+    def losses(self, model: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def halves(self) -> list[Row]:
+        n_rows, width = len(self.names), self.n_tokens // len(self.names)
+        return [Row(n, n * width) for n in (n_rows - n_rows // 2, n_rows // 2)]
 
 
-def test_parts_of_a_batch_are_its_rows_in_order() -> None:
+def test_a_long_row_that_is_too_much_ends_the_work_at_once_whatever_is_beside_it() -> None:
+    sizes = []
+
+    def work(rows: Any) -> int:
+        sizes.append(rows.n_tokens)
+        if rows.n_tokens >= 2000:
+            raise NO_MEMORY
+        return len(rows.names)
+
+    room = Room()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert room.in_parts(Row(17, 17 * 100), work) == [17]
+        with pytest.raises(EngineError, match="of 1 row, 2000 tokens"):
+            room.in_parts(Row(1, 2000), work)
+    assert sizes == [1700, 2000]
+
+
+def test_what_is_known_to_be_too_much_is_not_tried_again_and_less_stays_whole() -> None:
+    sizes = []
+
+    def work(rows: Any) -> int:
+        sizes.append(rows.n_tokens)
+        if rows.n_tokens > 1000:
+            raise NO_MEMORY
+        return len(rows.names)
+
+    room = Room()
+    with pytest.warns(UserWarning, match="of 4 rows, 1600 tokens together"):
+        assert room.in_parts(Row(4, 1600), work) == [2, 2]
+    assert room.in_parts(Row(8, 3200), work) == [2, 2, 2, 2]
+    assert room.in_parts(Row(9, 900), work) == [9]
+    assert sizes == [1600, *[800] * 6, 900]
+
+
+@pytest.mark.filterwarnings("ignore::s0.cautions.Caution", "ignore:memory does not hold")
+@pytest.mark.parametrize("method", ["lora", "s0"])
+def test_the_losses_around_a_training_find_room_too(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def report() -> dict[str, float]:
+        settings = METHODS[method].configure(n_steps=2, batch_tokens=4096)
+        made = make_trainer(zoo.make("qwen3_5"), tokenizer(), settings)
+        return made.train(EXAMPLES, select=EXAMPLES[:4])
+
+    roomy = report()
+    too_small_for(3, monkeypatch)
+    assert report() == pytest.approx(roomy, abs=1e-5)
+
+
+def test_halves_of_a_batch_are_its_rows_in_order() -> None:
     (batch,) = in_batches()
-    for n in (1, 2, 4, 8):
-        parts = batch.parts(n)
-        assert len(parts) == min(n, 5) and [name for part in parts for name in part.names] == [*batch.names]
-        assert torch.equal(torch.cat([part.tokens for part in parts]), batch.tokens)
-        assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
+    halves = batch.halves()
+    assert [len(half.names) for half in halves] == [3, 2]
+    assert [name for half in halves for name in half.names] == [*batch.names]
+    assert torch.equal(torch.cat([half.tokens for half in halves]), batch.tokens)
+    assert torch.equal(torch.cat([half.targets for half in halves]), batch.targets)
+
+
+def test_halves_of_rows_from_states_are_their_rows_in_order() -> None:
+    (batch,) = in_batches()
+    rows = RowsFromStates(batch, torch.tensor([4, 0, 0]), ("a", "b", "c"))
+    halves = rows.halves()
+    assert [half.states for half in halves] == [("a", "b"), ("c",)]
+    assert [half.index.tolist() for half in halves] == [[4, 0], [0]]
+    assert rows.names == (batch.names[4], batch.names[0], batch.names[0])
+    assert rows.n_tokens == 3 * batch.tokens.shape[1]

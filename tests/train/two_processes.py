@@ -23,8 +23,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from s0.train import Checkpoint, FitSettings, Grid, Splits, fit, scale_curve
-from tests.train.helpers import EXAMPLES, PAIRS, in_batches, trainable, trainer, tuned
+from s0.train import Batch, Checkpoint, FitSettings, Grid, LoraTuning, Splits, fit, make_trainer, scale_curve
+from tests import zoo
+from tests.train.helpers import EXAMPLES, PAIRS, in_batches, tokenizer, trainable, trainer, tuned
 
 ALPHAS = (0.0, 0.5, 2.0)
 SETTINGS = FitSettings(n_steps=4, lr=0.02)
@@ -57,6 +58,28 @@ def by_trainer() -> dict[str, Any]:
     made = trainer(n_steps=3, lr=0.1, alpha="auto", batch_tokens=60)
     report = made.train(EXAMPLES[:3], select=EXAMPLES[3:])
     return {"told": report, "tensors": trainable_states(made.model, made.adapter_name)}
+
+
+def by_baseline() -> dict[str, Any]:
+    """The course of a LoRA, whose losses before training are shared, too."""
+    made = make_trainer(zoo.make("qwen3_5"), tokenizer(), LoraTuning(n_steps=2, lr=0.02, batch_tokens=60))
+    return {"told": made.train(EXAMPLES[:3], select=EXAMPLES[3:]), "tensors": made._parameters()}
+
+
+def in_little_memory() -> dict[str, Any]:
+    """Memory of the second process does not hold three rows, and that of the first holds all."""
+    losses = Batch.losses
+
+    def limited(self: Batch, model: Any) -> torch.Tensor:
+        if len(self.names) > 2 and PartialState().process_index == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return losses(self, model)
+
+    Batch.losses = limited  # type: ignore[method-assign]
+    try:
+        return learned(data=[*PAIRS, *PAIRS], budget=200)
+    finally:
+        Batch.losses = losses  # type: ignore[method-assign]
 
 
 def trainable_states(model: nn.Module, name: str) -> list[torch.Tensor]:
@@ -166,7 +189,9 @@ def cases(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "patience": lambda: learned(data=PAIRS[:3], settings=patient, select=in_batches(PAIRS[3:], 20)),
         "search": by_search,
         "trainer": by_trainer,
+        "baseline": by_baseline,
         "curve": curve,
+        "little memory": in_little_memory,
         "other data": other_data,
         "bad row": bad_row,
         "unforeseen": unforeseen,

@@ -4,7 +4,8 @@ from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning, rank_matching
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import Batch, Splits, TrainingData, TrainingSet, TrainingSets, batches, prepare, tokenize
-from s0.train.fitting import FitResult, fit, mean_loss
+from s0.train.evaluator import mean_loss
+from s0.train.fitting import FitResult, fit
 from s0.train.methods import METHODS, make_trainer, method_of
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.search import Grid

@@ -32,8 +32,8 @@ from s0.train.base import BaseTrainer, require_pair
 from s0.train.baseline_files import StoredBaseline, read_baseline
 from s0.train.baselines import SHARED, BaselineSettings, PrefixTuning
 from s0.train.data import TrainingSet, TrainingSets
-from s0.train.fitting import FitResult, mean_loss
-from s0.train.modes import training_mode
+from s0.train.evaluator import mean_loss
+from s0.train.fitting import FitResult
 
 _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config")
 """Attributes that PEFT leaves on a model it wraps or generates with, and on the model's parts."""
@@ -254,8 +254,7 @@ class BaselineTrainer(BaseTrainer):
         return {**report, "avg_norm": result.norms[result.best_step - 1]}
 
     def _loss(self, examples: TrainingSet) -> float:
-        with training_mode(self.model, (), False):  # without dropout
-            return mean_loss(self.model, examples.batches)
+        return mean_loss(self.model, examples.batches)
 
     def _take_off(self) -> None:
         self._require_alone()

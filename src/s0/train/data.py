@@ -51,6 +51,11 @@ class Batch:
     targets: Tensor
     names: tuple[str, ...]
 
+    @property
+    def n_tokens(self) -> int:
+        """How much it is: rows x longest row."""
+        return self.tokens.numel()
+
     def losses(self, model: nn.Module) -> Tensor:
         """Compute logits where they predict a completion token of some row, and what they lose there.
 
@@ -68,11 +73,9 @@ class Batch:
         names = tuple(self.names[i] for i in index.tolist())
         return Batch(self.tokens[index], self.predicts, self.targets[index], names)
 
-    def parts(self, n: int) -> list[Batch]:
-        """Its rows, in order, in n batches of about as many rows, or fewer where it has fewer."""
-        if n == 1:
-            return [self]
-        return [self.rows(index) for index in torch.arange(len(self.names)).tensor_split(n) if len(index)]
+    def halves(self) -> list[Batch]:
+        """Its rows, in order, in two batches of about as many rows."""
+        return [self.rows(index) for index in torch.arange(len(self.names)).tensor_split(2)]
 
 
 @dataclass(frozen=True)

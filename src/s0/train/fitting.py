@@ -12,15 +12,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from s0.errors import ConfigError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
-from s0.train.data import Batch, Splits
+from s0.train.data import Splits
 from s0.train.learner import LearnerState
-from s0.train.loop import mean_of, training_loop
+from s0.train.loop import training_loop
 from s0.train.modes import unscaled
 from s0.train.settings import FitSettings
 
@@ -101,8 +100,8 @@ def fit(
         with nullcontext() if settings.scale_in_training else unscaled(model):
             loop.learn(learner)
             best_step = learner.take_best()  # 9. of the story in `s0.train.loop`
-            loss_after = loop.mean_loss(splits.train)
-        loss_deployed = loop.mean_loss(splits.train)
+            loss_after = loop.evaluator.mean_loss(splits.train)
+        loss_deployed = loop.evaluator.mean_loss(splits.train)
     return FitResult(
         losses=tuple(learner.losses),
         loss_after=loss_after,
@@ -111,20 +110,3 @@ def fit(
         best_step=best_step,
         select_losses=tuple(learner.select_losses),
     )
-
-
-@torch.no_grad()
-def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """The mean over examples of each example's mean completion loss, in nats per token, as the model is now.
-
-    Args:
-        model: with what was tuned active or not.
-        batches: of the examples, at least one.
-
-    Returns:
-        the loss.
-
-    Raises:
-        DatasetError: a loss is not finite; names the example.
-    """
-    return mean_of(torch.cat([batch.losses(model) for batch in batches]), batches)

@@ -38,6 +38,13 @@ class LearnerState:
         self.copies: dict[int, list[Tensor]] = {}
         self.failure: str | None = None
 
+    def add_gradient(self, gradients: Sequence[Tensor]) -> None:
+        """Add to the gradient of the next step; one tensor for each of `parameters`, of its shape."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad += gradient
+
     def step(self, loss: float) -> None:
         """Update the tensors from their gradients; `loss`, which gave these, is finite."""
         squares = torch.stack([parameter.float().pow(2).sum() for parameter in self.parameters])

@@ -7,8 +7,8 @@ The story of a step, from data to new tensors:
    tensors.
 3. `Loop.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
 4. `Loop.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
-5. `Loop._accumulate_gradients` adds up the gradients of the micro-batches, from their rows' losses (`Batch.losses`).
-   Where memory does not hold a micro-batch, the step begins again with smaller ones (`s0.train.room`).
+5. `Evaluator.each` has the gradients of the micro-batches added up, from their rows' losses (`Batch.losses`). A
+   micro-batch that memory does not hold is computed in halves (`s0.train.room`).
 6. `Processes.sum` and `sum_gradients` give every process what all have come to; losses that are not finite are named.
 7. `LearnerState.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after what is
    not finite, `LearnerState.fail` takes the last good ones again.
@@ -22,9 +22,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -36,30 +36,31 @@ from s0.core.bound import refuse_wrong_gradients
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.progress import Advance, Stage, silent
-from s0.train.checkpoint import Checkpoint, Signals, Stopped, signals_kept_back
+from s0.train.checkpoint import Checkpoint, Stopped, signals_kept_back
 from s0.train.data import Batch, Splits
 from s0.train.distributed import Processes
+from s0.train.evaluator import ADVICE, Evaluator, Losses
 from s0.train.learner import LearnerState
-from s0.train.modes import training_mode
-from s0.train.room import Result, Room
-
-_ADVICE = "; lower `lr`, or leave the example out"
+from s0.train.modes import frozen_except
+from s0.train.room import Rows
 
 
 @dataclass(frozen=True)
 class Loop:
     """The loop, and what it works on: the learners of one training, of which each takes all its steps in turn."""
 
-    model: nn.Module
+    evaluator: Evaluator
     learners: Sequence[LearnerState]
     splits: Splits
     keep_at: Sequence[int]
     checkpoint: Checkpoint | None
     identity: Mapping[str, Any]
-    processes: Processes
-    signals: Signals
     advance: Advance
-    room: Room = field(default_factory=Room)
+
+    @property
+    def processes(self) -> Processes:
+        """That train together."""
+        return self.evaluator.processes
 
     def learn(self, learner: LearnerState) -> None:
         """Take all steps of a learner, or as many as its patience allows, from where it is.
@@ -74,74 +75,39 @@ class Loop:
             if step in self.keep_at:
                 learner.keep()
             if self.splits.select and step > len(learner.select_losses):
-                learner.judge(self.mean_loss(self.splits.select))
+                learner.judge(self.evaluator.mean_loss(self.splits.select))
             if step == learner.settings.n_steps or learner.is_out_of_patience:
                 self._save_end()
                 return
             # 5., 6. The gradients of all examples.
-            loss, fault = self._in_room(self.splits.train, partial(self._accumulate_gradients, learner))
+            losses = self._take_gradient(learner)
             # 7. New tensors, or the last good ones.
-            if fault is None:
-                learner.step(loss)
+            if losses.fault is None:
+                learner.step(losses.mean)
             else:
-                learner.fail(loss, f"{fault} at step {step}")
+                learner.fail(losses.mean, f"{losses.fault} at step {step}")
             # 8. Telling and saving.
             if learner.failure is None:
                 progress = f"{len(learner.norms)}/{learner.settings.n_steps}"
                 self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
             if self.checkpoint is not None and (step + 1) % self.checkpoint.every == 0:
                 self.save()
-        raise DatasetError(f"{learner.failure}{_ADVICE}")
+        raise DatasetError(f"{learner.failure}{ADVICE}")
 
-    def _accumulate_gradients(self, learner: LearnerState, batches: Sequence[Batch]) -> tuple[float, str | None]:
-        """The mean loss, and what is wrong with it; where nothing is, the learner's tensors have its gradients."""
+    def _take_gradient(self, learner: LearnerState) -> Losses:
+        """What every example loses; the learner's tensors have the gradient of the mean."""
         learner.optimizer.zero_grad()
-        n_examples = sum(len(batch.names) for batch in batches)
-        shares = torch.zeros(len(batches), dtype=torch.float64)  # of each batch in the mean loss
-        faults = torch.zeros(len(batches), dtype=torch.int64)  # 1 + the first row that is not finite
-        # 5. Micro-batch by micro-batch, so that memory holds the activations of one.
-        with self.processes.together():
-            for i, batch in self.processes.part_of(batches):
-                self.signals.check()
-                losses = self._losses(batch)
-                wrong = (~torch.isfinite(losses)).nonzero()
-                if len(wrong):
-                    row = int(wrong[0, 0])
-                    shares[i], faults[i] = losses[row].item(), row + 1
-                    break
-                mean = losses.sum() / n_examples
-                mean.backward()  # type: ignore[no-untyped-call]
-                shares[i] = mean.item()
-        # 6. What all processes have come to.
-        shares, faults = self.processes.sum(shares), self.processes.sum(faults)
-        total = 0.0
-        for batch, share, fault in zip(batches, shares.tolist(), faults.tolist(), strict=True):
-            if fault:
-                return share, f"the loss of {batch.names[fault - 1]} is {share}"
-            total += share
+        n_examples = sum(len(batch.names) for batch in self.splits.train)
+        losses = self.evaluator.each(self.splits.train, partial(self._add_gradient, learner, n_examples))
         self.processes.sum_gradients(learner.parameters)
-        return total, None
+        return losses
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """(B,) float32: the losses of the batch's rows, as the model is."""
-        with self.processes.autocast(self.model):
-            return batch.losses(self.model)
-
-    def mean_loss(self, batches: Sequence[Batch]) -> float:
-        """As `s0.train.fitting.mean_loss`, with every process's share."""
-        return self._in_room(batches, self._mean_loss)
-
-    def _in_room(self, batches: Sequence[Batch], work: Callable[[Sequence[Batch]], Result]) -> Result:
-        return self.room.for_each(batches, work, n_processes=self.processes.n)
-
-    @torch.no_grad()
-    def _mean_loss(self, batches: Sequence[Batch]) -> float:
-        losses = [torch.zeros(len(batch.names), device=self.processes.device) for batch in batches]
-        with self.processes.together():
-            for i, batch in self.processes.part_of(batches):
-                self.signals.check()
-                losses[i] = self._losses(batch)
-        return mean_of(self.processes.sum(torch.cat(losses)), batches)
+    def _add_gradient(self, learner: LearnerState, n_examples: int, rows: Rows) -> Tensor:
+        losses = self.evaluator.of_rows(rows)
+        # Added when it is whole: where memory runs out on the way, nothing is left of it.
+        share = losses.sum() / n_examples
+        learner.add_gradient(torch.autograd.grad(share, learner.parameters, materialize_grads=True))
+        return losses
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one, and see early whether one can be written."""
@@ -230,10 +196,10 @@ def training_loop(
     processes.share(parameters)
     with (
         signals_kept_back(checkpoint is not None) as signals,
-        training_mode(model, parameters, learners[0].settings.gradient_checkpointing),
+        frozen_except(model, parameters, recompute=learners[0].settings.gradient_checkpointing),
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
-        loop = Loop(model, learners, splits, keep_at, checkpoint, identity, processes, signals, advance)
+        loop = Loop(Evaluator(model, processes, signals), learners, splits, keep_at, checkpoint, identity, advance)
         # 3. From the start, or from where a checkpoint has left the learners.
         for learner in learners:
             learner.trust()
@@ -292,23 +258,3 @@ def _digest(batches: Sequence[Batch]) -> str:
         [value.tolist() if isinstance(value, Tensor) else value for value in vars(batch).values()] for batch in batches
     ]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
-
-
-def mean_of(losses: Tensor, batches: Sequence[Batch]) -> float:
-    """The mean of all rows' losses.
-
-    Args:
-        losses: (N,) in nats per token, of all rows of all batches in order.
-        batches: these batches, for the rows' names.
-
-    Returns:
-        the mean, in nats per token.
-
-    Raises:
-        DatasetError: one is not finite; names the example.
-    """
-    faults = (~torch.isfinite(losses)).nonzero()
-    if len(faults):
-        names, row = [name for batch in batches for name in batch.names], int(faults[0, 0])
-        raise DatasetError(f"the loss of {names[row]} is {losses[row].item()} at evaluation{_ADVICE}")
-    return float(losses.mean())

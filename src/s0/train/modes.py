@@ -1,4 +1,4 @@
-"""The model as it is while it trains, put back afterwards: scale of states, gradients, dropout, recomputation."""
+"""The model as it is while it trains or is measured, put back afterwards: scale, gradients, dropout, recomputation."""
 
 from __future__ import annotations
 
@@ -31,30 +31,38 @@ def unscaled(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def training_mode(model: nn.Module, parameters: Sequence[nn.Parameter], checkpointing: bool) -> Iterator[None]:
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Within this context the model computes as in generation; its modules' modes are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def frozen_except(model: nn.Module, parameters: Sequence[nn.Parameter], *, recompute: bool) -> Iterator[None]:
     """Within this context only `parameters` get gradients, dropout is off, and activations are recomputed if asked.
 
     Args:
         model: put back afterwards, with its parameters' flags and its modules' modes.
         parameters: that are trained; not all need to be the model's.
-        checkpointing: whether to recompute activations in the backward pass.
+        recompute: whether to make activations again in the backward pass.
 
     Raises:
-        ConfigError: the model cannot recompute activations.
+        ConfigError: the model cannot make activations again.
     """
     flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
-    modes = [(module, module.training) for module in model.modules()]
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        model.eval()
-        with _checkpointed(model) if checkpointing else nullcontext():
+        with without_dropout(model), _checkpointed(model) if recompute else nullcontext():
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 

@@ -1,69 +1,84 @@
-"""Room for micro-batches: they are halved where a device's memory does not hold them."""
+"""Room for micro-batches: one that a device's memory does not hold is computed in halves."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from s0.errors import EngineError
-from s0.train.data import Batch
 
 Result = TypeVar("Result")
 
 
+class Rows(Protocol):
+    """Examples that are computed together: a micro-batch, or a part of one."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One for each row."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How much it is: rows x longest row."""
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """(B,) float32: what each row loses, in nats per token."""
+
+    def halves(self) -> Sequence[Self]:
+        """Its rows, in order, in two parts; of two rows or more."""
+
+
 @dataclass
 class Room:
-    """How small micro-batches have to be, as far as is known.
+    """How large a micro-batch may be, as far as is known.
 
     Attributes:
-        n_halvings: so often every micro-batch is halved.
+        n_tokens_too_many: the size, as `Rows.n_tokens`, of the smallest one that memory has not held.
     """
 
-    n_halvings: int = 0
+    n_tokens_too_many: float = math.inf
 
-    def for_each(
-        self, batches: Sequence[Batch], work: Callable[[Sequence[Batch]], Result], *, n_processes: int = 1
-    ) -> Result:
-        """Do work on micro-batches, or on smaller ones where memory runs out; the result is the same, to rounding.
+    def in_parts(self, rows: Rows, work: Callable[[Rows], Result]) -> list[Result]:
+        """Do work on a micro-batch, or on parts of it where memory runs out.
 
         Args:
-            batches: as they were made.
-            work: begins anew whenever it is called; every row has the same weight in it whatever the batch is.
-            n_processes: that train together: several have to make the same steps, so none of them does with less.
+            rows: the micro-batch.
+            work: on its rows together, or on some of them; leaves nothing behind where memory runs out within it.
+
+        Returns:
+            what the work gives for each part, in the order of the rows.
 
         Raises:
-            EngineError: a single row is too much, or there are several processes.
+            EngineError: a single row is too much.
         """
-        while True:
-            parts = [part for batch in batches for part in batch.parts(2**self.n_halvings)]
+        is_single = len(rows.names) == 1
+        if is_single or rows.n_tokens < self.n_tokens_too_many:
             try:
-                return work(parts)
+                return [work(rows)]
             except torch.OutOfMemoryError as error:
                 reason = str(error)
             # Outside of the clause: the error there holds all the tensors that memory is too small for.
-            self._halve(parts, reason, n_processes)
+            self._note(rows, reason)
+        return [result for half in rows.halves() for result in self.in_parts(half, work)]
 
-    def _halve(self, batches: Sequence[Batch], reason: str, n_processes: int) -> None:
-        n_rows, n_tokens = max(tuple(batch.tokens.shape) for batch in batches)
-        if n_rows == 1 or n_processes > 1:
-            remedy = (
-                "set gradient_checkpointing, or leave the longest examples out"
-                if n_rows == 1
-                else "set a smaller batch_tokens, which one process does by itself, or gradient_checkpointing"
-            )
+    def _note(self, rows: Rows, reason: str) -> None:
+        n_rows = len(rows.names)
+        if n_rows == 1:
             raise EngineError(
-                f"expected memory for a micro-batch of {n_rows} rows, {n_tokens} tokens each, got: {reason:.200}; "
-                f"{remedy}"
+                f"expected memory for a micro-batch of 1 row, {rows.n_tokens} tokens, got: {reason:.200}; set "
+                "gradient_checkpointing, or leave the longest examples out"
             )
         warnings.warn(
-            f"memory does not hold a micro-batch of {n_rows} rows: training goes on with half of each, with the same "
-            "result; a smaller batch_tokens begins so",
+            f"memory does not hold a micro-batch of {n_rows} rows, {rows.n_tokens} tokens together: it goes on in "
+            "halves, with the same result; a smaller batch_tokens begins so",
             stacklevel=2,
         )
-        self.n_halvings += 1
+        self.n_tokens_too_many = rows.n_tokens
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

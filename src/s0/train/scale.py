@@ -15,16 +15,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import Scale, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train.data import Batch
 from s0.train.distributed import Processes
-from s0.train.modes import training_mode
+from s0.train.evaluator import Evaluator
 
 LADDER = (0.0, 0.02, 0.035, 0.07, 0.13, 0.23, 0.4, 0.65, 1.0, 1.6, 2.5, 4.0)
 """The untouched model, then scales in steps of about 1.7, the published 0.07, 0.65 and 1 among them."""
@@ -210,14 +211,52 @@ def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = Fa
     return rows_choose(RowChoice(tuple(names), frozenset(map(id, state_layers(model))), repeats=copies))
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class RowsFromStates:
+    """Rows of a micro-batch, each from a state of its own; the same row may be there from several.
+
+    Attributes:
+        batch: the micro-batch.
+        index: (n,) int64, which of its rows.
+        states: for each of these, the name of the state that it starts from.
+    """
+
+    batch: Batch
+    index: Tensor
+    states: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows' names."""
+        return tuple(self.batch.names[i] for i in self.index.tolist())
+
+    @property
+    def n_tokens(self) -> int:
+        """How much it is: rows x longest row."""
+        return len(self.index) * self.batch.tokens.shape[1]
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """(n,) float32: see `Batch.losses`."""
+        with rows_start_from(model, self.states):
+            return self.batch.rows(self.index).losses(model)
+
+    def halves(self) -> list[RowsFromStates]:
+        """Its rows, in order, in two parts of about as many."""
+        return self.split(-(-len(self.index) // 2))
+
+    def split(self, n_rows: int) -> list[RowsFromStates]:
+        """Its rows, in order, in parts of at most so many."""
+        starts = range(0, len(self.index), n_rows)
+        return [RowsFromStates(self.batch, self.index[i : i + n_rows], self.states[i : i + n_rows]) for i in starts]
+
+
 def loss_by_state(
     model: nn.Module, names: Sequence[str], batches: Sequence[Batch], *, batch_tokens: int
 ) -> list[float]:
     """Measure what is lost from each of the named states; dropout is off.
 
     Every forward holds as many pairs of a state and an example as `batch_tokens` admits. Several processes (see
-    `s0.train.distributed`) share the batches, so all of them have to call this.
+    `s0.train.distributed`) share them, so all of them have to call this.
 
     Args:
         model: a model with the states on it; left as it is.
@@ -227,18 +266,22 @@ def loss_by_state(
 
     Returns:
         for each name the mean completion loss, in nats per token; not finite where some example's is not.
+
+    Raises:
+        EngineError: memory does not hold a single example.
     """
     states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
-    processes = Processes.of(model, states)
-    totals = torch.zeros(len(names), dtype=torch.float64)
-    with training_mode(model, (), False), processes.together(), processes.autocast(model):
-        for _, batch in processes.part_of(batches):
-            n_examples, longest = batch.tokens.shape
-            pairs = torch.cartesian_prod(torch.arange(len(names)), torch.arange(n_examples))
-            for part in torch.split(pairs, max(1, batch_tokens // longest)):
-                which, examples = part.unbind(1)
-                with rows_start_from(model, [names[i] for i in which.tolist()]):
-                    losses = batch.rows(examples).losses(model)
-                totals.index_add_(0, which, losses.double().cpu())
-    mean: list[float] = (processes.sum(totals) / sum(len(batch.names) for batch in batches)).tolist()
-    return mean
+    pairs = [part for batch in batches for part in _from_each(names, batch, batch_tokens)]
+    losses = Evaluator(model, Processes.of(model, states)).measure(pairs)
+    of_state: dict[str, list[float]] = {name: [] for name in names}
+    for name, loss in zip(chain.from_iterable(part.states for part in pairs), losses.values.tolist(), strict=True):
+        of_state[name].append(loss)
+    return [sum(of_state[name]) / len(of_state[name]) for name in names]
+
+
+def _from_each(names: Sequence[str], batch: Batch, batch_tokens: int) -> list[RowsFromStates]:
+    """Every row of a micro-batch from every state, in parts of at most so many tokens."""
+    n_rows, longest = batch.tokens.shape
+    states = tuple(name for name in names for _ in range(n_rows))
+    pairs = RowsFromStates(batch, torch.arange(n_rows).repeat(len(names)), states)
+    return pairs.split(max(1, batch_tokens // longest))
