@@ -23,6 +23,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 from units import kept, path_of, run_units, seconds_of, task_facts
 
 from s0 import S0Config, load_model
+from s0.adapter.names_on_disk import from_disk
 from s0.bench import Variant
 from s0.core.families import find_mixers, recurrence_of
 from s0.record import plain
@@ -97,7 +98,7 @@ def best(rows: Sequence[Mapping[str, Any]]) -> int:
 def winner(model_name: str, kind: str) -> dict[str, Any]:
     """The settings that won, from the record."""
     rows = json.loads(path_of(FOLDER, (model_name, kind)).read_text(encoding="utf-8"))["rows"]
-    return dict(rows[best(rows)]["settings"])
+    return from_disk(rows[best(rows)]["settings"])
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 Same model as in training_speed.py, float32, one thread, CPU seconds of the process. Untouched and adapted model take
 turns, pair by pair; the ratio is the geometric mean over pairs with its 95% t-interval on the log scale. Prefill: 4
 prompts of 192 tokens into an empty cache, where the state enters. Decode: 64 single steps from there, where it costs
-nothing but a look at the cache. The offset is the variant that every step reads, in prefill and decode alike, with as
+nothing but a look at the cache. The offset is the kind that every step reads, in prefill and decode alike, with as
 many numbers as the state. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
 """
 
@@ -71,8 +71,8 @@ def main() -> None:
     torch.set_num_threads(1)
     untouched = build_model()
     tuned = {}
-    for name, variant in {"s0": "state", "offset": "offset"}.items():
-        tuned[name] = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig(variant=variant)).eval()
+    for name, kind in {"s0": "state", "offset": "offset"}.items():
+        tuned[name] = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig(kind=kind)).eval()
         for layer in state_layers(tuned[name]):
             torch.nn.init.normal_(layer.s0_state["default"], std=0.1)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -102,16 +102,16 @@ def test_what_does_not_fit_is_refused_and_leaves_the_model_as_it_was(folder: Pat
     with pytest.raises(StateMismatchError, match="tuned on another model"):
         load.load(folder, other, "code")
     assert not state_layers(other) and not hasattr(other, "peft_config")
-    with pytest.raises(StateMismatchError, match="the variant 'offset'"):
-        load.read(folder, other, variant="offset")
+    with pytest.raises(StateMismatchError, match="the kind 'offset'"):
+        load.read(folder, other, kind="offset")
     with pytest.raises(ConfigError, match="expected a new name"):
         load.load(folder, model, "code")
     assert list(model.peft_config) == ["code"]
 
 
-def test_a_trainer_takes_no_state_of_another_variant(folder: Path) -> None:
-    trainer = S0Trainer(zoo.make("qwen3_5"), helpers.tokenizer(), S0Config(variant="offset"))
-    with pytest.raises(StateMismatchError, match="expected the variant 'offset', got 'state'"):
+def test_a_trainer_takes_no_state_of_another_kind(folder: Path) -> None:
+    trainer = S0Trainer(zoo.make("qwen3_5"), helpers.tokenizer(), S0Config(kind="offset"))
+    with pytest.raises(StateMismatchError, match="expected the kind 'offset', got 'state'"):
         trainer.take(load.read(folder, trainer.model))
 
 

@@ -157,7 +157,7 @@ def test_deleting_an_inactive_adapter_leaves_the_active_one(model: PeftModel) ->
     model.delete_adapter("two")
     assert torch.equal(run(model), before)
     assert "two" not in model.peft_config
-    assert not any("two" in layer.s0_state or "two" in layer.scales for layer in state_layers(model))
+    assert not any("two" in layer.s0_state or "two" in layer.deployments for layer in state_layers(model))
 
 
 def test_deleting_the_active_adapter_activates_another(model: PeftModel) -> None:
@@ -246,7 +246,7 @@ def test_a_taken_name_is_refused_rather_than_its_state_overwritten(model: PeftMo
         get_peft_model(model.get_base_model(), S0AdapterConfig(alpha=7.0), "one")
     assert torch.equal(run(model), before)
     assert model.peft_config["one"].alpha == 0.5
-    assert all(layer.scales["one"] is model.peft_config["one"] for layer in state_layers(model))
+    assert all(layer.deployments["one"] is model.peft_config["one"] for layer in state_layers(model))
 
 
 # The last three would be confused with parts of tensor names, or with what nn.ParameterDict calls its own.
@@ -865,7 +865,7 @@ def test_in_a_float32_model_a_state_has_the_models_dtype(put: Any, add: Any, sav
 
 # --- A config by itself ---
 
-SETTINGS = S0AdapterConfig(alpha=0.5, normalize=True, layers=[2], variant="offset", revision="main")
+SETTINGS = S0AdapterConfig(alpha=0.5, normalize=True, layers=[2], kind="offset", revision="main")
 
 
 @pytest.mark.parametrize("read", [S0AdapterConfig, PeftConfig])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.models.minimax.modeling_minimax import MiniMaxCache
 
@@ -57,13 +57,13 @@ STEPS = {
 
 @functools.cache
 def shared(family: str) -> PeftModel:
-    return tuned(family, variant="offset")
+    return tuned(family, kind="offset")
 
 
 def mixed(family: str) -> PeftModel:
     """A model with a state called "start" and an offset called "offset"."""
     model = get_peft_model(zoo.make(family), S0AdapterConfig(alpha=0.5), "start")
-    model.add_adapter("offset", S0AdapterConfig(variant="offset", alpha=0.5))
+    model.add_adapter("offset", S0AdapterConfig(kind="offset", alpha=0.5))
     fill(model, "start", seed=10)
     fill(model, "offset", seed=11)
     return model
@@ -107,7 +107,7 @@ def read_naively(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], offse
 @every_family_with_a_kernel
 @torch.no_grad()
 def test_every_kernel_call_reads_the_effective_offset(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, ids = tuned(family, variant="offset", alpha=0.5), tokens(2, 7)
+    model, ids = tuned(family, kind="offset", alpha=0.5), tokens(2, 7)
     feed(model, ids, (5, 1, 1))  # puts the seam in
     layers, calls = state_layers(model), []
     namespace = kernel_globals(layers[0].base_layer)
@@ -188,7 +188,7 @@ def test_minimax_reads_the_effective_offset(sizes: tuple[int, ...]) -> None:
 @one_family_per_kind
 @torch.no_grad()
 def test_a_zero_offset_is_bit_identical_to_the_untouched_model(family: str) -> None:
-    untouched, model, ids = zoo.make(family), tuned(family, variant="offset"), tokens(2, 9)
+    untouched, model, ids = zoo.make(family), tuned(family, kind="offset"), tokens(2, 9)
     untouched.requires_grad_(False)  # as the tuned one's: torch chooses its matrix product by this
     for layer in state_layers(model):
         layer.s0_state["default"].zero_()
@@ -253,7 +253,7 @@ def test_packed_documents_read_it_as_they_do_alone(family: str) -> None:
 @torch.no_grad()
 def test_the_learned_offset_is_never_written() -> None:
     for family in ("falcon_h1_gated", "qwen3_5", "mamba", "zamba", "minimax"):
-        model, ids = tuned(family, variant="offset"), tokens(1, 4)
+        model, ids = tuned(family, kind="offset"), tokens(1, 4)
         before = [layer.s0_state["default"].clone() for layer in state_layers(model)]
         feed(model, ids, (1, 1, 2))
         for layer, old in zip(state_layers(model), before, strict=True):
@@ -304,7 +304,7 @@ def test_a_state_and_an_offset_may_be_active_together(family: str) -> None:
 @torch.no_grad()
 def test_offsets_that_are_active_together_add_up(family: str) -> None:
     model, ids = mixed(family), tokens(2, 7)
-    model.add_adapter("second", S0AdapterConfig(variant="offset"))
+    model.add_adapter("second", S0AdapterConfig(kind="offset"))
     fill(model, "second", seed=12)
     model.set_adapter("offset")
     first = logits(model, ids)
@@ -318,10 +318,10 @@ def test_offsets_that_are_active_together_add_up(family: str) -> None:
 
 def test_two_variants_do_not_combine() -> None:
     model = mixed("qwen3_5")
-    with pytest.raises(ConfigError, match="adapters of one variant"):
+    with pytest.raises(ConfigError, match="adapters of one kind"):
         model.base_model.add_weighted_adapter(["start", "offset"], [1.0, 1.0], "sum")
     model.base_model.add_weighted_adapter(["offset"], [2.0], "twice")
-    assert model.peft_config["twice"].variant == "offset"
+    assert model.peft_config["twice"].kind == "offset"
     layer = state_layers(model)[0]
     torch.testing.assert_close(layer.effective("twice", "offset"), 2 * layer.effective("offset", "offset"))
 
@@ -331,12 +331,12 @@ def test_two_variants_do_not_combine() -> None:
 
 @one_family_per_kind
 def test_the_gradient_is_the_slope_of_the_loss(family: str) -> None:
-    assert_gradient_is_the_slope(tuned(family, variant="offset", dtype=torch.float64))
+    assert_gradient_is_the_slope(tuned(family, kind="offset", dtype=torch.float64))
 
 
 @one_family_per_kind
 def test_the_gradient_is_the_same_in_every_mode(family: str) -> None:
-    model, ids = tuned(family, variant="offset"), tokens(2, 6)
+    model, ids = tuned(family, kind="offset"), tokens(2, 6)
     want = gradients(model, loss(logits(model, ids), ids))
     assert_same_gradient(gradients(model, loss(forward(model, ids, use_cache=True).logits, ids)), want)
     model.train()
@@ -354,46 +354,47 @@ def test_the_gradient_is_the_same_in_every_mode(family: str) -> None:
 
 
 def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
-    model, ids = tuned("falcon_h1", variant="offset", alpha=0.5), tokens(1, 6)
+    model, ids = tuned("falcon_h1", kind="offset", alpha=0.5), tokens(1, 6)
     model.save_pretrained(tmp_path)
     assert checks.read_json(tmp_path / state_files.CONFIG_FILE)["variant"] == "offset"
     again = PeftModel.from_pretrained(zoo.make("falcon_h1"), tmp_path)
-    assert again.peft_config["default"].variant == "offset"
+    assert again.peft_config["default"].kind == "offset"
     with torch.no_grad():
         assert torch.equal(logits(again, ids), logits(model, ids))
-    going_on = get_peft_model(zoo.make("falcon_h1"), S0AdapterConfig(variant="offset", init=str(tmp_path)))
+    going_on = get_peft_model(zoo.make("falcon_h1"), S0AdapterConfig(kind="offset", init=str(tmp_path)))
     with torch.no_grad():
         torch.testing.assert_close(logits(going_on, ids), logits(model, ids))
 
 
-@pytest.mark.parametrize("variant", state_files.VARIANTS)
-def test_one_variant_is_never_taken_for_the_other(tmp_path: Path, variant: str) -> None:
-    other = next(one for one in state_files.VARIANTS if one != variant)
-    tuned("qwen3_5", variant=variant).save_pretrained(tmp_path)
-    message = f"expected the variant '{other}' in .*, got '{variant}'"
+@pytest.mark.parametrize("kind", state_files.KINDS)
+def test_one_kind_is_never_taken_for_the_other(tmp_path: Path, kind: str) -> None:
+    other = next(one for one in state_files.KINDS if one != kind)
+    tuned("qwen3_5", kind=kind).save_pretrained(tmp_path)
+    assert PeftConfig.from_pretrained(str(tmp_path)).kind == kind  # as transformers reads it
+    message = f"expected the kind '{other}' in .*, got '{kind}'"
     with pytest.raises(StateMismatchError, match=message):
-        state_files.read(tmp_path, variant=other)
+        state_files.read(tmp_path, kind=other)
     with pytest.raises(StateMismatchError, match=message):
-        get_peft_model(zoo.make("qwen3_5"), S0AdapterConfig(variant=other, init=str(tmp_path)))
+        get_peft_model(zoo.make("qwen3_5"), S0AdapterConfig(kind=other, init=str(tmp_path)))
     file = tmp_path / state_files.CONFIG_FILE
     text = file.read_text()
     for edited in (f'"variant": "{other}"', '"variant": "both"', '"variant": ["state"]'):
-        file.write_text(text.replace(f'"variant": "{variant}"', edited))
+        file.write_text(text.replace(f'"variant": "{kind}"', edited))
         with pytest.raises(S0Error, match=r"variant|checksum"):
             PeftModel.from_pretrained(zoo.make("qwen3_5"), tmp_path)
 
 
-def test_a_state_without_a_word_on_its_variant_is_one(tmp_path: Path) -> None:
+def test_a_state_without_a_word_on_its_kind_is_one(tmp_path: Path) -> None:
     tuned("qwen3_5").save_pretrained(tmp_path)
     file = tmp_path / state_files.CONFIG_FILE
     file.write_text(file.read_text().replace('  "variant": "state"', '  "other": 0'))
-    assert state_files.read(tmp_path).variant == "state"
+    assert state_files.read(tmp_path).kind == "state"
 
 
 def test_it_is_not_written_in_the_published_layout(tmp_path: Path) -> None:
-    tuned("qwen3_5", variant="offset").save_pretrained(tmp_path / "offset")
-    stored = state_files.read(tmp_path / "offset", variant=None)
-    with pytest.raises(StateMismatchError, match="expected a state for the published layout, got the variant 'offset'"):
+    tuned("qwen3_5", kind="offset").save_pretrained(tmp_path / "offset")
+    stored = state_files.read(tmp_path / "offset", kind=None)
+    with pytest.raises(StateMismatchError, match="expected a state for the published layout, got the kind 'offset'"):
         published.write(tmp_path / "published", stored, {name: i for i, name in enumerate(stored.tensors)})
     assert not (tmp_path / "published").exists()
 
@@ -401,14 +402,14 @@ def test_it_is_not_written_in_the_published_layout(tmp_path: Path) -> None:
 # --- Refused ---
 
 
-def test_an_unknown_variant_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected variant to be one of state, offset, got 'both'"):
-        S0AdapterConfig(variant="both")
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected kind to be one of state, offset, got 'both'"):
+        S0AdapterConfig(kind="both")
 
 
 @torch.no_grad()
 def test_a_mixer_that_passes_its_kernels_by_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, ids = tuned("qwen3_5", variant="offset"), tokens(1, 4)
+    model, ids = tuned("qwen3_5", kind="offset"), tokens(1, 4)
     forward(model, ids)
     mixer = state_layers(model)[0].base_layer
 
@@ -424,7 +425,7 @@ def test_a_mixer_that_passes_its_kernels_by_is_refused(monkeypatch: pytest.Monke
 
 @torch.no_grad()
 def test_a_minimax_that_reads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, ids = tuned("minimax", variant="offset"), tokens(1, 4)
+    model, ids = tuned("minimax", kind="offset"), tokens(1, 4)
     mixer = state_layers(model)[0].base_layer
     monkeypatch.setattr(
         mixer.norm, "__class__", type("Norm", (type(mixer.norm),), {"__call__": type(mixer.norm).forward})
@@ -458,7 +459,7 @@ def test_another_thread_on_the_same_minimax_reads_its_offset_once() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "mamba", "minimax"])
 def test_a_bfloat16_model_reads_it_and_stays_one(family: str) -> None:
-    model, ids = tuned(family, variant="offset"), tokens(2, 6)
+    model, ids = tuned(family, kind="offset"), tokens(2, 6)
     want = logits(model, ids)
     with model.disable_adapter():
         stock = logits(model, ids)
@@ -478,7 +479,7 @@ def no_grad_logits(model: nn.Module, ids: Tensor) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["qwen3_5", "mamba", "minimax"])
 def test_the_seam_does_nothing_for_anyone_else(family: str) -> None:
-    model, plain, ids = tuned(family, variant="offset"), zoo.make(family), tokens(1, 4)
+    model, plain, ids = tuned(family, kind="offset"), zoo.make(family), tokens(1, 4)
     before = logits(plain, ids)
     inner: Callable[..., Any] = state_layers(model)[0].base_layer
     tuned_once = logits(model, ids)

@@ -313,7 +313,7 @@ def test_models_with_a_memory_of_their_own_are_refused(family: str, kind: str):
 def with_an_offset(family: str) -> PeftModel:
     """A model with the states "one" and "two", and an offset called "offset"."""
     model = with_states(family)
-    model.add_adapter("offset", S0AdapterConfig(variant="offset"))
+    model.add_adapter("offset", S0AdapterConfig(kind="offset"))
     fill(model, "offset", seed=3)
     return model.eval()
 

@@ -187,6 +187,6 @@ def test_an_interrupted_training_is_told() -> None:
 
 
 def test_an_offset_is_not_told_as_a_state() -> None:
-    text = card(S0AdapterConfig(variant="offset").to_dict())
+    text = card(S0AdapterConfig(kind="offset").to_dict())
     assert "# A state offset" in text and "costs a little at every token" in text
     assert "absorbs it" not in text

@@ -20,7 +20,7 @@ UNIT = Unit(
     "pocket:gdn",
     {
         "few-shot": Variant(shots=1),
-        "offset": Variant(S0Config(variant="offset", n_steps=1, lr=1e-2, alpha=1.0)),
+        "offset": Variant(S0Config(kind="offset", n_steps=1, lr=1e-2, alpha=1.0)),
         "form": Variant(LoraTuning(n_steps=1, rank=2), content="wrong"),
     },
     data=SETTINGS.data,

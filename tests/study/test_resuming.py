@@ -164,6 +164,7 @@ def test_the_newest_unfinished_folder_with_these_settings_is_found(
     whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
 ) -> None:
     settings = json.loads((whole[0] / "settings.json").read_text())
+    assert settings["variants"]["s0"]["settings"]["variant"] == "state"  # the key that it has always had
     for age, name in enumerate(["newest", "middle", "oldest", "finished", "other", "broken", "empty"]):
         (tmp_path / name).mkdir()
         if name != "empty":

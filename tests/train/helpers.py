@@ -112,7 +112,7 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
         "requires_grad": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
         "gradients": {name for name, parameter in model.named_parameters() if parameter.grad is not None},
         "training": {name: module.training for name, module in model.named_modules()},
-        "scales": [(s.alpha, s.normalize) for layer in state_layers(model) for s in layer.scales.values()],
+        "scales": [(s.alpha, s.normalize) for layer in state_layers(model) for s in layer.deployments.values()],
         "switches": [(layer.active_adapters, layer.disable_adapters) for layer in state_layers(model)],
         "checkpointing": [
             (id(vars(layer).get("_gradient_checkpointing_func")), layer.gradient_checkpointing) for layer in layers

@@ -36,7 +36,7 @@ SELECT = [Example("def minus(a):\n", "    return -a\n"), Example("def two():\n",
 
 @every_family
 def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
-    plain, fitted, other = tuned(family, variant="offset"), tuned(family, variant="offset"), tuned(family)
+    plain, fitted, other = tuned(family, kind="offset"), tuned(family, kind="offset"), tuned(family)
     settings, data = FitSettings(n_steps=3, lr=0.1, l2_lambda=1e-3), EXAMPLES[:3]
     losses = slow_fit(plain.eval(), trainable(plain), settings, data)
     result = fit(fitted, Splits(in_batches(data, 100)), trainable(fitted), settings)
@@ -49,7 +49,7 @@ def test_training_equals_a_plain_loop_over_single_examples(family: str) -> None:
 
 @every_family
 def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
-    made = trainer(family, variant="offset", n_steps=3, lr=0.05)
+    made = trainer(family, kind="offset", n_steps=3, lr=0.05)
     report = made.train(EXAMPLES)
     assert report["alpha"] == 1.0  # no scale is published for offsets
     assert report["final_loss"] < report["initial_loss"] - 1e-3
@@ -61,20 +61,20 @@ def test_what_is_reported_is_that_of_the_activated_offset(family: str) -> None:
 
 
 def test_candidates_are_trained_and_measured_as_offsets() -> None:
-    made = trainer(variant="offset")
+    made = trainer(kind="offset")
     report = made.train_auto(EXAMPLES, SELECT, grid=Grid((0.02, 0.1), (1, 2)))
-    alone = trainer(variant="offset", lr=report["lr"], n_steps=report["n_steps"], alpha="auto")
+    alone = trainer(kind="offset", lr=report["lr"], n_steps=report["n_steps"], alpha="auto")
     wanted = alone.train(EXAMPLES, select=SELECT)
     assert_states_equal([*states(made).values()], [*states(alone).values()])
     assert {name: report[name] for name in wanted} == pytest.approx(wanted, abs=1e-5)
 
 
 def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
-    made = trained("falcon_h1", variant="offset")
+    made = trained("falcon_h1", kind="offset")
     made.activate()
     want = logits(made.model)
     made.save(tmp_path / "offset")
-    again = trainer("falcon_h1", variant="offset")
+    again = trainer("falcon_h1", kind="offset")
     again.load(tmp_path / "offset")
     again.activate()
     assert torch.equal(logits(again.model), want)
@@ -84,38 +84,39 @@ def test_it_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
     assert made.training["settings"]["variant"] == "offset"
 
 
-@pytest.mark.parametrize("variant", ["state", "offset"])
-def test_a_trainer_of_the_other_variant_refuses_it(tmp_path: Path, variant: str) -> None:
-    trained(variant=variant).save(tmp_path)
-    other = trainer(variant="offset" if variant == "state" else "state")
+@pytest.mark.parametrize("kind", ["state", "offset"])
+def test_a_trainer_of_the_other_kind_refuses_it(tmp_path: Path, kind: str) -> None:
+    trained(kind=kind).save(tmp_path)
+    other = trainer(kind="offset" if kind == "state" else "state")
     before = logits(other.model)
-    with pytest.raises(StateMismatchError, match=f"got '{variant}'"):
+    with pytest.raises(StateMismatchError, match=f"got '{kind}'"):
         other.load(tmp_path)
     assert torch.equal(logits(other.model), before)
 
 
-def test_the_variant_of_a_trainer_stays() -> None:
+def test_the_kind_of_a_trainer_stays() -> None:
     made = trained()
-    made.config = S0Config(variant="offset")
+    made.config = S0Config(kind="offset")
     with pytest.raises(ConfigError, match="make another trainer"):
         made.train(PAIRS)
     with pytest.raises(ConfigError, match="state, offset"):
-        trainer(variant="both")
+        trainer(kind="both")
 
 
 def test_a_state_and_an_offset_share_a_model() -> None:
     first = trained("qwen3_5")
-    second = trained("qwen3_5", model=first.model, variant="offset")
+    second = trained("qwen3_5", model=first.model, kind="offset")
     first.activate()
     state = logits(first.model)
     second.activate()
     offset = logits(first.model)
     assert not torch.equal(state, offset)
-    alone = trained("qwen3_5", variant="offset")
+    alone = trained("qwen3_5", kind="offset")
     alone.activate()
     torch.testing.assert_close(offset, logits(alone.model), atol=1e-4, rtol=0)
     second.detach()
-    assert all(scale.variant == "state" for layer in state_layers(first.model) for scale in layer.scales.values())
+    deployed = [deployment for layer in state_layers(first.model) for deployment in layer.deployments.values()]
+    assert all(deployment.kind == "state" for deployment in deployed)
     first.activate()
     assert torch.equal(logits(first.model), state)
 
@@ -123,7 +124,7 @@ def test_a_state_and_an_offset_share_a_model() -> None:
 def test_the_last_trainer_to_go_leaves_nothing_behind() -> None:
     base = zoo.make("qwen3_5")
     stock = logits(base)
-    made = trainer(model=base, variant="offset", lr=0.5, n_steps=1)
+    made = trainer(model=base, kind="offset", lr=0.5, n_steps=1)
     made.train(PAIRS)
     made.activate()
     assert not torch.equal(logits(made.model), stock)

@@ -16,7 +16,7 @@ from s0.errors import ConfigError, DatasetError
 from s0.train import mean_loss
 from s0.train.scale import (
     LADDER,
-    FixedScale,
+    FixedDeployment,
     ScaleChoice,
     choose_scale,
     passing_states,
@@ -212,7 +212,7 @@ def test_the_model_is_left_as_it_was(how: str, disabled: bool) -> None:
     assert snapshot(made.model) == before
     assert list(made.model.state_dict()) == keys
     assert made.model.peft_config == configs
-    assert all(not set(names) & set(layer.scales) for layer in state_layers(made.model))
+    assert all(not set(names) & set(layer.deployments) for layer in state_layers(made.model))
     assert torch.equal(logits(made.model), tuned)
 
 
@@ -232,7 +232,7 @@ def test_a_measurement_cut_short_while_it_begins_leaves_nothing() -> None:
     made = trained(n_steps=1)
     keys = list(made.model.state_dict())
     layers = {layer: layer.s0_state[made.adapter_name] for layer in state_layers(made.model)}
-    with pytest.raises(AttributeError), passing_states(made.model, [(layers, FixedScale(1.0)), (None, None)]):  # type: ignore[list-item]
+    with pytest.raises(AttributeError), passing_states(made.model, [(layers, FixedDeployment(1.0)), (None, None)]):  # type: ignore[list-item]
         pass
     assert list(made.model.state_dict()) == keys
 

@@ -278,7 +278,7 @@ def test_the_scale_of_a_state_is_not_set_in_its_config(tmp_path: Path) -> None:
     assert (chosen.alpha, chosen.config.alpha) == (deployed(chosen), "auto")
     for each in (made, chosen, loaded):
         before = replace(each.config)
-        for name, value in (("alpha", 0.1), ("alpha", None), ("normalize", False), ("variant", "offset")):
+        for name, value in (("alpha", 0.1), ("alpha", None), ("normalize", False), ("kind", "offset")):
             with pytest.raises(ConfigError, match=rf"`{name}` to stay .*trainer\.set_scale"):
                 setattr(each.config, name, value)
         assert each.config == before
@@ -381,7 +381,7 @@ def test_patience_keeps_the_best_state() -> None:
 
 
 def test_a_trainer_tells_what_it_is_in_a_line(tmp_path: Path) -> None:
-    made = trainer(variant="offset", n_steps=1, layers=[0, 2])
+    made = trainer(kind="offset", n_steps=1, layers=[0, 2])
     assert repr(made) == "S0Trainer(offset of 2 layers, alpha=1, Qwen3_5ForCausalLM, untrained, inactive)"
     made.train(PAIRS)
     made.set_scale(0.123456)
@@ -393,7 +393,7 @@ def test_a_trainer_tells_what_it_is_in_a_line(tmp_path: Path) -> None:
     loaded = S0Trainer.from_pretrained("pocket:gdn", S0Config(alpha="auto", normalize=True))
     said = "S0Trainer(state of 2 layers, alpha=auto (normalized), Qwen3_5ForCausalLM pocket:gdn, untrained, inactive)"
     assert repr(loaded) == said
-    other = trainer(variant="offset")
+    other = trainer(kind="offset")
     other.load(tmp_path / "offset")
     assert repr(other) == "S0Trainer(offset of 2 layers, alpha=0.1235, Qwen3_5ForCausalLM, trained, inactive)"
 
@@ -673,7 +673,7 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_touched(setti
         {"gradient_checkpointing": "yes"},
         {"scale_in_training": 1},
         {"patience": 0},
-        {"variant": "x"},
+        {"kind": "x"},
     ],
     ids=str,
 )

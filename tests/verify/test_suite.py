@@ -140,10 +140,10 @@ class NoScale:
 
 
 def scales_in_training_only(patch: Patch) -> None:
-    def effective(self: StateLayer, name: str, variant: str = "state") -> Tensor:
-        if name not in self.s0_state or variant != "state":
+    def effective(self: StateLayer, name: str, kind: str = "state") -> Tensor:
+        if name not in self.s0_state or kind != "state":
             return torch.zeros(self.state_shape)
-        return effective_state(self.s0_state(name), self.scales[name] if self.training else NoScale())
+        return effective_state(self.s0_state(name), self.deployments[name] if self.training else NoScale())
 
     patch.setattr(StateLayer, "effective", effective)
 

@@ -17,14 +17,14 @@ from s0.errors import ConfigError
 
 
 def attach(
-    model: nn.Module, layers: list[int] | None, scale: Mapping[str, Any], name: str | None = None
+    model: nn.Module, layers: list[int] | None, deployment: Mapping[str, Any], name: str | None = None
 ) -> tuple[Any, str]:
     """Put a zero state, switched off, beside those that are on `model`.
 
     Args:
         model: a transformers model, or a PEFT model with states.
         layers: as in `S0Config`.
-        scale: alpha, normalize and variant.
+        deployment: alpha, normalize and kind.
         name: the state's adapter name; None for one that is free.
 
     Returns:
@@ -46,7 +46,7 @@ def attach(
         )
     if name is None:
         name = next(free for i in range(len(taken) + 1) if (free := f"s0_{i}") not in taken)
-    config = S0AdapterConfig(layers=layers, **scale, inference_mode=True)
+    config = S0AdapterConfig(layers=layers, **deployment, inference_mode=True)
     put_back = _remembered(model)
     if isinstance(model, PeftModel):
         model.add_adapter(name, config)

@@ -38,7 +38,7 @@ _KINDS = {
         "token and costs a little at every token.",
     ),
 }
-"""{variant: what a card calls it, and what it says of it}."""
+"""{kind: what a card calls it, and what it says of it}."""
 
 
 def write_card(folder: str | Path, config: Mapping[str, Any], record: Record | None = None) -> None:
@@ -88,7 +88,7 @@ def card(config: Mapping[str, Any], record: Record | None = None) -> str:
         "layers": f"{len(shapes)}, {n_values:,} numbers in float32",
         "scale": f"alpha = {config.get('alpha')}; what enters the model is {scale}",
     }
-    title, what = _KINDS[config.get("variant") or "state"]
+    title, what = _KINDS[config.get(NAMES_ON_DISK["kind"]) or "state"]
     parts = [
         "---\n" + "\n".join(f"{name}: {json.dumps(value)}" for name, value in header.items()) + "\n---",
         f"# {title} for {base or 'a hybrid language model'}",

@@ -38,7 +38,7 @@ class S0AdapterConfig(PeftConfig):
     """Settings of one state.
 
     Attributes:
-        variant: "state", where sequences start from; or "offset", which every step reads beside its state, at a cost
+        kind: "state", where sequences start from; or "offset", which every step reads beside its state, at a cost
             per step (see `s0.core.offset`).
         alpha: scale of the effective state, applied in training and inference alike.
         normalize: divide each layer's state by its norm first.
@@ -50,7 +50,7 @@ class S0AdapterConfig(PeftConfig):
         format_version, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
     """
 
-    variant: str = "state"
+    kind: str = "state"
     alpha: float = 1.0
     normalize: bool = False
     layers: list[int] | None = None
@@ -67,6 +67,7 @@ class S0AdapterConfig(PeftConfig):
     training: dict[str, Any] | None = field(default=None)
     # PEFT makes a config of a file by calling this class with the file's keys (see `s0.adapter.names_on_disk`).
     family: InitVar[str | None] = None
+    variant: InitVar[str | None] = None
     # Without annotations, so that they are no fields, which PEFT would write to the file.
     _is_from_file = False  # whether recurrence, state_shapes and fingerprint are claims to check, or to be filled in
     _on_model = (
@@ -74,15 +75,16 @@ class S0AdapterConfig(PeftConfig):
         dict[str, RawStates](),
     )  # the adapter's name, and where each layer keeps its state
 
-    def __post_init__(self, family: str | None) -> None:
+    def __post_init__(self, family: str | None, variant: str | None) -> None:
         self.recurrence = self.recurrence if family is None else family
+        self.kind = self.kind if variant is None else variant
         try:
             super().__post_init__()
         except ValueError as error:  # PEFT's check of task_type
             raise ConfigError(str(error)) from error
         self.peft_type = PeftType("S0")  # a member since `s0.adapter.patches.install`
-        if self.variant not in state_files.VARIANTS:
-            raise ConfigError(f"expected variant to be one of {', '.join(state_files.VARIANTS)}, got {self.variant!r}")
+        if self.kind not in state_files.KINDS:
+            raise ConfigError(f"expected kind to be one of {', '.join(state_files.KINDS)}, got {self.kind!r}")
         checks.check_scale(self.alpha, self.normalize)
         if self.layers is not None and not checks.are_distinct_indices(self.layers):
             raise ConfigError(f"expected layers to be distinct layer indices, got {self.layers!r}; None tunes them all")
@@ -146,7 +148,7 @@ class S0AdapterConfig(PeftConfig):
         hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
         folder = state_files.locate(pretrained_model_name_or_path, subfolder, **hub)
         if _LOADS_A_STATE.get() or not state_files.is_config_alone(folder):
-            state_files.read(folder, variant=None)
+            state_files.read(folder, kind=None)
         config: S0AdapterConfig = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
         config.checksum = None  # it speaks of the file, which is checked now, not of what training may make of it
         return config

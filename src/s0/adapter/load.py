@@ -23,14 +23,14 @@ from s0.core.states import layers_with
 
 
 def read(
-    path: str | Path, model: nn.Module, *, variant: str | None = None, allow_other_base: bool = False, **hub: Any
+    path: str | Path, model: nn.Module, *, kind: str | None = None, allow_other_base: bool = False, **hub: Any
 ) -> StoredState:
     """Read a state of this package or the published one for `model`.
 
     Args:
         path: a local folder, or a repository on the Hub.
         model: with or without adapters on it.
-        variant: the one that is expected; None takes any.
+        kind: the one that is expected; None takes any.
         allow_other_base: accept a state tuned on other weights of the same shape.
         hub: `revision`, `cache_dir` and `token` of the Hub.
 
@@ -38,9 +38,9 @@ def read(
         the state, with its tensors by the model's layer names, whichever layout it came in.
 
     Raises:
-        StateMismatchError: no state, damaged, of another variant, or tuned on another model.
+        StateMismatchError: no state, damaged, of another kind, or tuned on another model.
     """
-    stored = state_files.read(path, variant=variant, **hub)
+    stored = state_files.read(path, kind=kind, **hub)
     tensors = state_files.match(stored, model, allow_other_base=allow_other_base)
     return replace(stored, tensors=tensors, layout="peft")
 
@@ -60,8 +60,8 @@ def put(stored: StoredState, model: nn.Module, name: str) -> PeftModel:
         ConfigError: a name that is taken or cannot be one, or a PEFT model of another kind.
     """
     layers = None if stored.layers is None else sorted(stored.layers)
-    scale = {"alpha": _alpha(stored, model), "normalize": stored.normalize, "variant": stored.variant}
-    wrapped, _ = attach(model, layers, scale, name)
+    deployment = {"alpha": _alpha(stored, model), "normalize": stored.normalize, "kind": stored.kind}
+    wrapped, _ = attach(model, layers, deployment, name)
     wrapped.peft_config[name].training = dict(stored.training)
     for layer_name, layer in layers_with(wrapped, name).items():
         layer.s0_state[name].data.copy_(stored.tensors[layer_name])

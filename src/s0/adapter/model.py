@@ -92,7 +92,7 @@ class S0Model(BaseTuner):
             )
         holder = next((layer for layer in state_layers(model) if adapter_name in layer.s0_state), None)
         if holder is not None:
-            self.peft_config[adapter_name] = holder.scales[adapter_name]  # a second wrapper has replaced it by now
+            self.peft_config[adapter_name] = holder.deployments[adapter_name]  # a second wrapper has replaced it by now
             raise ConfigError(
                 f"expected a new adapter name, got {adapter_name!r}, which already has a state on this model; "
                 "choose another name, or unload() the model first"
@@ -221,17 +221,17 @@ class S0Model(BaseTuner):
             )
         if adapter_name in (BASE, *self.peft_config):
             raise ConfigError(f"expected a new adapter name, got {adapter_name!r}, which exists")
-        variants = {self.peft_config[name].variant for name in adapters}
-        if len(variants) != 1:
-            raise ConfigError(f"expected adapters of one variant, got {sorted(variants)}; combine each by itself")
-        variant = variants.pop()
+        kinds = {self.peft_config[name].kind for name in adapters}
+        if len(kinds) != 1:
+            raise ConfigError(f"expected adapters of one kind, got {sorted(kinds)}; combine each by itself")
+        kind = kinds.pop()
         covered = [layer for layer in state_layers(self.model) if any(name in layer.s0_state for name in adapters)]
         combined = {
-            id(layer): sum((w * layer.effective(name, variant) for w, name in zip(weights, adapters, strict=True)), 0.0)
+            id(layer): sum((w * layer.effective(name, kind) for w, name in zip(weights, adapters, strict=True)), 0.0)
             for layer in covered
         }
         self.peft_config[adapter_name] = S0AdapterConfig(
-            variant=variant,
+            kind=kind,
             layers=sorted(layer.layer_idx for layer in covered),
             training={"combined": dict(zip(adapters, weights, strict=True))},
             base_model_name_or_path=self.peft_config[adapters[0]].base_model_name_or_path,
@@ -296,7 +296,7 @@ def _check_at_first_use(first: StateLayer, adapter_name: str, config: S0AdapterC
     in_file = config.to_dict()  # the scale may be set to another one before the first forward
 
     def check(layer: StateLayer, *_: Any) -> None:
-        described = layer.scales.get(adapter_name)  # a deep copy's own, where it is the copy that runs
+        described = layer.deployments.get(adapter_name)  # a deep copy's own, where it is the copy that runs
         if isinstance(described, S0AdapterConfig) and described.checksum is not None:
             # Copied because FSDP2 cannot free what NumPy has looked into.
             states = {name: whole(state).clone() for name, state in described._states().items()}
@@ -321,7 +321,7 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     """
     if config.init == "zeros":
         return {}
-    stored = state_files.read(config.init, variant=config.variant)
+    stored = state_files.read(config.init, kind=config.kind)
     if config.normalize or config.alpha == 0:
         raise ConfigError("expected a non-zero alpha and normalize=False with a state to start from; set them after")
     if stored.alpha is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NAMES_ON_DISK = {"recurrence": "family"}
+NAMES_ON_DISK = {"recurrence": "family", "kind": "variant"}
 """By the name of a setting in Python: its key in files."""
 
 _NAMES_IN_PYTHON = {key: name for name, key in NAMES_ON_DISK.items()}

@@ -149,7 +149,7 @@ def _minding_states(inject_adapter: Method) -> Method:
             config = self.peft_config.pop(adapter_name)  # back in the account of all wrappers if it is not refused
             holder = next((layer for layer in state_layers(model) if adapter_name in layer.s0_state), None)
             if holder is not None:
-                self.peft_config[adapter_name] = holder.scales[adapter_name]  # which PEFT has put the new one over
+                self.peft_config[adapter_name] = holder.deployments[adapter_name]  # which PEFT has put the new one over
                 raise ConfigError(
                     f"expected a new adapter name, got {adapter_name!r}, under which a state is on this model: only "
                     "one of the two would be saved; choose another name"
@@ -197,7 +197,7 @@ def _checking_states(load_adapter: Method) -> Method:
         config = self.peft_config.get(adapter_name)
         if isinstance(config, S0AdapterConfig):
             hub = {name: kwargs[name] for name in state_files.HUB_SETTINGS if kwargs.get(name) is not None}
-            stored = state_files.read(model_id, kwargs.get("subfolder"), variant=config.variant, **hub)
+            stored = state_files.read(model_id, kwargs.get("subfolder"), kind=config.kind, **hub)
             state_files.match(stored, self, allow_other_base=config.allow_other_base)
             if (stored.alpha, stored.normalize) != (config.alpha, config.normalize):
                 raise StateMismatchError(

@@ -8,7 +8,7 @@ A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 
     state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.rnn`)
     fingerprint      of the model the state was tuned on (see `s0.adapter.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
-    variant          "state"; or "offset", which every step reads (see `s0.core.offset`)
+    variant          its kind: "state"; or "offset", which every step reads (see `s0.core.offset`)
     checksum         sha256 over the scale, the layers, the variant, and the tensors' names, shapes and values
 
 The layout of the published package (`states.safetensors` or `states.pt`, `config.json`, `meta.json`) is read too.
@@ -39,7 +39,7 @@ from s0.errors import StateMismatchError
 from s0.files import write_files
 
 FORMAT_VERSION = 1
-VARIANTS = ("state", "offset")
+KINDS = ("state", "offset")
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
 TRAINING_FILE = "training.json"
@@ -63,7 +63,7 @@ class StoredState:
         base_model: the name the base model was loaded by, or None.
         training: how the state was trained.
         layout: "peft" or "published".
-        variant: "state" or "offset".
+        kind: "state", or "offset".
     """
 
     tensors: Mapping[str, Tensor]
@@ -75,41 +75,39 @@ class StoredState:
     base_model: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "peft"
-    variant: str = "state"
+    kind: str = "state"
 
-    def require_variant(self, variant: str, where: str = "") -> None:
-        """Refuse a state of another variant.
+    def require_kind(self, kind: str, where: str = "") -> None:
+        """Refuse a state of another kind.
 
         Raises:
             StateMismatchError: it is one; says `where`.
         """
-        if self.variant != variant:
+        if self.kind != kind:
             raise StateMismatchError(
-                f"expected the variant {variant!r}{where}, got {self.variant!r}: sequences start from a state, and "
+                f"expected the kind {kind!r}{where}, got {self.kind!r}: sequences start from a state, and "
                 "every step reads an offset, so one cannot stand for the other"
             )
 
     def __repr__(self) -> str:
         scale = f"alpha={self.alpha}, normalize={self.normalize}"
-        return (
-            f"StoredState({self.variant}, {self.recurrence}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
-        )
+        return f"StoredState({self.kind}, {self.recurrence}, {len(self.tensors)} layers, {scale}, {self.base_model!r})"
 
 
 # --- Reading ---
 
 
-def read(path: str | Path, subfolder: str | None = None, *, variant: str | None = "state", **hub: Any) -> StoredState:
+def read(path: str | Path, subfolder: str | None = None, *, kind: str | None = "state", **hub: Any) -> StoredState:
     """Read and check a state folder, local or on the Hugging Face Hub.
 
     Args:
         path: a local folder, or a repository on the Hub.
         subfolder: where in it the state lies.
-        variant: the one that is expected; None takes any.
+        kind: the one that is expected; None takes any.
         hub: `revision`, `cache_dir` and `token` of the Hub.
 
     Raises:
-        StateMismatchError: it is not a state, is damaged, or is of an unknown version or another variant; says which
+        StateMismatchError: it is not a state, is damaged, or is of an unknown version or another kind; says which
             file and why.
     """
     folder = locate(path, subfolder, **hub)
@@ -123,8 +121,8 @@ def read(path: str | Path, subfolder: str | None = None, *, variant: str | None 
             f"expected a state folder with {CONFIG_FILE} (or meta.json of the published layout), got {folder} with "
             f"{contents}; check the path"
         )
-    if variant is not None:
-        stored.require_variant(variant, f" in {folder}")
+    if kind is not None:
+        stored.require_kind(kind, f" in {folder}")
     return stored
 
 
@@ -187,10 +185,11 @@ def _read_peft(folder: Path) -> StoredState:
         )
     alpha, normalize = checks.finite(config, "alpha", folder), checks.field(config, "normalize", bool, folder)
     checks.check_account(checks.field(config, "training", (dict, NoneType), folder) or {}, str(folder))
-    variant = config.get("variant", "state")
-    if variant not in VARIANTS:
+    key = NAMES_ON_DISK["kind"]
+    kind = config.get(key, "state")
+    if kind not in KINDS:
         raise StateMismatchError(
-            f"expected variant in {folder / CONFIG_FILE} to be one of {', '.join(VARIANTS)}, got {variant!r:.80}; "
+            f"expected {key} in {folder / CONFIG_FILE} to be one of {', '.join(KINDS)}, got {kind!r:.80}; "
             "use the s0-tuning version that wrote it"
         )
     if config.get("checksum") != checksum(tensors, config):
@@ -208,7 +207,7 @@ def _read_peft(folder: Path) -> StoredState:
         fingerprint=checks.field(config, "fingerprint", str, folder),
         base_model=checks.field(config, "base_model_name_or_path", (str, NoneType), folder),
         training=checks.field(config, "training", (dict, NoneType), folder) or {},
-        variant=variant,
+        kind=kind,
     )
 
 
@@ -284,20 +283,20 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
     """
     mixers = find_mixers(model)
     check_recurrence(stored.recurrence, stored.base_model, model)
-    kind = type(unwrapped(model)).__name__
+    model_class = type(unwrapped(model)).__name__
     if stored.layers is not None:
         mixers = {name: mixer for name, mixer in mixers.items() if layer_index(mixer) in stored.layers}
         if len(mixers) != len(stored.layers):
             raise StateMismatchError(
-                f"expected a state for recurrent layers of {kind}, got one for the layers {list(stored.layers)}, of "
-                f"which it has {list(map(layer_index, mixers.values()))}"
+                f"expected a state for recurrent layers of {model_class}, got one for the layers "
+                f"{list(stored.layers)}, of which it has {list(map(layer_index, mixers.values()))}"
             )
     names = {str(layer_index(mixer)) if stored.layout == "published" else name: name for name, mixer in mixers.items()}
     if set(names) != set(stored.tensors):
         missing, extra = sorted(set(names) - set(stored.tensors)), sorted(set(stored.tensors) - set(names))
         raise StateMismatchError(
-            f"expected a state for the layers {sorted(names)} of {kind}, got one with missing layers {missing} and "
-            f"extra layers {extra}; it was tuned on another model or saved incompletely"
+            f"expected a state for the layers {sorted(names)} of {model_class}, got one with missing layers {missing} "
+            f"and extra layers {extra}; it was tuned on another model or saved incompletely"
         )
     for key, name in names.items():
         expected = recurrence_of(mixers[name]).state_shape(mixers[name])
@@ -342,13 +341,18 @@ def _shown(name: str | None) -> str:
 def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     """sha256 over what `config` says of the state, then the sorted names, shapes and little-endian float32 values.
 
+    Args:
+        tensors: raw states by layer name.
+        config: the adapter's by its keys in a file.
+
     Raises:
         ConfigError: a tensor of which this process holds a part only.
     """
     refuse_shards(tensors.values())
     described = [config.get(name) for name in ("alpha", "normalize", "layers")]
-    if config.get("variant", "state") != "state":  # states written before there were others keep their checksum
-        described.append(config["variant"])
+    kind = config.get(NAMES_ON_DISK["kind"], "state")
+    if kind != "state":  # states written before there were others keep their checksum
+        described.append(kind)
     digest = hashlib.sha256(json.dumps(described).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

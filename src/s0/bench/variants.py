@@ -25,6 +25,7 @@ from s0.record import Answer
 from s0.train import BaselineTrainer, make_trainer, method_of, read_tuned
 from s0.train.account import prompt_digest
 from s0.train.methods import Settings, Trainer
+from s0.train.settings import recorded
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Variant:
         if self.settings is None:
             return "few-shot" if self.shots else "base"
         return method_of(self.settings)
+
+    def recorded(self) -> dict[str, Any]:
+        """Itself as files tell of it."""
+        return {**asdict(self), "settings": None if self.settings is None else recorded(self.settings)}
 
     def trainer(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         """A trainer for `settings`, attached to `model`."""
@@ -118,7 +123,7 @@ def run_variant(
         _learn(trainer, train, select, out, lambda _, total: stage("train", total))
         seconds = round(time.perf_counter() - started, 2)
         trainer.activate()
-        facts |= {"settings": asdict(variant.settings), **tuned_facts(trainer, questions)}
+        facts |= {"settings": recorded(variant.settings), **tuned_facts(trainer, questions)}
         outcome = answer(base.tuned_by(trainer), questions, facts, stage=stage)
         return replace(outcome, seconds={"train": seconds, **outcome.seconds})
     finally:

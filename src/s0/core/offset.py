@@ -1,4 +1,4 @@
-"""The variant that does cost something: an offset dS that every step reads beside its state.
+"""The kind of adapter that does cost something: an offset dS that every step reads beside its state.
 
 Where S0 tuning changes what a sequence starts from, this adds a learned dS wherever the state is read, at every token
 (state-offset tuning: ACL 2025; compared with S0 in Young 2026). It is read and never written: S_t runs as it would

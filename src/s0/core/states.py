@@ -70,23 +70,23 @@ DOCUMENTS = "s0_documents"
 """The keyword argument by which a model tells its state layers of packed documents (see `s0.core.packing`)."""
 
 
-class Scale(Protocol):
-    """How a raw state becomes the effective one. An adapter's config is one."""
+class Deployment(Protocol):
+    """How a raw state becomes the effective one, and where that enters. An adapter's config is one."""
 
     alpha: float
     normalize: bool
-    variant: str  # "state", or "offset" (see `s0.core.offset`)
+    kind: str  # "state", or "offset" (see `s0.core.offset`)
 
 
-def effective_state(raw: Tensor, scale: Scale) -> Tensor:
+def effective_state(raw: Tensor, deployment: Deployment) -> Tensor:
     """What enters the model, (H, K, V) float32: `alpha * raw`, or `alpha * raw / ||raw||` over the whole layer.
 
     A raw state of zero stays zero under both.
     """
     state = raw.float()
-    if scale.normalize:
+    if deployment.normalize:
         state = state / torch.linalg.vector_norm(state).clamp_min(1e-12)
-    return scale.alpha * state
+    return deployment.alpha * state
 
 
 class StateLayer(MixerLayer):
@@ -97,7 +97,7 @@ class StateLayer(MixerLayer):
     """
 
     adapter_layer_names = ("s0_state",)
-    other_param_names = ("scales",)
+    other_param_names = ("deployments",)
 
     def __init__(self, mixer: nn.Module) -> None:
         super().__init__(mixer)
@@ -108,7 +108,7 @@ class StateLayer(MixerLayer):
         self.limits = Limits()  # of the model around it
         self.has_packed_weights = False  # whether that model passes no gradient (see `s0.core.quantised`)
         self.s0_state = RawStates()
-        self.scales: dict[str, Scale] = {}
+        self.deployments: dict[str, Deployment] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
 
     # --- The method: which state each row starts from, and how it enters ---
@@ -160,36 +160,36 @@ class StateLayer(MixerLayer):
             return self.run_mixer(hidden_states, cache, None, **kwargs)
         return self._past_pads(hidden_states, cache, states, attention_mask, keeps=True, **kwargs)
 
-    def states_of_rows(self, hidden_states: Tensor, variant: str = "state") -> Tensor | None:
+    def states_of_rows(self, hidden_states: Tensor, kind: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
         Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. A row
         that reads an offset starts from a state, too, of zero: without a cache to ask for one, Mamba's mixers take a
         fused kernel in train mode, which has no seam (transformers 5.23).
         """
-        with_zeros = variant == "state"
-        counted = {name for name, scale in self.scales.items() if with_zeros or scale.variant == variant}
+        with_zeros = kind == "state"
+        counted = {name for name, deployed in self.deployments.items() if with_zeros or deployed.kind == kind}
         if not counted:
             return None
         refuse_sharded_layer(self, self.s0_state)
         batch, device = len(hidden_states), hidden_states.device
         choice = choice_for(self)
         if choice is None:
-            active = [self.effective(name, variant) for name in self.active_adapters if name in counted]
+            active = [self.effective(name, kind) for name in self.active_adapters if name in counted]
             return reduce(torch.add, active).to(device).expand(batch, *self.state_shape) if active else None
         names, copies = choice.names, choice.copies(batch)
         distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})  # more than chosen under FSDP2 alone
         if counted.isdisjoint(distinct):
             return None
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
-        choices = torch.stack([self.effective(name, variant) for name in distinct]).to(device)
+        choices = torch.stack([self.effective(name, kind) for name in distinct]).to(device)
         return choices[index.to(device)]
 
-    def effective(self, name: str, variant: str = "state") -> Tensor:
+    def effective(self, name: str, kind: str = "state") -> Tensor:
         """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
-        if name not in self.s0_state or self.scales[name].variant != variant:
+        if name not in self.s0_state or self.deployments[name].kind != kind:
             return torch.zeros(self.state_shape, device=self._device())
-        return effective_state(self._usable(self.s0_state(name)), self.scales[name])
+        return effective_state(self._usable(self.s0_state(name)), self.deployments[name])
 
     def run_mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         """The mixer as it is, with `cache` by the name that it has for it."""
@@ -255,15 +255,15 @@ class StateLayer(MixerLayer):
             refuse_wrong_gradient(self.base_layer)
         return state
 
-    def add_state(self, name: str, scale: Scale, initial: Tensor | None = None) -> None:
+    def add_state(self, name: str, deployment: Deployment, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
         raw = torch.zeros(self.state_shape, dtype=torch.float32)
         if initial is not None:
             raw.copy_(initial)
         # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
         self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self._device()))
-        self.scales[name] = scale
-        if scale.variant == "offset":
+        self.deployments[name] = deployment
+        if deployment.kind == "offset":
             install_readout(self.base_layer)
 
 

@@ -291,8 +291,8 @@ class Batcher:
 
     @property
     def _offsets(self) -> set[str]:
-        scales = [layer.scales.items() for layer in self._layers]
-        return {name for items in scales for name, scale in items if scale.variant == "offset"}
+        deployed = [layer.deployments.items() for layer in self._layers]
+        return {name for items in deployed for name, deployment in items if deployment.kind == "offset"}
 
     @property
     def _active(self) -> set[str]:

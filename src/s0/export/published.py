@@ -20,8 +20,8 @@ def write(path: str | Path, stored: state_files.StoredState, indices: Mapping[st
     Raises:
         StateMismatchError: its layers differ in shape, or it is an offset, which that layout cannot express.
     """
-    if stored.variant != "state":
-        raise StateMismatchError(f"expected a state for the published layout, got the variant {stored.variant!r}")
+    if stored.kind != "state":
+        raise StateMismatchError(f"expected a state for the published layout, got the kind {stored.kind!r}")
     shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
     if len(shapes) != 1:
         raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")

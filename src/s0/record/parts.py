@@ -235,7 +235,7 @@ class Layer(_Part, frozen=True):
 
 
 class Run(_Facts, frozen=True):
-    """A variant: what it is and how it was made.
+    """The run of a variant (`s0.bench.Variant`): its method and settings, and what came of its training.
 
     Attributes:
         method: base, few-shot, s0, offset, lora or prefix.

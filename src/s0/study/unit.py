@@ -217,6 +217,7 @@ def _begun_with(unit: Unit, task: Task) -> dict[str, Any]:
     """What a unit's folder tells from its beginning on: what its record depends on, but for weights and versions."""
     facts = {
         **asdict(unit),
+        "variants": {name: variant.recorded() for name, variant in unit.variants.items()},
         "task_version": task.version,
         "data_sha256": task.data_sha256,
         "sandbox": judged_under(task.sandbox),

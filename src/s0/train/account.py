@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from s0.adapter.fingerprint import dtype_entry
 from s0.cautions import Caution, cautions
 from s0.train.data import TrainingSets
+from s0.train.settings import recorded
 
 _MOST_PROMPTS = 10_000  # of an account, which stands in a file of modest size
 
@@ -31,7 +31,7 @@ def account(settings: Any, model: nn.Module, sets: TrainingSets) -> dict[str, An
     """
     train, select = sets.train, sets.select
     begun = {
-        "settings": asdict(settings),
+        "settings": recorded(settings),
         **dtype_entry(model),
         "n_examples": train.n_examples,
         "prompts": sorted({prompt_digest(prompt) for prompt in train.prompts[:_MOST_PROMPTS]}),

@@ -231,7 +231,7 @@ def _identity(
     """What two trainings must agree in for one to go on from the other's checkpoint, as JSON."""
     trained = {id(parameter) for learner in learners for parameter in learner.parameters}
     scales = {
-        (layer.scales[name].alpha, layer.scales[name].normalize)
+        (layer.deployments[name].alpha, layer.deployments[name].normalize)
         for layer in state_layers(model)
         for name, state in layer.s0_state.items()
         if id(state) in trained

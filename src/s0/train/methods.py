@@ -54,8 +54,8 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "s0": Method(S0Config, S0Trainer, {"variant": "state"}),
-    "offset": Method(S0Config, S0Trainer, {"variant": "offset"}),
+    "s0": Method(S0Config, S0Trainer, {"kind": "state"}),
+    "offset": Method(S0Config, S0Trainer, {"kind": "offset"}),
     "lora": Method(LoraTuning, BaselineTrainer),
     "prefix": Method(PrefixTuning, BaselineTrainer),
 }

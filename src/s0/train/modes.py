@@ -12,22 +12,23 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from s0.core.families import unwrapped
 from s0.core.row_choice import RowsUnderCheckpointing
-from s0.core.states import Scale, state_layers
+from s0.core.states import Deployment, state_layers
 from s0.errors import ConfigError
 
 
 @contextmanager
 def unscaled(model: nn.Module) -> Iterator[None]:
     """Within this context every state of `model` enters as it is: alpha 1, no normalisation."""
-    scales: dict[int, Scale] = {id(scale): scale for layer in state_layers(model) for scale in layer.scales.values()}
-    before = [(scale, scale.alpha, scale.normalize) for scale in scales.values()]
+    in_use = [deployment for layer in state_layers(model) for deployment in layer.deployments.values()]
+    deployments: dict[int, Deployment] = {id(deployment): deployment for deployment in in_use}
+    before = [(deployment, deployment.alpha, deployment.normalize) for deployment in deployments.values()]
     try:
-        for scale in scales.values():
-            scale.alpha, scale.normalize = 1.0, False
+        for deployment in deployments.values():
+            deployment.alpha, deployment.normalize = 1.0, False
         yield
     finally:
-        for scale, alpha, normalize in before:
-            scale.alpha, scale.normalize = alpha, normalize
+        for deployment, alpha, normalize in before:
+            deployment.alpha, deployment.normalize = alpha, normalize
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from s0.core.row_choice import RowChoice, rows_choose
-from s0.core.states import Scale, StateLayer, state_layers
+from s0.core.states import Deployment, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train.data import Batch
 from s0.train.distributed import Processes
@@ -53,12 +53,12 @@ class ScaleChoice:
 
 
 @dataclass
-class FixedScale:
-    """A scale of its own, no adapter's."""
+class FixedDeployment:
+    """A scale and kind of its own, no adapter's."""
 
     alpha: float
     normalize: bool = False
-    variant: str = "state"
+    kind: str = "state"
 
 
 def choose_scale(
@@ -158,15 +158,15 @@ def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float])
     if not layers:
         known = sorted({name for layer in state_layers(model) for name in layer.s0_state})
         raise ConfigError(f"expected a state's name among {known}, got {adapter_name!r}; make a trainer, or load one")
-    deployed = next(iter(layers)).scales[adapter_name]
-    scales = [FixedScale(alpha, deployed.normalize, deployed.variant) for alpha in alphas]
-    with passing_states(model, [(layers, scale) for scale in scales]) as names:
+    deployed = next(iter(layers)).deployments[adapter_name]
+    deployments = [FixedDeployment(alpha, deployed.normalize, deployed.kind) for alpha in alphas]
+    with passing_states(model, [(layers, deployment) for deployment in deployments]) as names:
         yield names
 
 
 @contextmanager
 def passing_states(
-    model: nn.Module, states: Sequence[tuple[Mapping[StateLayer, nn.Parameter], Scale]]
+    model: nn.Module, states: Sequence[tuple[Mapping[StateLayer, nn.Parameter], Deployment]]
 ) -> Iterator[tuple[str, ...]]:
     """Within this context, rows can start from `states`; yields one name for each.
 
@@ -174,7 +174,7 @@ def passing_states(
 
     Args:
         model: a model with state layers.
-        states: for each, the raw state (H, K, V) of every layer it has one for, and its scale.
+        states: for each, the raw state (H, K, V) of every layer it has one for, and how it is deployed.
     """
     layers = state_layers(model)
     taken = {name for layer in layers for name in layer.s0_state}
@@ -184,9 +184,9 @@ def passing_states(
         for layer, _, disabled in switches:
             if disabled:  # a disabled layer listens to no row; one without active adapters does the same otherwise
                 layer._active_adapter, layer._disable_adapters = [], False
-        for name, (raw, scale) in zip(names, states, strict=True):
+        for name, (raw, deployment) in zip(names, states, strict=True):
             for layer, tensor in raw.items():
-                layer.s0_state[name], layer.scales[name] = tensor, scale
+                layer.s0_state[name], layer.deployments[name] = tensor, deployment
         yield names
     finally:
         for layer, active, disabled in switches:
@@ -194,7 +194,7 @@ def passing_states(
             for name in names:
                 if name in layer.s0_state:
                     del layer.s0_state[name]
-                layer.scales.pop(name, None)
+                layer.deployments.pop(name, None)
 
 
 def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = False) -> AbstractContextManager[None]:

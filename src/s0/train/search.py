@@ -23,7 +23,7 @@ from s0.train.data import Splits
 from s0.train.distributed import Processes
 from s0.train.learner import LearnerState
 from s0.train.loop import training_loop
-from s0.train.scale import FixedScale, ScaleChoice, choose_scale, loss_by_state, passing_states
+from s0.train.scale import FixedDeployment, ScaleChoice, choose_scale, loss_by_state, passing_states
 from s0.train.settings import FitSettings, S0Config, require_whole
 
 
@@ -159,9 +159,9 @@ class Search:
             LearnerState(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
             for state, lr in zip(raw, lrs, strict=True)
         ]
-        scale = FixedScale(1.0, variant=self.config.variant)
+        unscaled = FixedDeployment(1.0, kind=self.config.kind)
         with (
-            passing_states(self.model, [(state, scale) for state in raw]) as names,
+            passing_states(self.model, [(state, unscaled) for state in raw]) as names,
             training_loop(self.model, learners, Splits(self.splits.train), checkpoint, stage, sorted(steps)) as loop,
         ):
             for name, learner in zip(names, learners, strict=True):
@@ -202,6 +202,6 @@ class Search:
     def _losses(self, state: Mapping[StateLayer, nn.Parameter], alphas: Sequence[float]) -> list[float]:
         """The select examples' mean loss, in nats per token, with a state at each of `alphas`."""
         config = self.config
-        scales = [FixedScale(alpha, config.normalize, config.variant) for alpha in alphas]
-        with passing_states(self.model, [(state, scale) for scale in scales]) as names:
+        deployments = [FixedDeployment(alpha, config.normalize, config.kind) for alpha in alphas]
+        with passing_states(self.model, [(state, deployment) for deployment in deployments]) as names:
             return loss_by_state(self.model, names, self.splits.select, batch_tokens=config.batch_tokens)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from s0.adapter.config import S0AdapterConfig
+from s0.adapter.names_on_disk import on_disk
 from s0.errors import ConfigError
 
 
@@ -80,12 +81,17 @@ def fit_settings_of(settings: Any) -> FitSettings:
     return FitSettings(**{name: value for name, value in vars(settings).items() if name in names})
 
 
+def recorded(settings: Any) -> dict[str, Any]:
+    """A method's settings, a dataclass, as files tell of them (see `s0.adapter.names_on_disk`)."""
+    return on_disk(asdict(settings))
+
+
 @dataclass
 class S0Config:
     """Settings of S0 tuning; the first seven are the published ones.
 
     What cannot work is refused (ConfigError) when it is made, and where it is used if it was set later. Once a trainer
-    has a state, `alpha`, `normalize` and `variant` of its config stay: the state's scale is `S0Trainer.alpha`.
+    has a state, `alpha`, `normalize` and `kind` of its config stay: the state's scale is `S0Trainer.alpha`.
 
     Attributes:
         n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, scale_in_training, patience: see `FitSettings`.
@@ -95,7 +101,7 @@ class S0Config:
         max_length: longest accepted training row, in tokens; longer ones are refused.
         layers: indices of the layers to tune; None for every recurrent layer.
         batch_tokens: size of a micro-batch, rows x longest row, in tokens; changes memory and speed, not the result.
-        variant: "state", or "offset": what is learned is not where sequences start but what every step reads beside
+        kind: "state", or "offset": what is learned is not where sequences start but what every step reads beside
             its state, at a cost per step (see `s0.core.offset`); no scale is published for it, so None for alpha is 1.
     """
 
@@ -111,14 +117,14 @@ class S0Config:
     gradient_checkpointing: bool = False
     scale_in_training: bool = False
     patience: int | None = None
-    variant: str = "state"
+    kind: str = "state"
     _is_of_a_state = False  # not annotated, so no field: a copy made by `dataclasses.replace` can be set again
 
     def __post_init__(self) -> None:
         self.fit_settings()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._is_of_a_state and name in ("alpha", "normalize", "variant"):
+        if self._is_of_a_state and name in ("alpha", "normalize", "kind"):
             raise ConfigError(
                 f"expected `{name}` to stay as the state was trained or loaded with, got {value!r:.40}; deploy the "
                 "state at another scale with trainer.set_scale(x), or set trainer.config = "
@@ -148,5 +154,5 @@ class S0Config:
                 "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
             )
         alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha
-        S0AdapterConfig(variant=self.variant, alpha=alpha, normalize=self.normalize, layers=self.layers)  # checks them
+        S0AdapterConfig(kind=self.kind, alpha=alpha, normalize=self.normalize, layers=self.layers)  # checks them
         return fit_settings

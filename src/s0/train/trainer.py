@@ -34,7 +34,7 @@ from s0.train.hub import upload
 from s0.train.modes import unscaled
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve
 from s0.train.search import Grid, Search
-from s0.train.settings import S0Config
+from s0.train.settings import S0Config, recorded
 
 
 class S0Trainer(BaseTrainer):
@@ -109,13 +109,13 @@ class S0Trainer(BaseTrainer):
         return cls(model, tokenizer, config)
 
     def _scale(self, model: nn.Module) -> dict[str, Any]:
-        """The scale and variant that `config` asks for; 1 for a scale that will be chosen after training."""
+        """The scale and kind that `config` asks for; 1 for a scale that will be chosen after training."""
         alpha = self.config.alpha
         if alpha is None:
-            alpha = recurrence_in(model).alpha if self.config.variant == "state" else 1.0
+            alpha = recurrence_in(model).alpha if self.config.kind == "state" else 1.0
         elif alpha == "auto":
             alpha = 1.0
-        return {"alpha": alpha, "normalize": self.config.normalize, "variant": self.config.variant}
+        return {"alpha": alpha, "normalize": self.config.normalize, "kind": self.config.kind}
 
     @property
     def _adapter(self) -> S0AdapterConfig:
@@ -150,11 +150,11 @@ class S0Trainer(BaseTrainer):
     @property
     def _what(self) -> str:
         if not self._is_attached:
-            return self.config.variant
+            return self.config.kind
         undecided = self._trained is None and self.config.alpha == "auto"
         alpha = "auto" if undecided else f"{self.alpha:.4g}"
         normalized = " (normalized)" if self._adapter.normalize else ""
-        return f"{self.config.variant} of {len(self._layers())} layers, alpha={alpha}{normalized}"
+        return f"{self.config.kind} of {len(self._layers())} layers, alpha={alpha}{normalized}"
 
     @property
     def _is_attached(self) -> bool:
@@ -180,7 +180,7 @@ class S0Trainer(BaseTrainer):
         return list(self._states().values())
 
     def _identity(self, sets: TrainingSets) -> dict[str, Any]:
-        return {"config": asdict(self.config), **hashes(sets)}
+        return {"config": recorded(self.config), **hashes(sets)}
 
     def _chosen_by_select(self) -> str | None:
         return "alpha=auto" if self.config.alpha == "auto" else super()._chosen_by_select()
@@ -379,12 +379,12 @@ class S0Trainer(BaseTrainer):
         return address
 
     def _read(self, path: str | Path, allow_other_base: bool) -> StoredState:
-        return load.read(path, self.model, variant=self.config.variant, allow_other_base=allow_other_base)
+        return load.read(path, self.model, kind=self.config.kind, allow_other_base=allow_other_base)
 
     def take(self, stored: StoredState) -> None:
         """See `BaseTrainer`."""
         self._require_ready()
-        stored.require_variant(self.config.variant)
+        stored.require_kind(self.config.kind)
         layers = None if stored.layers is None else sorted(stored.layers)
         config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
         was_active = self.is_active
@@ -407,7 +407,7 @@ class S0Trainer(BaseTrainer):
 
     def _require_ready(self) -> None:
         super()._require_ready()
-        for name in ("variant", "layers"):
+        for name in ("kind", "layers"):
             attached, asked = getattr(self._adapter, name), getattr(self.config, name)
             if attached != asked:
                 raise ConfigError(

@@ -72,7 +72,7 @@ def _offset(subject: Subject) -> Iterator[Comparison]:
     if subject.is_untouched:
         yield subject.same(lambda: feed(subject.model, rows[0], sizes), lambda: subject.logits(rows[0]))
         return
-    subject.tuned.add_adapter(NEW, S0AdapterConfig(variant="offset", alpha=ALPHA))
+    subject.tuned.add_adapter(NEW, S0AdapterConfig(kind="offset", alpha=ALPHA))
     fill(subject.tuned, NEW, seed=12, size=SIZE)
     subject.tuned.set_adapter(NEW)
     ids, mask = pad(rows, "left")

@@ -161,7 +161,7 @@ def _gradient(subject: Subject, side: str) -> Iterator[Comparison]:
 
 
 def _add_offset(subject: Subject) -> None:
-    subject.tuned.add_adapter(OFFSET, S0AdapterConfig(variant="offset", alpha=ALPHA))
+    subject.tuned.add_adapter(OFFSET, S0AdapterConfig(kind="offset", alpha=ALPHA))
     fill(subject.tuned, OFFSET, seed=12, size=SIZE)
 
 

@@ -69,14 +69,14 @@ def _require_nothing_loaded(adapter: ModelOptions) -> None:
 
 
 def _inspect_state(target: str) -> dict[str, Any]:
-    stored = state_files.read(target, variant=None)
+    stored = state_files.read(target, kind=None)
     sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
     return {
         "kind": "state",
         "path": target,
         "layout": stored.layout,
         "recurrence": stored.recurrence,
-        "variant": stored.variant,
+        "variant": stored.kind,
         "alpha": stored.alpha,
         "normalize": stored.normalize,
         "base_model": stored.base_model,
