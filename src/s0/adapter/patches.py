@@ -105,7 +105,7 @@ from s0.adapter.card import write_card
 from s0.adapter.config import S0AdapterConfig, loading_a_state
 from s0.adapter.model import S0Model
 from s0.core.families import plain_name
-from s0.core.generate_call import refuse_pads
+from s0.core.generate_arguments import refuse_pads
 from s0.core.sharding import refuse_shards
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError, StateMismatchError

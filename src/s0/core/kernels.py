@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from s0.core.families import kernel_globals, recurrence_of
-from s0.core.recurrences import CURRENT, Kernel, KernelCall
+from s0.core.recurrences import CURRENT, Kernel, KernelRequest
 from s0.core.refusals import ignored_state
 from s0.errors import EngineError
 
@@ -44,20 +44,20 @@ def at_kernel(mixer: nn.Module, padded: Tensor | None, state: Tensor | None) -> 
     takes_state = recurrence_of(mixer).kernel_takes_state
     if takes_state and padded is None:
         return nullcontext()
-    return _acting(mixer, KernelCall(padded, None if takes_state else state))
+    return _acting(mixer, KernelRequest(padded, None if takes_state else state))
 
 
 @contextmanager
-def _acting(mixer: nn.Module, call: KernelCall) -> Iterator[None]:
+def _acting(mixer: nn.Module, request: KernelRequest) -> Iterator[None]:
     install_seam(mixer)
-    outer, CURRENT.call = CURRENT.call, call
+    outer, CURRENT.kernel_request = CURRENT.kernel_request, request
     try:
         yield
     finally:
-        CURRENT.call = outer
-    if call.n_calls == 0 and call.state is not None:
+        CURRENT.kernel_request = outer
+    if request.n_calls == 0 and request.state is not None:
         raise ignored_state(mixer)
-    if call.n_calls == 0:
+    if request.n_calls == 0:
         raise EngineError(
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so padding "
             "cannot be kept out of the state; pad on no side (batch prompts of equal length) or load the model without "
@@ -67,18 +67,18 @@ def _acting(mixer: nn.Module, call: KernelCall) -> Iterator[None]:
 
 def install_seam(mixer: nn.Module) -> None:
     """Let the kernel that `mixer` calls listen to `at_kernel`; done once for all mixers of its class."""
-    put_seams(mixer, recurrence_of(mixer).seams, _seam, "is_s0_seam")
+    put_seams(mixer, recurrence_of(mixer).seams, _at_request, "is_s0_seam")
 
 
 def put_seams(
-    mixer: nn.Module, parts: Mapping[str, Callable[..., Any]], seam: Callable[..., Kernel], mark: str
+    mixer: nn.Module, parts: Mapping[str, Callable[..., Any]], around: Callable[..., Kernel], mark: str
 ) -> None:
     """Replace the kernels that `mixer` looks up, each once.
 
     Args:
         mixer: a recurrent module.
         parts: by the kernel's name, what is done there.
-        seam: makes of a kernel and its part what takes the kernel's place.
+        around: makes of a kernel and its part what takes the kernel's place.
         mark: the attribute that tells kernels with this kind of seam; other kinds may lie around the same kernel.
     """
     namespace = kernel_globals(mixer)
@@ -88,19 +88,21 @@ def put_seams(
     with _INSTALL:
         for name in names:
             if not hasattr(namespace[name], mark):
-                replacement = seam(namespace[name], parts[name])
+                replacement = around(namespace[name], parts[name])
                 setattr(replacement, mark, True)
                 namespace[name] = replacement
 
 
-def _seam(kernel: Kernel, in_its_place: Callable[..., Any]) -> Kernel:
+def _at_request(kernel: Kernel, in_its_place: Callable[..., Any]) -> Kernel:
+    """`kernel`; and in its place, while a layer on this thread requests something, what does that."""
+
     @functools.wraps(kernel)
-    def seam(*args: Any, **kwargs: Any) -> Any:
-        call = CURRENT.call
-        if call is None:
+    def kernel_at_request(*args: Any, **kwargs: Any) -> Any:
+        request = CURRENT.kernel_request
+        if request is None:
             return kernel(*args, **kwargs)
-        result = in_its_place(call, kernel, *args, **kwargs)
-        call.n_calls += 1
+        result = in_its_place(request, kernel, *args, **kwargs)
+        request.n_calls += 1
         return result
 
-    return seam
+    return kernel_at_request

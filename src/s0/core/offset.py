@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from s0.core.families import recurrence_of
 from s0.core.kernels import put_seams
-from s0.core.recurrences import CURRENT, Kernel, Read
+from s0.core.recurrences import CURRENT, Kernel, OffsetRequest
 from s0.errors import EngineError
 
 
@@ -36,15 +36,15 @@ def added_to_readout(mixer: nn.Module, offset: Tensor) -> Iterator[None]:
         EngineError: the mixer ran without going through its kernels, so the offset would have been ignored.
     """
     install_readout(mixer)
-    read, outer = Read(offset), CURRENT.read
+    request, outer = OffsetRequest(offset), CURRENT.offset_request
     reading = recurrence_of(mixer).reading
-    CURRENT.read = read
+    CURRENT.offset_request = request
     try:
         with nullcontext() if reading is None else reading(mixer):
             yield
     finally:
-        CURRENT.read = outer
-    if read.n_calls == 0:
+        CURRENT.offset_request = outer
+    if request.n_calls == 0:
         raise EngineError(
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so the "
             "offset would be ignored; load the model without replaced layers (use_kernels=False)"
@@ -53,21 +53,23 @@ def added_to_readout(mixer: nn.Module, offset: Tensor) -> Iterator[None]:
 
 def install_readout(mixer: nn.Module) -> None:
     """Let the kernels that `mixer` calls listen to `added_to_readout`; done once for all mixers of its class."""
-    put_seams(mixer, recurrence_of(mixer).readouts, _seam, "reads_s0_offset")
+    put_seams(mixer, recurrence_of(mixer).readouts, _with_readout, "reads_s0_offset")
 
 
-def _seam(kernel: Kernel, readout: Callable[..., Tensor]) -> Kernel:
+def _with_readout(kernel: Kernel, readout: Callable[..., Tensor]) -> Kernel:
+    """`kernel`; and added to its outputs, while a mixer on this thread reads an offset, what the offset adds."""
+
     @functools.wraps(kernel)
-    def seam(*args: Any, **kwargs: Any) -> Any:
+    def kernel_with_readout(*args: Any, **kwargs: Any) -> Any:
         result = kernel(*args, **kwargs)
-        read = CURRENT.read
-        if read is None:
+        request = CURRENT.offset_request
+        if request is None:
             return result
-        added = readout(read, *args, **kwargs)
-        read.n_calls += 1
+        added = readout(request, *args, **kwargs)
+        request.n_calls += 1
         if not isinstance(result, tuple):
             return result + added.to(result.dtype)
         output, state = result
         return output + added.to(output.dtype), state
 
-    return seam
+    return kernel_with_readout

@@ -185,29 +185,29 @@ def _refuse_if(wrong: Tensor, reason: str) -> None:
         raise EngineError(reason)
 
 
-class _Calls(threading.local):
+class _RunningModels(threading.local):
     def __init__(self) -> None:
         # The models around the layer that runs on this thread. A list, because torch.compile loses what a function that
         # it compiles by itself, as it may the hooks below, assigns to a thread's own attributes (2.13).
         self.stack: list[tuple[nn.Module, CallMask | None]] = []
 
 
-_CALLS = _Calls()
+_RUNNING = _RunningModels()
 
 
 def call_mask() -> CallMask | None:
     """The mask that the model around the running layer was called with; None where it has none that tells pads."""
-    return _CALLS.stack[-1][1] if _CALLS.stack else None
+    return _RUNNING.stack[-1][1] if _RUNNING.stack else None
 
 
 def watch(model: PreTrainedModel) -> None:
     """Let `model` tell the state layers in it the mask it is called with."""
-    add_hooks(model, _tell, _forget)
+    add_hooks(model, _note_mask, _drop_mask)
 
 
 def unwatch(model: nn.Module) -> None:
     """Undo `watch` on all models in `model`."""
-    remove_hooks(model, _tell, _forget)
+    remove_hooks(model, _note_mask, _drop_mask)
 
 
 _LOOKS_BACK = {
@@ -230,21 +230,21 @@ def limits_of(model: nn.Module) -> Limits:
     return Limits(text.sliding_window if slides else None, looks_back)
 
 
-def _tell(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _note_mask(model: PreTrainedModel, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     inputs = call_arguments(model.forward, args, kwargs)
     mask = inputs.get("attention_mask")
     tokens = next((inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None), None)
     if isinstance(mask, Mapping):  # one for each kind of layer, as generate() makes them for a static cache
         mask = mask.get("linear_attention")
-    call = None
+    noted = None
     if isinstance(mask, Tensor) and tokens is not None:
-        call = _call_mask(mask, tokens.shape[1])
+        noted = _call_mask(mask, tokens.shape[1])
         cache = cache_of(inputs)
         # Others have columns that nothing was read into, or none at all.
         counts = type(cache) is DynamicCache and any(isinstance(layer, DynamicLayer) for layer in cache.layers)
-        if call is not None and counts:
-            call.n_read = cache.get_seq_length()
-    _CALLS.stack.append((model, call))
+        if noted is not None and counts:
+            noted.n_read = cache.get_seq_length()
+    _RUNNING.stack.append((model, noted))
 
 
 def _call_mask(mask: Tensor, n_tokens: int) -> CallMask | None:
@@ -258,6 +258,6 @@ def _call_mask(mask: Tensor, n_tokens: int) -> CallMask | None:
     return None
 
 
-def _forget(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:
-    if _CALLS.stack and _CALLS.stack[-1][0] is model:  # else an earlier hook has stopped the call before it was told
-        _CALLS.stack.pop()
+def _drop_mask(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:
+    if _RUNNING.stack and _RUNNING.stack[-1][0] is model:  # else an earlier hook has stopped the call
+        _RUNNING.stack.pop()

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
-from s0.core.generate_call import Asked
+from s0.core.generate_arguments import GenerateArguments
 from s0.decode.batcher import Batcher, Completion, Event
 from s0.decode.request import Prompt, Sampling
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError
@@ -118,7 +118,7 @@ def generate_by_transformers(
         ConfigError: what is no prompt; arguments with which more comes back than a text, or that contradict each other.
         DatasetError: a prompt without tokens, or with tokens that the model does not know.
     """
-    asked = Asked(model, (), kwargs)
+    asked = GenerateArguments(model, (), kwargs)
     _require_single_texts(asked)
     device, own_ends = next(model.parameters()).device, asked.own("eos_token_id")
     ends = end_tokens(model, tokenizer) if own_ends is None else torch.as_tensor(own_ends).flatten().tolist()
@@ -140,7 +140,7 @@ def generate_by_transformers(
     return completions
 
 
-def _require_single_texts(asked: Asked) -> None:
+def _require_single_texts(asked: GenerateArguments) -> None:
     if asked.setting("num_return_sequences") not in (None, 1) or asked.setting("return_dict_in_generate"):
         raise ConfigError(
             "expected arguments of transformers, and a generation config, with which a prompt gets one text, got "
@@ -148,7 +148,7 @@ def _require_single_texts(asked: Asked) -> None:
         )
 
 
-def _sampled(asked: Asked) -> dict[str, Any]:
+def _sampled(asked: GenerateArguments) -> dict[str, Any]:
     """Whether to sample: as the call says, or as its temperature does, whatever the model's own config says.
 
     Raises:

@@ -3,7 +3,7 @@
 A new recurrence is one file here and its name below; a new family of models is a row in `s0.core.families`.
 """
 
-from s0.core.recurrences.base import CURRENT, Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import CURRENT, Kernel, KernelRequest, OffsetRequest, Recurrence
 from s0.core.recurrences.gated_delta import GATED_DELTA_NET, KDA
 from s0.core.recurrences.lightning import LIGHTNING_ATTENTION
 from s0.core.recurrences.mamba1 import MAMBA1
@@ -20,7 +20,7 @@ __all__ = [
     "MAMBA2",
     "RECURRENCES",
     "Kernel",
-    "KernelCall",
-    "Read",
+    "KernelRequest",
+    "OffsetRequest",
     "Recurrence",
 ]

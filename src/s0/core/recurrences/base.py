@@ -15,7 +15,7 @@ from s0.errors import EngineError, UnsupportedModelError
 Kernel = Callable[..., Any]
 
 
-class KernelCall:
+class KernelRequest:
     """What one state layer asks of the kernel that its mixer is about to run."""
 
     def __init__(self, padded: Tensor | None, state: Tensor | None) -> None:
@@ -34,8 +34,8 @@ class KernelCall:
         return self.padded.view(*self.padded.shape, *[1] * (gate.ndim - 2)).to(device=gate.device)
 
 
-class Read:
-    """The offset that one layer's mixer is about to read (see `s0.core.offset`)."""
+class OffsetRequest:
+    """What one offset asks of the kernels of the mixer that is about to read it (see `s0.core.offset`)."""
 
     def __init__(self, offset: Tensor) -> None:
         self.offset = offset  # (B, ...) of the state's shape
@@ -49,8 +49,8 @@ class Current(threading.local):
     """
 
     def __init__(self) -> None:
-        self.call: KernelCall | None = None
-        self.read: Read | None = None
+        self.kernel_request: KernelRequest | None = None
+        self.offset_request: OffsetRequest | None = None
 
 
 CURRENT = Current()
@@ -74,9 +74,10 @@ class Recurrence:
         alpha: the published scale at deployment.
         alpha_source: where that scale comes from.
         kernel_takes_state: whether that kernel can be given a state to start from.
-        seams: by kernel, what runs in its place while a state layer asks something of it: takes the call, the kernel
-            and the kernel's arguments. It lets the state rest at pads.
-        readouts: by kernel, what an offset adds to what the kernel puts out: takes the read and the kernel's arguments.
+        seams: by kernel, what runs in its place while a state layer asks something of it: takes the request, the
+            kernel and the kernel's arguments. It lets the state rest at pads.
+        readouts: by kernel, what an offset adds to what the kernel puts out: takes the request and the kernel's
+            arguments.
         reading: where there is no kernel, lets a mixer read an offset while it runs.
         run: runs a whole layer from its state, where that takes more than a cache which answers with the state: takes
             the layer and what its mixer is called with.

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from s0.core.recurrences.base import Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import Kernel, KernelRequest, OffsetRequest, Recurrence
 from s0.core.recurrences.readout import product, to_heads
 
 _GATES = ("g", "beta")
@@ -29,17 +29,17 @@ _CHUNKS, _STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_r
 _KDA_CHUNKS, _KDA_STEPS = "chunk_kimi_delta_attention", "recurrent_kimi_delta_attention"
 
 
-def _rests_at_pads(call: KernelCall, kernel: Kernel, *args: Any, **kwargs: Any) -> Any:
-    shut = {gate: kwargs[gate].masked_fill(call.pads_of(kwargs[gate]), 0.0) for gate in _GATES}
+def _rests_at_pads(request: KernelRequest, kernel: Kernel, *args: Any, **kwargs: Any) -> Any:
+    shut = {gate: kwargs[gate].masked_fill(request.pads_of(kwargs[gate]), 0.0) for gate in _GATES}
     return kernel(*args, **{**kwargs, **shut})
 
 
-def _readout(read: Read, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _readout(request: OffsetRequest, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """(B, T, H, V): what the offset (B, H, K, V) adds for q and k (B, T, G, K), v (B, T, H, V)."""
     reader = q.float()
     if kwargs.get("use_qk_l2norm_in_kernel"):
         reader = reader * (reader.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
-    return product("bthk,bhkv->bthv", to_heads(reader, v.shape[2]) * q.shape[-1] ** -0.5, read.offset)
+    return product("bthk,bhkv->bthv", to_heads(reader, v.shape[2]) * q.shape[-1] ** -0.5, request.offset)
 
 
 def _shape_of_gated_delta_net(mixer: Any) -> tuple[int, ...]:

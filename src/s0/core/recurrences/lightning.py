@@ -122,20 +122,20 @@ def _reading(mixer: nn.Module) -> Iterator[None]:
     seen: list[Tensor] = []  # (B, T, 3 H K), from the activation to the norm
 
     def keep(activation: nn.Module, args: tuple[Any, ...], projected: Tensor) -> None:
-        if CURRENT.read is read:
+        if CURRENT.offset_request is request:
             seen.append(projected)
 
     def add(norm: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if CURRENT.read is not read or read is None or not seen:
+        if CURRENT.offset_request is not request or request is None or not seen:
             return None
         (output,) = args  # (B, T, H V)
-        n_heads, key_dim = read.offset.shape[1:3]
+        n_heads, key_dim = request.offset.shape[1:3]
         # In each head q, k and v lie one after another. What pads read does not matter: nobody reads it.
         query = seen.pop().reshape(*output.shape[:2], n_heads, -1)[..., :key_dim].float()
-        read.n_calls += 1
-        return (output + product("bthk,bhkv->bthv", query, read.offset).flatten(2).to(output.dtype),)
+        request.n_calls += 1
+        return (output + product("bthk,bhkv->bthv", query, request.offset).flatten(2).to(output.dtype),)
 
-    read = CURRENT.read
+    request = CURRENT.offset_request
     hooks = (
         mixer.get_submodule("act_fn").register_forward_hook(keep),
         mixer.get_submodule("norm").register_forward_pre_hook(add),

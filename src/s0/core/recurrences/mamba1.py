@@ -25,19 +25,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s0.core.recurrences.base import NO_STEP, Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import NO_STEP, Kernel, KernelRequest, OffsetRequest, Recurrence
 from s0.core.recurrences.readout import gated, product
 
 _BLOCK = 64  # tokens worked out at once: bounds the (B, D, T, N) intermediate
 _SCAN, _STEP = "mamba_selective_scan", "mamba_selective_state_update"
 
 
-def _from_state(call: KernelCall, kernel: Kernel, x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
-    assert call.state is not None
-    if call.padded is not None:
+def _from_state(request: KernelRequest, kernel: Kernel, x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
+    assert request.state is not None
+    if request.padded is not None:
         steps = dt.transpose(1, 2)  # (B, T, D)
-        dt = steps.masked_fill(call.pads_of(steps), NO_STEP).transpose(1, 2)
-    return scan_from(_of_call(call.state, call.n_calls), kernel, x, dt, *args, **kwargs)
+        dt = steps.masked_fill(request.pads_of(steps), NO_STEP).transpose(1, 2)
+    return scan_from(_of_head(request.state, request.n_calls), kernel, x, dt, *args, **kwargs)
 
 
 def scan_from(
@@ -47,7 +47,7 @@ def scan_from(
     dt: Tensor,
     rate: Tensor,
     write: Tensor,
-    read: Tensor,
+    reader: Tensor,
     **kwargs: Any,
 ) -> Any:
     """What `scan` would return if it started from `state`.
@@ -57,31 +57,31 @@ def scan_from(
         scan: `mamba_selective_scan`, transformers' or mamba_ssm's.
         x, dt: (B, D, T).
         rate: (D, N), A in the equations.
-        write, read: (B, N, T), B and C in the equations.
+        write, reader: (B, N, T), B and C in the equations.
         kwargs: the rest of what the mixer passes.
 
     Returns:
         (B, D, T) outputs; with `return_last_state` also the state after the last token, (B, D, N).
     """
-    result = scan(x, dt, rate, write, read, **kwargs)
+    result = scan(x, dt, rate, write, reader, **kwargs)
     bias, z = kwargs.get("delta_bias"), kwargs.get("z")
     step = dt.float() if bias is None else dt.float() + bias.float()[:, None]
     step = F.softplus(step) if kwargs.get("delta_softplus") else step
     elapsed, rate = step.cumsum(-1), rate.float()
-    added = gated(_read_from_start(state.float(), read.float(), elapsed, rate), z)
+    added = gated(_part_of_start(state.float(), reader.float(), elapsed, rate), z)
     if not kwargs.get("return_last_state"):
         return result + added.to(result.dtype)
     output, last = result
     return output + added.to(output.dtype), last + torch.exp(elapsed[..., -1:] * rate) * state.float()
 
 
-def _read_from_start(state: Tensor, read: Tensor, elapsed: Tensor, rate: Tensor) -> Tensor:
-    """(B, D, T): C_t exp(elapsed_t A) S_0, a block of tokens at a time."""
+def _part_of_start(state: Tensor, reader: Tensor, elapsed: Tensor, rate: Tensor) -> Tensor:
+    """(B, D, T): what tokens read of the start, C_t exp(elapsed_t A) S_0, a block of tokens at a time."""
     blocks = []
     for start in range(0, elapsed.shape[-1], _BLOCK):
         tokens = slice(start, start + _BLOCK)
         decay = torch.exp(elapsed[..., tokens, None] * rate[:, None])  # (B, D, block, N)
-        blocks.append(torch.einsum("bnt,bdtn,bdn->bdt", read[..., tokens], decay, state))
+        blocks.append(torch.einsum("bnt,bdtn,bdn->bdt", reader[..., tokens], decay, state))
     return torch.cat(blocks, dim=-1)
 
 
@@ -92,28 +92,36 @@ def _shape(mixer: Any) -> tuple[int, ...]:
     return mixer.intermediate_size, mixer.ssm_state_size
 
 
-def _of_call(state: Tensor, n_calls: int) -> Tensor:
-    """(B, D, N): what the kernel call after `n_calls` others starts from, or reads.
+def _of_head(state: Tensor, head: int) -> Tensor:
+    """(B, D, N): the part of a state, or an offset, that the kernel's next call is about.
 
     Args:
-        state: (B, D, N); or (B, H, P, N) of a mixer that calls its kernel once for each head.
-        n_calls: those before it, for the same tokens.
+        state: (B, D, N); or (B, H, P, N) of a mixer that calls its kernel once for each head, in their order.
+        head: the head, which is the number of calls before this one.
     """
-    return state if state.ndim == 3 else state[:, n_calls]
+    return state if state.ndim == 3 else state[:, head]
 
 
 def _read_by_scan(
-    read: Read, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
+    request: OffsetRequest, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
     """(B, D, T): what the offset adds for c (B, N, T)."""
-    return gated(product("bnt,bdn->bdt", c.float(), _of_call(read.offset, read.n_calls)), kwargs.get("z"))
+    return gated(product("bnt,bdn->bdt", c.float(), _of_head(request.offset, request.n_calls)), kwargs.get("z"))
 
 
 def _read_by_step(
-    read: Read, state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
+    request: OffsetRequest,
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """(B, D): the same for one token, c (B, N)."""
-    return gated(product("bn,bdn->bd", c.float(), _of_call(read.offset, read.n_calls)), kwargs.get("z"))
+    return gated(product("bn,bdn->bd", c.float(), _of_head(request.offset, request.n_calls)), kwargs.get("z"))
 
 
 MAMBA1 = Recurrence(

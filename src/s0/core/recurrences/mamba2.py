@@ -18,14 +18,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from s0.core.recurrences.base import NO_STEP, Kernel, KernelCall, Read, Recurrence
+from s0.core.recurrences.base import NO_STEP, Kernel, KernelRequest, OffsetRequest, Recurrence
 from s0.core.recurrences.readout import gated, product, to_heads
 
 _SCAN, _STEP = "mamba2_chunk_scan", "mamba2_selective_state_update"
 
 
-def _rests_at_pads(call: KernelCall, kernel: Kernel, x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
-    pads = call.pads_of(dt)  # (B, T, H)
+def _rests_at_pads(request: KernelRequest, kernel: Kernel, x: Tensor, dt: Tensor, *args: Any, **kwargs: Any) -> Any:
+    pads = request.pads_of(dt)  # (B, T, H)
     low, high = kwargs.get("dt_limit", (0.0, float("inf")))
     if low <= 0:
         return kernel(x, dt.masked_fill(pads, NO_STEP), *args, **kwargs)
@@ -39,17 +39,25 @@ def _rests_at_pads(call: KernelCall, kernel: Kernel, x: Tensor, dt: Tensor, *arg
 
 
 def _read_by_scan(
-    read: Read, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
+    request: OffsetRequest, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
     """(B, T, H, P): what the offset (B, H, P, N) adds for x (B, T, H, P), c (B, T, G, N)."""
-    return gated(product("bthn,bhpn->bthp", to_heads(c.float(), x.shape[2]), read.offset), kwargs.get("z"))
+    return gated(product("bthn,bhpn->bthp", to_heads(c.float(), x.shape[2]), request.offset), kwargs.get("z"))
 
 
 def _read_by_step(
-    read: Read, state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *args: Any, **kwargs: Any
+    request: OffsetRequest,
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """(B, H, P): the same for one token, x (B, H, P), c (B, G, N)."""
-    return gated(product("bhn,bhpn->bhp", to_heads(c.float(), x.shape[1]), read.offset), kwargs.get("z"))
+    return gated(product("bhn,bhpn->bhp", to_heads(c.float(), x.shape[1]), request.offset), kwargs.get("z"))
 
 
 def _shape(mixer: Any) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What generate() is asked, looked at before it begins: some of it would go on from pads, or lose sight of them."""
+"""The arguments of generate(), looked at before it begins: some of it would go on from pads, or lose sight of them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def refuse_pads(model: Any, limits: Limits, args: Sequence[Any], kwargs: Mapping
             static cache, for which no mask reaches the layers.
         EngineError: there are pads that another part of the model would not keep out.
     """
-    asked = Asked(model, args, kwargs)
-    mask = asked.mask()
+    arguments = GenerateArguments(model, args, kwargs)
+    mask = arguments.mask()
     if mask is None:
         return
     n_rows = int((mask[:, -1] == 0).sum())
@@ -38,14 +38,14 @@ def refuse_pads(model: Any, limits: Limits, args: Sequence[Any], kwargs: Mapping
             'pad on the left (tokenizer.padding_side = "left"), and leave out prompts without a token'
         )
     CallMask(mask, mask.shape[1]).refuse(limits)
-    if asked.reads_single_tokens_blindly() and (mask == 0).any():
+    if arguments.reads_single_tokens_blindly() and (mask == 0).any():
         raise ConfigError(
             "expected a prefill_chunk_size of 2 or more for padded prompts over a static cache, got 1, for which "
             "transformers hands no mask to the layers"
         )
 
 
-class Asked:
+class GenerateArguments:
     """The arguments of one call of generate(): those by name, and those of a generation config."""
 
     def __init__(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
