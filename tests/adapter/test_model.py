@@ -315,6 +315,10 @@ def test_a_weighted_adapter_covers_the_layers_of_all_its_parts(tmp_path: Path) -
         (["one", "two"], [1.0, float("nan")], "sum"),
         (["one", "two"], [1.0, 1.0], "two"),
         (["one", "two"], [1.0, 1.0], "__base__"),
+        (["one", "two"], [1.0, 1.0], "a.b"),
+        (["one", "two"], [1.0, 1.0], "layers"),
+        (["one", "two"], [1.0, 1.0], "keys"),
+        (["one", "one"], [1.0, 2.0], "sum"),
     ],
 )
 def test_a_weighted_adapter_that_cannot_be_is_refused(
@@ -325,6 +329,9 @@ def test_a_weighted_adapter_that_cannot_be_is_refused(
         model.add_weighted_adapter(adapters, weights, name)
     assert set(model.peft_config) == {"one", "two"}
     assert torch.equal(run(model), before)
+    if name not in {"two", "__base__"}:
+        with pytest.raises(ConfigError, match="expected adapter names among"):
+            model(input_ids=IDS[:1], adapter_names=[name])
 
 
 # --- Copies ---

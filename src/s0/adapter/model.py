@@ -209,14 +209,16 @@ class S0Model(BaseTuner):
         """Add an adapter whose effective state is the weighted sum of those of `adapters`.
 
         Raises:
-            ConfigError: no adapters, unknown ones, a taken name, or not one finite weight per adapter; a model that is
-                sharded over processes.
+            ConfigError: no adapters, unknown ones, the same one twice, a name that is taken or cannot be one, or not
+                one finite weight per adapter; a model that is sharded over processes.
         """
         refuse_sharded(self.model)
-        unknown = sorted(set(adapters) - set(self.peft_config))
-        if unknown or not adapters or len(adapters) != len(weights) or not all(map(math.isfinite, weights)):
+        are_known = set(adapters) <= set(self.peft_config)
+        are_different = len(set(adapters)) == len(adapters) > 0
+        are_weights = len(weights) == len(adapters) and all(map(math.isfinite, weights))
+        if not (are_known and are_different and are_weights):
             raise ConfigError(
-                f"expected one finite weight for each of some adapters among {sorted(self.peft_config)}, got "
+                f"expected one finite weight for each of some different adapters among {sorted(self.peft_config)}, got "
                 f"{list(adapters)} with weights {list(weights)}"
             )
         if adapter_name in (BASE, *self.peft_config):
@@ -236,7 +238,11 @@ class S0Model(BaseTuner):
             training={"combined": dict(zip(adapters, weights, strict=True))},
             base_model_name_or_path=self.peft_config[adapters[0]].base_model_name_or_path,
         )
-        self.inject_adapter(self.model, adapter_name)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except BaseException:  # as PEFT does it where it adds an adapter: a name that is listed has a state
+            del self.peft_config[adapter_name]
+            raise
         for layer in covered:
             layer.s0_state[adapter_name].data.copy_(combined[id(layer)])
 
