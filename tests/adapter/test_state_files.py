@@ -27,6 +27,7 @@ from s0.adapter import card, state_files
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error, StateMismatchError
+from s0.export.published import layer_indices
 from s0.export.published import write as write_published
 from tests import zoo
 from tests.core.helpers import fill, holds_no_state, logits, tokens, tuned
@@ -639,6 +640,19 @@ def test_the_published_layout_with_a_torch_file_is_read(
 def test_a_published_state_can_be_trained_on(published: Path, bench: Bench) -> None:
     model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(init=str(published), alpha=0.5))
     assert torch.equal(run(model), bench.tuned_before)
+
+
+def test_a_state_of_some_layers_cannot_be_published_and_a_sum_of_whole_ones_can(tmp_path: Path) -> None:
+    model = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(), "whole")
+    model.add_adapter("partial", S0AdapterConfig(layers=[0]))
+    model.add_weighted_adapter(["whole", "partial"], [0.5, 0.5], "sum")
+    model.save_pretrained(tmp_path)
+    partial, total = (state_files.read(tmp_path / name) for name in ("partial", "sum"))
+    with pytest.raises(StateMismatchError, match=r"all recurrent layers.*got one of the layers \[0\]"):
+        write_published(tmp_path / "published", partial, layer_indices(partial))
+    assert not (tmp_path / "published").exists()
+    write_published(tmp_path / "published", total, layer_indices(total))
+    state_files.match(state_files.read(tmp_path / "published"), zoo.make(FAMILY))
 
 
 def test_layers_of_different_shapes_cannot_be_published(tmp_path: Path) -> None:

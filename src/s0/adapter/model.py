@@ -227,14 +227,15 @@ class S0Model(BaseTuner):
         if len(kinds) != 1:
             raise ConfigError(f"expected adapters of one kind, got {sorted(kinds)}; combine each by itself")
         kind = kinds.pop()
-        covered = [layer for layer in state_layers(self.model) if any(name in layer.s0_state for name in adapters)]
+        recurrent = state_layers(self.model)
+        covered = [layer for layer in recurrent if any(name in layer.s0_state for name in adapters)]
         combined = {
             id(layer): sum((w * layer.effective(name, kind) for w, name in zip(weights, adapters, strict=True)), 0.0)
             for layer in covered
         }
         self.peft_config[adapter_name] = S0AdapterConfig(
             kind=kind,
-            layers=sorted(layer.layer_idx for layer in covered),
+            layers=None if covered == recurrent else [layer.layer_idx for layer in covered],
             training={"combined": dict(zip(adapters, weights, strict=True))},
             base_model_name_or_path=self.peft_config[adapters[0]].base_model_name_or_path,
         )

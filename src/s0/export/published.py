@@ -18,10 +18,16 @@ def write(path: str | Path, stored: state_files.StoredState, indices: Mapping[st
         indices: layer index of each of its layers.
 
     Raises:
-        StateMismatchError: its layers differ in shape, or it is an offset, which that layout cannot express.
+        StateMismatchError: its layers differ in shape, it is of some layers only, or it is an offset: what the
+            published package refuses to load, or cannot express.
     """
     if stored.kind != "state":
         raise StateMismatchError(f"expected a state for the published layout, got the kind {stored.kind!r}")
+    if stored.layers is not None:
+        raise StateMismatchError(
+            "expected a state of all recurrent layers for the published layout, got one of the layers "
+            f"{list(stored.layers)} that its settings name; train with layers=None"
+        )
     shapes = {tuple(tensor.shape) for tensor in stored.tensors.values()}
     if len(shapes) != 1:
         raise StateMismatchError(f"expected layers of one shape for the published layout, got {sorted(shapes)}")
