@@ -45,7 +45,7 @@ class Family:
 
 
 _FORGETS = "transformers drops the state where several tokens continue a cache: repaired"
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: dict[str, Family] = {
     "qwen3_5": Family("linear_attn", GATED_DELTA_NET),
     "qwen3_5_moe": Family("linear_attn", GATED_DELTA_NET),
     "qwen3_next": Family("linear_attn", GATED_DELTA_NET),

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from s0.errors import ConfigError
 from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
 from s0.train.settings import S0Config
@@ -34,7 +35,7 @@ class Method:
     @property
     def has_scale(self) -> bool:
         """Whether what is learned is deployed at a scale that can be chosen."""
-        return self.trainer is S0Trainer
+        return issubclass(self.trainer, S0Trainer)
 
     def is_of(self, settings: Settings) -> bool:
         """Whether these are settings of this method."""
@@ -53,7 +54,7 @@ class Method:
         return self.settings(**self.fixed, **settings)
 
 
-METHODS: Mapping[str, Method] = {
+METHODS: dict[str, Method] = {
     "s0": Method(S0Config, S0Trainer, {"kind": "state"}),
     "offset": Method(S0Config, S0Trainer, {"kind": "offset"}),
     "lora": Method(LoraTuning, BaselineTrainer),
@@ -62,8 +63,23 @@ METHODS: Mapping[str, Method] = {
 
 
 def method_of(settings: Settings) -> str:
-    """The name, in `METHODS`, of the method that these settings are of."""
-    return next(name for name, method in METHODS.items() if method.is_of(settings))
+    """The name, in `METHODS`, of the method that these settings are of: of several, the closest.
+
+    Raises:
+        ConfigError: they are of none.
+    """
+    ancestors = type(settings).__mro__
+    distances = {
+        name: (ancestors.index(method.settings), -len(method.fixed))
+        for name, method in METHODS.items()
+        if method.is_of(settings)
+    }
+    if not distances:
+        raise ConfigError(
+            f"expected settings of one of the methods {', '.join(METHODS)}, got {settings!r:.80}; make them with "
+            "METHODS[name].configure(...), or add a method (docs/add-a-method.md)"
+        )
+    return min(distances, key=lambda name: distances[name])
 
 
 def make_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Trainer:
@@ -78,7 +94,7 @@ def make_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, set
         the trainer, untrained and switched off.
 
     Raises:
-        UnsupportedModelError, ConfigError: as the trainer's class.
+        UnsupportedModelError, ConfigError: as the trainer's class; settings of no method.
     """
     trainer: Any = METHODS[method_of(settings)].trainer
     attached: Trainer = trainer(model, tokenizer, settings)

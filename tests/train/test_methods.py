@@ -1,0 +1,56 @@
+"""The table of methods: settings name their method, also those of a method that somebody has added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from s0.errors import ConfigError
+from s0.train import METHODS, BaselineTrainer, LoraTuning, S0Config, S0Trainer, make_trainer, method_of
+from s0.train.methods import Method
+from tests import zoo
+from tests.train.helpers import tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowTuning(LoraTuning):
+    """A method whose settings are another's, and more."""
+
+    targets: tuple[str, ...] = ("q_proj",)
+
+
+class NarrowTrainer(BaselineTrainer):
+    """Its trainer."""
+
+
+class CarefulTrainer(S0Trainer):
+    """A trainer of states."""
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_settings_name_the_method_that_made_them(name: str) -> None:
+    assert method_of(METHODS[name].configure()) == name
+
+
+def test_the_closest_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "narrow", Method(NarrowTuning, NarrowTrainer))
+    monkeypatch.setitem(METHODS, "small", Method(LoraTuning, BaselineTrainer, {"rank": 1}))
+    assert method_of(NarrowTuning()) == "narrow"
+    assert method_of(LoraTuning(rank=1)) == "small"
+    assert method_of(LoraTuning()) == "lora"
+    assert type(make_trainer(zoo.make("qwen3_5"), tokenizer(), NarrowTuning())) is NarrowTrainer
+
+
+def test_settings_of_no_method_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(METHODS, "lora")
+    settings: Any
+    for settings in (LoraTuning(), {"n_steps": 2}):
+        with pytest.raises(ConfigError, match="expected settings of one of the methods s0, offset, prefix, got"):
+            method_of(settings)
+
+
+def test_a_subclass_of_the_trainer_of_states_has_a_scale() -> None:
+    assert Method(S0Config, CarefulTrainer).has_scale and METHODS["offset"].has_scale
+    assert not METHODS["lora"].has_scale and not METHODS["prefix"].has_scale
