@@ -111,6 +111,16 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
     assert not any(torch.equal(state, old) for state, old in zip(states, before, strict=True))
 
 
+def test_a_card_of_amd_with_the_same_number_trains(bound_model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "_capabilities", lambda model: {(9, 4)})
+    monkeypatch.setattr(bound, "version", lambda package: "3.6.0")
+    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    with pytest.raises(EngineError, match="on a Hopper GPU"):
+        refuse_wrong_gradients(bound_model)
+    monkeypatch.setattr(torch.version, "hip", "6.4.43482")
+    refuse_wrong_gradients(bound_model)
+
+
 def test_models_without_that_kernel_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bound, "_capabilities", lambda model: {(9, 0)})
     monkeypatch.setattr(bound, "version", lambda package: "3.6.0")

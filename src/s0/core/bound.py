@@ -23,7 +23,7 @@ from s0.core.recurrences import GATED_DELTA_NET, Kernel
 from s0.errors import EngineError, UnsupportedModelError
 
 HOPPER = 9
-"""The major number of the compute capability of H100 and H200."""
+"""The major number of the compute capability of H100 and H200, among the cards of NVIDIA."""
 GOOD_TRITON = (3, 7, 1)
 _WRONG_TRITON = (3, 4)
 
@@ -78,7 +78,8 @@ def refuse_wrong_gradient(mixer: nn.Module) -> None:
         EngineError: it runs GatedDeltaNet by flash-linear-attention, on a Hopper GPU, with Triton 3.4 to 3.7.0 and
             without tilelang.
     """
-    if not any(major == HOPPER for major, _ in _capabilities(mixer)):
+    is_rocm = torch.version.hip is not None  # its cards, CDNA 2 and 3, call themselves 9.0 and 9.4, too
+    if is_rocm or not any(major == HOPPER for major, _ in _capabilities(mixer)):
         return
     kernel = kernel_globals(mixer).get(GATED_DELTA_NET.recognised_by)
     runs = None if kernel is None else implementation_of(kernel)
