@@ -436,8 +436,10 @@ def test_patience_and_selection_examples_need_each_other(patience: int | None, s
         {"lr": math.nan},
         {"lr": math.inf},
         {"lr": "fast"},
+        {"lr": True},
         {"l2_lambda": -1.0},
         {"l2_lambda": math.nan},
+        {"l2_lambda": False},
         {"grad_clip": 0.0},
         {"grad_clip": math.inf},
         {"grad_clip": None},
@@ -450,3 +452,12 @@ def test_patience_and_selection_examples_need_each_other(patience: int | None, s
 def test_a_setting_that_cannot_work_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         FitSettings(**setting)
+
+
+def test_a_bound_is_told_as_it_is() -> None:
+    for name in ("lr", "grad_clip"):
+        with pytest.raises(ConfigError, match=f"expected `{name}` to be a finite number above 0, got -1"):
+            FitSettings(**{name: -1})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected `l2_lambda` to be a finite number of at least 0, got -1"):
+        FitSettings(l2_lambda=-1)
+    assert FitSettings(l2_lambda=0).l2_lambda == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from s0.adapter.checks import is_finite_number
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.names_on_disk import on_disk
 from s0.errors import ConfigError
@@ -36,13 +36,12 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         require_whole("n_steps", self.n_steps, 1)
-        for name, lowest in (("lr", 0.0), ("l2_lambda", 0.0), ("grad_clip", 0.0)):
+        for name in ("lr", "grad_clip"):
             value = getattr(self, name)
-            is_finite = isinstance(value, (int, float)) and math.isfinite(value)
-            if not is_finite or value < lowest:
-                raise ConfigError(f"expected `{name}` to be a finite number of at least {lowest}, got {value!r}")
-        if self.lr == 0 or self.grad_clip == 0:
-            raise ConfigError("expected `lr` and `grad_clip` above 0: nothing would be learned")
+            if not is_finite_number(value) or value <= 0:
+                raise ConfigError(f"expected `{name}` to be a finite number above 0, got {value!r}")
+        if not is_finite_number(self.l2_lambda) or self.l2_lambda < 0:
+            raise ConfigError(f"expected `l2_lambda` to be a finite number of at least 0, got {self.l2_lambda!r}")
         if self.patience is not None:
             require_whole("patience", self.patience, 1, "None or ")
         for name in ("gradient_checkpointing", "scale_in_training"):
