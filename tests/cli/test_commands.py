@@ -217,6 +217,7 @@ def test_inspect_shows_model_and_state(steps):
 
 def test_inspect_needs_no_tokenizer(tmp_path):
     zoo.make("falcon_h1").save_pretrained(tmp_path)
+    (tmp_path / "meta.json").write_text("{}")  # of somebody else's
     assert result("inspect", tmp_path)["family"] == "falcon_h1"
     done = s0("generate", "def f(x):", "--model", tmp_path)
     assert done.returncode != 0 and "no tokenizer in" in " ".join(done.stderr.split())

@@ -45,6 +45,7 @@ STATE_FILE = "adapter_model.safetensors"
 TRAINING_FILE = "training.json"
 """Beside a LoRA or a prefix: how it was trained. A state has that in its config."""
 HUB_SETTINGS = ("revision", "cache_dir", "token")
+_PUBLISHED_TENSORS = ("states.safetensors", "states.pt")
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
 
 
@@ -126,6 +127,12 @@ def read(path: str | Path, subfolder: str | None = None, *, kind: str | None = "
     return stored
 
 
+def is_state(folder: Path) -> bool:
+    """Whether a local folder is one of an adapter or a published state, and not of a model."""
+    is_published = (folder / "meta.json").is_file() and any((folder / name).is_file() for name in _PUBLISHED_TENSORS)
+    return is_published or (folder / CONFIG_FILE).is_file()  # a model's folder may hold a meta.json of its own
+
+
 def is_config_alone(folder: Path) -> bool:
     """Whether a local folder holds the config of an adapter that has no state yet, as PEFT configs save themselves."""
     if not (folder / CONFIG_FILE).is_file() or (folder / STATE_FILE).exists():
@@ -147,7 +154,7 @@ def locate(path: str | Path, subfolder: str | None = None, **hub: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = [CONFIG_FILE, STATE_FILE, TRAINING_FILE, "states.safetensors", "states.pt", "config.json", "meta.json"]
+    wanted = [CONFIG_FILE, STATE_FILE, TRAINING_FILE, *_PUBLISHED_TENSORS, "config.json", "meta.json"]
     try:
         patterns = [Path(subfolder or "", name).as_posix() for name in wanted]
         return Path(snapshot_download(str(path), allow_patterns=patterns, **hub), subfolder or "")

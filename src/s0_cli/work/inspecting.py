@@ -28,11 +28,10 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
     """`s0 inspect`: a state or another adapter where the name is the folder of one, else a model."""
     target = model.name
     folder = Path(target)
-    is_state = (folder / state_files.CONFIG_FILE).is_file() or (folder / "meta.json").is_file()
     if baseline_kind(folder) is not None:
         _require_nothing_loaded(model)
         return _inspect_baseline(folder)
-    if is_state:
+    if state_files.is_state(folder):
         _require_nothing_loaded(model)
         return _inspect_state(target)
     loaded = load_base_model(target, **model.source.loading.arguments())
