@@ -65,7 +65,7 @@ def is_told_nothing_of_single_tokens(patch: Patch) -> None:
 
 
 def leaves_rows_of_the_base_to_the_mixer(patch: Patch) -> None:
-    run = StateLayer._from_cache
+    run = StateLayer._begin_or_continue
 
     def leaving(self: StateLayer, hidden_states: Tensor, cache: Any, attention_mask: Any, **kwargs: Any) -> Any:
         choice = states.choice_for(self)
@@ -73,7 +73,7 @@ def leaves_rows_of_the_base_to_the_mixer(patch: Patch) -> None:
             return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
         return run(self, hidden_states, cache, attention_mask, **kwargs)
 
-    patch.setattr(StateLayer, "_from_cache", leaving)
+    patch.setattr(StateLayer, "_begin_or_continue", leaving)
 
 
 def of_modes(*modes: str) -> set[str]:

@@ -35,8 +35,16 @@ The way of a call through `StateLayer`:
     forward          is anything to be done here? If not, the mixer runs as it is. Packed documents run side by side
     states_of_rows   which states the rows start from: the sum of the active adapters, or what each row has chosen
     _begin           nothing was read yet: the mixer runs on a stand-in that answers with these states
-    _go_on           something was: the mixer runs on the cache, which holds what follows from them
+    _continue        something was: the mixer runs on the cache, which holds what follows from them
     effective        alpha and the norm, in float32: where a gradient comes back to S_0
+
+Then read, by what you want to know:
+
+    where does the state enter?     `_begin`, then `s0.core.stand_ins`: who answers in the cache's place
+    when does it not?               `forward`, then `s0.core.padding`: pads, and `s0.core.packing`: documents in a row
+    what does a second call do?     `_continue`, then `s0.core.padding`: pads in a later turn, single tokens
+    how do rows choose states?      `adapter_names=` in `s0.adapter.model`, then `s0.core.row_choice`
+    where does the gradient go?     `effective`, then `s0.core.raw_states`, and `s0.core.sharding`: several processes
 """
 
 from __future__ import annotations
@@ -129,15 +137,17 @@ class StateLayer(MixerLayer):
         cache = take_cache(kwargs, cache)
         if self.disable_adapters or not (self.active_adapters or choice_for(self)):
             return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
-        attention_mask = self._mask_of_call(hidden_states.shape[1], cache, attention_mask)
+        attention_mask = self._believed_mask(hidden_states.shape[1], cache, attention_mask)
         offset = self.states_of_rows(hidden_states, "offset")
-        run = partial(self.recurrence.run, self) if self.recurrence.run else self._from_cache
+        run = partial(self.recurrence.run, self) if self.recurrence.run else self._begin_or_continue
         with nullcontext() if offset is None else added_to_readout(self.base_layer, offset):
             return run(hidden_states, cache, attention_mask, **kwargs)
 
-    def _from_cache(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
-        begun = cache is not None and cache.has_previous_state(self.layer_idx, 0)
-        run = self._go_on if begun else self._begin
+    def _begin_or_continue(
+        self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any
+    ) -> Any:
+        was_read = cache is not None and cache.has_previous_state(self.layer_idx, 0)
+        run = self._continue if was_read else self._begin
         return run(hidden_states, cache, attention_mask, **kwargs)
 
     def _begin(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
@@ -145,27 +155,29 @@ class StateLayer(MixerLayer):
         states = self.states_of_rows(hidden_states)
         if states is None and attention_mask is None:
             return self.run_mixer(hidden_states, cache, None, **kwargs)
-        if states is None:  # rows of the base model beside pads
+        if states is None:  # pads are kept out of rows of the base model, too
             states = hidden_states.new_zeros(len(hidden_states), *self.state_shape, dtype=torch.float32)
         stand_in = NoCache(states) if cache is None else SeededCache(cache, states)
-        output = self._past_pads(hidden_states, stand_in, states, attention_mask, keeps=cache is not None, **kwargs)
+        output = self._run_past_pads(
+            hidden_states, stand_in, attention_mask, start=states, cached=cache is not None, **kwargs
+        )
         if not stand_in.was_read:
             raise ignored_state(self.base_layer)
         return output
 
-    def _go_on(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
+    def _continue(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         """From what the cache holds."""
-        states = self._forgotten(cache, attention_mask, hidden_states.shape[1])
-        if states is None and attention_mask is None:
+        unread = self._state_left_unread(cache, attention_mask, hidden_states.shape[1])
+        if unread is None and attention_mask is None:
             return self.run_mixer(hidden_states, cache, None, **kwargs)
-        return self._past_pads(hidden_states, cache, states, attention_mask, keeps=True, **kwargs)
+        return self._run_past_pads(hidden_states, cache, attention_mask, start=unread, cached=True, **kwargs)
 
     def states_of_rows(self, hidden_states: Tensor, kind: str = "state") -> Tensor | None:
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
-        Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. A row
-        that reads an offset starts from a state, too, of zero: without a cache to ask for one, Mamba's mixers take a
-        fused kernel in train mode, which has no seam (transformers 5.23).
+        Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. Rows that
+        read an offset get a state of zero: without a cache to ask for a state, Mamba's mixers would take a fused kernel
+        in train mode, which has no seam to read the offset in (transformers 5.23).
         """
         with_zeros = kind == "state"
         counted = {name for name, deployed in self.deployments.items() if with_zeros or deployed.kind == kind}
@@ -178,7 +190,8 @@ class StateLayer(MixerLayer):
             active = [self.effective(name, kind) for name in self.active_adapters if name in counted]
             return reduce(torch.add, active).to(device).expand(batch, *self.state_shape) if active else None
         names, copies = choice.names, choice.copies(batch)
-        distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})  # more than chosen under FSDP2 alone
+        # FSDP2 waits for a gradient of every state that learns, chosen by a row or not.
+        distinct = sorted({*names, *expected_to_learn(self, self.s0_state)})
         if counted.isdisjoint(distinct):
             return None
         index = torch.tensor([distinct.index(name) for name in names for _ in range(copies)])
@@ -189,7 +202,10 @@ class StateLayer(MixerLayer):
         """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
         if name not in self.s0_state or self.deployments[name].kind != kind:
             return torch.zeros(self.state_shape, device=self._device())
-        return effective_state(self._usable(self.s0_state(name)), self.deployments[name])
+        raw = self.s0_state(name)
+        self._restore_float32(raw)
+        self._refuse_lost_gradient(raw)
+        return effective_state(raw, self.deployments[name])
 
     def run_mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
         """The mixer as it is, with `cache` by the name that it has for it."""
@@ -197,26 +213,29 @@ class StateLayer(MixerLayer):
 
     # --- What else has to be right: pads, single tokens, Mamba-1, and tensors that others have changed ---
 
-    def _mask_of_call(self, n_tokens: int, cache: Any, attention_mask: Tensor | None) -> Tensor | None:
-        """The mask to go by. With one token, most models hand none on, and what others hand on says nothing."""
-        call = call_mask()
-        if call is not None:
-            call.refuse(self.limits)
+    def _believed_mask(self, n_tokens: int, cache: Any, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask that tells pads: the mixer's, or the model's own where the call has a single token.
+
+        For such a call most models hand their mixers no mask, and what others hand on says nothing.
+        """
+        of_model = call_mask()
+        if of_model is not None:
+            of_model.refuse(self.limits)
         if n_tokens > 1:
             return attention_mask
-        return None if call is None or cache is None else call.of_single_token
+        return None if of_model is None or cache is None else of_model.of_single_token
 
-    def _past_pads(
-        self, hidden_states: Tensor, start: Any, states: Tensor | None, mask: Tensor | None, keeps: bool, **kwargs: Any
+    def _run_past_pads(
+        self, hidden_states: Tensor, cache: Any, mask: Tensor | None, start: Tensor | None, cached: bool, **kwargs: Any
     ) -> Any:
-        """(B, T, D): the mixer's output from `start`; where rows are padded, with their tokens in front.
+        """(B, T, D): the mixer's output; where rows are padded, it is run with their tokens in front.
 
         Args:
             hidden_states: (B, T, D).
-            start: a cache, or its stand-in.
-            states: (B, H, K, V) what it starts from, for a kernel that does not read it there.
+            cache: the model's, or a stand-in for it: what the mixer starts from.
             mask: (B, T) with 0 at pads, or None where nothing is padded.
-            keeps: whether a real cache holds what follows.
+            start: (B, H, K, V) the same for a kernel that does not read it there; None where the mixer does.
+            cached: whether a real cache keeps what follows.
             kwargs: whatever else the model passes to its mixer.
         """
         refuse_packing(kwargs)
@@ -225,35 +244,35 @@ class StateLayer(MixerLayer):
         if n_tokens == 1:
             hidden_states, mask = with_a_pad(hidden_states, mask)
         if mask is None:
-            with at_kernel(self.base_layer, None, states):
-                return self.run_mixer(hidden_states, start, None, **kwargs)
+            with at_kernel(self.base_layer, None, start):
+                return self.run_mixer(hidden_states, cache, None, **kwargs)
         padding = Padding(mask.to(hidden_states.device), hidden_states.shape[1])
-        if keeps:
-            start = OwnColumns(start, padding.lengths)
-        # Pads behind the tokens touch nothing but what is kept.
-        with at_kernel(self.base_layer, padding.front_mask == 0 if keeps else None, states):
-            output = self.run_mixer(padding.to_front(hidden_states), start, padding.front_mask, **kwargs)
+        if cached:
+            cache = OwnColumns(cache, padding.lengths)
+        # Pads behind the tokens touch nothing but what a cache keeps.
+        with at_kernel(self.base_layer, padding.front_mask == 0 if cached else None, start):
+            output = self.run_mixer(padding.to_front(hidden_states), cache, padding.front_mask, **kwargs)
         return padding.back(output)[:, :n_tokens]
 
-    def _forgotten(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
-        """What a begun cache holds and the mixer would forget, as Mamba's does before several tokens (5.23, 5.24).
+    def _state_left_unread(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
+        """(B, H, K, V) what a cache holds where the mixer would start from zero instead; None where it reads its cache.
 
-        A single token beside pads is run as two.
+        Mamba's does so before several tokens (transformers 5.23, 5.24), and a single one beside pads is run as two.
         """
         reads_cache = self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None)
         return None if reads_cache else cache.get_recurrent_state(self.layer_idx, 0)
 
-    def _usable(self, state: Tensor) -> Tensor:
-        """A raw state about to be used, in float32 and, where it learns, in a model that passes gradients."""
-        if state.dtype != torch.float32:  # TRL rounds what it trains on quantised models
-            refuse_rounded(state.dtype)
-            state.data = state.data.float()
-        learns = state.requires_grad and torch.is_grad_enabled()
+    def _restore_float32(self, raw: Tensor) -> None:
+        if raw.dtype != torch.float32:  # TRL rounds what it trains on quantised models
+            refuse_rounded(raw.dtype)
+            raw.data = raw.data.float()
+
+    def _refuse_lost_gradient(self, raw: Tensor) -> None:
+        learns = raw.requires_grad and torch.is_grad_enabled()
         if learns and self.has_packed_weights:
             raise no_gradient_passes()
         if learns and not torch.compiler.is_compiling():
             refuse_wrong_gradient(self.base_layer)
-        return state
 
     def add_state(self, name: str, deployment: Deployment, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
