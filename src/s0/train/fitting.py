@@ -2,7 +2,7 @@
 
 Each step sees the whole training set: the loss is the mean over examples of each example's mean completion loss, so it
 does not depend on how the examples are split into micro-batches, or the micro-batches over processes. Adam; L2 on the
-trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Loop`, which tells the story of a step.
+trained tensors; gradient-norm clip. The loop itself is `s0.train.loop.Loop`, which tells the story of a training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from s0.errors import ConfigError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import Splits
-from s0.train.learner import LearnerState
+from s0.train.learner import Learner
 from s0.train.loop import training_loop
 from s0.train.modes import unscaled
 from s0.train.settings import FitSettings
@@ -95,11 +95,11 @@ def fit(
             f"expected selection examples with patience and only then, got {len(splits.select)} batches of them and "
             f"patience {settings.patience}"
         )
-    learner = LearnerState(parameters, settings)
+    learner = Learner(parameters, settings)
     with training_loop(model, [learner], splits, checkpoint, stage) as loop:
         with nullcontext() if settings.scale_in_training else unscaled(model):
             loop.learn(learner)
-            best_step = learner.take_best()  # 9. of the story in `s0.train.loop`
+            best_step = learner.take_best()
             loss_after = loop.evaluator.mean_loss(splits.train)
         loss_deployed = loop.evaluator.mean_loss(splits.train)
     return FitResult(

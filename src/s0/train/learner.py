@@ -15,8 +15,8 @@ from s0.train.settings import FitSettings
 _SERIES = ("losses", "norms", "select_losses")
 
 
-class LearnerState:
-    """What a learner has come to.
+class Learner:
+    """Trainable tensors with their optimiser, and what their training has come to.
 
     Attributes:
         parameters: what it trains, in place.
@@ -38,6 +38,26 @@ class LearnerState:
         self.copies: dict[int, list[Tensor]] = {}
         self.failure: str | None = None
 
+    @property
+    def steps_done(self) -> int:
+        """How many steps have changed the tensors."""
+        return len(self.norms)
+
+    @property
+    def steps_begun(self) -> int:
+        """How many steps have had a loss; one more than were done where the last one failed."""
+        return len(self.losses)
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether the selection examples have not been measured since the last step."""
+        return self.steps_done > len(self.select_losses)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has taken all its steps, or as many as its patience allows."""
+        return self.steps_done == self.settings.n_steps or self.is_out_of_patience
+
     def add_gradient(self, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the next step; one tensor for each of `parameters`, of its shape."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -53,7 +73,7 @@ class LearnerState:
         self.trust()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip)
         if not torch.isfinite(norm):
-            self.fail(math.nan, f"the gradient of step {len(self.norms)} is not finite (norm {norm.item()})")
+            self.fail(math.nan, f"the gradient of step {self.steps_done} is not finite (norm {norm.item()})")
             return
         self.optimizer.step()
         norms = [float(parameter.detach().float().norm()) for parameter in self.parameters]
@@ -81,7 +101,7 @@ class LearnerState:
 
     def keep(self) -> None:
         """Keep a copy of the tensors as they are after so many steps."""
-        self.copies[len(self.norms)] = self._copied()
+        self.copies[self.steps_done] = self._copied()
 
     def judge(self, loss: float) -> None:
         """Keep the tensors if `loss`, of the selection examples, is the lowest so far."""
@@ -102,7 +122,7 @@ class LearnerState:
     def take_best(self) -> int:
         """Take the tensors that were judged best, or leave those of the last step; returns their number of steps."""
         if not self.select_losses:
-            return len(self.norms)
+            return self.steps_done
         ((steps, best),) = self.copies.items()
         _fill(self.parameters, best)
         return steps
@@ -143,7 +163,7 @@ class LearnerState:
             self.failure = progress["failure"]
         except (KeyError, TypeError, ValueError) as error:
             raise StateMismatchError(f"what it tells of a learner is incomplete ({error!r})") from error
-        if self.norms:
+        if self.steps_done:
             for parameter in self.parameters:
                 moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
                 self.optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}

@@ -1,20 +1,26 @@
 """The training loop, and everything that can come between its steps.
 
-The story of a step, from data to new tensors:
+The story of a training, phase by phase:
 
-1. `s0.train.data.prepare` has tokenised the examples, once, and grouped them into right-padded micro-batches.
-2. `training_loop` readies the model: gradients for the trained tensors alone, dropout off; every process has the same
-   tensors.
-3. `Loop.resume` lets every `LearnerState` go on from where a checkpoint, if there is one, has left it.
-4. `Loop.learn` begins a step: it keeps or judges the tensors as they are, and ends after the last step.
-5. `Evaluator.each` has the gradients of the micro-batches added up, from their rows' losses (`Batch.losses`). A
-   micro-batch that memory does not hold is computed in halves (`s0.train.room`).
-6. `Processes.sum` and `sum_gradients` give every process what all have come to; losses that are not finite are named.
-7. `LearnerState.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after what is
-   not finite, `LearnerState.fail` takes the last good ones again.
-8. `Loop.learn` tells how it goes, and `Loop.save` replaces the checkpoint every so many steps; then comes 4 again.
-9. `fit` takes the best tensors and measures them, or `Search` chooses among those that were kept; `training_loop` puts
-   the model back.
+    prepare     `s0.train.data.prepare` has tokenised the examples, once, and grouped them into right-padded
+                micro-batches.
+    ready       `training_loop` readies the model: gradients for the trained tensors alone, dropout off; every process
+                has the same tensors.
+    resume      `Loop.resume` lets every `Learner` go on from where a checkpoint, if there is one, has left it.
+
+    `Loop.learn` takes the steps of a learner, and each of them is:
+
+    look back   keep or judge the tensors as they are; after the last step, end here.
+    gradient    `Evaluator.each` has the gradients of the micro-batches added up, from their rows' losses
+                (`Batch.losses`). A micro-batch that memory does not hold is computed in halves (`s0.train.room`). Then
+                every process has what all have come to (`Processes.sum`, `sum_gradients`).
+    update      `Learner.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after
+                what is not finite, which is named, `Learner.fail` takes the last good ones again.
+    tell        show progress.
+    save        replace the checkpoint, every so many steps.
+
+    result      `fit` takes the best tensors and measures them, or `Search` chooses among those that were kept.
+    put back    `training_loop` leaves the model as it was.
 """
 
 from __future__ import annotations
@@ -40,7 +46,7 @@ from s0.train.checkpoint import Checkpoint, Stopped, signals_kept_back
 from s0.train.data import Batch, Splits
 from s0.train.distributed import Processes
 from s0.train.evaluator import ADVICE, Evaluator, Losses
-from s0.train.learner import LearnerState
+from s0.train.learner import Learner
 from s0.train.modes import frozen_except
 from s0.train.room import Rows
 
@@ -50,7 +56,7 @@ class Loop:
     """The loop, and what it works on: the learners of one training, of which each takes all its steps in turn."""
 
     evaluator: Evaluator
-    learners: Sequence[LearnerState]
+    learners: Sequence[Learner]
     splits: Splits
     keep_at: Sequence[int]
     checkpoint: Checkpoint | None
@@ -62,7 +68,7 @@ class Loop:
         """That train together."""
         return self.evaluator.processes
 
-    def learn(self, learner: LearnerState) -> None:
+    def learn(self, learner: Learner) -> None:
         """Take all steps of a learner, or as many as its patience allows, from where it is.
 
         Raises:
@@ -70,31 +76,24 @@ class Loop:
                 and what it has kept so far.
         """
         while learner.failure is None:
-            step = len(learner.norms)
-            # 4. What the steps so far have come to.
-            if step in self.keep_at:
-                learner.keep()
-            if self.splits.select and step > len(learner.select_losses):
-                learner.judge(self.evaluator.mean_loss(self.splits.select))
-            if step == learner.settings.n_steps or learner.is_out_of_patience:
+            self._look_back(learner)
+            if learner.is_finished:
                 self._save_end()
                 return
-            # 5., 6. The gradients of all examples.
-            losses = self._take_gradient(learner)
-            # 7. New tensors, or the last good ones.
-            if losses.fault is None:
-                learner.step(losses.mean)
-            else:
-                learner.fail(losses.mean, f"{losses.fault} at step {step}")
-            # 8. Telling and saving.
-            if learner.failure is None:
-                progress = f"{len(learner.norms)}/{learner.settings.n_steps}"
-                self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
-            if self.checkpoint is not None and (step + 1) % self.checkpoint.every == 0:
-                self.save()
+            losses = self._gradient(learner)
+            self._update(learner, losses)
+            self._tell(learner)
+            self._save_in_turn(learner)
         raise DatasetError(f"{learner.failure}{ADVICE}")
 
-    def _take_gradient(self, learner: LearnerState) -> Losses:
+    def _look_back(self, learner: Learner) -> None:
+        """Keep or judge what the steps so far have come to."""
+        if learner.steps_done in self.keep_at:
+            learner.keep()
+        if self.splits.select and learner.is_unjudged:
+            learner.judge(self.evaluator.mean_loss(self.splits.select))
+
+    def _gradient(self, learner: Learner) -> Losses:
         """What every example loses; the learner's tensors have the gradient of the mean."""
         learner.optimizer.zero_grad()
         n_examples = sum(len(batch.names) for batch in self.splits.train)
@@ -102,12 +101,28 @@ class Loop:
         self.processes.sum_gradients(learner.parameters)
         return losses
 
-    def _add_gradient(self, learner: LearnerState, n_examples: int, rows: Rows) -> Tensor:
+    def _add_gradient(self, learner: Learner, n_examples: int, rows: Rows) -> Tensor:
         losses = self.evaluator.of_rows(rows)
         # Added when it is whole: where memory runs out on the way, nothing is left of it.
         share = losses.sum() / n_examples
         learner.add_gradient(torch.autograd.grad(share, learner.parameters, materialize_grads=True))
         return losses
+
+    def _update(self, learner: Learner, losses: Losses) -> None:
+        """New tensors, or the last good ones."""
+        if losses.fault is None:
+            learner.step(losses.mean)
+        else:
+            learner.fail(losses.mean, f"{losses.fault} at step {learner.steps_done}")
+
+    def _tell(self, learner: Learner) -> None:
+        if learner.failure is None:
+            progress = f"{learner.steps_done}/{learner.settings.n_steps}"
+            self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
+
+    def _save_in_turn(self, learner: Learner) -> None:
+        if self.checkpoint is not None and learner.steps_begun % self.checkpoint.every == 0:
+            self.save()
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one, and see early whether one can be written."""
@@ -162,7 +177,7 @@ class Loop:
 @contextmanager
 def training_loop(
     model: nn.Module,
-    learners: Sequence[LearnerState],
+    learners: Sequence[Learner],
     splits: Splits,
     checkpoint: Checkpoint | None,
     stage: Stage,
@@ -192,7 +207,6 @@ def training_loop(
         identity = _identity(model, learners, splits, keep_at)
         resumable = checkpoint is not None and [str(checkpoint.path), checkpoint.every]
         processes.require_same("settings, examples, base model and checkpoint", json.dumps([identity, resumable]))
-    # 2. The model as it is while it trains.
     processes.share(parameters)
     with (
         signals_kept_back(checkpoint is not None) as signals,
@@ -200,13 +214,12 @@ def training_loop(
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
         loop = Loop(Evaluator(model, processes, signals), learners, splits, keep_at, checkpoint, identity, advance)
-        # 3. From the start, or from where a checkpoint has left the learners.
         for learner in learners:
             learner.trust()
         loop.resume()
-        advance(sum(len(learner.norms) for learner in learners), earlier=True)
+        advance(sum(learner.steps_done for learner in learners), earlier=True)
         try:
-            yield loop  # 4. to 8., and 9.
+            yield loop
             with processes.together():
                 signals.check()
         except Stopped:
@@ -224,7 +237,7 @@ def training_loop(
 
 def _identity(
     model: nn.Module,
-    learners: Sequence[LearnerState],
+    learners: Sequence[Learner],
     splits: Splits,
     keep_at: Sequence[int],
 ) -> dict[str, Any]:

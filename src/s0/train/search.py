@@ -21,7 +21,7 @@ from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
 from s0.train.data import Splits
 from s0.train.distributed import Processes
-from s0.train.learner import LearnerState
+from s0.train.learner import Learner
 from s0.train.loop import training_loop
 from s0.train.scale import FixedDeployment, ScaleChoice, choose_scale, loss_by_state, passing_states
 from s0.train.settings import FitSettings, S0Config, require_whole
@@ -146,7 +146,7 @@ class Search:
             norms=tuple(learner.norms[: best.n_steps]),
         )
 
-    def _trained(self, checkpoint: Checkpoint | None, stage: Stage) -> list[LearnerState]:
+    def _trained(self, checkpoint: Checkpoint | None, stage: Stage) -> list[Learner]:
         """A learner per rate at its end, with its state after each number of steps that it has come to.
 
         Raises:
@@ -156,7 +156,7 @@ class Search:
         settings = self.config.fit_settings()
         raw = [{layer: nn.Parameter(layer.effective(BASE)) for layer in self.layers} for _ in lrs]
         learners = [
-            LearnerState(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
+            Learner(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
             for state, lr in zip(raw, lrs, strict=True)
         ]
         unscaled = FixedDeployment(1.0, kind=self.config.kind)
@@ -175,7 +175,7 @@ class Search:
                 )
         return learners
 
-    def _measured(self, tried: Sequence[tuple[LearnerState, int]], stage: Stage) -> list[Candidate]:
+    def _measured(self, tried: Sequence[tuple[Learner, int]], stage: Stage) -> list[Candidate]:
         """A candidate for each learner and number of steps, in their order."""
         tensors = [tensor for learner, _ in tried for tensor in learner.parameters]
         is_main = Processes.of(self.model, tensors).is_main
@@ -186,7 +186,7 @@ class Search:
                 advance(1)
         return candidates
 
-    def _candidate(self, learner: LearnerState, n_steps: int) -> Candidate:
+    def _candidate(self, learner: Learner, n_steps: int) -> Candidate:
         """A learner's state after so many steps, at its best scale."""
         lr = learner.settings.lr
         if n_steps not in learner.copies:
