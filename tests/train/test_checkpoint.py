@@ -41,11 +41,11 @@ def train(
     settings: FitSettings = SETTINGS,
     every: int = 1,
     data: Any = (PAIRS[0], PAIRS[4]),
-    identity: Any = MappingProxyType({"seed": 1}),
+    origin: Any = MappingProxyType({"seed": 1}),
 ) -> FitResult:
     """Two micro-batches a step; with patience, a selection batch after it; at the end, the two once more and again."""
     select = in_batches([PAIRS[2]]) if settings.patience else ()
-    asked = Checkpoint(path, every, identity) if path else None
+    asked = Checkpoint(path, every, origin) if path else None
     splits = Splits(in_batches(data, budget=1), select)
     assert len(splits.train) == N_BATCHES
     return fit(model, splits, trainable(model), settings, checkpoint=asked)
@@ -162,9 +162,9 @@ def test_it_is_written_before_the_first_step_and_at_every_so_many(tmp_path: Path
     written: list[int] = []
     write = Checkpoint.write
 
-    def note(self: Checkpoint, identity: Any, progress: Any, tensors: Any) -> None:
+    def note(self: Checkpoint, terms: Any, progress: Any, tensors: Any) -> None:
         written.append(len(progress["learners"][0]["losses"]))
-        write(self, identity, progress, tensors)
+        write(self, terms, progress, tensors)
 
     monkeypatch.setattr(Checkpoint, "write", note)
     train(tuned(), tmp_path / "new" / "run", replace(SETTINGS, n_steps=5), every=2)
@@ -299,7 +299,7 @@ def interrupted(path: Path, **changes: Any) -> bytes:
 
 def test_no_changed_byte_and_no_missing_end_goes_unnoticed(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    asked = Checkpoint(path, identity={"seed": 1})
+    asked = Checkpoint(path, origin={"seed": 1})
     asked.write({"lr": 0.1}, {"step": 3}, {"a": torch.arange(3.0), "b": torch.ones(2, dtype=torch.int16)})
     good = path.read_bytes()
     progress, tensors = asked.read({"lr": 0.1}) or ({}, {})
@@ -326,7 +326,7 @@ def seal(path: Path, told: Any, tensors: dict[str, Tensor]) -> None:
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run"
     interrupted(path)
-    opened = Checkpoint(path, identity={"seed": 1})._opened(path.read_bytes())
+    opened = Checkpoint(path, origin={"seed": 1})._opened(path.read_bytes())
     told, tensors = {"format_version": 1, **opened[0]}, opened[1]
     foreign: dict[str, Callable[[], object]] = {
         "cut off": lambda: path.write_bytes(b""),
@@ -361,8 +361,8 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:
         ({"settings": replace(SETTINGS, scale_in_training=True)}, "`scale_in_training` was False, is True"),
         ({"data": [PAIRS[0], PAIRS[3]]}, "`examples` was"),
         ({"settings": replace(SETTINGS, patience=3)}, "`selection examples` was"),
-        ({"identity": {"seed": 2}}, "`seed` was 1, is 2"),
-        ({"identity": {}}, "`seed` was 1, is None"),
+        ({"origin": {"seed": 2}}, "`seed` was 1, is 2"),
+        ({"origin": {}}, "`seed` was 1, is None"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_by_what_differs(
@@ -399,7 +399,7 @@ def test_a_checkpoint_of_another_model_or_scale_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"every": 0}, {"every": 1.0}, {"identity": {"a": {1}}}, {"identity": {"a": float("nan")}}]
+    "wrong", [{"every": 0}, {"every": 1.0}, {"origin": {"a": {1}}}, {"origin": {"a": float("nan")}}]
 )
 def test_a_checkpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):

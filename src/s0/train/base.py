@@ -257,8 +257,8 @@ class BaseTrainer(Generating, ABC):
         """The tensors on the model that are trained."""
 
     @abstractmethod
-    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
-        """What else than settings, data and base model a checkpoint must agree in; see `Checkpoint`."""
+    def _origin(self, sets: TrainingSets) -> dict[str, Any]:
+        """How the trained tensors begin, in which two trainings must agree to share a checkpoint; see `Checkpoint`."""
 
     @abstractmethod
     def _learning(self, sets: TrainingSets) -> AbstractContextManager[dict[str, Any]]:
@@ -302,7 +302,7 @@ class BaseTrainer(Generating, ABC):
             raise DatasetError(f"in {name}: {error}") from error
 
     def _checkpoint(self, path: str | Path | None, every: int, sets: TrainingSets) -> Checkpoint | None:
-        return None if path is None else Checkpoint(Path(path), every, self._identity(sets))
+        return None if path is None else Checkpoint(Path(path), every, self._origin(sets))
 
     def _chosen_by_select(self) -> str | None:
         """The setting for which select examples are needed, if there is any."""

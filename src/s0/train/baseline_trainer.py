@@ -215,7 +215,7 @@ class BaselineTrainer(BaseTrainer):
         self._require_attached()
         return sum(tensor.numel() for tensor in self._contents()[1].values())
 
-    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
+    def _origin(self, sets: TrainingSets) -> dict[str, Any]:
         settings = asdict(self.settings)
         return {name: value for name, value in settings.items() if name not in SHARED or name == "seed"}
 

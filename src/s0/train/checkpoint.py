@@ -3,7 +3,8 @@
 A checkpoint is one safetensors file. Its tensors are everything a training needs to go on as if nothing had happened;
 its metadata holds
 
-    s0_checkpoint   JSON: format_version; identity, which training it belongs to; progress, what is no tensor
+    s0_checkpoint   JSON: format_version; identity, which training it belongs to: its terms and origin; progress, what is
+                    no tensor
     sha256          of the whole file, with zeros in place of this value
 
 It is replaced, never changed, so at any moment there is one whole checkpoint, the last or the one before.
@@ -48,34 +49,34 @@ class Checkpoint:
     Attributes:
         path: of the file; its folder is made if need be. One training at a time.
         every: steps between two writes; the first is before the first step.
-        identity: what else makes this training this one, as JSON: how the trained tensors began, a seed. The training's
-            settings, its data and the base model are always compared.
+        origin: how the trained tensors began, as JSON: a seed, what they were made by. Two trainings of the same terms,
+            that is settings, data and base model, are one only where their origin is the same, too.
     """
 
     path: Path
     every: int = 10
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if type(self.every) is not int or self.every < 1:
             raise ConfigError(f"expected every to be a whole number of at least 1, got {self.every!r}")
         try:
-            json.dumps(dict(self.identity), allow_nan=False)
+            json.dumps(dict(self.origin), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"expected the identity of a checkpoint to be plain JSON values: {error}") from error
+            raise ConfigError(f"expected the origin of a checkpoint to be plain JSON values: {error}") from error
 
-    def write(self, identity: Mapping[str, Any], progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def write(self, terms: Mapping[str, Any], progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Replace the file.
 
         Args:
-            identity: which training it belongs to, as JSON, beside the checkpoint's own identity.
+            terms: of the training, as JSON: its settings, data and base model.
             progress: what is no tensor, as JSON.
             tensors: what training goes on from, by name; of any shape and device.
 
         Raises:
             CheckpointError: it cannot be written; the one before is still there, and nothing else.
         """
-        content = {"format_version": FORMAT_VERSION, "identity": self._all(identity), "progress": progress}
+        content = {"format_version": FORMAT_VERSION, "identity": self._identity(terms), "progress": progress}
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         data = save(copies, {_KEY: json.dumps(content), "sha256": _NO_DIGEST})
         digest = hashlib.sha256(data).hexdigest()
@@ -87,11 +88,11 @@ class Checkpoint:
                 "before, if any, is intact; make room or choose another path, and start again to go on from it"
             ) from error
 
-    def read(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    def read(self, terms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Read what an interrupted training has left.
 
         Args:
-            identity: as of `write`.
+            terms: as of `write`.
 
         Returns:
             its progress and tensors, or None where there is no file.
@@ -109,7 +110,7 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"expected to read the checkpoint {self.path}, but: {error}") from error
         content, tensors = self._opened(data)
-        differing = dict.fromkeys(_differences(content["identity"], self._all(identity)))
+        differing = dict.fromkeys(_differences(content["identity"], self._identity(terms)))
         if differing:
             raise ConfigError(
                 f"expected {self.path} to be a checkpoint of this training, but it is of another: "
@@ -143,9 +144,10 @@ class Checkpoint:
             "start over"
         )
 
-    def _all(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        whole: dict[str, Any] = json.loads(json.dumps({**identity, "identity": dict(self.identity)}))
-        return whole
+    def _identity(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """Which training it belongs to, as the file says it."""
+        identity: dict[str, Any] = json.loads(json.dumps({**terms, "identity": dict(self.origin)}))
+        return identity
 
     def remove(self) -> None:
         """Remove the file of a training whose result is safe. That is not to be lost for it, so this only warns."""

@@ -60,7 +60,7 @@ class Loop:
     splits: Splits
     keep_at: Sequence[int]
     checkpoint: Checkpoint | None
-    identity: Mapping[str, Any]
+    terms: Mapping[str, Any]
     advance: Advance
 
     @property
@@ -129,7 +129,7 @@ class Loop:
         if self.checkpoint is None:
             return
         with self.processes.together():
-            stored = self.checkpoint.read(self.identity)
+            stored = self.checkpoint.read(self.terms)
             if stored is not None:
                 self._take_over(*stored)
         self.processes.require_same(f"checkpoint {self.checkpoint.path}", json.dumps(self._progress()))
@@ -156,7 +156,7 @@ class Loop:
         }
         with self.processes.together():
             if self.processes.is_main:
-                self.checkpoint.write(self.identity, self._progress(), tensors)
+                self.checkpoint.write(self.terms, self._progress(), tensors)
 
     def _save_end(self) -> None:
         """Write what all steps have left. Where there is no room for it, the result itself may still be saved."""
@@ -202,18 +202,18 @@ def training_loop(
     parameters = [parameter for learner in learners for parameter in learner.parameters]
     n_steps = sum(learner.settings.n_steps for learner in learners)
     processes = Processes.of(model, parameters)
-    identity: dict[str, Any] = {}
+    terms: dict[str, Any] = {}
     if checkpoint is not None or processes.n > 1:
-        identity = _identity(model, learners, splits, keep_at)
+        terms = _terms(model, learners, splits, keep_at)
         resumable = checkpoint is not None and [str(checkpoint.path), checkpoint.every]
-        processes.require_same("settings, examples, base model and checkpoint", json.dumps([identity, resumable]))
+        processes.require_same("settings, examples, base model and checkpoint", json.dumps([terms, resumable]))
     processes.share(parameters)
     with (
         signals_kept_back(checkpoint is not None) as signals,
         frozen_except(model, parameters, recompute=learners[0].settings.gradient_checkpointing),
         (stage if processes.is_main else silent)("training", n_steps) as advance,
     ):
-        loop = Loop(Evaluator(model, processes, signals), learners, splits, keep_at, checkpoint, identity, advance)
+        loop = Loop(Evaluator(model, processes, signals), learners, splits, keep_at, checkpoint, terms, advance)
         for learner in learners:
             learner.trust()
         loop.resume()
@@ -235,7 +235,7 @@ def training_loop(
                 learner.optimizer.zero_grad()
 
 
-def _identity(
+def _terms(
     model: nn.Module,
     learners: Sequence[Learner],
     splits: Splits,

@@ -179,7 +179,7 @@ class S0Trainer(BaseTrainer):
     def _parameters(self) -> list[nn.Parameter]:
         return list(self._states().values())
 
-    def _identity(self, sets: TrainingSets) -> dict[str, Any]:
+    def _origin(self, sets: TrainingSets) -> dict[str, Any]:
         return {"config": recorded(self.config), **hashes(sets)}
 
     def _chosen_by_select(self) -> str | None:
