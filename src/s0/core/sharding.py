@@ -63,7 +63,8 @@ def refuse_sharded(model: nn.Module) -> None:
     Raises:
         ConfigError: it is; says by what.
     """
-    for sharding in shardings_of(model):
+    sharding = next(shardings_of(model), None)
+    if sharding is not None:
         raise ConfigError(
             f"expected a whole model to put states on, got {sharding}; put all adapters on first, then wrap the model "
             "in DistributedDataParallel or FSDP2 (fully_shard of each decoder layer, then of the model): nothing else "
@@ -81,17 +82,25 @@ def refuse_sharded_layer(layer: nn.Module, states: RawStates) -> None:
     Raises:
         ConfigError: it does not; says why.
     """
-    is_replica = "_is_replica" in vars(layer)
-    if not is_replica and not _is_launched():  # nearly always; what follows takes time
-        return
-    # FSDP1 puts views of its flat parameter in the place of parameters, FSDP2 puts parameters there.
-    fsdp1 = _is_in_fsdp(layer) and not all(isinstance(state, nn.Parameter) for state in states.values())
-    for sharding in ("DataParallel",) if is_replica else ("FSDP1",) if fsdp1 else shardings_of(layer):
+    sharding = _sharding_of(layer, states)
+    if sharding is not None:
         raise ConfigError(
             f"expected a state layer with its whole tensors in this process, got {sharding}; use "
             "DistributedDataParallel, or FSDP2 by fully_shard of each decoder layer, not of parts of one, and then of "
             "the model, which is to be called itself: nothing else that shards a model is tested"
         )
+
+
+def _sharding_of(layer: nn.Module, states: RawStates) -> str | None:
+    """What keeps whole tensors from a state layer, by name."""
+    if "_is_replica" in vars(layer):
+        return "DataParallel"
+    if not _is_launched():  # nearly always; what follows takes time
+        return None
+    # FSDP1 puts views of its flat parameter in the place of parameters, FSDP2 puts parameters there.
+    if _is_in_fsdp(layer) and not all(isinstance(state, nn.Parameter) for state in states.values()):
+        return "FSDP1"
+    return next(shardings_of(layer), None)
 
 
 def expected_to_learn(layer: nn.Module, states: RawStates) -> set[str]:
