@@ -37,10 +37,10 @@ def added_to_readout(mixer: nn.Module, offset: Tensor) -> Iterator[None]:
     """
     install_readout(mixer)
     request, outer = OffsetRequest(offset), CURRENT.offset_request
-    reading = recurrence_of(mixer).reading
+    without_kernel = recurrence_of(mixer).adding_offset
     CURRENT.offset_request = request
     try:
-        with nullcontext() if reading is None else reading(mixer):
+        with nullcontext() if without_kernel is None else without_kernel(mixer):
             yield
     finally:
         CURRENT.offset_request = outer

@@ -78,7 +78,7 @@ class Recurrence:
             kernel and the kernel's arguments. It lets the state rest at pads.
         readouts: by kernel, what an offset adds to what the kernel puts out: takes the request and the kernel's
             arguments.
-        reading: where there is no kernel, lets a mixer read an offset while it runs.
+        adding_offset: where there is no kernel, lets a mixer read an offset while it runs.
         run: runs a whole layer from its state, where that takes more than a cache which answers with the state: takes
             the layer and what its mixer is called with.
     """
@@ -92,13 +92,13 @@ class Recurrence:
     kernel_takes_state: bool = True
     seams: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     readouts: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
-    reading: Callable[[nn.Module], AbstractContextManager[None]] | None = None
+    adding_offset: Callable[[nn.Module], AbstractContextManager[None]] | None = None
     run: Callable[..., Any] | None = None
     cache_calls: frozenset[str] = frozenset({"get_recurrent_state", "update_recurrent_state"})
 
     def __post_init__(self) -> None:
         assert self.seams or self.run, f"nothing keeps pads out of {self.name}"
-        assert self.readouts or self.reading, f"nothing reads an offset in {self.name}"
+        assert self.readouts or self.adding_offset, f"nothing reads an offset in {self.name}"
 
     def __deepcopy__(self, memo: Any) -> Recurrence:
         """Itself: a copy of a model runs the same recurrence."""

@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from s0.core.recurrences.base import CURRENT, Recurrence
+from s0.core.recurrences.base import CURRENT, OffsetRequest, Recurrence
 from s0.core.recurrences.readout import product
 from s0.core.refusals import ignored_state, not_in_stand_in, refuse_packing, refuse_replaced_forward
 
@@ -52,43 +52,63 @@ class LinearCache:
         raise not_in_stand_in(name)
 
 
+class _StateLayer(Protocol):
+    """What is asked here of the state layer (`s0.core.states`) around the mixer."""
+
+    base_layer: nn.Module
+    layer_idx: int
+    state_shape: tuple[int, ...]
+
+    def states_of_rows(self, hidden_states: Tensor) -> Tensor | None: ...
+
+    def run_mixer(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any: ...
+
+
 def _run(
-    layer: Any, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any
+    layer: _StateLayer, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
     """(B, T, D) outputs and the state after the last token, (B, H, K, V).
 
     Args:
-        layer: the state layer (`s0.core.states`) around the mixer.
+        layer: the state layer around the mixer.
         hidden_states: (B, T, D).
         cache: MiniMax's, or None.
         attention_mask: (B, T) with 0 at pads, or None where nothing is padded.
         kwargs: whatever else the model passes to its mixer.
     """
-    kept = None if cache is None else cache.get_linear_cache(layer.layer_idx)
-    states = None if kept is not None else layer.states_of_rows(hidden_states)
+    cached = None if cache is None else cache.get_linear_cache(layer.layer_idx)
+    states = layer.states_of_rows(hidden_states) if cached is None else None
     if cache is not None and (states is not None or attention_mask is not None):
         from s0.core.recurrences.minimax_cache import make_whole  # loads transformers' MiniMax
 
         make_whole(cache)
-    values_matter = torch.is_grad_enabled() or torch.compiler.is_compiling()  # zero learns, and a graph is for all
-    if states is not None and attention_mask is None and not values_matter and not states.any():
-        states = None  # nothing to start from: in blocks, as the untouched model
-    if states is None and attention_mask is None:
-        untouched: tuple[Tensor, Tensor] = layer.run_mixer(hidden_states, cache, None, **kwargs)
+    if attention_mask is None and not _change_something(states):
+        untouched: tuple[Tensor, Tensor] = layer.run_mixer(hidden_states, cache, None, **kwargs)  # in blocks
         return untouched
     refuse_packing(kwargs)
     refuse_replaced_forward(layer.base_layer)
-    if kept is None:  # with pads, rows of the base model are run from zero
-        shape = len(hidden_states), *layer.state_shape
-        kept = hidden_states.new_zeros(shape) if states is None else states.to(hidden_states.dtype)
-    outputs, state = _in_stretches(layer, LinearCache(kept), hidden_states, attention_mask, kwargs)
+    if cached is not None:
+        start = cached
+    elif states is not None:
+        start = states.to(hidden_states.dtype)
+    else:  # rows of the base model beside pads
+        start = hidden_states.new_zeros(len(hidden_states), *layer.state_shape)
+    outputs, state = _in_stretches(layer, LinearCache(start), hidden_states, attention_mask, kwargs)
     if cache is not None:
         cache.set_linear_cache(layer.layer_idx, state)
     return outputs, state
 
 
+def _change_something(states: Tensor | None) -> bool:
+    """Whether a run from these states is any other than the untouched model's."""
+    if states is None:
+        return False
+    # A state of zero does where it learns; and a graph is for all values.
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or bool(states.any())
+
+
 def _in_stretches(
-    layer: Any, stand_in: LinearCache, hidden_states: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+    layer: _StateLayer, stand_in: LinearCache, hidden_states: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     outputs = []
     for tokens, resting in _stretches(None if mask is None else mask == 0, hidden_states.shape[1]):
@@ -116,29 +136,40 @@ def _stretches(pads: Tensor | None, n_tokens: int) -> Iterator[tuple[slice, Tens
         yield slice(start, end), pads[:, start]
 
 
-@contextmanager
-def _reading(mixer: nn.Module) -> Iterator[None]:
-    """While `mixer` runs on this thread, let it read the current offset."""
-    seen: list[Tensor] = []  # (B, T, 3 H K), from the activation to the norm
+class _OffsetAdder:
+    """Hooks on a mixer: what one remembers of the activation's output, the other adds the offset by."""
 
-    def keep(activation: nn.Module, args: tuple[Any, ...], projected: Tensor) -> None:
-        if CURRENT.offset_request is request:
-            seen.append(projected)
+    def __init__(self, request: OffsetRequest | None) -> None:
+        self.request = request
+        self.projected: Tensor | None = None  # (B, T, 3 H K), between the activation and the norm
 
-    def add(norm: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if CURRENT.offset_request is not request or request is None or not seen:
+    def remember(self, activation: nn.Module, args: tuple[Any, ...], projected: Tensor) -> None:
+        if self._is_current():
+            self.projected = projected
+
+    def add(self, norm: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        request, projected = self.request, self.projected
+        if not self._is_current() or request is None or projected is None:
             return None
+        self.projected = None
         (output,) = args  # (B, T, H V)
         n_heads, key_dim = request.offset.shape[1:3]
         # In each head q, k and v lie one after another. What pads read does not matter: nobody reads it.
-        query = seen.pop().reshape(*output.shape[:2], n_heads, -1)[..., :key_dim].float()
+        query = projected.reshape(*output.shape[:2], n_heads, -1)[..., :key_dim].float()
         request.n_calls += 1
         return (output + product("bthk,bhkv->bthv", query, request.offset).flatten(2).to(output.dtype),)
 
-    request = CURRENT.offset_request
+    def _is_current(self) -> bool:
+        return CURRENT.offset_request is self.request  # another thread may run the same mixer
+
+
+@contextmanager
+def _adding_offset(mixer: nn.Module) -> Iterator[None]:
+    """While `mixer` runs on this thread, let it read the current offset."""
+    adder = _OffsetAdder(CURRENT.offset_request)
     hooks = (
-        mixer.get_submodule("act_fn").register_forward_hook(keep),
-        mixer.get_submodule("norm").register_forward_pre_hook(add),
+        mixer.get_submodule("act_fn").register_forward_hook(adder.remember),
+        mixer.get_submodule("norm").register_forward_pre_hook(adder.add),
     )
     try:
         yield
@@ -160,6 +191,6 @@ LIGHTNING_ATTENTION = Recurrence(
     alpha=0.07,
     alpha_source="none published; GatedDeltaNet's value",
     cache_calls=frozenset({"get_linear_cache", "set_linear_cache"}),
-    reading=_reading,
+    adding_offset=_adding_offset,
     run=_run,
 )
