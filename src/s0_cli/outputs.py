@@ -103,7 +103,7 @@ def require_free_folder(out: Path, result: Result, overwrite: bool) -> None:
             "written and never replaces; choose another name, or one inside it"
         )
     if not overwrite:
-        raise taken(out, result.what)
+        raise taken_error(out, result.what)
 
 
 def _seen(folder: Path) -> list[str]:
@@ -111,7 +111,7 @@ def _seen(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def taken(out: Path, what: str) -> ConfigError:
+def taken_error(out: Path, what: str) -> ConfigError:
     """The error where an earlier result is in the place of a new one."""
     return ConfigError(
         f"expected a new --out, got {out}, which holds {what}; choose another name, or add --overwrite to replace it"
@@ -272,4 +272,4 @@ class RecordPlace:
                 "choose another name"
             )
         if not overwrite:
-            raise taken(self.record, EVALUATION.what)
+            raise taken_error(self.record, EVALUATION.what)

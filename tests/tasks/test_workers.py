@@ -159,7 +159,7 @@ def test_the_cause_of_an_end(made: Callable[..., Made], job: dict[str, int], cau
     assert worker.cause_of_end() == cause
     assert worker.ask() is None
     if "exit" in job:
-        assert "expected a process that is made up; got, from " in str(error := worker._broken())
+        assert "expected a process that is made up; got, from " in str(error := worker._broken_error())
         assert str(error).endswith(": said last; make it up again")
 
 

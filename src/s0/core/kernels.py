@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from s0.core.families import kernel_globals, recurrence_of
 from s0.core.recurrences import CURRENT, Kernel, KernelRequest
-from s0.core.refusals import ignored_state
+from s0.core.refusals import ignored_state_error
 from s0.errors import EngineError
 
 _INSTALL = threading.Lock()
@@ -56,7 +56,7 @@ def _acting(mixer: nn.Module, request: KernelRequest) -> Iterator[None]:
     finally:
         CURRENT.kernel_request = outer
     if request.n_calls == 0 and request.state is not None:
-        raise ignored_state(mixer)
+        raise ignored_state_error(mixer)
     if request.n_calls == 0:
         raise EngineError(
             f"expected {type(mixer).__name__} to call its recurrent kernel, but its forward was replaced, so padding "

@@ -142,36 +142,36 @@ def _starts(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[int] | No
         return None
     n_rows, n_tokens, _ = _shape(inputs)
     if family_of(model) not in _KEPT_APART:
-        raise _refused(
+        raise _packing_error(
             f"{type(model).__name__} would let documents see each other; models of these families would not: "
             f"{', '.join(sorted(_KEPT_APART))}"
         )
     config = model.config.get_text_config()
     if getattr(config, "ple_layer_ids", None):
-        raise _refused("its n-gram embeddings (ple_layer_ids) reach back into the document before")
+        raise _packing_error("its n-gram embeddings (ple_layer_ids) reach back into the document before")
     if config._attn_implementation not in _ATTENTION:
-        raise _refused(
+        raise _packing_error(
             f"with attn_implementation {config._attn_implementation!r} documents may see each other; load the model "
             f"with one of {', '.join(_ATTENTION)}"
         )
     if n_rows != 1:
-        raise _refused(f"expected one packed row in a batch, got {n_rows} rows")
+        raise _packing_error(f"expected one packed row in a batch, got {n_rows} rows")
     if cache_of(inputs) is not None:
-        raise _refused("with a cache documents would see each other; leave it out")
+        raise _packing_error("with a cache documents would see each other; leave it out")
     if mask is not None and not (mask.ndim == 2 and bool(mask.all())):
-        raise _refused("expected no attention_mask, or one without pads")
+        raise _packing_error("expected no attention_mask, or one without pads")
     if positions is not None and (positions.ndim not in (2, 3) or (positions.ndim == 3 and len(positions) != 4)):
-        raise _refused(
+        raise _packing_error(
             f"in position_ids of shape {tuple(positions.shape)} transformers finds no documents; give them as (1, T)"
         )
     borders = {name: _first_tokens(name, value, n_tokens) for name, value in marked.items()}
     if restarts is not None and positions is not None:
         borders["position_ids"] = [0, *(restarts[0].nonzero().flatten() + 1).tolist()]
         if any(_text(positions)[0, borders["position_ids"][1:]].tolist()):
-            raise _refused("expected the position_ids of every document to start at 0")
+            raise _packing_error("expected the position_ids of every document to start at 0")
     starts = next(iter(borders.values()))
     if any(other != starts for other in borders.values()) or starts[0] != 0 or sorted({*starts}) != starts:
-        raise _refused(f"expected one set of borders, got documents that start at the tokens {borders}")
+        raise _packing_error(f"expected one set of borders, got documents that start at the tokens {borders}")
     return starts
 
 
@@ -182,7 +182,7 @@ def _is_tuned(layer: StateLayer) -> bool:
     return not layer.disable_adapters and any(name in layer.s0_state for name in names)
 
 
-def _refused(reason: str) -> EngineError:
+def _packing_error(reason: str) -> EngineError:
     return EngineError(
         f"expected packed documents that can be kept apart, so that each starts from the state; but {reason}. Or batch "
         "the documents as padded rows"
@@ -217,5 +217,5 @@ def _first_tokens(name: str, borders: Tensor, n_tokens: int) -> list[int]:
         borders = torch.cat([changes.new_zeros(1), changes, changes.new_tensor([borders.numel()])])
     *starts, end = borders.tolist()
     if end != n_tokens:
-        raise _refused(f"{name} ends at token {end} of {n_tokens}")
+        raise _packing_error(f"{name} ends at token {end} of {n_tokens}")
     return starts

@@ -36,7 +36,7 @@ def let_pack(model: nn.Module) -> None:
             setattr(module, _SWITCH, True)
 
 
-def no_gradient_passes() -> EngineError:
+def no_gradient_error() -> EngineError:
     """The error to raise where a state would learn behind 4-bit weights that pass no gradient."""
     return EngineError(
         "expected a 4-bit model that passes gradients, got one that bitsandbytes has packed for inference, as it does "

@@ -13,7 +13,7 @@ from s0.errors import EngineError, StandInError
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
 
 
-def ignored_state(mixer: nn.Module) -> EngineError:
+def ignored_state_error(mixer: nn.Module) -> EngineError:
     """The error to raise where `mixer` ran without looking at the state it was given."""
     return EngineError(
         f"expected {type(mixer).__name__} to start from the state it is given, but its forward was replaced, so the "
@@ -21,7 +21,7 @@ def ignored_state(mixer: nn.Module) -> EngineError:
     )
 
 
-def not_in_stand_in(name: str) -> StandInError:
+def not_in_stand_in_error(name: str) -> StandInError:
     """The error to raise where a mixer's cache is a stand-in, which has no attribute `name`."""
     return StandInError(
         f"expected a mixer, and hooks on it, to ask their cache for its states alone, got asked for {name!r}: where a "

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from s0.core.refusals import not_in_stand_in
+from s0.core.refusals import not_in_stand_in_error
 
 
 class NoCache:
@@ -39,7 +39,7 @@ class NoCache:
     has_previous_state = is_recording_past
 
     def __getattr__(self, name: str) -> Any:
-        raise not_in_stand_in(name)
+        raise not_in_stand_in_error(name)
 
 
 class SeededCache:

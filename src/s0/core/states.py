@@ -63,9 +63,9 @@ from s0.core.kernels import at_kernel, install_seam
 from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout
 from s0.core.padding import Limits, OwnColumns, Padding, call_mask, with_a_pad
-from s0.core.quantised import no_gradient_passes
+from s0.core.quantised import no_gradient_error
 from s0.core.raw_states import RawStates
-from s0.core.refusals import ignored_state, refuse_packing, refuse_replaced_forward
+from s0.core.refusals import ignored_state_error, refuse_packing, refuse_replaced_forward
 from s0.core.releases import cache_name, take_cache
 from s0.core.row_choice import choice_for
 from s0.core.sharding import expected_to_learn, refuse_rounded, refuse_sharded_layer
@@ -162,7 +162,7 @@ class StateLayer(MixerLayer):
             hidden_states, stand_in, attention_mask, start=states, cached=cache is not None, **kwargs
         )
         if not stand_in.was_read:
-            raise ignored_state(self.base_layer)
+            raise ignored_state_error(self.base_layer)
         return output
 
     def _continue(self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any) -> Any:
@@ -270,7 +270,7 @@ class StateLayer(MixerLayer):
     def _refuse_lost_gradient(self, raw: Tensor) -> None:
         learns = raw.requires_grad and torch.is_grad_enabled()
         if learns and self.has_packed_weights:
-            raise no_gradient_passes()
+            raise no_gradient_error()
         if learns and not torch.compiler.is_compiling():
             refuse_wrong_gradient(self.base_layer)
 

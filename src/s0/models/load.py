@@ -162,7 +162,7 @@ def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
         kind = _auto_class(AutoConfig.from_pretrained(source, **_of_the_repository(model_kwargs)))
         loaded: Any = kind.from_pretrained(source, output_loading_info=True, **model_kwargs)
     except Exception as error:  # damaged files end in whatever error the code had that reads them
-        raise _not_loaded(name, error) from error
+        raise _loading_error(name, error) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -194,10 +194,10 @@ def load_tokenizer(name: str | Path, **repository: Any) -> PreTrainedTokenizerBa
         folder = Path(source)
         is_model = (folder / "config.json").is_file()
         if is_model and not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
-            raise _no_tokenizer(name) from error
-        raise _not_loaded(name, error) from error
+            raise _tokenizer_error(name) from error
+        raise _loading_error(name, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where it finds no files
-        raise _no_tokenizer(name)
+        raise _tokenizer_error(name)
     return tokenizer
 
 
@@ -226,7 +226,7 @@ def _of_the_repository(model_kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: model_kwargs[name] for name in ("revision", "trust_remote_code", "token") if name in model_kwargs}
 
 
-def _not_loaded(name: str | Path, error: Exception) -> ConfigError:
+def _loading_error(name: str | Path, error: Exception) -> ConfigError:
     lines = str(error).split("\n")
     reasons = lines[:2] + [line for line in lines[2:] if "trust_remote_code" in line]
     reason = " ".join(reasons).strip() or type(error).__name__
@@ -237,7 +237,7 @@ def _not_loaded(name: str | Path, error: Exception) -> ConfigError:
     )
 
 
-def _no_tokenizer(name: str | Path) -> ConfigError:
+def _tokenizer_error(name: str | Path) -> ConfigError:
     return ConfigError(
         f"expected a model with its tokenizer, but there is no tokenizer in {str(name)!r}; copy tokenizer.json and "
         "tokenizer_config.json there from the model that it was made from"

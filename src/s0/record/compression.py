@@ -27,17 +27,17 @@ def decompressed(line: str) -> list[str]:
         reader = lzma.LZMADecompressor()
         text = reader.decompress(base64.b64decode(line, validate=True), _MOST_BYTES)
     except (ValueError, lzma.LZMAError, EOFError) as error:
-        raise _no_completions(str(error)) from error
+        raise _completions_error(str(error)) from error
     if not reader.eof:
-        raise _no_completions("a part of them" if reader.needs_input else "more than anybody keeps")
+        raise _completions_error("a part of them" if reader.needs_input else "more than anybody keeps")
     try:
         completions = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _no_completions(str(error)) from error
+        raise _completions_error(str(error)) from error
     if not isinstance(completions, list) or not all(isinstance(text, str) for text in completions):
-        raise _no_completions("something else")
+        raise _completions_error("something else")
     return completions
 
 
-def _no_completions(got: str) -> DatasetError:
+def _completions_error(got: str) -> DatasetError:
     return DatasetError(f"expected the compressed completions of a record, got {got:.80}; make the record again")

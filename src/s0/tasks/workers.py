@@ -218,9 +218,9 @@ class Worker:
                 )
             except OSError as error:
                 self._let_go()
-                raise self._refused(str(error)) from error
+                raise self._refused_error(str(error)) from error
         if self._hear() is None:
-            raise self._broken()
+            raise self._broken_error()
         self._link.settimeout(limits.wall_s)
 
     @property
@@ -265,13 +265,13 @@ class Worker:
             return None
         return "timeout" if status == -signal.SIGXCPU else "killed"
 
-    def _broken(self) -> SandboxError:
+    def _broken_error(self) -> SandboxError:
         self.process.kill()
         self.process.wait()
         self._said.seek(0)
         said = self._said.read().decode("utf-8", "replace").strip().splitlines()
         self.close()
-        return self._refused(said[-1][:300] if said else f"status {self.process.returncode}")
+        return self._refused_error(said[-1][:300] if said else f"status {self.process.returncode}")
 
-    def _refused(self, got: str) -> SandboxError:
+    def _refused_error(self, got: str) -> SandboxError:
         return SandboxError(f"expected a process that {self.does}; got, from {sys.executable}: {got}; {self.remedy}")

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from s0.core.recurrences.base import CURRENT, OffsetRequest, Recurrence
 from s0.core.recurrences.readout import product
-from s0.core.refusals import ignored_state, not_in_stand_in, refuse_packing, refuse_replaced_forward
+from s0.core.refusals import ignored_state_error, not_in_stand_in_error, refuse_packing, refuse_replaced_forward
 
 
 class LinearCache:
@@ -49,7 +49,7 @@ class LinearCache:
         self.state = linear_cache
 
     def __getattr__(self, name: str) -> Any:
-        raise not_in_stand_in(name)
+        raise not_in_stand_in_error(name)
 
 
 class _StateLayer(Protocol):
@@ -118,7 +118,7 @@ def _in_stretches(
         if resting is not None:
             stand_in.state = torch.where(resting[:, None, None, None], before, stand_in.state)
     if not stand_in.was_read:
-        raise ignored_state(layer.base_layer)
+        raise ignored_state_error(layer.base_layer)
     return torch.cat(outputs, dim=1), stand_in.state
 
 

@@ -84,18 +84,18 @@ class _Worker(Worker):
             if "running" in message:
                 running = message
             elif "refused" in message:
-                raise _gold_failed(problem, running, message["refused"])
+                raise _gold_error(problem, running, message["refused"])
             else:
                 return Verdict(**message)
         reason = self.cause_of_end()
         if not running or reason is None:
-            raise self._broken()
+            raise self._broken_error()
         if running["running"] == "gold":
-            raise _gold_failed(problem, running, reason)
+            raise _gold_error(problem, running, reason)
         return Verdict(False, reason)
 
 
-def _gold_failed(problem: SqlProblem, running: dict[str, Any], reason: str) -> DatasetError:
+def _gold_error(problem: SqlProblem, running: dict[str, Any], reason: str) -> DatasetError:
     return DatasetError(
         f"{problem.id}: expected the gold query to give a result on {running['database']}; got {reason}; "
         "correct the query or the database, or leave the problem out"
