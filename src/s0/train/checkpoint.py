@@ -3,8 +3,8 @@
 A checkpoint is one safetensors file. Its tensors are everything a training needs to go on as if nothing had happened;
 its metadata holds
 
-    s0_checkpoint   JSON: format_version; identity, which training it belongs to: its terms and origin; progress, what is
-                    no tensor
+    s0_checkpoint   JSON: format_version; identity, which training it belongs to: its terms and origin; progress, what
+                    is no tensor
     sha256          of the whole file, with zeros in place of this value
 
 It is replaced, never changed, so at any moment there is one whole checkpoint, the last or the one before.
