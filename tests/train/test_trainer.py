@@ -910,7 +910,7 @@ def test_a_name_that_is_no_model_is_refused(name: str) -> None:
 
 def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trained()
-    before, history = states(made), dict(made._trained or {})
+    before, history = states(made), dict(made._training or {})
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise ConfigError("no layer of it can be checkpointed")
@@ -919,7 +919,7 @@ def test_a_model_that_cannot_be_trained_as_asked_keeps_the_state_it_had(monkeypa
     with pytest.raises(ConfigError, match="checkpointed"):
         made.train(PAIRS)
     assert all(torch.equal(state, before[name]) for name, state in states(made).items())
-    assert made._trained == history
+    assert made._training == history
 
 
 @pytest.mark.filterwarnings("ignore:memory does not hold")  # of several rows; then of one

@@ -151,7 +151,7 @@ def _take_saved(trainer: Trainer, train: Sequence[Example], select: Sequence[Exa
     if not out.is_dir() or fingerprint(base) == UNKNOWN:
         return False
     try:
-        return trainer.take_again(read_tuned(out, base), train, select or None)
+        return trainer.reuse(read_tuned(out, base), train, select or None)
     except StateMismatchError:
         return False
 

@@ -32,16 +32,16 @@ class BaseTrainer(Generating, ABC):
         tokenizer: the model's.
     """
 
-    _trained: dict[str, Any] | None = None  # the account of what was learned; None while it is untrained
-    _unsaved: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
+    _training: dict[str, Any] | None = None  # the account of what was learned; None while it is untrained
+    _unsaved_checkpoint: Checkpoint | None = None  # what a finished training can be had again from, until it is saved
 
     def __repr__(self) -> str:
         base = unwrapped(self.model)
         model = " ".join(filter(None, (type(base).__name__, vars(base).get("name_or_path"))))
         interrupted = ", interrupted" if "interrupted" in self.training else ""
-        trained = "untrained" if self._trained is None else f"trained{interrupted}"
+        trained = "untrained" if self._training is None else f"trained{interrupted}"
         use = ("active" if self.is_active else "inactive") if self._is_attached else "detached"
-        return f"{type(self).__name__}({self._what}, {model}, {trained}, {use})"
+        return f"{type(self).__name__}({self._description}, {model}, {trained}, {use})"
 
     @property
     @abstractmethod
@@ -70,7 +70,7 @@ class BaseTrainer(Generating, ABC):
 
         `interrupted` stands in it while training has not come to its end.
         """
-        return dict(self._trained or {})
+        return dict(self._training or {})
 
     def train(
         self,
@@ -109,32 +109,32 @@ class BaseTrainer(Generating, ABC):
         settings = self._settings.fit_settings()
         self._require_select(select)
         self._require_ready()
-        sets = self._prepared(data, select)
-        keeper = self._checkpoint(checkpoint, checkpoint_every, sets)
-        with self._accounted(sets, keeper) as trained:
+        sets = self._training_sets(data, select)
+        checkpoint_file = self._checkpoint(checkpoint, checkpoint_every, sets)
+        with self._session(sets, checkpoint_file) as training:
             splits = sets.splits(with_select=settings.patience is not None)
-            result = fit(self.model, splits, self._parameters(), settings, checkpoint=keeper, stage=stage)
-            trained.update(result.series())
-            report = self._measured(result, sets)
-            trained.update(report)
-        warn(trained)
+            result = fit(self.model, splits, self._parameters(), settings, checkpoint=checkpoint_file, stage=stage)
+            training.update(result.series())
+            report = self._report(result, sets)
+            training.update(report)
+        warn(training)
         return report
 
     @contextmanager
-    def _accounted(self, sets: TrainingSets, keeper: Checkpoint | None) -> Iterator[dict[str, Any]]:
-        """`_learning`, whose account says that it was interrupted until all is done.
+    def _session(self, sets: TrainingSets, checkpoint_file: Checkpoint | None) -> Iterator[dict[str, Any]]:
+        """`_fresh_tensors` to train, of which the account says that they were interrupted until all is done.
 
         The checkpoint stays until what was learned is saved, unless the training has broken down.
         """
         try:
-            with self._learning(sets) as trained:
-                yield trained
+            with self._fresh_tensors(sets) as training:
+                yield training
         except DatasetError:
-            if keeper is not None:
-                keeper.remove()
+            if checkpoint_file is not None:
+                checkpoint_file.remove()
             raise
-        del trained["interrupted"]
-        self._unsaved = keeper
+        del training["interrupted"]
+        self._unsaved_checkpoint = checkpoint_file
 
     def activate(self) -> None:
         """Use what was tuned in every forward pass and generation of `model`, in place of another trainer's.
@@ -163,7 +163,7 @@ class BaseTrainer(Generating, ABC):
         self._require_trained()
         if is_first_process():
             self._write(path)
-            self._saved()
+            self._forget_checkpoint()
 
     def load(self, path: str | Path, *, allow_other_base: bool = False) -> None:
         """Take over from a folder what this method has tuned. Nothing changes unless all of it fits.
@@ -193,7 +193,7 @@ class BaseTrainer(Generating, ABC):
             ConfigError: as `load`.
         """
 
-    def take_again(self, stored: Any, data: TrainingData, select: TrainingData | None = None) -> bool:
+    def reuse(self, stored: Any, data: TrainingData, select: TrainingData | None = None) -> bool:
         """Take over what was read for this model, where training now would only repeat it.
 
         That is so where it tells of a training that came to its end, with these settings, data and versions, in this
@@ -210,7 +210,7 @@ class BaseTrainer(Generating, ABC):
             DatasetError: a row that cannot be learned from.
             StateMismatchError, ConfigError: as `take`.
         """
-        begun = account(self._settings, self.model, self._prepared(data, select))
+        begun = account(self._settings, self.model, self._training_sets(data, select))
         del begun["interrupted"]
         as_stored = json.loads(json.dumps(begun))
         compared = {*begun, "dtype"}  # which an account in float32 does not tell
@@ -218,8 +218,8 @@ class BaseTrainer(Generating, ABC):
         if "interrupted" in stored.training or not is_same:
             return False
         self.take(stored)
-        assert self._trained is not None
-        self._trained.update(begun)  # equal, but for the order in which a file has it
+        assert self._training is not None
+        self._training.update(begun)  # equal, but for the order in which a file has it
         return True
 
     def detach(self) -> None:
@@ -244,7 +244,7 @@ class BaseTrainer(Generating, ABC):
 
     @property
     @abstractmethod
-    def _what(self) -> str:
+    def _description(self) -> str:
         """What is tuned, in a few words: the method, and while it is on its model, of how many layers at what scale."""
 
     @property
@@ -261,14 +261,14 @@ class BaseTrainer(Generating, ABC):
         """How the trained tensors begin, in which two trainings must agree to share a checkpoint; see `Checkpoint`."""
 
     @abstractmethod
-    def _learning(self, sets: TrainingSets) -> AbstractContextManager[dict[str, Any]]:
+    def _fresh_tensors(self, sets: TrainingSets) -> AbstractContextManager[dict[str, Any]]:
         """For the length of this context, fresh tensors alone on the model, and the account of what becomes of them.
 
         What goes wrong before anything was learned leaves what was there before.
         """
 
     @abstractmethod
-    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+    def _report(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
         """What `train` reports of the training that has just come to its last step."""
 
     @abstractmethod
@@ -289,11 +289,11 @@ class BaseTrainer(Generating, ABC):
 
     # --- Parts of the flow ---
 
-    def _prepared(self, data: TrainingData, select: TrainingData | None) -> TrainingSets:
-        train = self._prepare(data, "the training data")
-        return TrainingSets(train, None if select is None else self._prepare(select, "the select data"))
+    def _training_sets(self, data: TrainingData, select: TrainingData | None) -> TrainingSets:
+        train = self._training_set(data, "the training data")
+        return TrainingSets(train, None if select is None else self._training_set(select, "the select data"))
 
-    def _prepare(self, data: TrainingData, name: str) -> TrainingSet:
+    def _training_set(self, data: TrainingData, name: str) -> TrainingSet:
         """`data` as micro-batches; errors say `name` of it."""
         lengths = {"max_length": self._settings.max_length, "batch_tokens": self._settings.batch_tokens}
         try:
@@ -327,15 +327,15 @@ class BaseTrainer(Generating, ABC):
 
     def _require_trained(self) -> dict[str, Any]:
         self._require_attached()
-        if self._trained is None:
+        if self._training is None:
             raise ConfigError("expected a trained trainer, but this one is untrained; call train() or load() first")
-        return self._trained
+        return self._training
 
-    def _saved(self) -> None:
-        """What was learned is on disk: its training's checkpoint has done its work."""
-        if self._unsaved is not None:
-            self._unsaved.remove()
-            self._unsaved = None
+    def _forget_checkpoint(self) -> None:
+        """Remove the checkpoint of what is safe on disk now: it has done its work."""
+        if self._unsaved_checkpoint is not None:
+            self._unsaved_checkpoint.remove()
+            self._unsaved_checkpoint = None
 
 
 def require_pair(model: Any, tokenizer: Any) -> None:

@@ -183,7 +183,7 @@ class BaselineTrainer(BaseTrainer):
         return self.settings
 
     @property
-    def _what(self) -> str:
+    def _description(self) -> str:
         config: Any = self.model.peft_config[self._name] if self._is_attached else None
         n_layers = sum(isinstance(module, self.settings.layer_kinds) for module in self._base.modules())
         return self.settings.describe(config, n_layers)
@@ -220,36 +220,36 @@ class BaselineTrainer(BaseTrainer):
         return {name: value for name, value in settings.items() if name not in SHARED or name == "seed"}
 
     @contextmanager
-    def _learning(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
+    def _fresh_tensors(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
         config, was_active = self.settings.adapter(self._base), self.is_active
-        before, history = self._contents(), self._trained
+        before, history = self._contents(), self._training
         try:
             self._switch(False)
             untouched = {"initial_loss": self._loss(sets.train)}
             if sets.select is not None:
                 untouched["select_initial_loss"] = self._loss(sets.select)
             self._put(config)
-            trained = self._trained = {**account(self.settings, self.model, sets), **untouched}
+            training = self._training = {**account(self.settings, self.model, sets), **untouched}
             self._switch(True)
-            yield trained
+            yield training
         except BaseException as error:
-            has_begun = self._trained is not history
+            has_begun = self._training is not history
             if has_begun and isinstance(error, DatasetError):
                 self._put(*self._contents())
             else:
                 self._put(*before)
-                self._trained = history
+                self._training = history
             raise
         finally:
             self._switch(was_active)
 
-    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+    def _report(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
         self._put(*self._contents())  # of a prefix, what was learned without the MLP
-        trained = self._require_trained()
-        report = {"initial_loss": trained["initial_loss"]}
+        training = self._require_trained()
+        report = {"initial_loss": training["initial_loss"]}
         report |= {"training_loss": result.loss_after, "final_loss": result.loss_deployed}
         if sets.select is not None:
-            report["select_initial_loss"] = trained["select_initial_loss"]
+            report["select_initial_loss"] = training["select_initial_loss"]
             report["select_final_loss"] = self._loss(sets.select)
         return {**report, "avg_norm": result.norms[result.best_step - 1]}
 
@@ -289,4 +289,4 @@ class BaselineTrainer(BaseTrainer):
         of_adapter = {name: value for name, value in vars(stored.settings).items() if name not in SHARED}
         self.settings = replace(self.settings, **of_adapter)
         self._put(self.settings.adapter(self._base), stored.tensors)
-        self._trained, self._unsaved = stored.training, None
+        self._training, self._unsaved_checkpoint = stored.training, None

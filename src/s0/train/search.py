@@ -124,9 +124,9 @@ class Search:
                 otherwise.
             ConfigError, StateMismatchError, CheckpointError: as `fit`.
         """
-        learners = self._trained(checkpoint, stage)
+        learners = self._train(checkpoint, stage)
         tried = [(learner, n_steps) for learner in learners for n_steps in self.grid.steps]
-        candidates = self._measured(tried, stage)
+        candidates = self._measure(tried, stage)
         finite = [
             (candidate.loss, candidate, candidate.scale, learner)
             for candidate, (learner, _) in zip(candidates, tried, strict=True)
@@ -146,7 +146,7 @@ class Search:
             norms=tuple(learner.norms[: best.n_steps]),
         )
 
-    def _trained(self, checkpoint: Checkpoint | None, stage: Stage) -> list[Learner]:
+    def _train(self, checkpoint: Checkpoint | None, stage: Stage) -> list[Learner]:
         """A learner per rate at its end, with its state after each number of steps that it has come to.
 
         Raises:
@@ -175,7 +175,7 @@ class Search:
                 )
         return learners
 
-    def _measured(self, tried: Sequence[tuple[Learner, int]], stage: Stage) -> list[Candidate]:
+    def _measure(self, tried: Sequence[tuple[Learner, int]], stage: Stage) -> list[Candidate]:
         """A candidate for each learner and number of steps, in their order."""
         tensors = [tensor for learner, _ in tried for tensor in learner.parameters]
         is_main = Processes.of(self.model, tensors).is_main

@@ -148,10 +148,10 @@ class S0Trainer(BaseTrainer):
         return self.config
 
     @property
-    def _what(self) -> str:
+    def _description(self) -> str:
         if not self._is_attached:
             return self.config.kind
-        undecided = self._trained is None and self.config.alpha == "auto"
+        undecided = self._training is None and self.config.alpha == "auto"
         alpha = "auto" if undecided else f"{self.alpha:.4g}"
         normalized = " (normalized)" if self._adapter.normalize else ""
         return f"{self.config.kind} of {len(self._layers())} layers, alpha={alpha}{normalized}"
@@ -185,7 +185,7 @@ class S0Trainer(BaseTrainer):
     def _chosen_by_select(self) -> str | None:
         return "alpha=auto" if self.config.alpha == "auto" else super()._chosen_by_select()
 
-    def _measured(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
+    def _report(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
         report = {
             "initial_loss": result.losses[0],
             "training_loss": result.loss_after,
@@ -194,7 +194,7 @@ class S0Trainer(BaseTrainer):
         if self.config.alpha == "auto" and sets.select is not None:
             choice = choose_scale(partial(self._curve, sets.select))
             report["final_loss"] = self._deploy(choice, sets.train)
-        return self._completed(report, sets.select)
+        return self._completed_report(report, sets.select)
 
     def train_auto(
         self,
@@ -229,17 +229,17 @@ class S0Trainer(BaseTrainer):
             )
         config = replace(self.config, alpha="auto")
         self._require_ready()
-        sets = TrainingSets(self._prepare(data, "the training data"), self._prepare(select, "the select data"))
-        keeper = self._checkpoint(checkpoint, checkpoint_every, sets)
+        sets = self._training_sets(data, select)
+        checkpoint_file = self._checkpoint(checkpoint, checkpoint_every, sets)
         layers, splits = list(self._layers().values()), sets.splits(with_select=True)
-        result = Search(self.model, layers, splits, config, grid).choose(keeper, stage)
+        result = Search(self.model, layers, splits, config, grid).choose(checkpoint_file, stage)
         best = result.best
         chosen = replace(config, lr=best.lr, n_steps=best.n_steps)
-        with self._configured(chosen), self._accounted(sets, keeper) as trained:
+        with self._configured(chosen), self._session(sets, checkpoint_file) as training:
             for state, values in zip(self._parameters(), result.tensors, strict=True):
                 state.data.copy_(values)
-            trained.update(losses=result.losses, norms=result.norms, best_step=best.n_steps)
-            trained["candidates"] = [asdict(candidate) for candidate in result.candidates]
+            training.update(losses=result.losses, norms=result.norms, best_step=best.n_steps)
+            training["candidates"] = [asdict(candidate) for candidate in result.candidates]
             with unscaled(self.model):
                 (training_loss,) = self._curve(sets.train, [1.0])
             report = {
@@ -249,9 +249,9 @@ class S0Trainer(BaseTrainer):
                 "training_loss": training_loss,
                 "final_loss": self._deploy(result.scale, sets.train),
             }
-            report = self._completed(report, sets.select)
-            trained.update(report)
-        warn(trained)
+            report = self._completed_report(report, sets.select)
+            training.update(report)
+        warn(training)
         return report
 
     @contextmanager
@@ -265,26 +265,26 @@ class S0Trainer(BaseTrainer):
             raise
 
     @contextmanager
-    def _learning(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
+    def _fresh_tensors(self, sets: TrainingSets) -> Iterator[dict[str, Any]]:
         states, adapter = self._parameters(), self._adapter
         before = [state.detach().clone() for state in states]
-        history, scale = self._trained, (adapter.alpha, adapter.normalize)
+        history, scale = self._training, (adapter.alpha, adapter.normalize)
         self._take_scale()
         for state in states:
             state.data.zero_()
-        trained = self._trained = adapter.training = account(self.config, self.model, sets)
+        training = self._training = adapter.training = account(self.config, self.model, sets)
         try:
             with alone(self.model, self.adapter_name):
-                yield trained
+                yield training
         except BaseException:  # out of memory, or interrupted
             if not any(state.any() for state in states):
                 for state, values in zip(states, before, strict=True):
                     state.data.copy_(values)
-                self._trained = adapter.training = history
+                self._training = adapter.training = history
                 adapter.alpha, adapter.normalize = scale
             raise
         finally:
-            if self._trained is not None:
+            if self._training is not None:
                 self.config.settle()
 
     def _curve(self, data: TrainingSet, alphas: Sequence[float]) -> list[float]:
@@ -296,7 +296,7 @@ class S0Trainer(BaseTrainer):
         self._require_trained()["scale"] = asdict(choice)
         return self._curve(train, [choice.alpha])[0]
 
-    def _completed(self, report: dict[str, float], select: TrainingSet | None) -> dict[str, float]:
+    def _completed_report(self, report: dict[str, float], select: TrainingSet | None) -> dict[str, float]:
         """`report` with what every training tells of its state."""
         norms = [state.detach().norm().item() for state in self._parameters()]
         whole = {**report, "avg_state_norm": sum(norms) / len(norms), "alpha": self.alpha}
@@ -319,14 +319,14 @@ class S0Trainer(BaseTrainer):
         Raises:
             ConfigError: there is no state yet; or `alpha` is no finite number, or not the chosen one.
         """
-        trained = self._require_trained()
+        training = self._require_trained()
         S0AdapterConfig(alpha=alpha)  # checks it
         if choice is not None and choice.alpha != alpha:
             raise ConfigError(f"expected the scale that was chosen, {choice.alpha}, got {alpha}; pass choice.alpha")
         self._adapter.alpha = alpha = float(alpha)
         for name in ("final_loss", "select_final_loss", "scale"):
-            trained.pop(name, None)
-        trained.update({"alpha": alpha} if choice is None else {"alpha": alpha, "scale": asdict(choice)})
+            training.pop(name, None)
+        training.update({"alpha": alpha} if choice is None else {"alpha": alpha, "scale": asdict(choice)})
 
     def _switch(self, on: bool) -> None:
         if on:
@@ -375,7 +375,7 @@ class S0Trainer(BaseTrainer):
         """
         self._require_trained()
         address = upload(partial(self._write, record=record), repo_id, private=private, token=token)
-        self._saved()
+        self._forget_checkpoint()
         return address
 
     def _read(self, path: str | Path, allow_other_base: bool) -> StoredState:
@@ -393,11 +393,11 @@ class S0Trainer(BaseTrainer):
             self.model.delete_adapter(self.adapter_name)
             self.config = config
             self.model, self.adapter_name = attach(self.model, config.layers, self._scale(self.model))
-        self.config, self._trained, self._unsaved = config, dict(stored.training), None
+        self.config, self._training, self._unsaved_checkpoint = config, dict(stored.training), None
         for name, state in self._states().items():
             state.data.copy_(stored.tensors[name])
         self._take_scale()
-        self._adapter.training, self._adapter.layers = self._trained, config.layers
+        self._adapter.training, self._adapter.layers = self._training, config.layers
         self.config.settle()
         if was_active:
             self.activate()
