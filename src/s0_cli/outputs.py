@@ -232,7 +232,7 @@ class RecordPlace:
 
     @classmethod
     def of(cls, out: Path) -> RecordPlace:
-        """As --out says.
+        """The place that --out names.
 
         Raises:
             ConfigError: it is neither.

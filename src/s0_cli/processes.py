@@ -1,4 +1,4 @@
-"""Of several processes that were launched together, the first one speaks."""
+"""Which of several processes that were launched together speaks: the first one."""
 
 from __future__ import annotations
 

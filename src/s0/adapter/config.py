@@ -121,8 +121,8 @@ class S0AdapterConfig(PeftConfig):
                 "safe_serialization=True"
             )
         described, states = copy.copy(self), self._states()
-        # Who calls shows in this argument, which PEFT gives and transformers does not (peft 0.21, transformers 5.23):
-        # PEFT has written the tensors by now; transformers writes them next, and what lies there is of an earlier time.
+        # PEFT writes the tensors before it calls this, transformers afterwards: what lies there is then of an earlier
+        # save. PEFT alone passes this argument (peft 0.21, transformers 5.23), which tells the two apart.
         if "auto_mapping_dict" not in kwargs and states and self.checksum is None:
             described.checksum = state_files.checksum(states, self.to_dict())
         elif (Path(save_directory) / state_files.STATE_FILE).is_file():

@@ -35,8 +35,9 @@ from s0.core.sharding import refuse_sharded, whole
 from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
 from s0.errors import ConfigError, StateMismatchError
 
-# TRL (1.16) compares what it trains with what it was: under this name it adds a second adapter of the same config, and
-# copies the weights into it by a part of their names that those of states lack. So such an adapter starts as a copy.
+# To compare what it trains with what that was before, TRL (1.16) adds an adapter of this name and the same config, and
+# copies every weight whose name holds a part that names of states lack: the new state would stay zero. So an adapter of
+# this name starts as a copy of the first one, made here.
 _TRL_REFERENCE = "ref"
 
 

@@ -28,7 +28,7 @@ from s0.record import Answer
 from s0.train.account import prompt_digest
 
 UNTOUCHED = "base"
-"""In place of a checksum of what was tuned: nothing was."""
+"""Stands for the checksum of what was tuned where nothing was."""
 _ORIGIN = {
     "kind": "answers",
     "format_version": 1,

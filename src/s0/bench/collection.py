@@ -199,7 +199,7 @@ def _before(*paths: Path) -> str:
 
 @dataclass(frozen=True)
 class _Collection:
-    """From samples to examples.
+    """A collection under way: samples come in, examples go out.
 
     Attributes:
         samples: those drawn so far, by problem and number.

@@ -94,7 +94,7 @@ def join(records: Mapping[str, Record]) -> Record:
 
 
 def _limits(record: Record) -> dict[str, Any]:
-    """Of the sandbox that answers were judged in."""
+    """The limits of the sandbox that answers were judged in."""
     if record.sandbox is None:
         return asdict(Limits())
     return {name: value for name, value in record.sandbox.items() if name != "backend"}

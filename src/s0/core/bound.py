@@ -72,7 +72,8 @@ def refuse_wrong_gradients(model: nn.Module) -> None:
 def refuse_wrong_gradient(mixer: nn.Module) -> None:
     """Refuse to let a state learn through `mixer` where its gradient is known to be wrong.
 
-    fla 0.5 and 0.6 end in the middle of a step there; older ones compute on (flash-linear-attention, issue 640).
+    There fla 0.5 and 0.6 raise an error in the middle of a step, and older ones give a wrong gradient without a word
+    (flash-linear-attention, issue 640). So it is refused before the first step.
 
     Raises:
         EngineError: it runs GatedDeltaNet by flash-linear-attention, on a Hopper GPU, with Triton 3.4 to 3.7.0 and

@@ -55,11 +55,11 @@ class GenerateArguments:
         self.config_of_model = model.generation_config
 
     def own(self, name: str) -> Any:
-        """As the call has it, by name or in its config; None where it leaves that open."""
+        """A setting as the call has it, by name or in its config; None where it leaves that open."""
         return self.kwargs[name] if name in self.kwargs else getattr(self.config, name, None)
 
     def setting(self, name: str) -> Any:
-        """As generate() reads it: the model's config fills in what the call's leaves open."""
+        """A setting as generate() reads it: the model's config fills in what the call's leaves open."""
         own = self.own(name)
         is_open = own is None and name not in self.kwargs
         return getattr(self.config_of_model, name, None) if is_open else own

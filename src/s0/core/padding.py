@@ -108,7 +108,7 @@ class OwnColumns:
 
 @dataclass(frozen=True)
 class Limits:
-    """What of a model, beside its recurrent layers, some pads would get wrong, so that these have to be refused.
+    """What pads would make go wrong in a model beside its recurrent layers. Pads that would are refused.
 
     Attributes:
         window: how many columns its sliding attention looks back, pads included; None where it has none.
@@ -214,7 +214,7 @@ _LOOKS_BACK = {
     "ple_layer_ids": "n-gram embeddings (ple_layer_ids)",
     "index_kpool": "pools of keys (index_kpool)",
 }
-"""By the setting that switches it on: a part of a model that counts columns rather than tokens."""
+"""Parts of models that count columns rather than tokens, in words, by the setting that switches them on."""
 
 
 def limits_of(model: nn.Module) -> Limits:

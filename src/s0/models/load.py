@@ -38,7 +38,7 @@ def _launched() -> bool:
 
 
 def _own_gpu() -> int:
-    """Of this process, where several were launched."""
+    """The number of the GPU that is this process's own, where several processes were launched."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 

@@ -55,7 +55,7 @@ class Estimate(_Part, frozen=True):
 
 
 class Summary(_Part, frozen=True):
-    """Of greedy answers.
+    """What a variant's greedy answers come to.
 
     Attributes:
         pass_at_1: by scoring.
@@ -73,7 +73,7 @@ class Summary(_Part, frozen=True):
 
 
 class SampledSummary(_Part, frozen=True):
-    """Of answers that were drawn: pass@k by scoring and k; `n` problems; the rest as of `Summary`."""
+    """What a variant's drawn answers come to: pass@k by scoring and k; `n` problems; the rest as of `Summary`."""
 
     pass_at_k: Scored[dict[str, Estimate]]
     n: int
@@ -84,7 +84,7 @@ class SampledSummary(_Part, frozen=True):
 
 
 class Difference(_Part, frozen=True):
-    """Of two variants' pass@1 on n problems: 95% interval (Tango), McNemar's p, flips, p by Holm."""
+    """The difference of two variants' pass@1 on n problems: 95% interval (Tango), McNemar's p, flips, p by Holm."""
 
     n: int
     difference: float
@@ -97,7 +97,7 @@ class Difference(_Part, frozen=True):
 
 
 class SampledDifference(_Part, frozen=True):
-    """Of two variants' pass@k: 95% t-interval over problems, p of the paired t-test, p by Holm."""
+    """The difference of two variants' pass@k: 95% t-interval over problems, p of the paired t-test, p by Holm."""
 
     difference: float
     low: float
@@ -218,7 +218,7 @@ class Point(_Part, frozen=True):
 
 
 class Scale(_Part, frozen=True):
-    """Of a state: what was chosen, by what ("loss" or "pass rate"), whether it helps, and everything tried."""
+    """A state's scale and its choice: which one, by what ("loss" or "pass rate"), whether it helps, and all that were tried."""
 
     chosen: float
     by: str
@@ -227,7 +227,7 @@ class Scale(_Part, frozen=True):
 
 
 class Layer(_Part, frozen=True):
-    """Of a state: the layer, its tensor's shape and norm."""
+    """One layer of a state: its name, its tensor's shape and norm."""
 
     name: str
     shape: tuple[int, ...]
@@ -241,8 +241,9 @@ class Run(_Facts, frozen=True):
         method: base, few-shot, s0, offset, lora or prefix.
         path: where it was loaded from.
         content: "wrong" where it was trained on wrong content in the right form.
-        examples, examples_sha256: of these; `shots` of them are shown in front of every problem.
-        settings: of its training.
+        examples, examples_sha256: how many it learned from, and the hash of those, or of those that it was shown.
+        shots: how many are shown in front of every problem.
+        settings: what it was trained with.
         parameters: how many numbers it is.
         cautions: what to know before its result is believed.
     """
@@ -293,19 +294,20 @@ class Record(_Part, frozen=True, kw_only=True):
     """Variants that answered the same questions.
 
     Attributes:
-        kind: of job, one of `KINDS`.
+        kind: which job made it, one of `KINDS`.
         environment: when and on what it was made, see `s0.bench.record.environment`.
         sandbox: backend and limits that programs were judged under; None for the process-wide ones.
         split: train, select or final.
-        chat: asked through the chat template.
-        seconds: per stage.
+        chat: whether the questions went through the chat template.
+        seconds: how long each stage took.
         variants: by name. The others are compared with the first one: the untouched model, where there is one.
-        final: of their greedy answers, in the same order.
-        problems: that were asked: id and prompt.
-        of_problems: so many has the split, where not all of them were asked.
+        final: by variant, in the same order: what its greedy answers come to.
+        problems: those that were asked: id and prompt.
+        of_problems: how many the split has, where not all of them were asked.
         max_new_tokens: the limit of an answer's length. Earlier versions have not recorded it.
         answers: by variant, in the order of `problems`.
-        settings: of a demo. examples: by split.
+        settings: what a demo was started with.
+        examples: what was collected, by split.
     """
 
     format_version: int = 0

@@ -33,7 +33,8 @@ POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
 PUBLISHED_VARIANTS = {"s0": Variant(S0Config(alpha="auto")), "lora": Variant(LoraTuning())}
 """For any other model: the paper's settings, except that the state's scale is chosen on select problems."""
 POCKET_TRAIN_PROBLEMS = 96
-"""Of the problems that ship. So many the settings above were chosen with; the records of all studies have them too."""
+"""How many of the train problems that ship a demo learns from: as many as the settings above were chosen with, and as
+the records of all studies have."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ _COLLECTED = ("train", "select")
 """Splits that examples are collected from."""
 _FILES = {SETTINGS_FILE, _RECORD_FILE, answers_file(_RECORD_FILE).name, "train.jsonl", "select.jsonl"}
 _SETTINGS = ("model", "task", "data", "seed", "train_problems", "samples", "select_samples")
-"""Of a unit, what its record tells that does not stand elsewhere in it."""
+"""What of a unit its record's `settings` tell: all that stands nowhere else in it."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Task:
         return [problem for problem in self.problems if problem.split == name]
 
     def require_split(self, name: str) -> list[Problem]:
-        """As `split`, of which there must be some.
+        """The problems of a split, as `split` gives them; at least one.
 
         Raises:
             ConfigError: there is no split of that name.

@@ -179,7 +179,7 @@ def _indented(asserts: ast.Module) -> str:
 
 
 def _names_from(code: ast.Module, test: ast.Module, entry_point: str) -> tuple[str, list[str]]:
-    """Of the names that a test reads and does not bind: the reference's imports of them, and those it lacks then."""
+    """The reference's imports of names that a test reads and does not bind; and the names that it lacks even so."""
     nodes = [*walk(test)]
     known = {entry_point, *dir(builtins), *Bindings(nodes).names()}
     lacking = {node.id for node in nodes if isinstance(node, ast.Name)} - known

@@ -124,7 +124,7 @@ def read_hub(hub: Hub) -> Table:
 
 
 def sha256_of(*tables: Table) -> str:
-    """Of what the tables were read from, one after the other; hexadecimal."""
+    """SHA-256, hexadecimal, of what the tables were read from, one after the other."""
     return hashlib.sha256(b"".join(table.content for table in tables)).hexdigest()
 
 
@@ -187,7 +187,7 @@ def splits_of(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def learning_parts(rows: Sequence[_Row], text: Callable[[_Row], str]) -> list[tuple[_Row, str]]:
-    """Of a large training table the rows that are used, with their splits: 200 to train, the next 50 to select.
+    """The rows of a large training table that are used, with their splits: 200 to train, the next 50 to select.
 
     They are those whose texts have the smallest SHA-256 (white space folded), so the choice neither depends on the
     order of the file nor leans to its beginning. A table of fewer than 250 rows is cut at four fifths.

@@ -114,14 +114,14 @@ def _read(path: Path) -> Table:
 
 
 def _sha256_of(data: Path, tables_sha256: str, problems: list[SqlProblem]) -> str:
-    """Of the tables and of all databases that verdicts come from, by their names: a row more may be another verdict."""
+    """SHA-256 of the tables and of all databases, by name, that verdicts come from: one more row can change one."""
     databases = sorted({database for problem in problems for database in problem.databases})
     digests = [(database.relative_to(data).as_posix(), _file_sha256(database)) for database in databases]
     return hashlib.sha256(json.dumps([tables_sha256, digests]).encode()).hexdigest()
 
 
 def _file_sha256(path: Path) -> str:
-    """Of a file that may be larger than memory."""
+    """SHA-256 of a file, which may be larger than memory."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

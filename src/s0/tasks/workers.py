@@ -72,7 +72,7 @@ class Member(Protocol):
         """End it; again changes nothing."""
 
     def abandon(self) -> None:
-        """In a forked copy of this process, let go of what belongs to the original, without ending it."""
+        """Let go of the member without ending it: this process is a forked copy of the one whose member it is."""
 
 
 class Pool(Generic[AnyMember]):
@@ -225,7 +225,7 @@ class Worker:
 
     @property
     def spent(self) -> bool:
-        """See `Member`. So it is where the process has ended while it waited, for which no job is to blame."""
+        """See `Member`. A process that has ended while it waited is spent, too, and no job is to blame for it."""
         return self._lines.closed or self.process.poll() is not None
 
     def close(self) -> None:

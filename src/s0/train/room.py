@@ -31,7 +31,7 @@ class Rows(Protocol):
         """(B,) float32: what each row loses, in nats per token."""
 
     def halves(self) -> Sequence[Self]:
-        """Its rows, in order, in two parts; of two rows or more."""
+        """Its rows, in order, in two parts. There are two rows or more."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Room:
 
         Args:
             rows: the micro-batch.
-            work: on its rows together, or on some of them; leaves nothing behind where memory runs out within it.
+            work: takes the micro-batch, or a part of it; leaves nothing behind where memory runs out within it.
 
         Returns:
             what the work gives for each part, in the order of the rows.
@@ -63,7 +63,7 @@ class Room:
                 return [work(rows)]
             except torch.OutOfMemoryError as error:
                 reason = str(error)
-            # Outside of the clause: the error there holds all the tensors that memory is too small for.
+            # Not in the except clause, where the error keeps alive all tensors that memory is too small for.
             self._note(rows, reason)
         return [result for half in rows.halves() for result in self.in_parts(half, work)]
 

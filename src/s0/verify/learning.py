@@ -16,12 +16,13 @@ from s0.verify.running import forward, gradients, logits, loss
 from s0.verify.subject import ONE, Comparison, NotApplicable, Subject
 
 STEPS = (2.0**-9, 2.0**-11, 2.0**-13)
-"""Of finite differences. In a mixture of experts a large step may cross a border of the router, where the loss jumps;
-a small one is lost in rounding. A wrong gradient is the slope at none of them."""
+"""The steps of finite differences. In a mixture of experts a large one may cross a border of the router, where the loss
+jumps; a small one is lost in rounding. A wrong gradient is the slope at none of them."""
 SLOPE_TOLERANCE = 1e-3
-"""Of the slope, relative: kernels compute in float32 even in a float64 model, which leaves that much noise."""
+"""How far the gradient may be off, as a share of the slope: kernels compute in float32 even in a float64 model, and
+that much is noise."""
 SMALLEST_SLOPE = 0.25
-"""In nats per unit of the step: a smaller one drowns in that noise."""
+"""The smallest slope that is compared, in nats per unit of the step: a smaller one drowns in that noise."""
 
 
 def _slope(subject: Subject) -> Iterator[Comparison]:
@@ -113,7 +114,7 @@ def checkpointing(base: Any, reentrant: bool) -> Iterator[None]:
 
 
 def backward(subject: Subject, value: Tensor, name: str = ONE) -> Tensor:
-    """As `gradients`, by a backward pass: reentrant checkpointing knows no other way."""
+    """The gradient as `gradients` gives it, but by a backward pass: reentrant checkpointing knows no other way."""
     subject.tuned.zero_grad()
     torch.autograd.backward(value)
     return torch.cat([layer.s0_state[name].grad.flatten() for layer in subject.layers])

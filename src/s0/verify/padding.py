@@ -92,7 +92,7 @@ def _alone(subject: Subject, grid: Grid, names: Sequence[str]) -> Tensor:
 
 
 def _each_in_calls(subject: Subject, grid: Grid, sizes: Sequence[int] | None) -> Tensor:
-    """As `_alone` without states, each row in the calls that its tokens fall in."""
+    """Outputs as of `_alone`, without states, and each row in the calls that its tokens fall in."""
     outputs = []
     for row, mask in zip(grid.rows, grid.mask, strict=True):
         counts = [int(piece.sum()) for piece in mask.split(list(sizes or [len(mask)]))]
@@ -144,7 +144,7 @@ def _gradient(subject: Subject, side: str) -> Iterator[Comparison]:
         return subject.gradients(loss(output.logits, grid.ids, grid.mask), name)
 
     def alone(name: str, names: Sequence[str], used: str | None = None) -> Tensor:
-        """Of the rows that choose `name`, under it or under the state `used` in its place."""
+        """The gradient of the rows that choose `name`, one by one, under it or under the state `used` in its place."""
         rows = [row for row, its in zip(grid.rows, names, strict=True) if its == name and row.shape[1] > 1]
         with subject.using(used or name):
             return sum_of([subject.gradients(loss(subject.logits(row), row), used or name) for row in rows])

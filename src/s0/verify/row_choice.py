@@ -62,7 +62,7 @@ def _row_gradient(subject: Subject, reentrant: bool | None) -> Iterator[Comparis
     ids = subject.tokens(4, 7)
 
     def single(name: str, chosen: str) -> Tensor:
-        """Of the rows that choose `chosen`, under the state `name`."""
+        """The gradient of the rows that choose `chosen`, run one by one under the state `name`."""
         rows = [row for row, its in zip(torch.split(ids, 1), NAMES, strict=True) if its == chosen]
         with subject.using(name):
             return sum_of([subject.gradients(loss(subject.logits(row), row), name) for row in rows])

@@ -24,7 +24,8 @@ from s0.verify.running import fill, gradients, logits
 
 MARGIN = 100.0
 TOLERANCE = 1e-4
-"""Of logits, as a share of the largest one or of 1; of gradients, of the largest entry. Rounding stays below 2e-5."""
+"""How far two results may differ: logits by this share of the largest one or of 1, gradients by this share of the
+largest entry. Rounding stays below 2e-5."""
 ONE, TWO = "s0-verify-one", "s0-verify-two"
 SEEDS = {ONE: 10, TWO: 11}
 ALPHA = 0.5

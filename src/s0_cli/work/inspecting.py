@@ -21,7 +21,7 @@ _SHOWN = {
     "LORA": ("lora", {"rank": "r", "lora_alpha": "lora_alpha", "targets": "target_modules"}),
     "PREFIX_TUNING": ("prefix", {"virtual_tokens": "num_virtual_tokens"}),
 }
-"""By PEFT's name of a method our own, and its settings by their names in PEFT's config."""
+"""By PEFT's name of a method: our name of it, and its settings by their names in PEFT's config."""
 
 
 def inspect(model: ModelOptions) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from s0.progress import Advance, Stage, unheard
 from s0_cli.processes import is_first_process
 
 _LINE_EVERY_S = 60.0
-"""In a log file: enough to see that it goes on, and an hour is a screenful."""
+"""Seconds between two lines in a log file: often enough to see that it goes on, and an hour is a screenful."""
 
 
 class Pace:
@@ -44,7 +44,7 @@ class Pace:
 
     @property
     def share(self) -> str:
-        """Of all items, in %."""
+        """How much of all items is done, in %."""
         return f"{100 * self.done // self.total}%" if self.total else ""
 
     @property

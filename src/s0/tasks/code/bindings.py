@@ -12,7 +12,7 @@ _CAPTURES = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 
 
 def walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """As `ast.walk`, but without constants: in published tests they are hundreds of thousands, and take seconds."""
+    """The nodes of a tree as `ast.walk` yields them, but no constants, which are hundreds of thousands in published tests."""
     nodes = deque([tree])
     while nodes:
         node = nodes.popleft()
@@ -46,7 +46,7 @@ def raised(node: ast.Raise) -> str:
 
 
 class Bindings:
-    """Of every name what binds it: the value assigned, a definition, or else the node of the syntax.
+    """What binds each name: the value assigned, a definition, or else the node of the syntax.
 
     Args:
         nodes: of one or more trees, those that hold others before these, as `walk` yields them.

@@ -89,7 +89,7 @@ def _result_of(function: str, bindings: Bindings) -> str | None:
 
 
 def _parts(argument: ast.AST) -> list[ast.expr]:
-    """Of a list, a tuple, a set, a dict or a comprehension its items: what is passed along with it."""
+    """The items of a list, a tuple, a set, a dict or a comprehension, which are passed along with it."""
     if isinstance(argument, (ast.List, ast.Tuple, ast.Set)):
         return argument.elts
     if isinstance(argument, ast.Dict):

@@ -89,7 +89,7 @@ def helpers(program: Iterable[Statement], others: Sequence[Sequence[Statement]])
 
 
 def _sources(parts: Sequence[Sequence[Statement]]) -> dict[str, list[Statement]]:
-    """By name what binds or fills it in the first part that binds it; "*" stands for names that none binds."""
+    """By name: the statements that bind or fill it in the first part that binds it; "*" stands for names none binds."""
     sources = {"*": [statement for part in parts for statement in part if statement.imports_all]}
     for part in parts:
         giving = _by_name((statement, statement.binds | statement.fills) for statement in part)

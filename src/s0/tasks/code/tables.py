@@ -74,8 +74,8 @@ class np:
         def assert_allclose(result, right, rtol=1e-07, atol=0, equal_nan=True):
             assert np.allclose(result, right, rtol, atol, equal_nan)
 """
-"""For tests that import numpy, which no jail holds, to compare floats; stricter than numpy, which stretches a number to
-the length of a list, and takes a tuple for a list."""
+"""What tests get that import numpy to compare floats: no jail holds numpy. It is stricter, for numpy stretches a number
+to the length of a list, and takes a tuple for a list."""
 
 
 def table_test(place: str, entry_point: str, reference: str, inputs: list[Any], atol: float) -> str:

@@ -43,7 +43,7 @@ _BIG_OPERATOR = re.compile(rf"\\(?:sum|prod|int|lim)(?![a-zA-Z])(?: ?_ ?{_BOUND}
 _BASED = re.compile(r"(-?[\dA-Za-z]*\d[\dA-Za-z.]*|-?[\dA-Za-z.]+) ?_ ?\{? ?(?:\\text\{ ?)?(\d+|[a-z]+) ?\}?\}?")
 _NUMERALS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _MOST_SIGNS = 4
-"""So many \\pm of one part are combined."""
+"""How many \\pm of one part are combined, at most."""
 _BASES = {word: number for number, word in enumerate(_NUMERALS.split(), start=2)}
 
 

@@ -18,7 +18,7 @@ from s0.tasks.math.formula import read
 _DIGITS = 50
 _TOLERANCE = sympy.Float("1e-40", _DIGITS)
 _PLACES = 6
-"""So many digits must a decimal number have, and after the point, to pass for what it is rounded from."""
+"""How many digits a decimal number must have, all in all and after the point, to pass for what it is rounded from."""
 _N_POINTS, _N_POSITIVE = 4, 2
 _N_WHOLE = 1
 """More points where all variables are whole numbers, for formulas that are rounded there."""

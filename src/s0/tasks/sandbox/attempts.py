@@ -20,7 +20,7 @@ from s0.tasks.sandbox.programs import Program
 from s0.tasks.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(timeout_s=0.2, memory_bytes=256 << 20, tmp_bytes=1 << 20)
-"""Of the sandbox that is attacked: small, so that going past them is quick."""
+"""Limits of the sandbox that is attacked: small, so that going past them is quick."""
 
 ATTEMPTS = {
     "read a file of yours": ["open(folder + '/secret').read()"],

@@ -29,9 +29,10 @@ _VERDICT_BYTES = 4096
 _MAX_PROGRAM_BYTES = 8 << 20
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.005, 0.1
 _CLOCK_S_PER_S = 10
-"""Of the clock, for every second of processor time: against sleeping."""
+"""Seconds by the clock that a program may take for each second of processor time: so sleeping ends, too."""
 _TEST_S_PER_S = 10
-"""Of the checker's processor time, where the test may run a reference and look at all it gets."""
+"""Seconds of processor time that the checker gets for each of the program's: its test may run a reference and look at
+all it gets."""
 _COPYING_S_PER_BYTE = 1e-6
 """What the smallest dictionaries cost on a busy machine; a million numbers cost a hundredth of it."""
 _MOST_COPYING = 4.0
@@ -43,7 +44,7 @@ class ServerLost(Exception):
 
 
 class _End(NamedTuple):
-    """Of a child of a fork server.
+    """How a child of a fork server ended.
 
     Attributes:
         started: whether it had given up its rights and come to its program.
@@ -274,7 +275,7 @@ def _verdict(answer: tuple[str, str] | None, candidate: _End, checker: _End, *, 
 
 
 def _cause_of_death(number: int | None) -> str:
-    """In words, by the signal that ended the candidate."""
+    """What ended the candidate, in words, by the number of its signal; None where it was none."""
     if number is None:
         return "exit"
     if number == signal.SIGXCPU:

@@ -23,7 +23,7 @@ _DATA = ("/etc/ld.so.cache", "/usr/lib/locale", "/usr/share/zoneinfo")
 """The index of shared libraries, locales, time zones."""
 _MACOS_PATHS = ("/usr/lib", "/usr/share/zoneinfo")
 _FRAMEWORK = ("Python", "Resources")
-"""Of a macOS framework build, beside its library."""
+"""What a macOS framework build has beside its library."""
 _START_LIMIT_S = 60.0
 _PACKAGES = ("numpy",)
 """What programs of the tasks import beside the standard library; the folder of each, whole, and nothing beside it."""
@@ -92,7 +92,7 @@ class Granted:
 
     @property
     def elsewhere(self) -> list[str]:
-        """Of `paths`, those that lie in none of `folders`."""
+        """Those of `paths` that lie in none of `folders`."""
         folders = {Path(folder) for folder in self.folders}
         return [path for path in self.paths if folders.isdisjoint(Path(path).parents)]
 
@@ -136,7 +136,7 @@ def _asked(interpreter: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _folders_of_packages() -> dict[str, str]:
-    """Of those that are installed here."""
+    """The folders of `_PACKAGES` by name, as far as they are installed."""
     specs = ((name, importlib.util.find_spec(name)) for name in _PACKAGES)
     return {name: os.path.realpath(Path(spec.origin).parent) for name, spec in specs if spec and spec.origin}
 

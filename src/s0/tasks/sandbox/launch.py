@@ -25,10 +25,10 @@ _GUEST_MODULES = (
     *("scope", "arrays", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
     *("limits", "landlock", "seccomp", "namespaces", "imports", "candidate", "checker", "zygote"),
 )
-"""In the order in which they import each other."""
+"""The guest's modules, each after those that it imports."""
 _NOBODY = 65534
 _OWN_IDS = 1 << 30
-"""From here on, no machine has accounts."""
+"""The first user id of programs: so high, no machine has accounts."""
 _START_LIMIT_S = 30.0
 _LONGEST_TIMEOUT_S = 24 * 3600.0
 

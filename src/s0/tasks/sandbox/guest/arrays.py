@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 _DTYPE = re.compile("[<>|=][?biufcSUmM][0-9]{1,8}(\\[[a-zA-Z0-9]{1,4}\\])?")
-"""Of fixed size and without structure: truth values, numbers, texts, times."""
+"""The dtypes that are read: of fixed size and without structure, which are truth values, numbers, texts, times."""
 
 ARRAY, NUMBER = "array", "number"
 

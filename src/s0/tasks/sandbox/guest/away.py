@@ -32,7 +32,7 @@ class Kept:
         self._numbers: dict[int, int] = {}
 
     def describe(self, value: object) -> tuple[object, ...]:
-        """For `codec.encode`."""
+        """What `codec.encode` writes for a value that stays here: its number, at first with all that a stand-in needs."""
         number = self._numbers.get(id(value))
         if number is not None:
             return "known", number
@@ -46,7 +46,7 @@ class Kept:
         return "object", number, _full_name(kind), truth, _special_methods(kind), _attributes(value)
 
     def known(self, description: Any) -> object:
-        """For `codec.decode`: what the checker means by the description that it sends back."""
+        """What `codec.decode` makes of a description: what the checker means by the description that it sends back."""
         return self._objects[description[1]]
 
     def iterators_from(self, number: int) -> Iterator[tuple[int, Any]]:
@@ -79,7 +79,10 @@ def _special_methods(kind: type) -> tuple[str, ...]:
 
 
 def _attributes(value: object) -> tuple[str, ...] | None:
-    """Of an iterator: Python asks for some that it lacks, as `dict` does for `keys`, and goes by their absence."""
+    """The names of an iterator's attributes; None of any other value.
+
+    Python asks iterators for some that they lack, as `dict` does for `keys`, and goes by their absence.
+    """
     kind = type(value)
     if not is_iterator(kind):
         return None

@@ -40,7 +40,7 @@ __all__ = [
 
 
 def stays(value: object) -> object:
-    """For messages in which nothing may stay away.
+    """Refuse `value`: the message is one in which nothing may stay on its side.
 
     Raises:
         CodecError: always.

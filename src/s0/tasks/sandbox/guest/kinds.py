@@ -152,7 +152,7 @@ TAKEN_APART: dict[type, tuple[str, Callable[[Any], tuple[object, ...]], Callable
     **_views("", dict),
     **_views("ordered ", OrderedDict),
 }  # fmt: skip
-"""Of a type: its name on the way, what it is taken apart into, and what makes it of those parts."""
+"""By type: its name in messages, what it is taken apart into, and what makes it of those parts."""
 MADE: dict[str, Callable[..., object]] = {
     **{name: make for name, _, make in TAKEN_APART.values()},
     arrays.ARRAY: arrays.array,

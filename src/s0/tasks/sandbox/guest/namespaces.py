@@ -27,7 +27,8 @@ _HOST_NAME = b"s0"
 
 TMP_PARENT = "/var"
 TMP = "/var/tmp"
-"""Of a program; /tmp is a link to it. Landlock grants it by its parent, which outlives what is mounted on it."""
+"""A program's temporary folder, to which /tmp is a link. Landlock grants it by its parent, which
+outlives what is mounted on it."""
 LIBRARY = "/library"
 """Where bubblewrap shows the folders of the library a second time, by number."""
 

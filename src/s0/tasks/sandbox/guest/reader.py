@@ -31,7 +31,7 @@ Update = tuple[Any, Any]
 
 
 class Reader:
-    """Of one message; `updates` are the changes that it holds. `home` gives what a description stands for."""
+    """Reads one message; `updates` are the changes that it holds. `home` gives what a description stands for."""
 
     def __init__(self, data: bytes, scope: Scope, home: Callable[[object], object]) -> None:
         self.position = 0

@@ -69,7 +69,7 @@ _ALLOWED_WITH = {
     "prlimit64": ((302, 261), 0, (0,)),  # of the calling process
 }  # fmt: skip
 _WRITING_WITH = {"fcntl": ((72, 25), 1, _FCNTL + _LOCKS)}
-"""In place of the entry above: what is written is locked before, by sqlite3 for one."""
+"""Replaces the entry above where programs may write: they lock what they write before, as sqlite3 does."""
 
 _FUTEX, _FUTEX_OPERATION, _FUTEX_PRIVATE_FLAG = (202, 98), 1, 128
 """Waiting within the process alone: without that flag, programs that map the same file meet on it."""

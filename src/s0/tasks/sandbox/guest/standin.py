@@ -38,7 +38,7 @@ _TYPES = {
 }
 """What `isinstance` holds a stand-in for."""
 TEST_MODULE = "__test__"
-"""Of the classes that the prompt or the test defines."""
+"""The `__module__` of classes that the prompt or the test defines."""
 _ALWAYS = ("__str__", "__repr__", "__format__", "__reduce_ex__", "__setattr__", "__delattr__", "__dir__")
 _OF_ITERATORS = ("__iter__", "__next__")
 _LONGEST_NAME = 60
@@ -60,7 +60,7 @@ class StandIns:
         self._class_of = functools.lru_cache(256)(self._make_class)
 
     def describe(self, value: object) -> tuple[object, ...]:
-        """For `codec.encode`: a stand-in goes back to the candidate as its object.
+        """What `codec.encode` writes for a stand-in: it goes back to the candidate as its object.
 
         Raises:
             CodecError: `value` is no stand-in.

@@ -30,7 +30,7 @@ _EXACT = {id(kind): kind for kind in _KNOWN}
 
 
 class Writer:
-    """Of one message; `out` is what has been written. `away` describes what is no data."""
+    """Writes one message; `out` is what has been written. `away` describes what is no data."""
 
     def __init__(self, scope: Scope, away: Callable[[object], object]) -> None:
         self.out = bytearray()

@@ -41,7 +41,7 @@ FORK, SECONDS, END = struct.Struct("<I"), struct.Struct("<d"), struct.Struct("<?
 UNKNOWN_S = -1.0
 """Seconds, where the system does not tell them."""
 CANDIDATE, CHECKER = "candidate", "checker"
-"""Of all children of a server."""
+"""What the children of a fork server are: each is the one or the other, for the server's whole life."""
 _LOCKED_DOWN = b"L"
 _PRINTED_BYTES = 1 << 16
 """Taken out of a pipe at a time: all that it holds."""
