@@ -1,6 +1,9 @@
 """Journals: results of long work, kept as they come, so that work that was killed goes on where it stopped.
 
-    journal.add(judged)     # on disk before anything else is done
+    journal.add(judged)     # in the file before anything else is done
+
+A result that was added outlives a kill of this process, not a power cut, which may take what the system has not written
+to the disk yet.
 
 The first line says what the results come from, every other one holds a result, as JSON. Lines are appended whole. One
 without its end was being written when the work was killed: it is dropped, and its result comes again. Any other line

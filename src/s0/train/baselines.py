@@ -166,7 +166,7 @@ class PrefixTuning(BaselineSettings):
         return _fitted(config, model)
 
     def describe(self, config: Any, n_layers: int) -> str:
-        """The adapter in a few words: its size, where its config is known, and in how many linear layers it is."""
+        """The prefix in a few words: its tokens and layers, where its config is known. It is in no linear layers."""
         where = f" of {config.num_virtual_tokens} tokens in {config.num_layers} layers" if config else ""
         return f"prefix{where}"
 
