@@ -218,7 +218,7 @@ class Point(_Part, frozen=True):
 
 
 class Scale(_Part, frozen=True):
-    """A state's scale and its choice: which one, by what ("loss" or "pass rate"), whether it helps, and all that were tried."""
+    """A state's scale: the one chosen, by what ("loss" or "pass rate"), whether it helps, and all that were tried."""
 
     chosen: float
     by: str

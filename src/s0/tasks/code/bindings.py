@@ -12,7 +12,7 @@ _CAPTURES = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 
 
 def walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree as `ast.walk` yields them, but no constants, which are hundreds of thousands in published tests."""
+    """The nodes of a tree as `ast.walk` yields them, without constants: published tests have hundreds of thousands."""
     nodes = deque([tree])
     while nodes:
         node = nodes.popleft()

@@ -32,7 +32,7 @@ class Kept:
         self._numbers: dict[int, int] = {}
 
     def describe(self, value: object) -> tuple[object, ...]:
-        """What `codec.encode` writes for a value that stays here: its number, at first with all that a stand-in needs."""
+        """What `codec.encode` writes for a value that stays here: its number, and once all that a stand-in needs."""
         number = self._numbers.get(id(value))
         if number is not None:
             return "known", number
