@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from peft import PeftModel, get_peft_model
@@ -45,7 +46,7 @@ def attach(
             f"expected a new name, got {name!r}, under which a state is on this model; choose another name"
         )
     if name is None:
-        name = next(free for i in range(len(taken) + 1) if (free := f"s0_{i}") not in taken)
+        name = next(free_names("s0_", taken))
     config = S0AdapterConfig(layers=layers, **deployment, inference_mode=True)
     put_back = _remembered(model)
     if isinstance(model, PeftModel):
@@ -64,6 +65,12 @@ def attach(
             del vars(model)["enable_input_require_grads"]
     put_back(wrapped)
     return wrapped, name
+
+
+def free_names(start: str, taken: Collection[str], first: int = 0) -> Iterator[str]:
+    """Names that are not taken: `start` with a number, counted from `first`."""
+    numbered = (f"{start}{number}" for number in count(first))
+    return (name for name in numbered if name not in taken)
 
 
 def detach(model: Any, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from s0.adapter.attach import free_names
 from s0.bench.answers import open_answers
 from s0.bench.asking import Answerer, Questions
 from s0.bench.record import evaluation_record, model_facts
@@ -59,5 +60,4 @@ def evaluate_states(
 def _free_name(state: str, taken: Collection[str]) -> str:
     """The last part of its path, with a number where that is taken."""
     plain = Path(state).name or "state"
-    numbered = (f"{plain} {number}" for number in range(2, len(taken) + 2))
-    return next(name for name in (plain, *numbered) if name not in taken)
+    return next(free_names(f"{plain} ", taken, first=2)) if plain in taken else plain

@@ -42,6 +42,7 @@ class MixerLayer(nn.Module, BaseTunerLayer):
                 self.base_layer.set_submodule(name, module.get_base_layer())
         return self.base_layer
 
-    def _device(self) -> torch.device:
+    def state_device(self) -> torch.device:
+        """Where its states are: beside the mixer's weights."""
         device = next(self.base_layer.parameters()).device
         return torch.device("cpu") if device.type == "meta" else device  # offloaded weights are elsewhere

@@ -201,7 +201,7 @@ class StateLayer(MixerLayer):
     def effective(self, name: str, kind: str = "state") -> Tensor:
         """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
         if name not in self.s0_state or self.deployments[name].kind != kind:
-            return torch.zeros(self.state_shape, device=self._device())
+            return torch.zeros(self.state_shape, device=self.state_device())
         raw = self.s0_state(name)
         self._restore_float32(raw)
         self._refuse_lost_gradient(raw)
@@ -280,7 +280,7 @@ class StateLayer(MixerLayer):
         if initial is not None:
             raw.copy_(initial)
         # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
-        self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self._device()))
+        self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self.state_device()))
         self.deployments[name] = deployment
         if deployment.kind == "offset":
             install_readout(self.base_layer)

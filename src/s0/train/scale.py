@@ -15,11 +15,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
 
+from s0.adapter.attach import free_names
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import Deployment, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
@@ -178,7 +179,7 @@ def passing_states(
     """
     layers = state_layers(model)
     taken = {name for layer in layers for name in layer.s0_state}
-    names = tuple(name for i in range(len(states) + len(taken)) if (name := f"passing_{i}") not in taken)[: len(states)]
+    names = tuple(islice(free_names("passing_", taken), len(states)))
     switches = [(layer, layer._active_adapter, layer._disable_adapters) for layer in layers]
     try:
         for layer, _, disabled in switches:

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from s0.adapter.attach import alone
-from s0.core.states import BASE, StateLayer
+from s0.core.states import StateLayer
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
@@ -154,7 +155,7 @@ class Search:
         """
         lrs, steps = self.grid.lrs, self.grid.steps
         settings = self.config.fit_settings()
-        raw = [{layer: nn.Parameter(layer.effective(BASE)) for layer in self.layers} for _ in lrs]
+        raw = [{layer: _zero_state(layer) for layer in self.layers} for _ in lrs]
         learners = [
             Learner(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
             for state, lr in zip(raw, lrs, strict=True)
@@ -205,3 +206,7 @@ class Search:
         deployments = [FixedDeployment(alpha, config.normalize, config.kind) for alpha in alphas]
         with passing_states(self.model, [(state, deployment) for deployment in deployments]) as names:
             return loss_by_state(self.model, names, self.splits.select, batch_tokens=config.batch_tokens)
+
+
+def _zero_state(layer: StateLayer) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(layer.state_shape, device=layer.state_device()))
