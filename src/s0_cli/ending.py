@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from s0_cli.processes import is_first_process
+from s0_cli.processes import is_speaker
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -131,7 +131,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    if status <= WRONG_USAGE or is_first_process():  # all are interrupted together
+    if status <= WRONG_USAGE or is_speaker():  # all are interrupted together
         print(re.sub(r"\s*\n\s*", " ", line), file=sys.stderr)
     raise typer.Exit(status)
 
@@ -141,7 +141,7 @@ def put(text: str, end: str = "\n") -> None:
 
     What a model writes steers no terminal: there, control characters are shown as Python writes them.
     """
-    if not is_first_process():
+    if not is_speaker():
         return
     shown = _CONTROL.sub(lambda character: repr(character[0])[1:-1], text) if sys.stdout.isatty() else text
     try:

@@ -23,7 +23,7 @@ from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
 from s0.study import SETTINGS_FILE
-from s0_cli.processes import is_first_process
+from s0_cli.processes import is_speaker
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
 _ANSWERS = answers_file(_RECORD).name
@@ -70,10 +70,10 @@ def claimed(
             )
     look()
     with ExitStack() as locks:
-        for place in (out, *beside) if is_first_process() else ():
+        for place in (out, *beside) if is_speaker() else ():
             locks.enter_context(locked(place))
         look()  # once more: another process may have written it before it was locked
-        if is_first_process():
+        if is_speaker():
             for place in (out, *beside):
                 remove_leftovers(place)
         if out.is_dir():

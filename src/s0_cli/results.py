@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from s0_cli.ending import put
-from s0_cli.processes import is_first_process
+from s0_cli.processes import is_speaker
 
 
 def put_result(result: dict[str, Any], as_json: bool) -> None:
     """Print a result; among several processes, the first one does."""
-    if not is_first_process():
+    if not is_speaker():
         return
     if as_json:
         put(json.dumps(result, ensure_ascii=False))

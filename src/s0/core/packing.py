@@ -26,13 +26,13 @@ from transformers import PreTrainedModel
 
 from s0.core.families import family_of
 from s0.core.hooks import add_hooks, remove_hooks
+from s0.core.refusals import BORDERS
 from s0.core.releases import cache_of, call_arguments
 from s0.core.row_choice import choice_for, rows_choose
 from s0.core.states import DOCUMENTS, StateLayer, state_layers
 from s0.errors import EngineError
 
-_BORDERS = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
-_MARKS = (*_BORDERS, "max_length_q", "max_length_k")
+_MARKS = (*BORDERS, "max_length_q", "max_length_k")
 _ATTENTION = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 _KEPT_APART = {
     *("qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp", "olmo_hybrid", "lara_mini", "kimi_linear", "bailing_hybrid"),
@@ -97,7 +97,7 @@ def _pass_documents_on(
     model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     if kwargs.get(DOCUMENTS) is not None or (
-        len(args) < 2 and all(kwargs.get(name) is None for name in ("position_ids", *_BORDERS))
+        len(args) < 2 and all(kwargs.get(name) is None for name in ("position_ids", *BORDERS))
     ):
         return None
     inputs = call_arguments(model.forward, args, kwargs)
@@ -133,7 +133,7 @@ def _starts(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[int] | No
     Raises:
         EngineError: they do, but the documents could not be kept apart.
     """
-    marked = {name: inputs[name] for name in _BORDERS if inputs.get(name) is not None}
+    marked = {name: inputs[name] for name in BORDERS if inputs.get(name) is not None}
     positions, mask = inputs.get("position_ids"), inputs.get("attention_mask")
     if isinstance(mask, dict):  # one mask for each kind of layer, as generate() makes them for a static cache
         mask = mask.get("linear_attention")

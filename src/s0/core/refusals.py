@@ -10,7 +10,8 @@ from torch import nn
 
 from s0.errors import EngineError, StandInError
 
-_PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
+BORDERS = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
+"""What may mark, in a call of a model, the borders of packed documents."""
 
 
 def ignored_state_error(mixer: nn.Module) -> EngineError:
@@ -36,7 +37,7 @@ def refuse_packing(kwargs: Mapping[str, Any]) -> None:
     Raises:
         EngineError: `kwargs`, which a model passes to its mixers, mark the borders of packed documents.
     """
-    borders = [name for name in _PACKING if kwargs.get(name) is not None]
+    borders = [name for name in BORDERS if kwargs.get(name) is not None]
     if borders:
         raise EngineError(
             f"expected the model to tell its state layers where packed documents begin, got only {', '.join(borders)}: "

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from s0.progress import Advance, Stage, unheard
-from s0_cli.processes import is_first_process
+from s0_cli.processes import is_speaker
 
 _LINE_EVERY_S = 60.0
 """Seconds between two lines in a log file: often enough to see that it goes on, and an hour is a screenful."""
@@ -79,7 +79,7 @@ def _clock(seconds: float) -> str:
 def stage(name: str, total: int | None) -> Iterator[Advance]:
     """The progress of a stage on stderr, by the first of several processes."""
     console = Console(stderr=True)
-    if not is_first_process():
+    if not is_speaker():
         yield unheard
         return
     with _bar(name, total, console) if console.is_terminal else _lines(name, total) as advance:
@@ -130,7 +130,7 @@ def _lines(name: str, total: int | None) -> Iterator[Advance]:
 
 def say(line: str) -> None:
     """One line on stderr, by the first of several processes."""
-    if is_first_process():
+    if is_speaker():
         print(line, file=sys.stderr, flush=True)
 
 
