@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from s0_cli import options as has
+from s0_cli import options
 from s0_cli.ending import EXIT_STATUS, in_one_line
 from s0_cli.env import env, print_version
 from s0_cli.groups import (
@@ -26,7 +26,7 @@ from s0_cli.groups import (
     TaskOptions,
 )
 from s0_cli.lists import families, tasks
-from s0_cli.options import GroupedHelp
+from s0_cli.options import GroupedHelp, parsed_alpha
 from s0_cli.report import report
 from s0_cli.results import put_result
 from s0_cli.sandbox import sandbox
@@ -64,20 +64,20 @@ def _s0(
 @app.command(cls=GroupedHelp)
 @in_one_line
 def demo(
-    model: has.Model = "pocket:gdn",
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    task: has.TaskName = "pocket-code",
-    data: has.Data = None,
-    seed: has.Seed = 0,
-    timeout_s: has.Timeout = None,
-    unsafe_no_sandbox: has.Unsafe = False,
-    out: has.DemoOut = None,
-    new: has.New = False,
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    model: options.Model = "pocket:gdn",
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    task: options.TaskName = "pocket-code",
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    timeout_s: options.Timeout = None,
+    unsafe_no_sandbox: options.Unsafe = False,
+    out: options.DemoOut = None,
+    new: options.New = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Collect, train and evaluate in one go, LoRA beside the state; under two minutes on a laptop.
 
@@ -88,46 +88,44 @@ def demo(
     """
     from s0_cli.work.demo import demo as run
 
-    put_result(
-        run(
-            ModelOptions(model, dtype, device, revision, trust_remote_code),
-            TaskOptions(task, data),
-            seed,
-            OutOptions(out, overwrite) if out else None,
-            new,
-            JudgingOptions(timeout_s, unsafe_no_sandbox),
-        ),
-        as_json,
+    result = run(
+        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        TaskOptions(task, data=data),
+        seed,
+        OutOptions(out, overwrite=overwrite) if out else None,
+        new,
+        JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
     )
+    put_result(result, as_json)
 
 
 @app.command(cls=GroupedHelp)
 @in_one_line
 def collect(
-    model: has.Model,
-    task: has.TaskName,
-    out: has.ExamplesOut,
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    state: has.State = None,
-    allow_other_base: has.OtherBase = False,
-    chat: has.Chat = False,
-    data: has.Data = None,
-    split: has.CollectedSplit = "train",
-    limit: has.Limit = None,
-    samples: has.SamplesToCollect = 16,
-    keep: has.Keep = "first",
-    temperature: has.Temperature = 0.7,
-    top_p: has.TopP = 0.95,
-    seed: has.Seed = 0,
-    max_new_tokens: has.NewTokens = None,
-    batch_rows: has.BatchRows = 64,
-    timeout_s: has.Timeout = None,
-    unsafe_no_sandbox: has.Unsafe = False,
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    model: options.Model,
+    task: options.TaskName,
+    out: options.ExamplesOut,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    state: options.State = None,
+    allow_other_base: options.OtherBase = False,
+    chat: options.Chat = False,
+    data: options.Data = None,
+    split: options.CollectedSplit = "train",
+    limit: options.Limit = None,
+    samples: options.SamplesToCollect = 16,
+    keep: options.Keep = "first",
+    temperature: options.Temperature = 0.7,
+    top_p: options.TopP = 0.95,
+    seed: options.Seed = 0,
+    max_new_tokens: options.NewTokens = None,
+    batch_rows: options.BatchRows = 64,
+    timeout_s: options.Timeout = None,
+    unsafe_no_sandbox: options.Unsafe = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Sample solutions from a model, run them in the sandbox, keep what passes.
 
@@ -138,53 +136,60 @@ def collect(
     """
     from s0_cli.work.collecting import collect as run
 
-    put_result(
-        run(
-            ModelOptions(model, dtype, device, revision, trust_remote_code),
-            StateOptions(() if state is None else (state,), allow_other_base),
-            TaskOptions(task, data, split, limit),
-            CollectingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed, keep),
-            OutOptions(out, overwrite),
-            JudgingOptions(timeout_s, unsafe_no_sandbox),
+    result = run(
+        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        StateOptions(() if state is None else (state,), allow_other_base=allow_other_base),
+        TaskOptions(task, data=data, split=split, limit=limit),
+        CollectingOptions(
+            chat=chat,
+            max_new_tokens=max_new_tokens,
+            batch_rows=batch_rows,
+            samples=samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            keep=keep,
         ),
-        as_json,
+        OutOptions(out, overwrite=overwrite),
+        JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
     )
+    put_result(result, as_json)
 
 
 @app.command(cls=GroupedHelp)
 @in_one_line
 def train(
-    model: has.Model,
-    examples: has.Examples,
-    out: has.AdapterOut,
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    method: has.Method = "s0",
-    n_steps: has.Steps = None,
-    lr: has.LearningRate = None,
-    l2_lambda: has.Penalty = None,
-    normalize: has.Normalize = False,
-    scale_in_training: has.ScaleInTraining = False,
-    max_length: has.MaxLength = None,
-    gradient_checkpointing: has.GradientCheckpointing = False,
-    checkpoint_every: has.CheckpointEvery = 10,
-    select: has.Select = None,
-    alpha: has.Alpha = None,
-    alpha_by: has.AlphaBy = "loss",
-    auto: has.Auto = False,
-    patience: has.Patience = None,
-    task: has.TaskForScale = None,
-    data: has.DataForScale = None,
-    rank: has.Rank = None,
-    lora_alpha: has.LoraAlpha = None,
-    virtual_tokens: has.VirtualTokens = None,
-    seed: has.FirstWeightsSeed = None,
-    timeout_s: has.Timeout = None,
-    unsafe_no_sandbox: has.Unsafe = False,
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    model: options.Model,
+    examples: options.Examples,
+    out: options.AdapterOut,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    method: options.Method = "s0",
+    n_steps: options.Steps = None,
+    lr: options.LearningRate = None,
+    l2_lambda: options.Penalty = None,
+    normalize: options.Normalize = False,
+    scale_in_training: options.ScaleInTraining = False,
+    max_length: options.MaxLength = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    checkpoint_every: options.CheckpointEvery = 10,
+    select: options.Select = None,
+    alpha: options.Alpha = None,
+    alpha_by: options.AlphaBy = "loss",
+    auto: options.Auto = False,
+    patience: options.Patience = None,
+    task: options.TaskForScale = None,
+    data: options.DataForScale = None,
+    rank: options.Rank = None,
+    lora_alpha: options.LoraAlpha = None,
+    virtual_tokens: options.VirtualTokens = None,
+    seed: options.FirstWeightsSeed = None,
+    timeout_s: options.Timeout = None,
+    unsafe_no_sandbox: options.Unsafe = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Learn from verified examples: an initial state, or a baseline to compare it with.
 
@@ -198,7 +203,7 @@ def train(
         n_steps=n_steps,
         lr=lr,
         l2_lambda=l2_lambda,
-        alpha=_alpha(alpha),
+        alpha=parsed_alpha(alpha),
         rank=rank,
         lora_alpha=lora_alpha,
         virtual_tokens=virtual_tokens,
@@ -209,55 +214,44 @@ def train(
         max_length=max_length,
         gradient_checkpointing=gradient_checkpointing or None,
     )
-    put_result(
-        run(
-            ModelOptions(model, dtype, device, revision, trust_remote_code),
-            MethodOptions(method, settings),
-            ExampleOptions(examples, select),
-            ChoosingOptions(auto, alpha_by, task, data),
-            CheckpointedOut(out, overwrite, checkpoint_every),
-            JudgingOptions(timeout_s, unsafe_no_sandbox),
-        ),
-        as_json,
+    result = run(
+        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        MethodOptions(method, settings),
+        ExampleOptions(examples, select=select),
+        ChoosingOptions(auto=auto, alpha_by=alpha_by, task=task, data=data),
+        CheckpointedOut(out, overwrite=overwrite, checkpoint_every=checkpoint_every),
+        JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
     )
-
-
-def _alpha(text: str | None) -> float | str | None:
-    if text is None or text == "auto":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"expected a number or auto, got {text!r}", param_hint="--alpha") from None
+    put_result(result, as_json)
 
 
 @app.command("eval", cls=GroupedHelp)
 @in_one_line
 def evaluate(
-    model: has.Model = "",
-    task: has.TaskName = "",
-    list_tasks: has.ListTasks = False,
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    state: has.States = None,
-    allow_other_base: has.OtherBase = False,
-    chat: has.Chat = False,
-    data: has.Data = None,
-    split: has.Split = "final",
-    limit: has.Limit = None,
-    samples: has.Samples = 0,
-    temperature: has.Temperature = 0.7,
-    top_p: has.TopP = 0.95,
-    seed: has.Seed = 0,
-    max_new_tokens: has.NewTokens = None,
-    batch_rows: has.BatchRows = 64,
-    timeout_s: has.Timeout = None,
-    unsafe_no_sandbox: has.Unsafe = False,
-    out: has.RecordOut = None,
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    model: options.Model = "",
+    task: options.TaskName = "",
+    list_tasks: options.ListTasks = False,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    state: options.States = None,
+    allow_other_base: options.OtherBase = False,
+    chat: options.Chat = False,
+    data: options.Data = None,
+    split: options.Split = "final",
+    limit: options.Limit = None,
+    samples: options.Samples = 0,
+    temperature: options.Temperature = 0.7,
+    top_p: options.TopP = 0.95,
+    seed: options.Seed = 0,
+    max_new_tokens: options.NewTokens = None,
+    batch_rows: options.BatchRows = 64,
+    timeout_s: options.Timeout = None,
+    unsafe_no_sandbox: options.Unsafe = False,
+    out: options.RecordOut = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer problems greedily, and by sampling where asked, and judge the answers by both scorings.
 
@@ -277,17 +271,23 @@ def evaluate(
             raise typer.BadParameter("expected one, got none", param_hint=name)
     from s0_cli.work.evaluating import evaluate as run
 
-    put_result(
-        run(
-            ModelOptions(model, dtype, device, revision, trust_remote_code),
-            StateOptions(state or (), allow_other_base),
-            TaskOptions(task, data, split, limit),
-            AskingOptions(chat, max_new_tokens, batch_rows, samples, temperature, top_p, seed),
-            OutOptions(out, overwrite) if out else None,
-            JudgingOptions(timeout_s, unsafe_no_sandbox),
+    result = run(
+        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        StateOptions(state or (), allow_other_base=allow_other_base),
+        TaskOptions(task, data=data, split=split, limit=limit),
+        AskingOptions(
+            chat=chat,
+            max_new_tokens=max_new_tokens,
+            batch_rows=batch_rows,
+            samples=samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
         ),
-        as_json,
+        OutOptions(out, overwrite=overwrite) if out else None,
+        JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
     )
+    put_result(result, as_json)
 
 
 @app.command(cls=GroupedHelp)
@@ -296,21 +296,21 @@ def generate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="PROMPT", help="Texts to continue; - reads one from stdin.")
     ] = None,
-    model: has.Model = "pocket:gdn",
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    state: has.State = None,
-    allow_other_base: has.OtherBase = False,
-    chat: has.Chat = False,
-    prompts_file: has.Prompts = None,
-    max_new_tokens: has.TokensOfText = 512,
-    temperature: has.TemperatureOfTexts = 0.0,
-    top_p: has.TopP = 1.0,
-    seed: has.Seed = 0,
-    samples: has.TextsOfPrompt = 1,
-    as_json: has.Json = False,
+    model: options.Model = "pocket:gdn",
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    state: options.State = None,
+    allow_other_base: options.OtherBase = False,
+    chat: options.Chat = False,
+    prompts_file: options.Prompts = None,
+    max_new_tokens: options.TokensOfText = 512,
+    temperature: options.TemperatureOfTexts = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    samples: options.TextsOfPrompt = 1,
+    as_json: options.Json = False,
 ) -> None:
     """Continue prompts, with or without a tuned state; the texts go to stdout.
 
@@ -325,10 +325,12 @@ def generate(
     streamed = sys.stdout.isatty() and not as_json
     with piece_by_piece() as put_piece:
         result = run(
-            ModelOptions(model, dtype, device, revision, trust_remote_code),
-            StateOptions(() if state is None else (state,), allow_other_base),
-            PromptOptions(texts, prompts_file, chat),
-            SamplingOptions(max_new_tokens, temperature, top_p, seed, samples),
+            ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+            StateOptions(() if state is None else (state,), allow_other_base=allow_other_base),
+            PromptOptions(texts, file=prompts_file, chat=chat),
+            SamplingOptions(
+                max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, samples=samples
+            ),
             put_piece if streamed else None,
         )
     if as_json:
@@ -344,11 +346,11 @@ def inspect(
     list_families: Annotated[
         bool, typer.Option("--families", help="Tell which model families can be tuned, and do nothing else.")
     ] = False,
-    dtype: has.Dtype = None,
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    as_json: has.Json = False,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a model's recurrent layers, or a state's layers, norms, scale and origin.
 
@@ -361,17 +363,20 @@ def inspect(
         raise typer.BadParameter("expected a model or the folder of a state, got neither", param_hint="TARGET")
     from s0_cli.work.inspecting import inspect as run
 
-    put_result(run(ModelOptions(target, dtype, device, revision, trust_remote_code)), as_json)
+    put_result(
+        run(ModelOptions(target, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code)),
+        as_json,
+    )
 
 
 @app.command(cls=GroupedHelp)
 @in_one_line
 def verify(
     model: Annotated[str, typer.Argument(help="Hugging Face id, local folder, or a pocket model.")],
-    device: has.Device = None,
-    revision: has.Revision = None,
-    trust_remote_code: has.TrustRemoteCode = False,
-    as_json: has.Json = False,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check on a model everything this library promises: what holds, the error measured, the error allowed.
 
@@ -382,7 +387,9 @@ def verify(
     """
     from s0_cli.work.verifying import verify as run
 
-    result = run(ModelOptions(model, "float32", device, revision, trust_remote_code))
+    result = run(
+        ModelOptions(model, dtype="float32", device=device, revision=revision, trust_remote_code=trust_remote_code)
+    )
     put_result(result, as_json)
     if result["failed"]:
         raise typer.Exit(1)
@@ -392,10 +399,10 @@ def verify(
 @in_one_line
 def export(
     state: Annotated[str, typer.Argument(help="Folder of a state.")],
-    out: has.Out,
-    to: has.Layout = "published",
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    out: options.Out,
+    to: options.Layout = "published",
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a state in another layout.
 
@@ -403,7 +410,7 @@ def export(
     """
     from s0_cli.work.exporting import export as run
 
-    put_result(run(state, to, OutOptions(out, overwrite)), as_json)
+    put_result(run(state, to, OutOptions(out, overwrite=overwrite)), as_json)
 
 
 app.command(cls=GroupedHelp)(report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ class ModelOptions:
     """A model by name, and how it is loaded."""
 
     name: str
+    _: KW_ONLY
     dtype: str | None = None
     device: str | None = None
     revision: str | None = None
@@ -49,6 +50,7 @@ class StateOptions:
     """What was tuned, by folder or Hugging Face id, and whether the weights it was tuned on may be others."""
 
     names: Sequence[str] = ()
+    _: KW_ONLY
     allow_other_base: bool = False
 
     def as_typed(self) -> list[str]:
@@ -62,11 +64,12 @@ class PromptOptions:
     """Prompts as they were typed, a file of more of them, and whether texts go through the chat template."""
 
     texts: Sequence[str]
+    _: KW_ONLY
     file: Path | None = None
     chat: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How the tokens of texts are chosen, and how many texts there are for each prompt."""
 
@@ -82,6 +85,7 @@ class TaskOptions:
     """A task by name, where its problems come from, and which of them are meant."""
 
     name: str
+    _: KW_ONLY
     data: Path | None = None
     split: str = "final"
     limit: int | None = None
@@ -91,7 +95,7 @@ class TaskOptions:
         return ["--task", self.name, *(["--data", str(self.data)] if self.data else [])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AskingOptions:
     """How problems are put to a model, how long its answers may be, and how several to each problem are sampled."""
 
@@ -104,7 +108,7 @@ class AskingOptions:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CollectingOptions(AskingOptions):
     """The same for a collection, and which of the samples that pass are kept."""
 
@@ -124,10 +128,11 @@ class ExampleOptions:
     """Files of examples to learn from, and to choose on."""
 
     train: Path
+    _: KW_ONLY
     select: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChoosingOptions:
     """What is chosen on select examples, or on the select problems of a task."""
 
@@ -139,7 +144,7 @@ class ChoosingOptions:
     @property
     def problems(self) -> TaskOptions | None:
         """The select problems of the task, if one is named."""
-        return TaskOptions(self.task, self.data, "select") if self.task else None
+        return TaskOptions(self.task, data=self.data, split="select") if self.task else None
 
     @property
     def by_verdicts(self) -> bool:
@@ -152,6 +157,7 @@ class OutOptions:
     """Where a result goes, and whether it may take the place of an earlier one."""
 
     path: Path
+    _: KW_ONLY
     overwrite: bool = False
 
 
@@ -162,7 +168,7 @@ class CheckpointedOut(OutOptions):
     checkpoint_every: int = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JudgingOptions:
     """What programs are judged in; None for the default limit of time."""
 

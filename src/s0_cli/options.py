@@ -294,3 +294,13 @@ Overwrite = Annotated[
     ),
 ]
 Json = Annotated[bool, _option("--json", group=_OUTPUT, help="Print the result as JSON on stdout.")]
+
+
+def parsed_alpha(text: str | None) -> float | str | None:
+    """What was typed after --alpha: a number, or auto."""
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number or auto, got {text!r}", param_hint="--alpha") from None

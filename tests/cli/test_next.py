@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,17 @@ MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 TASK = {"task": "gsm8k"}
 
 
+def asked_by(samples: int = 16, **others: Any) -> CollectingOptions:
+    usual = {"chat": False, "max_new_tokens": None, "batch_rows": 64, "temperature": 0.7, "top_p": 0.95, "seed": 0}
+    return CollectingOptions(samples=samples, keep="first", **{**usual, **others})
+
+
 @pytest.mark.parametrize(
     ("asking", "judging", "words"),
     [
-        (CollectingOptions(False, None, 64, 8, 0.7, 0.95, 1, "first"), JudgingOptions(unsafe=True), ""),
+        (asked_by(samples=8, seed=1), JudgingOptions(unsafe=True), ""),
         (
-            CollectingOptions(True, 64, 64, 16, 1.0, 0.9, 0, "first"),
+            asked_by(chat=True, max_new_tokens=64, temperature=1.0, top_p=0.9),
             JudgingOptions(timeout_s=8.0),
             "--chat --temperature 1.0 --top-p 0.9 --max-new-tokens 64 --timeout-s 8",
         ),
@@ -30,7 +36,7 @@ TASK = {"task": "gsm8k"}
 def test_select_examples_are_collected_as_the_train_examples_were(
     asking: CollectingOptions, judging: JudgingOptions, words: str
 ) -> None:
-    states, asked = StateOptions(("s",), allow_other_base=True), TaskOptions("gsm8k", Path("d"), "train")
+    states, asked = StateOptions(("s",), allow_other_base=True), TaskOptions("gsm8k", data=Path("d"), split="train")
     words_after = _after_collecting(MODEL, states, asked, asking, judging, OUT)
     whole = f"collect --model m --dtype bfloat16 --state s --allow-other-base --task gsm8k --data d {words}"
     assert [*map(str, words_after)] == f"{whole} --split select --out e-select.jsonl".split()

@@ -143,7 +143,7 @@ def _after_training(
     tasks = {str(example.provenance.get("task", "own")) for example in learned}
     asked = problems or TaskOptions(tasks.pop() if len(tasks) == 1 else "own")
     if asked.name == "own" and asked.data is None:
-        asked = TaskOptions("own", Path("FILE"))
+        asked = TaskOptions("own", data=Path("FILE"))
     learned_in_chat = all(isinstance(example.prompt, list) for example in learned)
     chat = ["--chat"] if learned_in_chat else []
     same_way = [*asked.as_typed(), *chat, *judging.as_typed()]
