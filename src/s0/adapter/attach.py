@@ -13,6 +13,7 @@ from torch import nn
 
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.model import unwrap
+from s0.core.flags import Flags
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
@@ -104,9 +105,16 @@ def is_on(layers: Iterable[StateLayer], name: str) -> bool:
 @contextmanager
 def alone(model: nn.Module, name: str) -> Iterator[None]:
     """Within this context the model starts from this state; afterwards, as it did before."""
+    with switches_kept(model):
+        switch_to(model, name)
+        yield
+
+
+@contextmanager
+def switches_kept(model: nn.Module) -> Iterator[None]:
+    """After this context the model starts from the states that it started from before."""
     before = [(layer, *_switch(layer)) for layer in state_layers(model)]
     try:
-        switch_to(model, name)
         yield
     finally:
         for layer, active, disabled in before:
@@ -119,16 +127,11 @@ def _remembered(model: nn.Module) -> Callable[[nn.Module], None]:
     Returns:
         puts it back on the model, which may be wrapped, or have lost states, by then.
     """
-    modes = {module: module.training for module in model.modules()}
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    flags = Flags(model)
     switches = [(layer, *_switch(layer)) for layer in state_layers(model)]
 
     def put_back(model: nn.Module) -> None:
-        default = modes[next(iter(modes))]
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        for module in model.modules():
-            module.training = modes.get(module, default)
+        flags.put_back(model)
         switch_to(model, None)
         for layer, active, disabled in switches:
             _set_switch(layer, [name for name in active if name in layer.s0_state], disabled)

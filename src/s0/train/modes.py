@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from s0.core.families import unwrapped
+from s0.core.flags import Flags
 from s0.core.row_choice import RowsUnderCheckpointing
 from s0.core.states import Deployment, state_layers
 from s0.errors import ConfigError
@@ -34,13 +35,12 @@ def unscaled(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
     """Within this context the model computes as in generation; its modules' modes are put back."""
-    modes = [(module, module.training) for module in model.modules()]
+    flags = Flags(model)
     try:
         model.eval()
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        flags.put_back(model)
 
 
 @contextmanager
@@ -55,17 +55,16 @@ def frozen_except(model: nn.Module, parameters: Sequence[nn.Parameter], *, recom
     Raises:
         ConfigError: the model cannot make activations again.
     """
-    flags = [(parameter, parameter.requires_grad) for parameter in (*model.parameters(), *parameters)]
+    flags = Flags(model, *parameters)
     try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
+        model.eval()
+        model.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        with without_dropout(model), _checkpointed(model) if recompute else nullcontext():
+        with _checkpointed(model) if recompute else nullcontext():
             yield
     finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        flags.put_back(model)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, product
 
 import torch
 from torch import Tensor, nn
 
-from s0.adapter.attach import free_names
+from s0.adapter.attach import free_names, switches_kept
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import Deployment, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
@@ -180,19 +180,17 @@ def passing_states(
     layers = state_layers(model)
     taken = {name for layer in layers for name in layer.s0_state}
     names = tuple(islice(free_names("passing_", taken), len(states)))
-    switches = [(layer, layer._active_adapter, layer._disable_adapters) for layer in layers]
-    try:
-        for layer, _, disabled in switches:
-            if disabled:  # a disabled layer listens to no row; one without active adapters does the same otherwise
-                layer._active_adapter, layer._disable_adapters = [], False
-        for name, (raw, deployment) in zip(names, states, strict=True):
-            for layer, tensor in raw.items():
-                layer.s0_state[name], layer.deployments[name] = tensor, deployment
-        yield names
-    finally:
-        for layer, active, disabled in switches:
-            layer._active_adapter, layer._disable_adapters = active, disabled
-            for name in names:
+    with switches_kept(model):
+        try:
+            for layer in layers:
+                if layer._disable_adapters:  # it listens to no row; without active adapters it does the same otherwise
+                    layer._active_adapter, layer._disable_adapters = [], False
+            for name, (raw, deployment) in zip(names, states, strict=True):
+                for layer, tensor in raw.items():
+                    layer.s0_state[name], layer.deployments[name] = tensor, deployment
+            yield names
+        finally:
+            for layer, name in product(layers, names):
                 if name in layer.s0_state:
                     del layer.s0_state[name]
                 layer.deployments.pop(name, None)
