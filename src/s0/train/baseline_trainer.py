@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.adapter import state_files
 from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import fingerprint
+from s0.core.flags import Flags
 from s0.core.releases import drops_prefixes
 from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
@@ -85,46 +86,57 @@ class BaselineTrainer(BaseTrainer):
     def _put(self, config: PeftConfig, tensors: Mapping[str, Tensor] | None = None) -> None:
         """Put an adapter with these tensors, or a fresh one, on the model, in place of the adapter before."""
         self._require_alone()
-        base, was_active, name = self._base, self.is_active, "tuned_0"
-        if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
-            raise ConfigError(
-                "expected a model without gradient checkpointing, got one with it on; call its "
-                "gradient_checkpointing_disable(), and set gradient_checkpointing=True in the settings to train with it"
-            )
-        before = None if self._name is None else self._contents()
-        config.base_model_name_or_path = vars(base).get("name_or_path") or None
-        config.inference_mode = tensors is not None  # of a prefix: its tensors, without the MLP
-        modes = {module: module.training for module in base.modules()}
-        flags = [(parameter, parameter.requires_grad) for parameter in base.parameters()]
+        self._require_no_checkpointing()
+        before = self._contents() if self._is_attached else None
+        with self._all_else_kept():
+            try:
+                self._make(config, tensors)
+            except BaseException as error:
+                self._strip()
+                if before is not None:
+                    self._make(*before)
+                if isinstance(error, ValueError):
+                    expected = f"expected an adapter that PEFT can put on {type(self._base).__name__}"
+                    raise ConfigError(f"{expected}: {error}") from error
+                raise
+
+    @contextmanager
+    def _all_else_kept(self) -> Iterator[None]:
+        """An adapter that comes within this context changes nothing else; it is active if the one before was."""
+        flags, was_active = Flags(self._base), self.is_active
         try:
-            with torch.random.fork_rng(), warnings.catch_warnings():
-                torch.manual_seed(self.settings.seed)
-                if self._name is None:
-                    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*")  # a name PEFT should not use
-                    parts = (base, *base.children())
-                    self._leftovers = [(part, key) for part in parts for key in _LEFTOVERS if key not in vars(part)]
-                    self.model = get_peft_model(base, config, adapter_name=name)
-                else:
-                    name = f"tuned_{int(self._name.removeprefix('tuned_')) + 1}"
-                    self.model.add_adapter(name, config)
-                    self.model.set_adapter(name)
-                    self.model.delete_adapter(self._name)
-                self._name = name
-                if tensors is not None:
-                    set_peft_model_state_dict(self.model, dict(tensors), adapter_name=name)
-        except BaseException as error:
-            self._strip()
-            if before is not None:
-                self._put(*before)
-            if isinstance(error, ValueError):
-                raise ConfigError(f"expected an adapter that PEFT can put on {type(base).__name__}: {error}") from error
-            raise
-        finally:  # having an adapter changes nothing else about the model
-            for parameter, flag in flags:
-                parameter.requires_grad_(flag)
-            for module in self.model.modules():
-                module.training = modes.get(module, base.training)
+            yield
+        finally:
+            flags.put_back(self.model)
             self._switch(was_active)
+
+    def _make(self, config: PeftConfig, tensors: Mapping[str, Tensor] | None) -> None:
+        """Make the adapter, and fill it; what goes wrong leaves a part of it."""
+        config.base_model_name_or_path = vars(self._base).get("name_or_path") or None
+        config.inference_mode = tensors is not None  # of a prefix: its tensors, without the MLP
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed)
+            self._name = self._replace(self._name, config) if self._name else self._begin(config)
+            if tensors is not None:
+                set_peft_model_state_dict(self.model, dict(tensors), adapter_name=self._name)
+
+    def _begin(self, config: PeftConfig) -> str:
+        """Wrap the model, with a first adapter; returns its name."""
+        parts = (self._base, *self._base.children())
+        self._leftovers = [(part, key) for part in parts for key in _LEFTOVERS if key not in vars(part)]
+        name = "tuned_0"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*")  # a name PEFT should not use
+            self.model = get_peft_model(self._base, config, adapter_name=name)
+        return name
+
+    def _replace(self, old: str, config: PeftConfig) -> str:
+        """Put an adapter in another's place; returns its name."""
+        name = f"tuned_{int(old.removeprefix('tuned_')) + 1}"
+        self.model.add_adapter(name, config)
+        self.model.set_adapter(name)
+        self.model.delete_adapter(old)
+        return name
 
     def _strip(self) -> None:
         for name, module in list(self._base.named_modules()):
@@ -143,6 +155,13 @@ class BaselineTrainer(BaseTrainer):
             raise ConfigError(
                 f"expected a model with nothing else attached, got one with {', '.join(others)}; detach() the other "
                 "trainer first, or unload() the PEFT model"
+            )
+
+    def _require_no_checkpointing(self) -> None:
+        if any(getattr(module, "gradient_checkpointing", False) for module in self._base.modules()):
+            raise ConfigError(
+                "expected a model without gradient checkpointing, got one with it on; call its "
+                "gradient_checkpointing_disable(), and set gradient_checkpointing=True in the settings to train with it"
             )
 
     def _contents(self) -> tuple[PeftConfig, dict[str, Tensor]]:
