@@ -49,7 +49,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, FalconH1Config, Pre
 
 from s0 import S0AdapterConfig
 from s0.bench import environment, t_interval
-from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
+from s0.core.kernel_backends import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
 from s0.core.states import state_layers
 from s0.errors import EngineError
 from s0.record import write_record

@@ -28,7 +28,7 @@ from s0.files import _scratch, locked, remove_leftovers, write_bytes, write_file
 from s0.record import parsed, write_record
 from s0.report.page import write_report
 from s0.train.checkpoint import Checkpoint
-from s0_cli.ending import os_error_line
+from s0_cli.exits import os_error_line
 from tests.report.records import demo_record
 
 STATE = {"model.layers.0.linear_attn": torch.ones(1, 2, 2)}

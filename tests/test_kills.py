@@ -20,7 +20,7 @@ from tests.study.runs import UNIT, demo, timeless
 GOLDEN = Path(__file__).parent / "golden"
 ASKED = ("--model", "pocket:gdn", "--task", "pocket-code", "--data", GOLDEN / "problems.jsonl")
 EXAMPLES = GOLDEN / "train.jsonl"
-IMPORTED_LATE = ("s0.report.page", *(f"s0_cli.work.{name}" for name in ("collecting", "evaluating", "training")))
+IMPORTED_LATE = ("s0.report.page", *(f"s0_cli.work.{name}" for name in ("collect", "eval", "train")))
 BY_PASS_RATE = ("--n-steps", 3, "--lr", 0.01, "--checkpoint-every", 1, "--alpha-by", "pass-rate")
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from s0_cli import options
-from s0_cli.ending import EXIT_STATUS, in_one_line
 from s0_cli.env import env, print_version
+from s0_cli.exits import EXIT_STATUS, in_one_line
 from s0_cli.groups import (
     AskingOptions,
     CheckpointedOut,
@@ -134,7 +134,7 @@ def collect(
 
     Example: s0 collect --model pocket:gdn --task pocket-code --samples 4 --out train.jsonl
     """
-    from s0_cli.work.collecting import collect as run
+    from s0_cli.work.collect import collect as run
 
     result = run(
         ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
@@ -197,7 +197,7 @@ def train(
 
     Example: s0 train --model pocket:gdn --examples train.jsonl --out state
     """
-    from s0_cli.work.training import train as run
+    from s0_cli.work.train import train as run
 
     settings: dict[str, Any] = dict(
         n_steps=n_steps,
@@ -269,7 +269,7 @@ def evaluate(
     for name, value in (("--model", model), ("--task", task)):
         if not value:
             raise typer.BadParameter("expected one, got none", param_hint=name)
-    from s0_cli.work.evaluating import evaluate as run
+    from s0_cli.work.eval import evaluate as run
 
     result = run(
         ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
@@ -319,7 +319,7 @@ def generate(
 
     Example: s0 generate --state state "def add_two(n):"
     """
-    from s0_cli.work.generating import generate as run
+    from s0_cli.work.generate import generate as run
 
     texts = [sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt for prompt in prompts or ()]
     streamed = sys.stdout.isatty() and not as_json
@@ -361,7 +361,7 @@ def inspect(
         return
     if not target:
         raise typer.BadParameter("expected a model or the folder of a state, got neither", param_hint="TARGET")
-    from s0_cli.work.inspecting import inspect as run
+    from s0_cli.work.inspect import inspect as run
 
     put_result(
         run(ModelOptions(target, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code)),
@@ -385,7 +385,7 @@ def verify(
 
     Example: s0 verify pocket:gdn
     """
-    from s0_cli.work.verifying import verify as run
+    from s0_cli.work.verify import verify as run
 
     result = run(
         ModelOptions(model, dtype="float32", device=device, revision=revision, trust_remote_code=trust_remote_code)
@@ -408,7 +408,7 @@ def export(
 
     Example: s0 export state --out published
     """
-    from s0_cli.work.exporting import export as run
+    from s0_cli.work.export import export as run
 
     put_result(run(state, to, OutOptions(out, overwrite=overwrite)), as_json)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from s0_cli import options as has
-from s0_cli.ending import in_one_line, put
+from s0_cli import options
+from s0_cli.exits import in_one_line, put
 
 _PACKAGES = ("s0-tuning", "torch", "transformers", "peft", "accelerate", "safetensors")
 _OF_KERNELS = ("flash-linear-attention", "mamba-ssm", "causal-conv1d", "triton", "kernels")
@@ -28,7 +28,7 @@ def print_version(asked: bool) -> None:
 
 
 @in_one_line
-def env(as_json: has.Json = False) -> None:
+def env(as_json: options.Json = False) -> None:
     """Tell what this runs on: versions, devices, kernels, sandbox. A report of a fault should have it.
 
     Example: s0 env
@@ -94,8 +94,8 @@ def _devices() -> list[dict[str, Any]]:
 
 def _kernels() -> list[dict[str, Any]]:
     """What runs the recurrences here: `kernel` as models call it, `runs`: what that is, `families` with this kernel."""
-    from s0.core.bound import implementation_of
     from s0.core.families import FAMILIES
+    from s0.core.kernel_backends import implementation_of
 
     families: dict[tuple[str, str], list[str]] = {}
     for family in FAMILIES:

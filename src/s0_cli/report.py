@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from s0_cli import options as has
-from s0_cli.ending import in_one_line, put
+from s0_cli import options
+from s0_cli.exits import in_one_line, put
 
 
 @in_one_line
@@ -22,9 +22,9 @@ def report(
             help="A record.json, or the folder that `s0 eval` or `s0 demo` wrote; or several, on the same problems."
         ),
     ],
-    out: has.ReportOut,
-    overwrite: has.Overwrite = False,
-    as_json: has.Json = False,
+    out: options.ReportOut,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make the report of a record again, or one of several records, compared pair by pair.
 

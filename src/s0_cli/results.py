@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from s0_cli.ending import put
+from s0_cli.exits import put
 from s0_cli.processes import is_speaker
 
 

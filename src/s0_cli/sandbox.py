@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from s0_cli import options as has
-from s0_cli.ending import in_one_line, put
+from s0_cli import options
+from s0_cli.exits import in_one_line, put
 
 sandbox = typer.Typer(no_args_is_help=True, help="What keeps programs that models write from your machine.")
 
@@ -19,9 +19,9 @@ def _sandbox() -> None:
     """A command of its own beneath `s0 sandbox`, even where there is only one."""
 
 
-@sandbox.command(cls=has.GroupedHelp)
+@sandbox.command(cls=options.GroupedHelp)
 @in_one_line
-def check(as_json: has.Json = False) -> None:
+def check(as_json: options.Json = False) -> None:
     """Try every sandbox on this machine and attack the strongest one; takes up to a minute.
 
     Exit status 1 where none works: then programs run only with --unsafe-no-sandbox.

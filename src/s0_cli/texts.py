@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from s0_cli.ending import put
+from s0_cli.exits import put
 
 
 @contextmanager

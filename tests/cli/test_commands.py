@@ -13,7 +13,7 @@ from s0.adapter import state_files
 from s0.core.families import family_facts
 from s0.verify import CHECKS, Check
 from s0.verify.subject import Comparison
-from s0_cli.work import verifying
+from s0_cli.work import verify
 from tests import forking, words, zoo
 from tests.cli.calls import result, s0
 from tests.pocket_rows import write_rows
@@ -449,14 +449,14 @@ def test_without_a_sandbox_nothing_runs_unless_the_user_insists(steps, monkeypat
 
 def test_verify_tells_what_holds_and_exits_1_where_a_check_fails(monkeypatch):
     few = [check for check in CHECKS if check.name in ("zero state", "decode")]
-    monkeypatch.setattr(verifying, "CHECKS", few)
+    monkeypatch.setattr(verify, "CHECKS", few)
     told = result("verify", "pocket:gdn")
     assert (told["family"], told["counts"], told["failed"]) == ("qwen3_5", {"holds": 2}, [])
     assert [one["name"] for one in told["checks"]] == ["zero state", "decode"]
     assert all(one["error"] <= one["tolerance"] <= 1e-4 for one in told["checks"])
 
     broken = Check("planted", "one thing with another", lambda subject: iter([Comparison(0.5, 1e-4)]), False)
-    monkeypatch.setattr(verifying, "CHECKS", [few[1], broken])
+    monkeypatch.setattr(verify, "CHECKS", [few[1], broken])
     done = s0("verify", "pocket:gdn")
     assert done.returncode == 1
     assert "holds: 1, fails: 1" in done.stderr

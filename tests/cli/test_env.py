@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from s0.core.bound import implementation_of
 from s0.core.families import FAMILIES
+from s0.core.kernel_backends import implementation_of
 from s0_cli import env
 from tests.cli.calls import result, s0
 

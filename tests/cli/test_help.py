@@ -12,7 +12,7 @@ import typer
 from s0.tasks import Task
 from s0.verify import CHECKS
 from s0_cli.app import app
-from s0_cli.work import verifying
+from s0_cli.work import verify
 from tests.cli.calls import result, s0
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -47,7 +47,7 @@ def test_the_examples_in_help_run_one_after_the_other(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("command", [("demo",), ("verify",), ("sandbox", "check")])
 def test_the_longer_examples_run_too(command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verifying, "CHECKS", CHECKS[:6])
+    monkeypatch.setattr(verify, "CHECKS", CHECKS[:6])
     of_few_problems = ("--data", GOLDEN / "problems.jsonl") if command == ("demo",) else ()
     assert result(*example(*command), *of_few_problems)
 

@@ -9,8 +9,8 @@ import pytest
 
 from s0 import Example
 from s0_cli.groups import CollectingOptions, JudgingOptions, ModelOptions, StateOptions, TaskOptions
-from s0_cli.work.collecting import _after_collecting
-from s0_cli.work.training import _after_training
+from s0_cli.work.collect import _after_collecting
+from s0_cli.work.train import _after_training
 
 MODEL, OUT = ModelOptions("m", dtype="bfloat16"), Path("e.jsonl")
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from s0 import S0AdapterConfig
-from s0.core.bound import implementation_of, kernels_of, torch_path
+from s0.core.kernel_backends import implementation_of, kernels_of, torch_path
 from s0.core.states import state_layers
 from s0.errors import EngineError
 from tests import zoo

@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 
 from s0.record import parsed
-from s0.report.ink import DARK, LIGHT
+from s0.report.plot_style import DARK, LIGHT
 from s0.report.plots import draw
 from tests.report.records import demo_record, hostile_record, sampled_record, verdicts
 

@@ -15,9 +15,9 @@ import pytest
 from s0.errors import ConfigError, SandboxError
 from s0.tasks.sandbox import BACKENDS, UNSAFE, Sandbox, backends, launch, seatbelt
 from s0.tasks.sandbox.cell import Cell
-from s0.tasks.sandbox.granted import Granted
 from s0.tasks.sandbox.guest import landlock, limits, seccomp
 from s0.tasks.sandbox.launch import Limits, readable
+from s0.tasks.sandbox.readable_paths import Granted
 from tests.tasks.programs import HONEST, WRONG, adding, descendants
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from s0.errors import DatasetError, SandboxError
 from s0.tasks import MathProblem, Task, load, workers
-from s0.tasks.math import comparing, latex, names
+from s0.tasks.math import comparing, latex, named_answers
 from s0.tasks.math.comparers import Comparers
 from s0.tasks.math.finding import boxed
 from s0.tasks.math.scoring import decide
@@ -137,7 +137,7 @@ def test_no_answer_breaks_the_comparison(pieces: list[str], spaced: bool) -> Non
 def test_long_answers_take_no_longer(answer: str) -> None:
     """Patterns that try every way to part a text would take minutes here, and years for some."""
     assert decide("5", latex.tidy(answer)) == ("5", latex.tidy(answer))
-    assert set(names.split_name(latex.tidy(answer))[0]) <= {*"AB"}
+    assert set(named_answers.split_name(latex.tidy(answer))[0]) <= {*"AB"}
 
 
 def test_words_are_decided_without_a_process() -> None:

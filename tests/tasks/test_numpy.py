@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from s0.tasks.sandbox import Program, Sandbox
-from s0.tasks.sandbox.granted import granted
 from s0.tasks.sandbox.guest import arrays, codec
 from s0.tasks.sandbox.launch import readable
+from s0.tasks.sandbox.readable_paths import granted
 
 COMPUTING = """
 import numpy as np
@@ -147,7 +147,7 @@ def test_a_numpy_that_the_interpreter_cannot_load_is_not_granted(
     package = tmp_path / "numpy"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('made for another Python')\n")
-    monkeypatch.setattr("s0.tasks.sandbox.granted._folders_of_packages", lambda: {"numpy": str(package)})
+    monkeypatch.setattr("s0.tasks.sandbox.readable_paths._folders_of_packages", lambda: {"numpy": str(package)})
     found = granted((sys.executable, "-I", "-c"))
     assert found.packages == {}
     assert not any(path.startswith(str(tmp_path)) for path in found.paths)

@@ -68,7 +68,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | base_model_prepare_inputs_for_generation |                           |                   |                           |
 | _prepare_prompt_learning_config          | what PEFT makes of a      | peft 0.21         | train/baselines.py        |
 |                                          | cache                     |                   |                           |
-| implementation, torch_function,          | telling and changing what | transformers 5.23 | core/bound.py             |
+| implementation, torch_function,          | telling and changing what | transformers 5.23 | core/kernel_backends.py   |
 | applicable_params, is_new_implementation | a kernel runs on          |                   |                           |
 | co_names                                 | a mixer is what it calls  | transformers 5.23 | core/families.py,         |
 |                                          |                           |                   | train/baselines.py        |

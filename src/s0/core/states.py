@@ -57,8 +57,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from s0.core.bound import refuse_wrong_gradient
 from s0.core.families import layer_index, plain_name, recurrence_of
+from s0.core.kernel_backends import refuse_wrong_gradient
 from s0.core.kernels import at_kernel, install_seam
 from s0.core.layer import MixerLayer
 from s0.core.offset import added_to_readout, install_readout

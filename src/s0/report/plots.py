@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from s0.record import Layer, Record, Scale
-from s0.report.ink import (
+from s0.report.plot_style import (
     DARK,
     LIGHT,
     STYLE,

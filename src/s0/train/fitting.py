@@ -86,8 +86,8 @@ def fit(
         StateMismatchError: a damaged checkpoint.
         CheckpointError: a checkpoint that cannot be written; the parameters are as the last whole step left them.
         UnsupportedModelError: a model that computes logits for more positions than it is asked for.
-        EngineError: the gradients of the model's kernels would be wrong (see `s0.core.bound`); or another process
-            failed.
+        EngineError: the gradients of the model's kernels would be wrong (see `s0.core.kernel_backends`); or another
+            process failed.
     """
     has_select, has_patience = bool(splits.select), settings.patience is not None
     if has_select != has_patience:

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from s0.adapter.fingerprint import dtype_entry, fingerprint
-from s0.core.bound import refuse_wrong_gradients
+from s0.core.kernel_backends import refuse_wrong_gradients
 from s0.core.states import state_layers
 from s0.errors import CheckpointError, DatasetError, StateMismatchError
 from s0.progress import Advance, Stage, silent
@@ -195,7 +195,7 @@ def training_loop(
         keep_at: numbers of steps after which a learner's tensors are copied.
 
     Raises:
-        EngineError: gradients of the model's kernels would be wrong (see `s0.core.bound`).
+        EngineError: gradients of the model's kernels would be wrong (see `s0.core.kernel_backends`).
         ConfigError, StateMismatchError, CheckpointError, DatasetError: as `s0.train.fitting.fit`.
     """
     refuse_wrong_gradients(model)

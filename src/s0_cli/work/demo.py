@@ -11,11 +11,11 @@ from typing import Any
 from s0.errors import ConfigError
 from s0.record import plain
 from s0.study import DemoSettings, run_demo, unfinished_demos
-from s0_cli.ending import interruptible, same_command
+from s0_cli.exits import interruptible, same_command
 from s0_cli.groups import JudgingOptions, ModelOptions, OutOptions, TaskOptions
 from s0_cli.outputs import demo_claimed
 from s0_cli.work.problems import sandbox
-from s0_cli.work.reporting import reported
+from s0_cli.work.record_page import reported
 from s0_cli.work.stages import say, stage
 
 _RUNS = Path("runs")

@@ -3,15 +3,17 @@ r"""Whether two tidy answers mean the same. Runs in processes of its own (`worke
 In this order; the first rule that both sides meet decides:
 
 1. The same letters, white space aside, are the same (`latex`).
-2. Words compare as words, where both sides are words (`words`).
-3. A name goes (`names`) where one side has it: `x = 5` is 5. Two names must be the same. Equations are the same where
-   left minus right sides are, up to a factor. `2 + 3 = 5` says 5, since it is true; `6 = 5` and `x^2 = 5` say no value.
+2. Words compare as words, where both sides are words (`word_answers`).
+3. A name goes (`named_answers`) where one side has it: `x = 5` is 5. Two names must be the same. Equations are the same
+   where left minus right sides are, up to a factor. `2 + 3 = 5` says 5, since it is true; `6 = 5` and `x^2 = 5` say no
+   value.
 4. Sets of numbers, where a side is written as one that no bare brackets are: `x < 2`, a union, \mathbb{R} (`sets`).
    Other relations are the same where their members are, in either direction, or two sides differ by a positive factor.
 5. Parts within brackets compare part by part, with the same brackets and in order; sets and bare lists in any order,
    each part once; a bare list of spellings of one value is that value. \pm makes two of one, and several make all
    their combinations unless a \mp is with them. Bare braces are no brackets.
-6. Quantities: bases, units, per cent and degree signs (`units`), and formulas by their value (`formula`, `values`).
+6. Quantities: bases, units, per cent and degree signs (`units`), and formulas by their value (`formula`,
+   `formula_values`).
 7. `math_verify` is asked last, for sums, products, integrals and limits, and for formulas that agree at some values of
    their variables only.
 """
@@ -23,12 +25,12 @@ import re
 
 from math_verify import LatexExtractionConfig, parse, verify
 
-from s0.tasks.math import units, words
+from s0.tasks.math import units, word_answers
 from s0.tasks.math.formula import read
+from s0.tasks.math.formula_values import is_rounding, proportion, same_value
 from s0.tasks.math.latex import COMMA, EQUALS, OR_OTHER_SEPARATOR, closing, same_letters, split, unwrapped
-from s0.tasks.math.names import split_name
+from s0.tasks.math.named_answers import split_name
 from s0.tasks.math.sets import MIRRORED, RELATION, read_set, same_set
-from s0.tasks.math.values import is_rounding, proportion, same_value
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # says that it has no time limit: the caller has one
 
@@ -52,7 +54,7 @@ def equal(right: str, answer: str) -> bool:
     right, answer = unwrapped(right), unwrapped(answer)
     if same_letters(right, answer):
         return True
-    spoken = words.same(right, answer)
+    spoken = word_answers.same(right, answer)
     if spoken is not None:
         return spoken
     (name, ours), (other_name, theirs) = split_name(right), split_name(answer)

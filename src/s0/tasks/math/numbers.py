@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import ClassVar
 
+from s0.tasks.math.answer_scorer import AnswerScorer, math_problem
 from s0.tasks.math.finding import (
     after_copula,
     boxed,
@@ -35,7 +36,6 @@ from s0.tasks.math.finding import (
     stated,
     without_reason,
 )
-from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from s0.tasks.math import latex, paper, words
+from s0.tasks.math import latex, paper, word_answers
+from s0.tasks.math.answer_scorer import AnswerScorer, math_problem
 from s0.tasks.math.comparers import Pair, shared
 from s0.tasks.math.finding import bare, boxed, concluded, conclusion, marked, places, said, stated
-from s0.tasks.math.scorer import AnswerScorer, math_problem
 from s0.tasks.problem import MathProblem, Problem
 from s0.tasks.sandbox import Sandbox, Verdict
 
@@ -71,7 +71,7 @@ def decide(right: str, answer: str) -> bool | Pair:
     """Whether two tidy answers mean the same where their letters tell, else the pair to compare."""
     if latex.same_letters(right, answer):
         return True
-    spoken = words.same(right, answer)
+    spoken = word_answers.same(right, answer)
     return (right, answer) if spoken is None else spoken
 
 

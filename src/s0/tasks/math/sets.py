@@ -17,8 +17,8 @@ from typing import Any
 import sympy
 
 from s0.tasks.math.formula import read
+from s0.tasks.math.formula_values import same_value, value_at
 from s0.tasks.math.latex import EQUALS, closing, split, unwrapped
-from s0.tasks.math.values import same_value, value_at
 
 _UNION = re.compile(r"\\(?:cup|lor)(?![a-zA-Z])")
 _INTERSECTION = re.compile(r"\\(?:cap|land)(?![a-zA-Z])")

@@ -7,8 +7,9 @@ Checker and candidate are forked from two fork servers in two jails. The verdict
 in the checker's jail only; all the candidate holds is its connection to the checker, on which only data passes. What
 the test gets compares as it would in one process (`guest/codec`), and what is no data stays away (`guest/standin`).
 
-Files: `pool` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
-`launch`, `granted` and `seatbelt` (starting a server), `guest/` (what runs inside). README.md: what is kept from what.
+Files: `sandbox` (the public class), `backends` (choosing a jail), `cell` (one checker and one candidate server),
+`launch`, `readable_paths` and `seatbelt` (starting a server), `guest/` (what runs inside). README.md: what is kept from
+what.
 """
 
 from s0.tasks.sandbox.backends import BACKENDS, UNSAFE

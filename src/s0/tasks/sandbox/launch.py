@@ -15,15 +15,16 @@ from pathlib import Path
 
 from s0.errors import ConfigError, SandboxError
 from s0.tasks.sandbox import seatbelt
-from s0.tasks.sandbox.granted import Granted, granted
 from s0.tasks.sandbox.guest.namespaces import LIBRARY, TMP
+from s0.tasks.sandbox.readable_paths import Granted, granted
 
 LINUX_BACKENDS = ("bubblewrap", "namespaces", "landlock")
 _SYSTEMS = {**dict.fromkeys(LINUX_BACKENDS, "linux"), "sandbox-exec": "darwin"}
 GUEST_PACKAGE = "s0.tasks.sandbox.guest"
 _GUEST_MODULES = (
-    *("scope", "arrays", "kinds", "form", "writer", "reader", "codec", "frames", "away", "raised", "standin"),
-    *("limits", "landlock", "seccomp", "namespaces", "imports", "candidate", "checker", "zygote"),
+    *("scope", "arrays", "kinds", "wire_format", "writer", "reader", "codec", "frames"),
+    *("kept_objects", "raised", "standin", "limits", "landlock", "seccomp", "namespaces"),
+    *("imports", "candidate", "checker", "zygote"),
 )
 """The guest's modules, each after those that it imports."""
 _NOBODY = 65534

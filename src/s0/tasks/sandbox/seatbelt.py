@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from s0.tasks.sandbox.granted import Granted
+from s0.tasks.sandbox.readable_paths import Granted
 
 _SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 

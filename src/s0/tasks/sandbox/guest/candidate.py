@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from s0.tasks.sandbox.guest import codec, frames, raised
-from s0.tasks.sandbox.guest.away import Kept
+from s0.tasks.sandbox.guest.kept_objects import Kept
 from s0.tasks.sandbox.guest.scope import Scope
 
 _LONGEST_CHUNK_S = 0.01

@@ -13,16 +13,16 @@ through a method that the subclass may have replaced: an `int` whose `__eq__` cl
 Lists, dictionaries and sets keep their identity (see `scope`): one that occurs twice arrives as one, one that the
 receiver sent comes back as the receiver's own, and after the value follow the new contents of those that changed.
 
-The bytes are those of `form`; `writer` and `reader` turn values into them and back.
+The bytes are those of `wire_format`; `writer` and `reader` turn values into them and back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from s0.tasks.sandbox.guest.form import MAX_DEPTH, MAX_MESSAGE_BYTES, MAX_VALUES, CodecError, TooLarge
 from s0.tasks.sandbox.guest.reader import Reader, Update
 from s0.tasks.sandbox.guest.scope import Scope, replace
+from s0.tasks.sandbox.guest.wire_format import MAX_DEPTH, MAX_MESSAGE_BYTES, MAX_VALUES, CodecError, TooLarge
 from s0.tasks.sandbox.guest.writer import Writer
 
 __all__ = [

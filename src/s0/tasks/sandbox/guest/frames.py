@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from s0.tasks.sandbox.guest import codec
-from s0.tasks.sandbox.guest.form import SIZE
+from s0.tasks.sandbox.guest.wire_format import SIZE
 
 
 class ConnectionEnded(Exception):

@@ -1,4 +1,4 @@
-"""Reading a value, see `form` and `codec`. Whatever the bytes are, a value comes out or a CodecError."""
+"""Reading a value, see `wire_format` and `codec`. Whatever the bytes are, a value comes out or a CodecError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from s0.tasks.sandbox.guest import kinds
-from s0.tasks.sandbox.guest.form import (
+from s0.tasks.sandbox.guest.scope import MUTABLE, Scope, base_of, pairs_class
+from s0.tasks.sandbox.guest.wire_format import (
     COMPLEX,
     FLOAT,
     MAPPINGS,
@@ -22,7 +23,6 @@ from s0.tasks.sandbox.guest.form import (
     CodecError,
     TooLarge,
 )
-from s0.tasks.sandbox.guest.scope import MUTABLE, Scope, base_of, pairs_class
 
 _SINGLE = {ord("N"): None, ord("T"): True, ord("F"): False}
 _NUMBERS = {ord("Q"): "q", ord("D"): "d"}

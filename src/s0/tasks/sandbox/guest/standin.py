@@ -17,8 +17,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from s0.tasks.sandbox.guest.away import SPECIAL_METHODS, UNHASHABLE
 from s0.tasks.sandbox.guest.codec import CodecError
+from s0.tasks.sandbox.guest.kept_objects import SPECIAL_METHODS, UNHASHABLE
 
 _TYPES = {
     "re.Match": re.Match,

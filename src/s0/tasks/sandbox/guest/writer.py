@@ -1,4 +1,4 @@
-"""Writing a value, see `form` and `codec`."""
+"""Writing a value, see `wire_format` and `codec`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from s0.tasks.sandbox.guest import arrays, kinds
-from s0.tasks.sandbox.guest.form import (
+from s0.tasks.sandbox.guest.scope import DICTIONARIES, MUTABLE, Scope, base_of, pairs_class
+from s0.tasks.sandbox.guest.wire_format import (
     COMPLEX,
     FLOAT,
     MAPPINGS,
@@ -21,7 +22,6 @@ from s0.tasks.sandbox.guest.form import (
     SIZE,
     TooLarge,
 )
-from s0.tasks.sandbox.guest.scope import DICTIONARIES, MUTABLE, Scope, base_of, pairs_class
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _KNOWN = frozenset((*_SCALARS, *SEQUENCES, *MUTABLE, *kinds.TAKEN_APART))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from s0.core import bound
-from s0.core.bound import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
+from s0.core import kernel_backends
+from s0.core.kernel_backends import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
 from s0.errors import EngineError
 from s0.train import FitSettings, Splits, batches, fit
 from s0.train.data import TokenizedExample
@@ -25,7 +25,7 @@ GDN = "torch_chunk_gated_delta_rule"
 def bound_model() -> Iterator[nn.Module]:
     """A model with a state, for which another chunk kernel is bound: one that mixes up its channels."""
     model = tuned("qwen3_5")
-    cells = bound._closure(bound._settled(kernels_of(model)[GDN]))
+    cells = kernel_backends._closure(kernel_backends._settled(kernels_of(model)[GDN]))
     own = cells["implementation"].cell_contents
 
     def chunk_gated_delta_rule(*args: Any, **kwargs: Any) -> Any:
@@ -62,9 +62,9 @@ def test_on_the_torch_path_no_package_runs_and_pads_still_touch_nothing(bound_mo
 @pytest.fixture(autouse=True)
 def another_machine() -> Iterator[None]:
     """What is known of this machine's Triton is asked anew."""
-    bound._triton_is_wrong.cache_clear()
+    kernel_backends._triton_is_wrong.cache_clear()
     yield
-    bound._triton_is_wrong.cache_clear()
+    kernel_backends._triton_is_wrong.cache_clear()
 
 
 TABLE = [
@@ -90,9 +90,9 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
     tilelang: bool,
     refused: bool,
 ) -> None:
-    monkeypatch.setattr(bound, "_capabilities", lambda model: {capability})
-    monkeypatch.setattr(bound, "version", lambda package: triton)
-    monkeypatch.setattr(bound, "find_spec", lambda package: SimpleNamespace() if tilelang else None)
+    monkeypatch.setattr(kernel_backends, "_capabilities", lambda model: {capability})
+    monkeypatch.setattr(kernel_backends, "version", lambda package: triton)
+    monkeypatch.setattr(kernel_backends, "find_spec", lambda package: SimpleNamespace() if tilelang else None)
     states = [parameter for parameter in bound_model.parameters() if parameter.requires_grad]
     before = [state.detach().clone() for state in states]
     data = batches([TokenizedExample([1, 2, 3, 4], 2, "only")], pad_token=0, max_tokens=16)
@@ -112,9 +112,9 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
 
 
 def test_a_card_of_amd_with_the_same_number_trains(bound_model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bound, "_capabilities", lambda model: {(9, 4)})
-    monkeypatch.setattr(bound, "version", lambda package: "3.6.0")
-    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    monkeypatch.setattr(kernel_backends, "_capabilities", lambda model: {(9, 4)})
+    monkeypatch.setattr(kernel_backends, "version", lambda package: "3.6.0")
+    monkeypatch.setattr(kernel_backends, "find_spec", lambda package: None)
     with pytest.raises(EngineError, match="on a Hopper GPU"):
         refuse_wrong_gradients(bound_model)
     monkeypatch.setattr(torch.version, "hip", "6.4.43482")
@@ -122,8 +122,8 @@ def test_a_card_of_amd_with_the_same_number_trains(bound_model: nn.Module, monke
 
 
 def test_models_without_that_kernel_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bound, "_capabilities", lambda model: {(9, 0)})
-    monkeypatch.setattr(bound, "version", lambda package: "3.6.0")
-    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    monkeypatch.setattr(kernel_backends, "_capabilities", lambda model: {(9, 0)})
+    monkeypatch.setattr(kernel_backends, "version", lambda package: "3.6.0")
+    monkeypatch.setattr(kernel_backends, "find_spec", lambda package: None)
     for model in (zoo.make("qwen3_5"), zoo.make("falcon_h1"), nn.Linear(2, 2)):
         refuse_wrong_gradients(model)

@@ -22,8 +22,8 @@ import s0
 from s0 import errors
 from s0.bench.answers import AnswerJournal, StoredAnswer
 from s0.errors import ConfigError, DatasetError, S0Error
-from s0_cli.ending import in_options, os_error_line, put
-from s0_cli.work import inspecting
+from s0_cli.exits import in_options, os_error_line, put
+from s0_cli.work import inspect
 from tests import forking
 from tests.cli.calls import s0 as call
 from tests.pocket_rows import write_rows
@@ -91,7 +91,7 @@ def test_a_command_ends_with_a_line_and_a_status(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(inspecting, "inspect", fail)
+    monkeypatch.setattr(inspect, "inspect", fail)
     done = call("inspect", "pocket:gdn")
     assert done.returncode == status and done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -99,7 +99,7 @@ def test_a_command_ends_with_a_line_and_a_status(
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspecting, "inspect", lambda target: [][0])
+    monkeypatch.setattr(inspect, "inspect", lambda target: [][0])
     with pytest.raises(IndexError):
         call("inspect", "pocket:gdn")
 

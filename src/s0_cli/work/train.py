@@ -15,7 +15,7 @@ from s0.examples import Example, read_examples
 from s0.train import METHODS, make_trainer
 from s0.train.distributed import is_first_process
 from s0.train.methods import Settings
-from s0_cli.ending import interruptible, s0_command, same_command
+from s0_cli.exits import interruptible, s0_command, same_command
 from s0_cli.groups import (
     CheckpointedOut,
     ChoosingOptions,

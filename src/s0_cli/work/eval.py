@@ -7,11 +7,11 @@ from typing import Any
 
 from s0.bench import Questions, Samples, evaluate_states
 from s0.record import plain, write_record
-from s0_cli.ending import interruptible, same_command
+from s0_cli.exits import interruptible, same_command
 from s0_cli.groups import AskingOptions, JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
 from s0_cli.outputs import RecordPlace, n_kept
 from s0_cli.work.problems import load_problems, sandbox
-from s0_cli.work.reporting import reported
+from s0_cli.work.record_page import reported
 from s0_cli.work.stages import after, stage
 
 

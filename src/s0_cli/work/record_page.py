@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s0.record import Record
-from s0_cli.ending import os_error_line, s0_command
+from s0_cli.exits import os_error_line, s0_command
 
 
 def reported(record: Record, path: Path, folder: Path) -> str:

@@ -89,8 +89,8 @@ def refuse_wrong_gradient(mixer: nn.Module) -> None:
             "expected Triton >= 3.7.1, or < 3.4, or tilelang beside it, got Triton "
             f"{'.'.join(map(str, _release('triton')))} on a Hopper GPU, where the gradient of flash-linear-attention's "
             "gated delta rule is wrong (its issue 640); pip install 'triton>=3.7.1' or tilelang, or train on PyTorch's "
-            "own functions, which are slower: within s0.core.bound.torch_path(model), or with flash-linear-attention "
-            "and fla-core uninstalled"
+            "own functions, which are slower: within s0.core.kernel_backends.torch_path(model), or with "
+            "flash-linear-attention and fla-core uninstalled"
         )
 
 

@@ -12,7 +12,7 @@ from s0.bench.collection import require_place, samples_file
 from s0.errors import DatasetError
 from s0.examples import examples_sha256
 from s0.train import load_tuned
-from s0_cli.ending import interruptible, s0_command, same_command
+from s0_cli.exits import interruptible, s0_command, same_command
 from s0_cli.groups import CollectingOptions, JudgingOptions, ModelOptions, OutOptions, StateOptions, TaskOptions
 from s0_cli.outputs import claimed, n_kept, require_name
 from s0_cli.work.problems import load_problems, sandbox
