@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from s0.tasks import gsm8k, humaneval, spider
@@ -85,6 +86,19 @@ def load_pocket(name: str, data: Path | None) -> Task:
     Raises:
         DatasetError: see `s0.tasks.load`.
     """
+    if data:
+        return _read(name, data)
+    task = _shipped(name)
+    return replace(task, problems=[*task.problems])
+
+
+@cache
+def _shipped(name: str) -> Task:
+    """What ships is read and checked once per process."""
     task = POCKET_TASKS[name]
-    read = replace(task.format(data or _SHIPPED / task.file), name=name, max_new_tokens=task.max_new_tokens)
-    return read if data else replace(read, version=str(len(task.changes)), changes=task.changes)
+    return replace(_read(name, _SHIPPED / task.file), version=str(len(task.changes)), changes=task.changes)
+
+
+def _read(name: str, data: Path) -> Task:
+    task = POCKET_TASKS[name]
+    return replace(task.format(data), name=name, max_new_tokens=task.max_new_tokens)
