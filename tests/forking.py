@@ -113,21 +113,25 @@ def _text(file: IO[bytes]) -> str:
 
 @cache
 def _forker() -> str:
-    """The address of this process's forker, which ends with it."""
-    folder = tempfile.mkdtemp(prefix="s0-forker-", dir="/tmp")  # a socket's path may have about 100 characters
-    address = str(Path(folder, "socket"))
-    imports = "".join(f"import {name}; " for name in PRELOADED)
-    code = f"{imports}from tests.forking import serve; serve({address!r}, {os.getpid()})"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT)
+    """The address of the one forker of this test run, which ends with it."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    owner = os.getppid() if is_worker else os.getpid()
+    folder = Path(f"/tmp/s0-forker-{os.environ.get('PYTEST_XDIST_TESTRUNUID', owner)}")  # a socket's path is short
+    address = str(folder / "socket")
+    with suppress(FileExistsError):  # another worker has started it
+        folder.mkdir(mode=0o700)
+        imports = "".join(f"import {name}; " for name in PRELOADED)
+        code = f"{imports}from tests.forking import serve; serve({address!r}, {owner})"
+        subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT)
     deadline = time.monotonic() + 300
     while not Path(address).exists():
-        assert process.poll() is None and time.monotonic() < deadline, "the process that forks has not started"
+        assert time.monotonic() < deadline, "the process that forks has not started"
         time.sleep(0.02)
     return address
 
 
 def serve(address: str, owner: int) -> None:
-    """Fork whenever somebody asks for it, until the process that wanted this one is gone."""
+    """Fork whenever somebody asks for it, until the process that the tests run for is gone."""
     sys.path[0] = str(_ROOT)  # in place of the folder that each finds itself in
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.bind(f"{address}.new")
@@ -135,7 +139,7 @@ def serve(address: str, owner: int) -> None:
     server.settimeout(1.0)
     Path(f"{address}.new").rename(address)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while os.getppid() == owner:
+    while Path(f"/proc/{owner}").exists():
         with suppress(TimeoutError):
             link, _ = server.accept()
             _in_a_fork(lambda link=link: _watch(link), server)  # type: ignore[misc]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,11 +15,11 @@ from torch import Tensor
 
 from s0.core.states import state_layers
 from s0.errors import ConfigError
-from tests import zoo
+from tests import forking, zoo
 from tests.core import two_processes
 from tests.core.helpers import assert_same, assert_same_gradient, generate, logits, loss, tokens, tuned
 
-ROOT = Path(__file__).resolve().parents[2]
+CODE = "import runpy; runpy.run_module('tests.core.two_processes', run_name='__main__')"
 each_family = pytest.mark.parametrize(
     "family",
     [*two_processes.FAMILIES, *(pytest.param(family, marks=pytest.mark.slow) for family in two_processes.OTHERS)],
@@ -37,15 +34,11 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str
     @cache
     def run(families: tuple[str, ...]) -> Path:
         folder = tmp_path_factory.mktemp("two")
-        module = [sys.executable, "-m", "tests.core.two_processes", str(folder)]
-        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
         logs = [folder / f"{rank}.log" for rank in range(2)]
-        started = [
-            subprocess.Popen(
-                [*module, str(rank), *families], cwd=ROOT, env=settings, stdout=log.open("w"), stderr=subprocess.STDOUT
-            )
-            for rank, log in enumerate(logs)
-        ]
+        started = []
+        for rank, log in enumerate(logs):
+            with log.open("w") as output:
+                started.append(forking.begun(CODE, folder, rank, *families, stdout=output, stderr=output))
         try:
             codes = [process.wait(timeout=600) for process in started]
         finally:
