@@ -53,6 +53,7 @@ def learn_by_heart(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, t
         optimizer.step()
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_problems_to_a_finding(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_the_cut_of_200_rows_is_the_one_that_the_page_tells() -> None:
     assert "200 rows are a good beginning: 78, 20 and 102" in PAGE
 
 
+@pytest.mark.slow
 def test_every_split_of_the_ten_rows_has_problems(folder: Path) -> None:
     from s0 import tasks
 

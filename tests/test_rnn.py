@@ -266,6 +266,7 @@ def test_it_is_a_module_like_any_other() -> None:
 
 
 @every_kind
+@pytest.mark.slow
 def test_it_compiles(kind: str) -> None:
     wrapped, x = filled(layer_of(kind, num_layers=2, bidirectional=True)), inputs(3, 2)
     torch._dynamo.reset()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from tests.breadth import mostly_slow
 
 VOCAB = 64
 _COMMON: dict[str, Any] = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=1, eos_token_id=None)
@@ -221,6 +224,8 @@ _GLM5 = {
 }
 FAMILIES = [*(name for name, (kind, _) in TUNABLE.items() if kind in CONFIG_MAPPING), "glm5_next"]
 """Those that the installed transformers has."""
+ONE_PER_RECURRENCE = ("qwen3_5", "kimi_linear", "falcon_h1", "mamba", "minimax")
+every_family = pytest.mark.parametrize("family", mostly_slow(FAMILIES, ONE_PER_RECURRENCE))
 _BOUNDED_GATES = ("bailing_hybrid", "glm5_next")
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {

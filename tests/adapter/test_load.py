@@ -19,6 +19,7 @@ from s0.errors import ConfigError, StateMismatchError
 from s0.export import published
 from s0.train import BaselineTrainer, LoraTuning, load_tuned
 from tests import forking, zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import logits, tokens, tuned
 from tests.train import helpers
 
@@ -115,7 +116,10 @@ def test_a_trainer_takes_no_state_of_another_kind(folder: Path) -> None:
         trainer.take(load.read(folder, trainer.model))
 
 
-@pytest.mark.parametrize("reader", ["load", "load_tuned", "S0Trainer", "BaselineTrainer", "load_tuned of a LoRA"])
+@pytest.mark.parametrize(
+    "reader",
+    mostly_slow(["load", "load_tuned", "S0Trainer", "BaselineTrainer", "load_tuned of a LoRA"], ["load", "S0Trainer"]),
+)
 def test_a_folder_is_read_checked_and_matched_once(
     reader: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from s0.core.releases import cache_of
 from s0.core.states import effective_state, state_layers
 from s0.errors import ConfigError, EngineError, S0Error, StandInError, StateMismatchError, UnsupportedModelError
 from tests import forking, zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import (
     assert_same,
     fill,
@@ -716,6 +717,7 @@ def test_a_minimax_layer_whose_forward_was_replaced_is_refused() -> None:
 
 @pytest.mark.parametrize("family", ["qwen3_5", pytest.param("falcon_h1", marks=pytest.mark.slow)])
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_check_can_be_compiled(family: str) -> None:
     model = tuned(family)
     torch._dynamo.reset()
@@ -728,7 +730,7 @@ def test_the_check_can_be_compiled(family: str) -> None:
 # --- Saving and loading ---
 
 
-@pytest.mark.parametrize("family", EVERY_KIND)
+@pytest.mark.parametrize("family", mostly_slow(EVERY_KIND, ["qwen3_5", "falcon_h1", "minimax"]))
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
 @pytest.mark.parametrize(
     "settings", [{}, {"alpha": 0.3, "normalize": True}, {"layers": "last", "task_type": "CAUSAL_LM"}]

@@ -786,7 +786,7 @@ def test_a_first_write_that_fails_leaves_nothing_to_read(tmp_path: Path, monkeyp
 # --- The fingerprint of a base model ---
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@zoo.every_family
 def test_the_fingerprint_is_the_same_for_every_dtype_and_differs_between_weights(family: str) -> None:
     published = zoo.make(family, torch.bfloat16)
     name = fingerprint(published)

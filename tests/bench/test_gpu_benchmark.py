@@ -62,6 +62,7 @@ def test_the_script_runs_on_toy_models(gpu: Any, tmp_path: Path, capsys: pytest.
         assert all(value > 0 for value in measured["swap"].values())
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_ends_with_what_it_has(gpu: Any, tmp_path: Path) -> None:
     gpu.main(["--tiny", "--minutes", "0", "--model", "falcon_h1_7b", "--out", str(tmp_path / "record.json")])
     measured = json.loads((tmp_path / "record.json").read_text())["models"]["falcon_h1_7b"]
@@ -70,6 +71,7 @@ def test_a_run_whose_time_is_over_ends_with_what_it_has(gpu: Any, tmp_path: Path
         assert part["ended"].startswith("out of time after")
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_says_so_and_the_others_run(
     gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -403,6 +403,7 @@ def test_a_variant_leaves_the_model_untouched(sandbox, task):
 @pytest.mark.parametrize(
     "settings", [S0Config(n_steps=1, alpha=1.0), LoraTuning(n_steps=1, rank=2)], ids=["s0", "lora"]
 )
+@pytest.mark.slow
 def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_path, settings):
     examples = [Example(problem.prompt, problem.canonical_solution) for problem in task.split("train")[:2]]
     questions, trained_in = Questions(task, task.split("final")[:1]), []
@@ -480,6 +481,7 @@ def test_examples_are_shown_before_a_prompt():
         shown_before(shots, chat)
 
 
+@pytest.mark.slow
 def test_the_scale_with_the_best_pass_rate_is_that_of_single_runs(sandbox, task):
     """All scales in one batch give the verdicts that one scale after the other gives."""
     trainer = S0Trainer(*load_model("pocket:gdn"), S0Config(n_steps=3, lr=1e-2, alpha=1.0))

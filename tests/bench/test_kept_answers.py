@@ -33,6 +33,7 @@ from s0.record import plain
 from s0.tasks import Task, Verdict
 from s0.tasks.sandbox import Limits
 from s0.train import load_tuned
+from tests.breadth import mostly_slow
 from tests.pocket_rows import write_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -62,7 +63,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("group", [0, 1])
+@pytest.mark.parametrize("group", mostly_slow([0, 1], [1]))
 @pytest.mark.parametrize("before", [True, False], ids=["before it is kept", "after"])
 def test_a_killed_evaluation_goes_on(pocket, sandbox, task, tmp_path, asked, monkeypatch, group, before):
     monkeypatch.setattr(judging, "_JUDGED_AT_ONCE", 2)

@@ -89,6 +89,7 @@ def test_paired_interval_moves_with_the_counts(counts):
 
 
 @pytest.mark.parametrize(("gain", "loss"), [(0.01, 0.01), (0.0, 0.02), (0.1, 0.02), (0.3, 0.0), (0.3, 0.3), (0.6, 0.1)])
+@pytest.mark.slow
 def test_paired_interval_covers_the_truth_as_often_as_it_says(gain, loss):
     n, covered = 30, 0.0
     for gained in range(n + 1):
@@ -169,6 +170,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_pass(n, data):
 
 @pytest.mark.parametrize("shape", [(0.5, 0.5), (2.0, 5.0), (0.1, 2.0)])
 @pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.slow
 def test_pass_at_k_covers_the_truth_as_often_as_it_says(shape, k):
     """Problems of every difficulty, drawn anew each time: the interval is for the next problems, not for these."""
     rng = np.random.default_rng(0)

@@ -172,6 +172,7 @@ def test_an_interrupted_training_says_what_is_kept_and_goes_on(number: int, stat
     assert str(out) in line.partition("go on with: ")[2] and not out.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_choice_of_a_scale_keeps_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, add = folder / "by-verdicts", AnswerJournal.add
     checkpoint, answers = (out.with_name(f"by-verdicts.{what}") for what in ("checkpoint", "scale.jsonl"))

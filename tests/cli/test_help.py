@@ -34,6 +34,7 @@ def test_no_command_is_left_out_here() -> None:
     assert listed == {*COMMANDS}
 
 
+@pytest.mark.slow
 def test_the_examples_in_help_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     split = Task.split

@@ -43,6 +43,7 @@ def test_what_cannot_be_is_refused_in_one_line(option: str, value: str, says: st
     assert done.returncode == 2 and says in line
 
 
+@pytest.mark.slow
 def test_a_record_says_how_the_model_was_loaded_and_other_roundings_share_no_answer(tmp_path: Path) -> None:
     problems = write_rows(tmp_path / "problems.jsonl", final=3)
     ask = ("eval", "--model", "pocket:gdn", "--task", "pocket-code", "--data", problems, "--max-new-tokens", 8)

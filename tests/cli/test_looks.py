@@ -31,6 +31,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_look_at_some_problems_says_so_and_the_whole_split_asks_none_of_them_again(
     tmp_path: Path, rows: list[int]
 ) -> None:

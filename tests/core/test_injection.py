@@ -23,6 +23,7 @@ from s0.core.releases import cache_name
 from s0.core.states import state_layers
 from s0.errors import EngineError
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import (
     FORGETFUL,
     PURE_MAMBA,
@@ -52,7 +53,6 @@ KINDS = {
     "mamba1": "jamba",
     "lightning_attention": "minimax",
 }
-every_family = pytest.mark.parametrize("family", zoo.FAMILIES)
 one_family_per_kind = pytest.mark.parametrize("family", [*KINDS.values(), "mamba2"])  # and one without attention
 
 GATED_DELTA_NETS = ("qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp", "olmo_hybrid", "lara_mini")
@@ -104,13 +104,13 @@ class SpyingCache:
 # --- Finding the layers ---
 
 
-@every_family
+@zoo.every_family
 def test_the_recurrent_layers_are_found_and_attention_is_not(family: str) -> None:
     assert list(find_mixers(zoo.make(family))) == MIXERS[family]
     assert list(find_mixers(shared(family))) == MIXERS[family]
 
 
-@every_family
+@zoo.every_family
 def test_the_table_tells_what_the_mixer_writes(family: str) -> None:
     model = zoo.make(family)
     facts = FAMILIES[family_of(model)]
@@ -367,7 +367,13 @@ def slow_reference(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], sta
     return mamba2_rule(x, step, rate, b, c, kwargs["D"], state)
 
 
-@pytest.mark.parametrize("family", [family for family in zoo.FAMILIES if family != "minimax"])
+@pytest.mark.parametrize(
+    "family",
+    mostly_slow(
+        [family for family in zoo.FAMILIES if family != "minimax"],
+        [family for family in zoo.ONE_PER_RECURRENCE if family != "minimax"],
+    ),
+)
 @torch.no_grad()
 def test_the_recurrence_starts_from_the_effective_state(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tuned(family, alpha=0.5), tokens(2, 7)

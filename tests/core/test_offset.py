@@ -24,6 +24,7 @@ from s0.core.states import state_layers
 from s0.errors import ConfigError, EngineError, S0Error, StateMismatchError
 from s0.export import published
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import (
     FORGETFUL,
     assert_gradient_is_the_slope,
@@ -43,9 +44,16 @@ from tests.core.helpers import (
     tuned,
 )
 
-every_family_with_a_kernel = pytest.mark.parametrize("family", [name for name in zoo.FAMILIES if name != "minimax"])
+WITH_A_KERNEL = [name for name in zoo.FAMILIES if name != "minimax"]
+every_family_with_a_kernel = pytest.mark.parametrize(
+    "family", mostly_slow(WITH_A_KERNEL, [name for name in zoo.ONE_PER_RECURRENCE if name != "minimax"])
+)
 one_family_per_kind = pytest.mark.parametrize(
-    "family", ["qwen3_5", "kimi_linear", "falcon_h1_gated", "jamba", "zamba", "minimax"]
+    "family",
+    mostly_slow(
+        ["qwen3_5", "kimi_linear", "falcon_h1_gated", "jamba", "zamba", "minimax"],
+        ["qwen3_5", "falcon_h1_gated", "minimax"],
+    ),
 )
 STEPS = {
     "torch_chunk_gated_delta_rule": "torch_recurrent_gated_delta_rule",
@@ -435,6 +443,7 @@ def test_a_minimax_that_reads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_layer_can_be_compiled_once_it_has_run() -> None:
     layer, hidden = state_layers(shared("mamba"))[0], torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(3))
     want, stock = layer(hidden), layer.base_layer(hidden)

@@ -257,6 +257,7 @@ def test_what_a_model_has_beside_its_recurrent_layers_is_known_and_refuses_in_it
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_compiled_graph_stops_at_pads_that_are_refused() -> None:
     model, ids = tuned("qwen3_5"), tokens(1, 5)
     for layer in state_layers(model):

@@ -17,6 +17,7 @@ from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import state_layers
 from s0.errors import ConfigError
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import (
     assert_same,
     assert_same_gradient,
@@ -48,7 +49,7 @@ def with_adapters(family: str, task_type: str | None = None, **layers: list[int]
     return model
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=mostly_slow(FAMILIES, ["qwen3_5", "falcon_h1", "minimax"]))
 def model(request: pytest.FixtureRequest) -> PeftModel:
     return with_adapters(request.param, one=None, two=None)
 
@@ -225,7 +226,10 @@ def test_checkpointed_batches_may_interleave(qwen: PeftModel) -> None:
 # --- Threads ---
 
 
-@pytest.mark.parametrize(("family", "task_type"), [("qwen3_5", None), ("qwen3_5", "CAUSAL_LM"), ("nemotron_h", None)])
+@pytest.mark.parametrize(
+    ("family", "task_type"),
+    mostly_slow([("qwen3_5", None), ("qwen3_5", "CAUSAL_LM"), ("nemotron_h", None)], [("qwen3_5", "CAUSAL_LM")]),
+)
 def test_threads_that_choose_different_states_do_not_mix(family: str, task_type: str | None) -> None:
     names = [*"bcdfghi", BASE]
     model = with_adapters(family, task_type, **dict.fromkeys(names[:-1]))

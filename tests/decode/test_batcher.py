@@ -20,6 +20,7 @@ from s0 import S0AdapterConfig
 from s0.decode import Batcher, Event, Request, caches
 from s0.errors import ConfigError, UnsupportedModelError
 from tests import words, zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import fill
 from tests.installed import generation_behind_a_prefix
 
@@ -94,7 +95,7 @@ def pool(model: PeftModel, rng: random.Random) -> list[Request]:
     return requests
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("family", mostly_slow(["qwen3_5", "falcon_h1"], ["qwen3_5"]))
 def test_two_hundred_mixed_requests_get_what_they_get_alone(family):
     model, rng = with_states(family), random.Random(0)
     model.generation_config.eos_token_id = [1, 7, 30]  # some end early
@@ -123,7 +124,11 @@ def test_two_hundred_mixed_requests_get_what_they_get_alone(family):
 
 
 @pytest.mark.parametrize(
-    "family", ["kimi_linear", "nemotron_h", "zamba2", "mamba2", "glm5_next", "llama", "mamba", "lfm2"]
+    "family",
+    mostly_slow(
+        ["kimi_linear", "nemotron_h", "zamba2", "mamba2", "glm5_next", "llama", "mamba", "lfm2"],
+        ["kimi_linear", "mamba2", "llama"],
+    ),
 )
 def test_every_kind_of_cache(family):
     # Attention only, recurrence only, both in a layer, layers without a cache, layers that rows cannot share.
@@ -318,7 +323,7 @@ def with_an_offset(family: str) -> PeftModel:
     return model.eval()
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("family", mostly_slow(["qwen3_5", "falcon_h1"], ["qwen3_5"]))
 @pytest.mark.parametrize("active", ["one", "offset"])
 def test_rows_keep_reading_the_offset_they_named(family: str, active: str) -> None:
     model, rng = with_an_offset(family), random.Random(5)

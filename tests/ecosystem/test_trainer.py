@@ -15,6 +15,7 @@ from s0 import S0AdapterConfig
 from s0.core.states import state_layers
 from s0.errors import StateMismatchError
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import logits, tokens
 
 FAMILIES = ["qwen3_5", "falcon_h1"]
@@ -96,7 +97,7 @@ def test_a_training_does_not_go_on_at_another_scale_or_on_another_base(changed: 
         trainer(tmp_path, **changed).train(resume_from_checkpoint=True)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES, ["qwen3_5"]))
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointed_activations_change_nothing(family: str, use_reentrant: bool, tmp_path: Path) -> None:
     plain = trainer(tmp_path, family, max_steps=2, save_strategy="no")

@@ -21,6 +21,7 @@ from s0.core.states import state_layers
 from s0.errors import EngineError
 from s0.tasks import Verdict, load
 from tests import words, zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import fill, logits, tokens
 
 pytest.importorskip("trl", reason="needs trl: pip install trl")
@@ -94,7 +95,7 @@ def test_supervised_training_learns_a_state_from_completions_alone(family: str, 
     assert loaded.peft_config["default"].alpha == 0.5
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("family", mostly_slow(["qwen3_5", "falcon_h1"], ["qwen3_5"]))
 @pytest.mark.parametrize("settings", [{"padding_free": True, "max_length": None}, {"packing": True, "max_length": 64}])
 def test_packed_rows_are_exact_or_refused(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
     # One step over all four documents, from a zero state: what the state becomes is its gradient.
@@ -141,6 +142,7 @@ class TestReference:
         assert not any(state.any() for state in states(model, "other"))
 
 
+@pytest.mark.slow
 def test_reinforcement_learns_a_state_from_verdicts(tmp_path: Path) -> None:
     task = load("pocket-code")
     model, tokenizer = load_model("pocket:gdn")

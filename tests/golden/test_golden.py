@@ -121,6 +121,7 @@ def _listed(text: str) -> set[str]:
     return {name.lower() for line in lines for name in line.split(", ")}
 
 
+@pytest.mark.slow
 def test_commands_answer_with_the_same_keys(tmp_path: Path) -> None:
     examples, state = GOLDEN / "train.jsonl", GOLDEN / "state"
     of_problems = ("--model", "pocket:gdn", "--task", "pocket-code", "--data", PROBLEMS)

@@ -41,6 +41,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.slow
 def test_three_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast, architecture: str) -> None:
     config = ARCHITECTURES[architecture](tokenizer, hidden=32)
     rows = tokenised(tokenizer, draw_texts(random.Random(9), 32, SHORT.shares, habits=False, banned=()))
@@ -54,6 +55,7 @@ def test_three_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast, architec
     assert [entry["step"] for entry in log] == [3]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights(tokenizer: PreTrainedTokenizerFast) -> None:
     config = gdn_config(tokenizer, hidden=32)
     first, second = (pretrain(config, tokenizer, SHORT)[0].state_dict() for _ in range(2))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.breadth import mostly_slow
 from tests.report.browser import CHROMEDRIVER, CHROMIUM, browser
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver")
@@ -13,7 +14,7 @@ def window(tmp_path_factory):
         yield opened
 
 
-@pytest.mark.parametrize("name", ["demo", "sampled", "hostile"])
+@pytest.mark.parametrize("name", mostly_slow(["demo", "sampled", "hostile"], ["demo"]))
 def test_it_fits_a_phone_loads_nothing_and_says_nothing(name, window, request):
     page = request.getfixturevalue(name)
     window.requested(), window.console()  # what another page left

@@ -25,6 +25,7 @@ from s0.study.unit import Unit, run_unit, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
 from s0_cli.outputs import claimed
+from tests.breadth import mostly_slow
 from tests.kills import names_in
 from tests.study.runs import SETTINGS, VARIANTS, demo
 
@@ -86,12 +87,7 @@ MOMENTS = {
 }
 
 
-SHORT = ("s0 is saved", "all but the record")
-
-
-@pytest.mark.parametrize(
-    "moment", [pytest.param(moment, marks=() if moment in SHORT else pytest.mark.slow) for moment in MOMENTS]
-)
+@pytest.mark.parametrize("moment", mostly_slow(MOMENTS, ["s0 is saved"]))
 def test_a_demo_that_is_killed_here_goes_on(
     whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path, trained: list[str], moment: str
 ) -> None:
@@ -125,7 +121,7 @@ def test_a_unit_that_nobody_has_claimed_the_folder_for_removes_nothing_that_anot
     assert half_written.read_text() == "half"
 
 
-@pytest.mark.parametrize("what", ["settings", "data", "damaged"])
+@pytest.mark.parametrize("what", mostly_slow(["settings", "data", "damaged"], ["settings"]))
 def test_what_was_trained_otherwise_is_trained_again(
     whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path, trained: list[str], what: str
 ) -> None:

@@ -18,6 +18,7 @@ from tests.study.runs import SETTINGS
 UNIT = Unit("pocket:gdn", {"base": Variant()}, data=SETTINGS.data, samples=4, select_samples=2)
 
 
+@pytest.mark.slow
 def test_examples_come_from_the_first_train_problems(tmp_path: Path) -> None:
     with Sandbox() as sandbox:
         whole = run_unit(replace(UNIT, split="train"), tmp_path / "whole", sandbox=sandbox)

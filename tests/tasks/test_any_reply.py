@@ -18,6 +18,7 @@ from s0.tasks import SCORINGS, Task, replies
 from s0.tasks.code import parsing
 from s0.tasks.problem import CodeProblem, Problem
 from s0.tasks.sandbox import Limits, Sandbox, Verdict
+from tests.breadth import mostly_slow
 
 ENDS = [
     "\r", "\r\n", "\r\r\r", "\n", "\f", "\v", "\0", "\x1c", "\x85", "\u2028", "\ufeff", "\ud800", "\udfff\ud800",
@@ -104,7 +105,7 @@ test_any_reply_is_judged = pytest.mark.parametrize("name", FRAGMENTS)(_test_of(4
 test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(15, 40)))
 
 
-@pytest.mark.parametrize("name", FRAGMENTS)
+@pytest.mark.parametrize("name", mostly_slow(FRAGMENTS, ["pocket-math", "pocket-sql"]))
 def test_replies_of_any_size_are_judged(all_tasks: dict[str, Task], any_sandbox: Sandbox, name: str) -> None:
     deep = "".join(left * 100 + "1" + right * 100 for left, right in ("()", "[]", "{}"))
     large = ["1," * 100_000, "(" * 100_000, "é" * 200_000, "\r" * 200_000, deep]
@@ -173,7 +174,7 @@ def _out_of_proportion(task: Task, units: list[str]) -> dict[str, list[int]]:
     return {unit: found for unit, found in steps.items() if found[1] > max(5 * found[0] + 500, allowed)}
 
 
-@pytest.mark.parametrize("name", FRAGMENTS)
+@pytest.mark.parametrize("name", mostly_slow(FRAGMENTS, ["pocket-math", "math500", "pocket-sql"]))
 def test_reading_a_reply_takes_steps_in_proportion_to_its_length(all_tasks: dict[str, Task], name: str) -> None:
     assert _out_of_proportion(all_tasks[name], WORST.get(name, units_of(name))) == {}
 
@@ -183,6 +184,7 @@ def test_reading_code_takes_steps_in_proportion_to_its_length(all_tasks: dict[st
     assert _out_of_proportion(all_tasks["pocket-code"], units_of("pocket-code")) == {}
 
 
+@pytest.mark.slow
 def test_the_parser_reads_a_bounded_number_of_characters(
     all_tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def test_every_attempt_is_held_and_counted(sandbox: Sandbox) -> None:
     assert reasons["leave, as if done"] == "exit"
 
 
+@pytest.mark.slow
 def test_what_is_not_held_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     within_reach = {name: bodies for name, bodies in attempts.ATTEMPTS.items() if name not in HARMS}
     monkeypatch.setattr(attempts, "ATTEMPTS", within_reach)
@@ -43,6 +44,7 @@ def test_what_is_not_held_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row["attempt"] for row in found if row["held"]} == HELD_BY_THE_CHECKER_OR_LIMITS
 
 
+@pytest.mark.slow
 def test_the_command_reports_and_ends_with_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "ATTEMPTS", {"see your environment": ["assert os.environ"]})
     strongest = backends.strongest()

@@ -274,6 +274,7 @@ def test_a_process_that_dies_fails_its_job_only(monkeypatch: pytest.MonkeyPatch)
     assert comparers._idle == []
 
 
+@pytest.mark.slow
 def test_memory_is_bounded() -> None:
     comparers = Comparers(Limits(memory_bytes=400 << 20, cpu_s=20.0))
     try:

@@ -85,6 +85,7 @@ def solution(problem: object) -> str:
 
 
 @pytest.mark.parametrize("file", QUICK, ids=lambda file: file.path)
+@pytest.mark.slow
 def test_every_canonical_solution_passes(file: File) -> None:
     require_all_right(file, shared())
 

@@ -54,6 +54,7 @@ def test_a_timeout_cannot_be_caught(sandbox: Sandbox) -> None:
     assert verdict_of(sandbox, adding(stubborn)).reason == "timeout"
 
 
+@pytest.mark.slow
 def test_the_default_memory_is_enough_and_a_bound_is_kept() -> None:
     with Sandbox(limits=Limits(20)) as default, Sandbox(limits=Limits(20, 256 << 20)) as small:
         assert default.judge([GREEDY]) == [Verdict(True, "passed")]
@@ -240,6 +241,7 @@ def test_a_broken_sandbox_is_an_error_and_no_verdict(monkeypatch: pytest.MonkeyP
             opened.judge([HONEST])
 
 
+@pytest.mark.slow
 def test_a_forked_copy_of_this_process_starts_servers_of_its_own() -> None:
     with Sandbox() as opened:
         opened.judge([HONEST])
@@ -289,6 +291,7 @@ def test_the_shared_sandbox_is_one() -> None:
         ("x.extend([None] * 3999980)", "f(x + x)"),
     ],
 )
+@pytest.mark.slow
 def test_an_argument_that_a_program_has_enlarged_before_it_raised_is_its_failure(
     any_sandbox: Sandbox, grow: str, again: str
 ) -> None:

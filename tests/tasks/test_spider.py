@@ -230,6 +230,7 @@ def test_real_rows(spider_folder: Path) -> None:
     assert not any(stop in problem.gold.rstrip("; ") for problem in task.problems for stop in task.stop)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_every_real_gold_query_passes_in_every_form(spider_folder: Path) -> None:
     task = load_spider(spider_folder)
     replies = {name: [(problem, form(gold)) for problem, gold in with_gold(task)] for name, (form, _) in FORMS.items()}

@@ -229,6 +229,7 @@ def test_memory_is_bounded_and_sorting_writes_no_file(problem: SqlProblem) -> No
     assert verdicts == [Verdict(False, "memory"), PASSED]
 
 
+@pytest.mark.slow
 def test_a_process_that_says_nothing_is_killed_from_outside(tmp_path: Path) -> None:
     """Opening this file waits for somebody to write it, which takes no processor time."""
     os.mkfifo(tmp_path / "made.sqlite")

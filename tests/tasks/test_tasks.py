@@ -186,6 +186,7 @@ def test_verdicts_follow_their_completions(tmp_path: Path, any_sandbox: Sandbox)
     assert task.judged_in(any_sandbox).verdicts([]) == []
 
 
+@pytest.mark.slow
 def test_the_shipped_problems_are_sound(any_sandbox: Sandbox) -> None:
     task = load("pocket-code").judged_in(any_sandbox)
     some = task.problems[::2]

@@ -100,6 +100,7 @@ def test_copying_does_not_count(quick: Sandbox) -> None:
     assert quick.judge([program]) == [Verdict(True, "passed")]
 
 
+@pytest.mark.slow
 def test_a_slow_test_does_not_fail_a_right_answer(quick: Sandbox) -> None:
     test = f"{BURN}def check(add):\n    burn({3 * LIMIT_S})\n    assert add(1, 2) == 3\n"
     assert quick.judge([adding(HONEST.source, test)]) == [Verdict(True, "passed")]
@@ -121,6 +122,7 @@ def problem(solution: str) -> CodeProblem:
     return CodeProblem("p/1", prompt, "final", "add", adding("").test, solution)
 
 
+@pytest.mark.slow
 def test_the_limit_grows_with_the_canonical_solutions_own_time(quick: Sandbox) -> None:
     def answer(seconds: float) -> str:
         return f"{BURN}def add(a, b):\n    burn({seconds / 2})\n    return a + b\n"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel, get_peft_model
@@ -18,6 +19,7 @@ from s0 import Example, S0AdapterConfig, S0Config, S0Trainer
 from s0.core.states import state_layers
 from s0.train import Batch, FitSettings, batches, tokenize
 from tests import words, zoo
+from tests.breadth import mostly_slow
 
 PAIRS = [
     ("def add(a, b):\n    return a + b\n", 15),
@@ -31,6 +33,7 @@ PAIRS = [
 EXAMPLES = [Example(text[:length], text[length:]) for text, length in PAIRS]
 FAMILIES = {"qwen3_5": 0.07, "falcon_h1": 0.65}
 """One family for each of the two published recurrences, with its published alpha."""
+every_family = pytest.mark.parametrize("family", mostly_slow(FAMILIES, ["qwen3_5"]))
 
 BUDGETS = {1: 1, 100: 3, 4096: 5}
 """Token budget of a micro-batch -> rows in the largest micro-batch of `PAIRS`."""

@@ -32,6 +32,7 @@ from s0.train import (
     rank_matching,
 )
 from tests import words, zoo
+from tests.breadth import mostly_slow
 from tests.decode.completing import complete
 from tests.installed import generation_behind_a_prefix
 from tests.train import helpers
@@ -88,7 +89,7 @@ def plain(name: str, config: Any, seed: int = 0) -> tuple[PeftModel, list[nn.Par
     return model, [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+@pytest.mark.parametrize("family", mostly_slow(["qwen3_5", "falcon_h1"], ["qwen3_5"]))
 def test_lora_learns_what_plain_peft_learns(family: str) -> None:
     config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=TARGETS)
     model, parameters = plain(family, config, seed=7)

@@ -27,6 +27,7 @@ from s0.train import FitResult, FitSettings, Grid, S0Config, Splits, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
 from s0.train.search import Search, SearchResult
+from tests.breadth import mostly_slow
 from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
 from tests.train.test_fit import poisoned, raising, values
 
@@ -109,7 +110,7 @@ def test_a_finished_training_can_be_had_again_until_its_file_is_removed(tmp_path
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("call", [3, 6, 8, 9, 10, 13], ids=lambda call: f"call {call} of 13")
+@pytest.mark.parametrize("call", mostly_slow([3, 6, 8, 9, 10, 13], [6, 9]), ids=lambda call: f"call {call} of 13")
 def test_patience_goes_on_where_it_was(tmp_path: Path, call: int) -> None:
     settings = FitSettings(n_steps=6, lr=5.0, patience=1)
     expected, states = uninterrupted(settings)
@@ -123,7 +124,7 @@ def test_patience_goes_on_where_it_was(tmp_path: Path, call: int) -> None:
     assert len(calls) == {3: 11, 6: 8, 8: 8, 9: 5, 10: 4, 13: 4}[call]
 
 
-@pytest.mark.parametrize("call", [2, 4, 8, 10, 12, 18])
+@pytest.mark.parametrize("call", mostly_slow([2, 4, 8, 10, 12, 18], [4, 12]))
 def test_a_search_goes_on_in_the_learning_rate_where_it_was(tmp_path: Path, call: int) -> None:
     def searched(model: nn.Module, asked: Checkpoint | None) -> SearchResult:
         splits = Splits(in_batches(budget=200), in_batches(PAIRS[3:]))

@@ -19,7 +19,7 @@ from s0.errors import DatasetError, UnsupportedModelError
 from s0.train import Batch, batches, tokenize
 from s0.train.data import TokenizedExample
 from tests import words, zoo
-from tests.train.helpers import BUDGETS, END, EXAMPLES, FAMILIES, PAIRS, in_batches, slow_losses, tokenizer
+from tests.train.helpers import BUDGETS, END, EXAMPLES, PAIRS, every_family, in_batches, slow_losses, tokenizer
 
 MERGING = words.merging()
 code = st.text(alphabet="adefnrtu (),:+\n", min_size=1)
@@ -177,7 +177,7 @@ def test_a_larger_budget_makes_larger_batches(budget: int, largest: int) -> None
 # --- What a batch costs and loses ---
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 @pytest.mark.parametrize("budget", BUDGETS)
 @torch.no_grad()
 def test_losses_are_those_of_full_logits_of_single_rows(family: str, budget: int) -> None:
@@ -199,7 +199,7 @@ def test_the_familys_own_scale_of_logits_counts() -> None:
     torch.testing.assert_close(got, torch.stack(slow_losses(model, EXAMPLES)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_logits_are_computed_only_where_a_completion_token_is_predicted(family: str) -> None:
     model, (batch,) = zoo.make(family), in_batches(EXAMPLES)
     shapes: list[torch.Size] = []

@@ -60,6 +60,7 @@ def flat(told: Any) -> list[float]:
 @pytest.mark.parametrize(
     "case", ["uneven shares", "an idle process", "patience", "search", "trainer", "baseline", "curve", "little memory"]
 )
+@pytest.mark.slow
 def test_two_processes_equal_one(
     case: str, launched: list[tuple[Told, dict[str, Tensor]]], tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -75,6 +76,7 @@ def test_two_processes_equal_one(
         assert torch.equal(first[f"{case}/{i}"], second[f"{case}/{i}"])
 
 
+@pytest.mark.slow
 def test_one_that_is_asked_to_end_ends_both_and_they_resume(
     launched: list[tuple[Told, dict[str, Tensor]]], tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def test_one_that_is_asked_to_end_ends_both_and_they_resume(
         ("tensor parallelism", ["ConfigError", "ConfigError"], "got tensor parallelism"),
     ],
 )
+@pytest.mark.slow
 def test_what_goes_wrong_is_told_by_both(
     case: str, error: list[str], text: str, launched: list[tuple[Told, dict[str, Tensor]]]
 ) -> None:

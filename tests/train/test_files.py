@@ -18,9 +18,7 @@ from torch import Tensor
 from s0 import S0Config, S0Trainer
 from s0.errors import ConfigError, StateMismatchError
 from tests import words, zoo
-from tests.train.helpers import FAMILIES, PAIRS, logits, shared, snapshot, states, trained, trainer
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
+from tests.train.helpers import PAIRS, every_family, logits, shared, snapshot, states, trained, trainer
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from tests import zoo
 from tests.train.helpers import (
     BUDGETS,
     EXAMPLES,
-    FAMILIES,
     PAIRS,
     assert_states_equal,
+    every_family,
     in_batches,
     slow_fit,
     slow_losses,
@@ -37,7 +37,6 @@ from tests.train.helpers import (
 )
 
 SETTINGS = FitSettings(n_steps=3, lr=0.02)  # Adam turns rounding in a tiny gradient into a part of lr: keep lr small
-every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def with_lora(family: str = "qwen3_5") -> PeftModel:

@@ -222,6 +222,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_as_if_it_had_not_been(report: Any, kind: str) -> None:
     seen = report[kind]
     assert seen["equal"] and all(seen["equal"])

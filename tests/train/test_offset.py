@@ -15,9 +15,9 @@ from s0.train import FitSettings, Grid, Splits, fit, load_tuned
 from tests import zoo
 from tests.train.helpers import (
     EXAMPLES,
-    FAMILIES,
     PAIRS,
     assert_states_equal,
+    every_family,
     in_batches,
     logits,
     slow_fit,
@@ -30,7 +30,6 @@ from tests.train.helpers import (
     tuned,
 )
 
-every_family = pytest.mark.parametrize("family", FAMILIES)
 SELECT = [Example("def minus(a):\n", "    return -a\n"), Example("def two():\n", "    return 2\n")]
 
 

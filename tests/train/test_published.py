@@ -10,6 +10,7 @@ import torch
 from s0 import S0Config, S0Trainer
 from s0.train import FitSettings, Splits, fit
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.train.helpers import PAIRS, in_batches, logits, tokenizer, trainable, tuned
 
 # Measured with s0-tuning 0.1.2 on transformers 5.14.1 and torch 2.13.0 (CPU, one thread): the weights of
@@ -34,7 +35,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("lr", PUBLISHED)
-@pytest.mark.parametrize("budget", [1, 100], ids=["1 row a batch", "3 rows a batch"])
+@pytest.mark.parametrize("budget", mostly_slow([1, 100], [100]), ids=["1 row a batch", "3 rows a batch"])
 def test_losses_and_norms_are_those_of_the_published_code(lr: float, budget: int) -> None:
     losses, norms = PUBLISHED[lr]
     model = tuned(alpha=0.07)

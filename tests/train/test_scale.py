@@ -26,8 +26,8 @@ from s0.train.scale import (
 )
 from tests import zoo
 from tests.train.helpers import (
-    FAMILIES,
     PAIRS,
+    every_family,
     in_batches,
     logits,
     shared,
@@ -38,7 +38,6 @@ from tests.train.helpers import (
     trainer,
 )
 
-every_family = pytest.mark.parametrize("family", FAMILIES)
 ALPHAS = [0.0, 0.07, 0.65, 1.0, 4.0]
 
 

@@ -16,9 +16,8 @@ from s0.core.states import state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train import Grid
 from tests import zoo
-from tests.train.helpers import EXAMPLES, FAMILIES, PAIRS, logits, slow_losses, snapshot, states, trained, trainer
+from tests.train.helpers import EXAMPLES, PAIRS, every_family, logits, slow_losses, snapshot, states, trained, trainer
 
-every_family = pytest.mark.parametrize("family", FAMILIES)
 SELECT = [Example("def mul(a, b):\n", "    return a * b\n"), Example("def two():\n", "    return 2\n")]
 LRS, STEPS = (0.01, 0.3), (1, 3)
 GRID = Grid(LRS, STEPS)

@@ -11,9 +11,7 @@ import torch
 
 from s0 import S0Trainer
 from tests import zoo
-from tests.train.helpers import EXAMPLES, FAMILIES, PAIRS, logits, states, tokenizer, trained, trainer
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
+from tests.train.helpers import EXAMPLES, PAIRS, every_family, logits, states, tokenizer, trained, trainer
 
 
 @pytest.fixture(params=["model", "other trainer's model"])

@@ -67,7 +67,7 @@ def assert_same_in_parts(model: nn.Module, in_parts: Callable[[int], None], at_o
         torch.testing.assert_close(first, second, atol=1e-5 * second.abs().max().item() + 1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@zoo.every_family
 def test_parts_give_what_the_whole_gives_on_every_family(family: str, in_parts: Callable[[int], None]) -> None:
     assert_same_in_parts(with_state(family), in_parts)
 

@@ -31,6 +31,7 @@ from tests.train.helpers import (
     EXAMPLES,
     FAMILIES,
     PAIRS,
+    every_family,
     logits,
     shared,
     slow_losses,
@@ -41,7 +42,6 @@ from tests.train.helpers import (
     trainer,
 )
 
-every_family = pytest.mark.parametrize("family", FAMILIES)
 SELECT = [Example("def mul(a, b):\n", "    return a * b\n"), Example("def two():\n", "    return 2\n")]
 PROMPTS = ["def add(a, b):\n", "x = ", "for i in [1, 2, 3]:\n    print(i)"]
 

@@ -20,11 +20,11 @@ from s0.errors import ConfigError, UnsupportedModelError
 from s0.verify import CHECKS, Check, Result, verify
 from s0.verify.subject import Comparison, NotApplicable, Subject
 from tests import zoo
+from tests.breadth import mostly_slow
 from tests.core.helpers import holds_no_state, logits, tokens, tuned
 from tests.installed import AT_THE_NEWEST
 
 QUICK = [check for check in CHECKS if check.name != "compile"]  # tracing takes as long as all the rest
-ONE_PER_KIND = ["qwen3_5", "kimi_linear", "falcon_h1", "mamba", "minimax"]
 # What does not hold, and why it is not this library's fault.
 NO_LENGTH = {"generate in chunks": "not applicable"}  # their caches do not know how much they have read
 KNOWN = {
@@ -85,7 +85,7 @@ def test_everything_holds_for_every_family(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", zoo.FAMILIES if AT_THE_NEWEST else ONE_PER_KIND)
+@pytest.mark.parametrize("family", zoo.FAMILIES if AT_THE_NEWEST else zoo.ONE_PER_RECURRENCE)
 def test_every_family_can_be_compiled(family: str) -> None:
     assert_conforms(family, named("compile"))
 
@@ -211,27 +211,32 @@ def looks_offloaded_states_up(patch: Patch) -> None:
     patch.setattr(RawStates, "__call__", lambda self, name: self[name])
 
 
+PLANTED: list[tuple[Callable[[Patch], None], set[str]]] = [
+    (starts_again_at_every_piece, {"zero state", "decode", "second turn", "offset"}),
+    (scales_in_training_only, {"scale", "eval = train"}),
+    (never_scales, {"scale"}),
+    (
+        cuts_the_gradient,
+        {"slope", "eval = train", "checkpointing, not reentrant", "rows, gradient, not reentrant", "bfloat16"},
+    ),
+    (swaps_rows, {"rows", "rows, gradient, not reentrant"}),
+    (forgets_rows_under_checkpointing, {"rows, gradient, not reentrant"}),
+    (follows_the_models_dtype, {"bfloat16"}),
+    (cannot_be_disabled, {"disable"}),
+    (saves_in_half_precision, {"save and load"}),
+    (ignores_weights, {"weighted"}),
+    (reads_no_offset_at_single_steps, {"offset"}),
+    (shares_states_between_copies, {"deepcopy"}),
+    (makes_states_where_nothing_is, {"offload"}),
+    (looks_offloaded_states_up, {"offload"}),
+]
+
+
 @pytest.mark.parametrize(
     ("plant", "broken"),
-    [
-        (starts_again_at_every_piece, {"zero state", "decode", "second turn", "offset"}),
-        (scales_in_training_only, {"scale", "eval = train"}),
-        (never_scales, {"scale"}),
-        (
-            cuts_the_gradient,
-            {"slope", "eval = train", "checkpointing, not reentrant", "rows, gradient, not reentrant", "bfloat16"},
-        ),
-        (swaps_rows, {"rows", "rows, gradient, not reentrant"}),
-        (forgets_rows_under_checkpointing, {"rows, gradient, not reentrant"}),
-        (follows_the_models_dtype, {"bfloat16"}),
-        (cannot_be_disabled, {"disable"}),
-        (saves_in_half_precision, {"save and load"}),
-        (ignores_weights, {"weighted"}),
-        (reads_no_offset_at_single_steps, {"offset"}),
-        (shares_states_between_copies, {"deepcopy"}),
-        (makes_states_where_nothing_is, {"offload"}),
-        (looks_offloaded_states_up, {"offload"}),
-    ],
+    mostly_slow(
+        PLANTED, [case for case in PLANTED if case[0] in (starts_again_at_every_piece, never_scales, swaps_rows)]
+    ),
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_planted_fault_fails_exactly_the_checks_it_breaks(
