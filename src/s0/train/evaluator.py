@@ -42,10 +42,11 @@ class Losses:
     @property
     def fault(self) -> str | None:
         """What is wrong with the first that is not finite, in words; None where all are."""
-        for name, value in zip(self.names, self.values, strict=True):
-            if not value.isfinite():
-                return f"the loss of {name} is {value.item()}"
-        return None
+        faulty = (~self.values.isfinite()).nonzero()
+        if not len(faulty):
+            return None
+        row = int(faulty[0])
+        return f"the loss of {self.names[row]} is {self.values[row].item()}"
 
 
 @dataclass(frozen=True)
