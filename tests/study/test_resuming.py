@@ -79,7 +79,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, *, call: int = 
 MOMENTS = {
     "nothing was done": (lambda patch: dies(patch, unit, "collect"), ["S0Trainer", "BaselineTrainer"]),
     "s0 is trained": (lambda patch: dies(patch, S0Trainer, "save"), ["S0Trainer", "BaselineTrainer"]),
-    "s0 is saved": (lambda patch: dies(patch, S0Trainer, "_saved"), ["BaselineTrainer"]),
+    "s0 is saved": (lambda patch: dies(patch, S0Trainer, "_forget_checkpoint"), ["BaselineTrainer"]),
     "s0 has answered": (lambda patch: dies(patch, AnswerJournal, "add", call=2, after=True), ["BaselineTrainer"]),
     "lora is trained": (lambda patch: dies(patch, BaselineTrainer, "save"), ["BaselineTrainer"]),
     "lora is saved": (lambda patch: dies(patch, BaselineTrainer, "save", after=True), []),
