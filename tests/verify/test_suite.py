@@ -204,7 +204,7 @@ def shares_states_between_copies(patch: Patch) -> None:
 
 
 def makes_states_where_nothing_is(patch: Patch) -> None:
-    patch.setattr(StateLayer, "_device", lambda self: next(self.base_layer.parameters()).device)
+    patch.setattr(StateLayer, "state_device", lambda self: next(self.base_layer.parameters()).device)
 
 
 def looks_offloaded_states_up(patch: Patch) -> None:
