@@ -39,6 +39,7 @@ from s0.record import Model, plain
 from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
 from s0.train import LoraTuning, load_tuned
 from tests import forking
+from tests.breadth import mostly_slow
 from tests.pocket_rows import write_rows
 
 SETTINGS = CollectSettings(samples=4, per_round=2)
@@ -448,7 +449,7 @@ def solved(task, form):
     ]
 
 
-@pytest.mark.parametrize("form", ["body", "function", "fenced"])
+@pytest.mark.parametrize("form", mostly_slow(["body", "function", "fenced"], ["fenced"]))
 def test_wrong_content_keeps_the_form_and_fails(sandbox, task, form):
     examples = solved(task, form)
     wrong = wrong_content(examples, task, seed=0)

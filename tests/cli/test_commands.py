@@ -30,7 +30,7 @@ def test_help_names_every_command_without_loading_torch():
 
 
 def test_commands_without_a_report_load_no_plotting():
-    modules = "training, evaluating, demo, collecting"
+    modules = "train, eval, demo, collect"
     code = f"import sys; from s0_cli.work import {modules}; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = forking.run(code)
     assert done.stdout.split() == ["True", "False"], done.stderr

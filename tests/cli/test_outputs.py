@@ -12,6 +12,7 @@ import pytest
 
 from s0.files import locked
 from s0_cli.work import demo
+from tests.breadth import mostly_slow
 from tests.cli.calls import Done, result, s0
 from tests.pocket_rows import write_rows
 
@@ -204,7 +205,7 @@ def test_problems_that_cannot_be_asked_are_seen_before_the_work(name: str, here:
     assert not (here / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["collect", "eval", "demo"])
+@pytest.mark.parametrize("name", mostly_slow(["collect", "eval", "demo"], ["eval"]))
 def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
     rows = [
         {

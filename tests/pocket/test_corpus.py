@@ -179,6 +179,7 @@ def test_the_careless_function_is_wrong(family: str) -> None:
         assert problem.expected(problem.body) != problem.expected(problem.careless)
 
 
+@pytest.mark.slow
 def test_docstrings_mean_what_the_bodies_do() -> None:
     """The builder's reading of a few docstrings, worked out by hand."""
     known = {

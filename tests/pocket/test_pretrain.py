@@ -85,6 +85,7 @@ def test_texts_are_shared_out_as_the_recipe_says() -> None:
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
+@pytest.mark.slow
 def test_prompts_are_short_and_keep_their_tokens(tokenizer: PreTrainedTokenizerFast, corpus: str) -> None:
     """Also with this tokenizer of few rows; the one that ships is tested on its own."""
     rng = random.Random(0)
@@ -154,6 +155,7 @@ def test_decays_start_near_one(tokenizer: PreTrainedTokenizerFast, make_config: 
     assert steps.min() >= 0.00099 and steps.max() <= 0.101
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model, log = pretrain(gdn_config(tokenizer, hidden=32), tokenizer, SHORT)
     save(tmp_path, model, tokenizer, SHORT, log, {"made.jsonl": b"{}\n"})

@@ -141,7 +141,7 @@ def test_what_was_trained_otherwise_is_trained_again(
     assert trained == ["S0Trainer"]
 
 
-@pytest.mark.parametrize("change", ["loading", "seed", "variants"])
+@pytest.mark.parametrize("change", mostly_slow(["loading", "seed", "variants"], ["seed"]))
 def test_a_folder_goes_on_only_with_the_settings_it_began_with(
     change: str, whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -105,7 +105,7 @@ test_any_reply_is_judged = pytest.mark.parametrize("name", FRAGMENTS)(_test_of(4
 test_thousands_of_replies_are_judged = pytest.mark.slow(pytest.mark.parametrize("name", FRAGMENTS)(_test_of(15, 40)))
 
 
-@pytest.mark.parametrize("name", mostly_slow(FRAGMENTS, ["pocket-math", "pocket-sql"]))
+@pytest.mark.parametrize("name", mostly_slow(FRAGMENTS, ["pocket-sql"]))
 def test_replies_of_any_size_are_judged(all_tasks: dict[str, Task], any_sandbox: Sandbox, name: str) -> None:
     deep = "".join(left * 100 + "1" + right * 100 for left, right in ("()", "[]", "{}"))
     large = ["1," * 100_000, "(" * 100_000, "é" * 200_000, "\r" * 200_000, deep]
@@ -216,7 +216,7 @@ GOING_BACK = [
 """What regular expressions once took minutes for, and what would make them, by the ways in which such are written."""
 
 
-@pytest.mark.parametrize("name", FRAGMENTS)
+@pytest.mark.parametrize("name", mostly_slow(FRAGMENTS, ["math500", "pocket-code"]))
 def test_no_regular_expression_goes_back_to_the_beginning(all_tasks: dict[str, Task], name: str) -> None:
     for text in GOING_BACK:
         read(all_tasks[name], text)

@@ -18,6 +18,7 @@ from s0.tasks.sandbox.cell import Cell
 from s0.tasks.sandbox.guest import landlock, limits, seccomp
 from s0.tasks.sandbox.launch import Limits, readable
 from s0.tasks.sandbox.readable_paths import Granted
+from tests.breadth import mostly_slow
 from tests.tasks.programs import HONEST, WRONG, adding, descendants
 
 
@@ -204,7 +205,7 @@ def test_a_server_of_root_runs_as_that_user(monkeypatch: pytest.MonkeyPatch, bac
         cell.close()
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "namespaces"])
+@pytest.mark.parametrize("backend", mostly_slow(["bubblewrap", "namespaces"], ["bubblewrap"]))
 def test_an_interpreter_in_tmp_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str) -> None:
     if backends.trouble_with(backend) is not None or Path("/tmp") not in tmp_path.parents:
         pytest.skip(f"{backend} does not work on this machine, or its tests do not run in /tmp")

@@ -76,6 +76,7 @@ def test_time_counts_where_the_program_is_loaded_and_while_it_iterates(quick: Sa
     assert judged == [Verdict(False, "timeout")] * 2
 
 
+@pytest.mark.slow
 def test_a_program_cannot_buy_time(quick: Sandbox) -> None:
     sources = {
         "ignore the signal": "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass\n",

@@ -231,12 +231,14 @@ def test_a_training_killed_again_and_again_ends_as_if_it_had_not_been(report: An
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.slow
 def test_a_training_asked_to_end_goes_on_from_its_last_step(report: Any, name: str, code: int) -> None:
     seen = report[name]
     assert seen["code"] == code and seen["equal"]
     assert 1 <= seen["steps"] < N_STEPS  # written although its turn had not come
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_checkpoint_is_written_leaves_a_whole_one(report: Any) -> None:
     found = {moment: rest for moment, *rest in report["writing"]["found"][:3]}
     assert found == {"file": [-1, 1, True, True], "name": [-1, 1, True, True], "folder": [0, 0, True, True]}

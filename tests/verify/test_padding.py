@@ -92,7 +92,7 @@ def also_slowly(*case: Any) -> Any:
     ("plant", "family", "broken"),
     [
         (lets_pads_write, "qwen3_5", CACHED),
-        (keeps_the_last_columns_of_all, "falcon_h1", CACHED),
+        also_slowly(keeps_the_last_columns_of_all, "falcon_h1", CACHED),
         also_slowly(lets_pads_decay_the_state, "falcon_h1", CACHED),
         also_slowly(leaves_tokens_where_they_are, "qwen3_5", ALL - of_side("right-padded") - of_modes("single tokens")),
         also_slowly(brings_pads_to_the_front, "falcon_h1", ALL),
