@@ -1,9 +1,13 @@
-"""The pages of docs/ for who adds something run as they stand."""
+"""The pages of docs/ for who adds something run as they stand, and what they put into the tree passes its checks."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +20,16 @@ from s0.record import read_record
 from s0.train import METHODS, baseline_files
 from tests.cli.calls import s0
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+CHECKS = (
+    "ruff check src",
+    "ruff format --check src",
+    "mypy --package s0",
+    "lint-imports",
+    "python benchmarks/measures.py --check",
+)
+"""Those of `make check` that hold for code."""
 
 
 def run_blocks(page: str) -> None:
@@ -76,3 +89,50 @@ def test_a_method_is_trained_saved_and_loaded(
     trained, inspected = (s0(*shlex.split(line)[1:]) for line in blocks("add-a-method", "sh")[0].splitlines())
     assert trained.returncode == 0 == inspected.returncode, trained.stderr + inspected.stderr
     assert "method: ia3" in inspected.stderr
+
+
+def tree_with(page: str, folder: Path) -> Path:
+    """A copy of the tree with a page's file in it, and its rows."""
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for file in ("pyproject.toml", "benchmarks/measures.py"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
+    (path,) = re.findall(r"one file, `(src/.*?)`", (DOCS / f"{page}.md").read_text(encoding="utf-8"))
+    (folder / path).write_text(blocks(page, "python")[0], encoding="utf-8")
+    for changes in blocks(page, "diff"):
+        name, _, hunks = changes.removeprefix("+++ ").partition("\n")
+        for hunk in hunks.split("@@\n"):
+            lines = hunk.splitlines(keepends=True)
+            before = "".join(line[1:] for line in lines if line[0] != "+")
+            after = "".join(line[1:] for line in lines if line[0] != "-")
+            replace_once(folder / name, before, after)
+    return folder
+
+
+def replace_once(path: Path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{path} has {before!r} {text.count(before)} times"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def run_in(tree: Path, program: str, *arguments: str) -> str:
+    """Run a program of this environment's, which sees the tree's package."""
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+    command = [Path(sys.executable).parent / program, *arguments]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_task_has_its_place_in_the_tree(tmp_path: Path) -> None:
+    tree = tree_with("add-a-task", tmp_path)
+    names = run_in(tree, "python", "-c", "from s0 import tasks; print(*tasks.names())").split()
+    assert "patterns" in names and names == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["add-a-task"])
+def test_what_a_page_puts_into_the_tree_passes_the_checks(page: str, tmp_path: Path) -> None:
+    tree = tree_with(page, tmp_path)
+    for check in CHECKS:
+        run_in(tree, *check.split())
