@@ -22,6 +22,7 @@ from tests.cli.calls import s0
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = ("add-a-task", "add-a-method", "add-a-family")
 CHECKS = (
     "ruff check src",
     "ruff format --check src",
@@ -91,22 +92,31 @@ def test_a_method_is_trained_saved_and_loaded(
     assert "method: ia3" in inspected.stderr
 
 
-def tree_with(page: str, folder: Path) -> Path:
-    """A copy of the tree with a page's file in it, and its rows."""
+def tree_with(folder: Path, *pages: str) -> Path:
+    """A copy of the tree in a folder, with the pages' files in it, and their rows."""
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     for file in ("pyproject.toml", "benchmarks/measures.py"):
         (folder / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
-    (path,) = re.findall(r"one file, `(src/.*?)`", (DOCS / f"{page}.md").read_text(encoding="utf-8"))
-    (folder / path).write_text(blocks(page, "python")[0], encoding="utf-8")
-    for changes in blocks(page, "diff"):
-        name, _, hunks = changes.removeprefix("+++ ").partition("\n")
-        for hunk in hunks.split("@@\n"):
-            lines = hunk.splitlines(keepends=True)
-            before = "".join(line[1:] for line in lines if line[0] != "+")
-            after = "".join(line[1:] for line in lines if line[0] != "-")
-            replace_once(folder / name, before, after)
+    for page in pages:
+        (path,) = re.findall(r"one file, `(src/.*?\.py)`", (DOCS / f"{page}.md").read_text(encoding="utf-8"))
+        (folder / path).write_text(blocks(page, "python")[0], encoding="utf-8")
+        for changes in blocks(page, "diff"):
+            change(folder, changes)
+    if "add-a-method" in pages:
+        reader = blocks("add-a-method", "python")[1].partition("\n\n\n")[2]
+        replace_once(folder / "src/s0/train/baseline_files.py", "\n\n\nKINDS:", f"\n\n\n{reader}\n\nKINDS:")
     return folder
+
+
+def change(folder: Path, changes: str) -> None:
+    """Change a file in a folder as a block of a page shows it: its name, then places with what is around them."""
+    name, _, places = changes.removeprefix("+++ ").partition("\n")
+    for place in places.split("@@\n"):
+        lines = place.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] != "+")
+        after = "".join(line[1:] for line in lines if line[0] != "-")
+        replace_once(folder / name, before, after)
 
 
 def replace_once(path: Path, before: str, after: str) -> None:
@@ -124,15 +134,16 @@ def run_in(tree: Path, program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_task_has_its_place_in_the_tree(tmp_path: Path) -> None:
-    tree = tree_with("add-a-task", tmp_path)
+def test_what_the_pages_add_has_its_place_in_the_tree(tmp_path: Path) -> None:
+    tree = tree_with(tmp_path, *PAGES)
     names = run_in(tree, "python", "-c", "from s0 import tasks; print(*tasks.names())").split()
     assert "patterns" in names and names == sorted(names)
+    rows = "from s0.train import METHODS; from s0.core.families import FAMILIES; print(*METHODS, *FAMILIES)"
+    assert {"ia3", "toy_retention"} < set(run_in(tree, "python", "-c", rows).split())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["add-a-task"])
-def test_what_a_page_puts_into_the_tree_passes_the_checks(page: str, tmp_path: Path) -> None:
-    tree = tree_with(page, tmp_path)
+def test_what_the_pages_add_passes_the_checks(tmp_path: Path) -> None:
+    tree = tree_with(tmp_path, *PAGES)
     for check in CHECKS:
         run_in(tree, *check.split())
