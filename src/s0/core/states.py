@@ -5,7 +5,7 @@ write W_t that each token makes, and reads its output from it:
 
     S_t = G_t S_{t-1} + W_t        y_t = what token t reads of S_t        S: (K, V) in each of H heads
 
-(`s0.core.recurrences` has a file for each kind: GatedDeltaNet, Kimi Delta Attention, Mamba-2, Mamba, lightning
+(`s0.core.recurrences` has a file for each kind: GatedDeltaNet, Kimi Delta Attention, Mamba-2, Mamba-1, lightning
 attention.) Models start at S_0 = 0. Here S_0 is a learned tensor, one per recurrent layer, shared by all sequences,
 while every weight of the model stays frozen (Young 2026, arXiv 2604.01168). The state that enters the model is the
 *effective* one:
@@ -14,8 +14,8 @@ while every weight of the model stays frozen (Young 2026, arXiv 2604.01168). The
 
 The recurrence is linear in the state, so after T tokens S_0 survives as (G_T ... G_1) S_0: it is absorbed by the first
 token and never added again. From the second token on, the model does exactly the work of the untouched model; that is
-why a tuned model costs nothing at decoding. (Where a sequence begins it costs nothing either, but for Mamba's kernel,
-which takes no state, and lightning attention, which transformers runs from a state token by token.)
+why a tuned model costs nothing at decoding. (Where a sequence begins it costs nothing either, but for Mamba-1's
+kernel, which takes no state, and lightning attention, which transformers runs from a state token by token.)
 
 How it gets in. Every mixer asks its cache for the state to start from. `StateLayer` wraps the mixer and hands it a
 stand-in that answers with the effective state, in the two situations where a sequence truly begins:
@@ -23,10 +23,11 @@ stand-in that answers with the effective state, in the two situations where a se
     no cache (training, scoring)         NoCache       answers S_0, stores nothing
     a cache with nothing in it yet       SeededCache   answers S_0, stores what follows in the real cache
 
-Any later call on that cache (decoding, a second turn, the next chunk of a prompt) finds a state there and passes
-through untouched. No model code is changed, and a gradient reaches S_0 through the model's own kernels. Where that is
-not enough: pads, in any call, must touch no state (`s0.core.padding`, and the seam of `s0.core.kernels` in each kernel,
-by which Mamba's gets its state, too); lightning attention has no kernel and a way of its own (`Recurrence.run`).
+Rows of the base model start from zero. Any later call on that cache (decoding, a second turn, the next chunk of a
+prompt) finds a state there and goes on from it, whichever adapter is active by then. No model code is changed, and a
+gradient reaches S_0 through the model's own kernels. Where that is not enough: pads, in any call, must touch no state
+(`s0.core.padding`, and the seam of `s0.core.kernels` in each kernel, by which Mamba-1's gets its state, too); lightning
+attention has no kernel and a way of its own (`Recurrence.run`).
 
 Shapes: B batch, T tokens, H heads, K key dim, V value dim (Mamba-2: P head dim, N state dim), D hidden size.
 
@@ -44,7 +45,7 @@ Then read, by what you want to know:
     when does it not?               `forward`, then `s0.core.padding`: pads, and `s0.core.packing`: documents in a row
     what does a second call do?     `_continue`, then `s0.core.padding`: pads in a later turn, single tokens
     how do rows choose states?      `adapter_names=` in `s0.adapter.model`, then `s0.core.row_choice`
-    where does the gradient go?     `effective`, then `s0.core.raw_states`, and `s0.core.sharding`: several processes
+    where does the gradient go?     `effective`, `RowsUnderCheckpointing` (`s0.core.row_choice`), `s0.core.sharding`
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from s0.core import releases
 from s0.core.families import layer_index, plain_name, recurrence_of
 from s0.core.kernel_backends import refuse_wrong_gradient
 from s0.core.kernels import at_kernel, install_seam
@@ -66,7 +68,6 @@ from s0.core.padding import Limits, OwnColumns, Padding, call_mask, with_a_pad
 from s0.core.quantised import no_gradient_error
 from s0.core.raw_states import RawStates
 from s0.core.refusals import ignored_state_error, refuse_packing, refuse_replaced_forward
-from s0.core.releases import cache_name, take_cache
 from s0.core.row_choice import choice_for
 from s0.core.sharding import expected_to_learn, refuse_rounded, refuse_sharded_layer
 from s0.core.stand_ins import NoCache, SeededCache
@@ -112,7 +113,7 @@ class StateLayer(MixerLayer):
         self.layer_idx = layer_index(mixer)
         self.recurrence = recurrence_of(mixer)
         self.state_shape = self.recurrence.state_shape(mixer)
-        self.cache_name = str(cache_name(type(mixer).forward))
+        self.cache_name = str(releases.cache_name(type(mixer).forward))
         self.limits = Limits()  # of the model around it
         self.has_packed_weights = False  # whether that model passes no gradient (see `s0.core.quantised`)
         self.s0_state = RawStates()
@@ -134,7 +135,7 @@ class StateLayer(MixerLayer):
         """
         if DOCUMENTS in kwargs:
             return kwargs.pop(DOCUMENTS).run(self, hidden_states, kwargs)
-        cache = take_cache(kwargs, cache)
+        cache = releases.take_cache(kwargs, cache)
         if self.disable_adapters or not (self.active_adapters or choice_for(self)):
             return self.run_mixer(hidden_states, cache, attention_mask, **kwargs)
         attention_mask = self._believed_mask(hidden_states.shape[1], cache, attention_mask)
@@ -146,7 +147,7 @@ class StateLayer(MixerLayer):
     def _begin_or_continue(
         self, hidden_states: Tensor, cache: Any, attention_mask: Tensor | None, **kwargs: Any
     ) -> Any:
-        was_read = cache is not None and cache.has_previous_state(self.layer_idx, 0)
+        was_read = cache is not None and cache.has_previous_state(self.layer_idx, 0)  # 0: the recurrence's state
         run = self._continue if was_read else self._begin
         return run(hidden_states, cache, attention_mask, **kwargs)
 
@@ -176,8 +177,8 @@ class StateLayer(MixerLayer):
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
         Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. Rows that
-        read an offset get a state of zero: without a cache to ask for a state, Mamba's mixers would take a fused kernel
-        in train mode, which has no seam to read the offset in (transformers 5.23).
+        read an offset get a state of zero: without a cache to ask for a state, Mamba-1's mixers would take a fused
+        kernel in train mode, which has no seam to read the offset in (transformers 5.23).
         """
         with_zeros = kind == "state"
         counted = {name for name, deployed in self.deployments.items() if with_zeros or deployed.kind == kind}
@@ -234,7 +235,7 @@ class StateLayer(MixerLayer):
             hidden_states: (B, T, D).
             cache: the model's, or a stand-in for it: what the mixer starts from.
             mask: (B, T) with 0 at pads, or None where nothing is padded.
-            start: (B, H, K, V) the same for a kernel that does not read it there; None where the mixer does.
+            start: (B, H, K, V) that state itself, which goes to Mamba-1's kernel past the mixer; None: not needed.
             cached: whether a real cache keeps what follows.
             kwargs: whatever else the model passes to its mixer.
         """
@@ -257,7 +258,7 @@ class StateLayer(MixerLayer):
     def _state_left_unread(self, cache: Any, attention_mask: Tensor | None, n_tokens: int) -> Tensor | None:
         """(B, H, K, V) what a cache holds where the mixer would start from zero instead; None where it reads its cache.
 
-        Mamba's does so before several tokens (transformers 5.23, 5.24), and a single one beside pads is run as two.
+        Mamba-1's does so before several tokens (transformers 5.23, 5.24), and a single one beside pads is run as two.
         """
         reads_cache = self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None)
         return None if reads_cache else cache.get_recurrent_state(self.layer_idx, 0)
