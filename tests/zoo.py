@@ -272,7 +272,7 @@ def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0, **setting
     `name` may end in "+vision" for the model with a vision tower around it, or in "+bare" for the one without a head.
     """
     torch.manual_seed(seed)
-    model = _build(name, settings)
+    model = build(name, settings)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for key, weight in model.named_parameters():
@@ -297,7 +297,8 @@ def make(name: str, dtype: torch.dtype = torch.float32, seed: int = 0, **setting
     return model.to(dtype).eval()
 
 
-def _build(name: str, changed: dict[str, Any]) -> nn.Module:
+def build(name: str, changed: dict[str, Any]) -> nn.Module:
+    """The same with whatever weights its classes start from; they are those of `torch.device`."""
     if name == "glm5_next":
         from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration
 

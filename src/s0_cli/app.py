@@ -173,6 +173,7 @@ def train(
     normalize: options.Normalize = False,
     scale_in_training: options.ScaleInTraining = False,
     max_length: options.MaxLength = None,
+    batch_tokens: options.BatchTokens = None,
     gradient_checkpointing: options.GradientCheckpointing = False,
     checkpoint_every: options.CheckpointEvery = 10,
     select: options.Select = None,
@@ -212,6 +213,7 @@ def train(
         normalize=normalize or None,
         scale_in_training=scale_in_training or None,
         max_length=max_length,
+        batch_tokens=batch_tokens,
         gradient_checkpointing=gradient_checkpointing or None,
     )
     result = run(
@@ -352,7 +354,7 @@ def inspect(
     trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show a model's recurrent layers, or a state's layers, norms, scale and origin.
+    """Show a model's recurrent layers and what training needs of memory, or a state's layers, norms, scale and origin.
 
     Example: s0 inspect pocket:gdn
     """

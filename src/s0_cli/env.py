@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
         process may use; `devices`: name and memory of each GPU; `kernels`: see `_kernels`; `sandbox`: the one in force;
         `troubles`: by one of these names, why it cannot be told. Something broken is what such a report is for.
     """
-    parts: Mapping[str, Callable[[], Any]] = {"devices": _devices, "kernels": _kernels, "sandbox": _sandbox}
+    parts: Mapping[str, Callable[[], Any]] = {"devices": devices, "kernels": _kernels, "sandbox": _sandbox}
     answers: dict[str, Any] = {}
     troubles: dict[str, str] = {}
     for name, tell in parts.items():
@@ -79,17 +79,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _devices() -> list[dict[str, Any]]:
+def devices() -> list[dict[str, Any]]:
+    """The GPUs that are here: `device`, as PyTorch calls it, `name`, and `memory_bytes`."""
     import torch
 
-    devices: list[dict[str, Any]] = []
+    gpus: list[dict[str, Any]] = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(index)
-        devices.append({"device": f"cuda:{index}", "name": facts.name, "memory_bytes": facts.total_memory})
+        gpus.append({"device": f"cuda:{index}", "name": facts.name, "memory_bytes": facts.total_memory})
     if torch.backends.mps.is_available():
         memory = torch.mps.recommended_max_memory()
-        devices.append({"device": "mps", "name": platform.processor(), "memory_bytes": memory})
-    return devices
+        gpus.append({"device": "mps", "name": platform.processor(), "memory_bytes": memory})
+    return gpus
 
 
 def _kernels() -> list[dict[str, Any]]:

@@ -181,6 +181,10 @@ Penalty = Annotated[
 Normalize = Annotated[bool, _option("--normalize", group=_TRAINING, help="Divide each state by its norm first.")]
 ScaleInTraining = Annotated[bool, _option("--scale-in-training", group=_TRAINING, help="Train at the deployed scale.")]
 MaxLength = Annotated[int | None, _option("--max-length", group=_TRAINING, min=2, help="Longest row, in tokens.")]
+BatchTokens = Annotated[
+    int | None,
+    _option("--batch-tokens", group=_TRAINING, min=1, help="Largest rows x longest row of a micro-batch; 1024."),
+]
 GradientCheckpointing = Annotated[
     bool, _option("--gradient-checkpointing", group=_TRAINING, help="Less memory, a third more time.")
 ]

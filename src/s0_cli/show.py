@@ -11,6 +11,8 @@ from rich.table import Table
 from s0.record import parsed
 from s0.report.terminal import CONSOLE, show_record
 
+_WITH_CHECKPOINTING = " with --gradient-checkpointing"
+
 
 def show(result: Mapping[str, Any]) -> None:
     """Print any command's result."""
@@ -60,7 +62,7 @@ def _families(result: Mapping[str, Any]) -> None:
 
 def _fields(result: Mapping[str, Any]) -> None:
     for name, value in result.items():
-        if name not in ("kind", "layers"):
+        if name not in ("kind", "layers", "memory"):
             CONSOLE.print(f"{name}: {_in_a_line(value) if isinstance(value, Mapping) else value}", soft_wrap=True)
 
 
@@ -148,6 +150,26 @@ def _verification(result: Mapping[str, Any]) -> None:
         CONSOLE.print(result["advice"], soft_wrap=True)
 
 
+def _model(result: Mapping[str, Any]) -> None:
+    _layers(result)
+    memory = result["memory"]
+    parts = ("weights", "states", "activations", "logits")
+    for step in memory["steps"]:
+        needed = ", ".join(f"{part} {_size(step[part])}" for part in parts)
+        CONSOLE.print(
+            f"a training step of {step['batch_tokens']} tokens{_WITH_CHECKPOINTING * step['gradient_checkpointing']} "
+            f"needs about {_size(step['total'])} ({needed}); {memory['device']} has {_size(memory['device_bytes'])}: "
+            f"up to --batch-tokens {step['most_batch_tokens']}",
+            soft_wrap=True,
+        )
+    if memory["trouble"]:
+        CONSOLE.print(f"memory of a training step: not known; {memory['trouble']}", soft_wrap=True)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
+
+
 def _layers(result: Mapping[str, Any]) -> None:
     _fields(result)
     columns = list(result["layers"][0])
@@ -168,7 +190,7 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "tasks": _tasks,
     "families": _families,
     "verification": _verification,
-    "model": _layers,
+    "model": _model,
     "state": _layers,
     "adapter": _layers,
 }

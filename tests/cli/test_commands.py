@@ -217,6 +217,33 @@ def test_inspect_shows_model_and_state(steps):
     assert state["base_model"] == "pocket:gdn"
 
 
+def test_inspect_tells_what_a_step_needs_before_there_are_weights(tmp_path):
+    zoo.make("falcon_h1").config.save_pretrained(tmp_path)
+    told = result("inspect", tmp_path)
+    assert told["fingerprint"] is None and told["parameters"] > 0
+    memory = told["memory"]
+    assert [step["gradient_checkpointing"] for step in memory["steps"]] == [False, True] and memory["trouble"] is None
+    for step in memory["steps"]:
+        parts = [step[part] for part in ("weights", "states", "activations", "logits")]
+        assert all(parts) and step["total"] == sum(parts) and step["most_batch_tokens"] > step["batch_tokens"] == 1024
+    shown = s0("inspect", tmp_path).stderr
+    assert "a training step of 1024 tokens with --gradient-checkpointing needs about" in shown
+    assert f"up to --batch-tokens {memory['steps'][0]['most_batch_tokens']}" in shown
+
+
+def test_inspect_says_why_memory_is_not_told(tmp_path):
+    zoo.make("qwen3_next").config.save_pretrained(tmp_path)  # experts, in float32
+    told = result("inspect", tmp_path)
+    assert told["memory"]["steps"] == [] and "BF16" in told["memory"]["trouble"]
+    assert "memory of a training step: not known" in s0("inspect", tmp_path).stderr
+
+
+def test_batch_tokens_reach_the_training(steps, tmp_path):
+    folder, *_ = steps
+    asked = ("train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--n-steps", 1, "--batch-tokens", 50)
+    assert result(*asked, "--out", tmp_path / "state")["settings"]["batch_tokens"] == 50
+
+
 def test_inspect_needs_no_tokenizer(tmp_path):
     zoo.make("falcon_h1").save_pretrained(tmp_path)
     (tmp_path / "meta.json").write_text("{}")  # of somebody else's

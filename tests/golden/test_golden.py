@@ -30,6 +30,7 @@ PROBLEMS = GOLDEN / "problems.jsonl"
 ADDED_KEYS = {
     "eval": {"format_version", "max_new_tokens"},
     "sandbox check": {"packages"},
+    "inspect MODEL": {"memory"},
     "generate": {"model", "settings", "answers"},
 }
 """To what a command answers, since then."""

@@ -8,6 +8,7 @@ from s0.models.load import (
     load_base_model,
     load_model,
     load_tokenizer,
+    model_without_weights,
 )
 from s0.models.prompts import check_tokens, encode_prompt, end_tokens
 
@@ -22,4 +23,5 @@ __all__ = [
     "load_base_model",
     "load_model",
     "load_tokenizer",
+    "model_without_weights",
 ]

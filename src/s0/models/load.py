@@ -176,6 +176,34 @@ def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
+def model_without_weights(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
+    """A model as its config describes it, on PyTorch's meta device, in eval mode: nothing but the config is read.
+
+    Args:
+        name: as for `load_model`.
+        model_kwargs: as for `load_base_model`; a device counts for nothing.
+
+    Raises:
+        ConfigError: there is no config under that name, or none that describes a causal language model.
+    """
+    source = _source(name)
+    repository = _of_the_repository(model_kwargs)
+    _require_repository(source, repository.get("revision"))
+    try:
+        config = AutoConfig.from_pretrained(source, **repository)
+        published = torch.float32 if name in POCKET_MODELS else config.dtype
+        with torch.device("meta"):
+            model: PreTrainedModel = _auto_class(config).from_config(
+                config,
+                dtype=model_kwargs.get("dtype", published),
+                trust_remote_code=repository.get("trust_remote_code", False),
+            )
+    except Exception as error:  # as above
+        raise _loading_error(name, error) from error
+    model.train(False)
+    return model
+
+
 def load_tokenizer(name: str | Path, **repository: Any) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer.
 

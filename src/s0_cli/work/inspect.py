@@ -7,21 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
 from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.errors import ConfigError
-from s0.models import load_base_model
+from s0.models import POCKET_MODELS, load_base_model, model_without_weights
 from s0.train.baseline_files import baseline_kind, read_files
 from s0_cli.groups import ModelOptions
+from s0_cli.work.step_memory import step_memory_facts
 
 _SHOWN = {
     "LORA": ("lora", {"rank": "r", "lora_alpha": "lora_alpha", "targets": "target_modules"}),
     "PREFIX_TUNING": ("prefix", {"virtual_tokens": "num_virtual_tokens"}),
 }
 """By PEFT's name of a method: our name of it, and its settings by their names in PEFT's config."""
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""The files of which a repository on the hub has one, if it has weights."""
 
 
 def inspect(model: ModelOptions) -> dict[str, Any]:
@@ -34,28 +38,44 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
     if state_files.is_state(folder):
         _require_nothing_loaded(model)
         return _inspect_state(target)
-    loaded = load_base_model(target, **model.source.loading.arguments())
-    mixers = find_mixers(loaded)
+    outline = model_without_weights(target, **model.source.loading.arguments())
+    mixers = find_mixers(outline)
     recurrence = recurrence_of(next(iter(mixers.values())))
     shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
     parameters = sum(map(math.prod, shapes.values()))
+    memory = step_memory_facts(model)
+    weights_fit = sum(weight.nbytes for weight in outline.parameters()) < memory["device_bytes"]
     return {
         "kind": "model",
         "name": target,
-        "class": type(loaded).__name__,
-        "family": family_of(loaded),
+        "class": type(outline).__name__,
+        "family": family_of(outline),
         "recurrence": recurrence.name,
         "axes": recurrence.axes,
         "published_alpha": recurrence.alpha,
         "published_alpha_source": recurrence.alpha_source,
-        "fingerprint": fingerprint(loaded),
-        "parameters": sum(weight.numel() for weight in loaded.parameters()),
+        "fingerprint": _fingerprint(model) if weights_fit else None,
+        "parameters": sum(weight.numel() for weight in outline.parameters()),
         "state_parameters": parameters,
         "state_bytes": 4 * parameters,
+        "memory": memory,
         "layers": [
             {"index": layer_index(mixer), "name": name, "shape": shapes[name]} for name, mixer in mixers.items()
         ],
     }
+
+
+def _fingerprint(model: ModelOptions) -> str | None:
+    """Of weights that are on this machine; None where they would have to be fetched."""
+    loading = model.source.loading
+    folder = Path(POCKET_MODELS.get(model.name, model.name))
+    if folder.is_dir():
+        is_here = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    else:
+        is_here = any(
+            isinstance(try_to_load_from_cache(model.name, name, revision=loading.revision), str) for name in _WEIGHTS
+        )
+    return fingerprint(load_base_model(model.name, **loading.arguments())) if is_here else None
 
 
 def _require_nothing_loaded(adapter: ModelOptions) -> None:

@@ -1,0 +1,155 @@
+"""What a training step needs of memory, told before anything is loaded: the step is rehearsed without data.
+
+On PyTorch's meta device an operation works out the shape of its result and nothing else. There the model's own code,
+made from its config alone, runs forward and backward as it does in a step, and what it allocates is counted while it
+lives. That is what transformers' own functions in PyTorch keep; kernels of other packages keep less.
+
+A process takes more than this by what its allocator cannot use again: little on a GPU; on a CPU up to as much again
+where layers are computed again in the backward pass, and so allocated and freed in turn.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
+
+from s0.adapter.attach import attach, switch_to
+from s0.core.kernel_backends import torch_path
+from s0.core.states import state_layers
+from s0.errors import UnsupportedModelError
+from s0.train.modes import frozen_except
+from s0.train.token_losses import MOST_LOGITS
+
+_STATE_COPIES = 6  # the tensors, their gradient, Adam's two moments, the last good ones and the best
+_LOGIT_COPIES = 5  # in float32, while their loss is made and goes back
+_ROW_TOKENS = 128  # in longer rows attention may need more, in shorter ones less
+_STATE = "rehearsed"
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a training step needs, in bytes.
+
+    Attributes:
+        batch_tokens: of the micro-batch that these figures are of.
+        weights: the model's.
+        states: what is trained, in float32, with its gradient, the optimiser's moments and the copies that are kept.
+        activations: the most that forward and backward of a micro-batch hold at a time beside these.
+        logits: what the loss of a micro-batch holds.
+    """
+
+    batch_tokens: int
+    weights: int
+    states: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.states + self.activations + self.logits
+
+    def most_tokens(self, memory_bytes: int) -> int:
+        """The largest micro-batch, in tokens, that so much memory holds; 0 where the model alone is too large."""
+        left = memory_bytes - (self.total - self.activations)
+        return max(0, int(left / self.activations * self.batch_tokens))
+
+
+def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpointing: bool) -> StepMemory:
+    """Rehearse a step that trains the state of every recurrent layer.
+
+    Args:
+        model: a transformers model on the meta device. It is not to be used again: states are left on it.
+        batch_tokens: size of the micro-batch, rows x longest row; the rows are taken to have 128 tokens.
+        gradient_checkpointing: whether layers are computed again in the backward pass.
+
+    Returns:
+        the bytes of its parts.
+
+    Raises:
+        UnsupportedModelError: the model has no recurrent layer whose state can be tuned, or some operation of it wants
+            to see data.
+        ConfigError: `gradient_checkpointing` with a model that cannot compute its layers again.
+    """
+    config = model.config
+    if getattr(config, "quantization_config", None):
+        raise UnsupportedModelError("expected weights that are not quantised, whose size the config tells, got others")
+    weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    vocabulary = config.get_text_config().vocab_size
+    tuned, _ = attach(model, None, {"alpha": 1.0}, _STATE)
+    switch_to(tuned, _STATE)
+    states = _meta_states(tuned)
+    row = min(batch_tokens, _ROW_TOKENS)
+    tokens = torch.zeros(batch_tokens // row, row, dtype=torch.long, device="meta")
+    with frozen_except(tuned, states, recompute=gradient_checkpointing), torch_path(tuned), _Tally() as tally:
+        _rehearse(tuned.get_base_model().base_model, tokens, states)
+    return StepMemory(
+        batch_tokens=tokens.numel(),
+        weights=weights,
+        states=_STATE_COPIES * sum(state.nbytes for state in states),
+        activations=tally.most,
+        logits=_LOGIT_COPIES * 4 * min(tokens.numel() * vocabulary, MOST_LOGITS),
+    )
+
+
+def _rehearse(body: Callable[..., Any], tokens: Tensor, states: Sequence[nn.Parameter]) -> None:
+    try:
+        hidden = body(input_ids=tokens, use_cache=False).last_hidden_state
+        torch.autograd.grad(hidden.float().sum(), states)
+    except (NotImplementedError, RuntimeError) as error:  # as for torch.nonzero, or experts in float32
+        raise UnsupportedModelError(
+            f"expected a model whose operations need no data to tell their memory, got {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _meta_states(tuned: nn.Module) -> Sequence[nn.Parameter]:
+    """The states of a model on the meta device, brought there from where new ones are made."""
+    layers = state_layers(tuned)
+    for layer in layers:
+        layer.s0_state[_STATE] = nn.Parameter(layer.s0_state[_STATE].detach().to("meta"))
+    return [layer.s0_state[_STATE] for layer in layers]
+
+
+class _Tally(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations make, while something holds them.
+
+    Attributes:
+        most: that have been held at a time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._held = 0
+        self._counted: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do the operation and count what it makes."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return args[0].dtype == torch.bool  # models ask whether all is as usual, and nothing is there to be read
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._counted:
+            self._counted.add(key)
+            self._held += size
+            self.most = max(self.most, self._held)
+            weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._counted.discard(key)
+        self._held -= size
