@@ -125,19 +125,19 @@ class Checkpoint:
             metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
             content, digest = json.loads(metadata[_KEY]), metadata["sha256"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise self.refused("it is cut off, or no checkpoint at all") from error
+            raise self.damaged_error("it is cut off, or no checkpoint at all") from error
         if hashlib.sha256(data.replace(_sealed(digest), _sealed(_NO_DIGEST), 1)).hexdigest() != digest:
-            raise self.refused("its checksum is wrong, so a part of it is lost or changed")
+            raise self.damaged_error("its checksum is wrong, so a part of it is lost or changed")
         if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-            raise self.refused("it is of another version of s0-tuning; go on with that one")
+            raise self.damaged_error("it is of another version of s0-tuning; go on with that one")
         if not {"identity", "progress"} <= content.keys():
-            raise self.refused("it says too little")
+            raise self.damaged_error("it says too little")
         try:
             return content, load(data)
         except (SafetensorError, ValueError, KeyError) as error:
-            raise self.refused(f"its tensors cannot be read ({error})") from error
+            raise self.damaged_error(f"its tensors cannot be read ({error})") from error
 
-    def refused(self, what: str) -> StateMismatchError:
+    def damaged_error(self, what: str) -> StateMismatchError:
         """The error for a file from which no training can go on; `what` says what is wrong with it."""
         return StateMismatchError(
             f"expected {self.path} to be a checkpoint of a training, but {what}. It is left as it is; remove it to "
@@ -214,7 +214,7 @@ class Signals:
         if self.received is None:
             self.received, self._received_at = number, now
         elif now - self._received_at > _ONE_REQUEST_S:
-            raise _ending(number)
+            raise _ended_error(number)
 
 
 @contextmanager
@@ -237,13 +237,13 @@ def signals_kept_back(wanted: bool) -> Iterator[Signals]:
     try:
         yield signals
     except Stopped as stopped:
-        raise _ending(stopped.signal_number) from None
+        raise _ended_error(stopped.signal_number) from None
     finally:
         for handled, handler in before.items():
             signal.signal(handled, handler)
     if signals.received is not None:
-        raise _ending(signals.received)
+        raise _ended_error(signals.received)
 
 
-def _ending(number: int) -> BaseException:
+def _ended_error(number: int) -> BaseException:
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -82,7 +82,7 @@ class Processes:
                 or a precision that needs more than casting.
         """
         for sharding in chain(shardings_of(model, parameters), _asked_of_accelerate()):
-            raise _refused(sharding)
+            raise _sharded_error(sharding)
         # An Accelerator would fix the precision and the gradient accumulation of every other one in this process, so
         # only the state below it is used, as the user has made it or the launcher says.
         asked = AcceleratorState().mixed_precision if AcceleratorState._shared_state else None
@@ -98,7 +98,7 @@ class Processes:
         on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
         state = PartialState(cpu=_flag("ACCELERATE_USE_CPU") or on_cpu)
         if state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-            raise _refused(state.distributed_type.value)
+            raise _sharded_error(state.distributed_type.value)
         if state.num_processes == 1:
             return cls(precision=dtype)
         device = torch.device("cpu") if state.device.type == "cpu" else state.device  # accelerate numbers CPUs, too
@@ -210,7 +210,7 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
-def _refused(sharding: str) -> ConfigError:
+def _sharded_error(sharding: str) -> ConfigError:
     return ConfigError(
         f"expected the whole model in each process, got {sharding}: only plain data parallel training is tested; pass "
         "the model itself, without a wrapper, and start with accelerate launch --multi_gpu, or in one process"

@@ -143,7 +143,7 @@ class Loop:
                 named = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
                 learner.resume(progress["learners"][i], named)
         except (StateMismatchError, KeyError, IndexError, TypeError) as error:
-            raise self.checkpoint.refused(str(error)) from error
+            raise self.checkpoint.damaged_error(str(error)) from error
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one: what the last whole step has left."""

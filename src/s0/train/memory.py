@@ -118,7 +118,7 @@ def _meta_states(tuned: nn.Module) -> Sequence[nn.Parameter]:
     return [layer.s0_state[_STATE] for layer in layers]
 
 
-class _Tally(TorchDispatchMode):
+class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that operations make, while something holds them.
 
     Attributes:
@@ -126,7 +126,7 @@ class _Tally(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = self._held = 0
         self._counted: set[int] = set()
 

@@ -87,7 +87,7 @@ class S0Trainer(BaseTrainer):
         self.config = config or S0Config()
         self.config.fit_settings()
         self.tokenizer = tokenizer
-        self.model, self.adapter_name = attach(model, self.config.layers, self._scale(model))
+        self.model, self.adapter_name = attach(model, self.config.layers, self._deployment(model))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, config: S0Config | None = None, **model_kwargs: Any) -> S0Trainer:
@@ -108,7 +108,7 @@ class S0Trainer(BaseTrainer):
         model, tokenizer = load_model(name, **model_kwargs)
         return cls(model, tokenizer, config)
 
-    def _scale(self, model: nn.Module) -> dict[str, Any]:
+    def _deployment(self, model: nn.Module) -> dict[str, Any]:
         """The scale and kind that `config` asks for; 1 for a scale that will be chosen after training."""
         alpha = self.config.alpha
         if alpha is None:
@@ -122,10 +122,10 @@ class S0Trainer(BaseTrainer):
         adapter: S0AdapterConfig = self.model.peft_config[self.adapter_name]
         return adapter
 
-    def _take_scale(self) -> None:
+    def _take_deployment(self) -> None:
         """Give the adapter the scale that `config` asks for: a state is about to be learned, or has been read."""
-        scale = self._scale(self.model)
-        self._adapter.alpha, self._adapter.normalize = scale["alpha"], scale["normalize"]
+        deployment = self._deployment(self.model)
+        self._adapter.alpha, self._adapter.normalize = deployment["alpha"], deployment["normalize"]
 
     def _layers(self) -> dict[str, StateLayer]:
         return layers_with(self.model, self.adapter_name)
@@ -270,7 +270,7 @@ class S0Trainer(BaseTrainer):
         states, adapter = self._parameters(), self._adapter
         before = [state.detach().clone() for state in states]
         history, scale = self._training, (adapter.alpha, adapter.normalize)
-        self._take_scale()
+        self._take_deployment()
         for state in states:
             state.data.zero_()
         training = self._training = adapter.training = account(self.config, self.model, sets)
@@ -393,11 +393,11 @@ class S0Trainer(BaseTrainer):
             self.deactivate()
             self.model.delete_adapter(self.adapter_name)
             self.config = config
-            self.model, self.adapter_name = attach(self.model, config.layers, self._scale(self.model))
+            self.model, self.adapter_name = attach(self.model, config.layers, self._deployment(self.model))
         self.config, self._training, self._unsaved_checkpoint = config, dict(stored.training), None
         for name, state in self._states().items():
             state.data.copy_(stored.tensors[name])
-        self._take_scale()
+        self._take_deployment()
         self._adapter.training, self._adapter.layers = self._training, config.layers
         self.config.settle()
         if was_active:
