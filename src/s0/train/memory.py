@@ -127,7 +127,7 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.most = self._held = 0
+        self.most = self._living = 0
         self._counted: set[int] = set()
 
     def __torch_dispatch__(
@@ -146,10 +146,10 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key, size = storage._cdata, storage.nbytes()
         if key not in self._counted:
             self._counted.add(key)
-            self._held += size
-            self.most = max(self.most, self._held)
+            self._living += size
+            self.most = max(self.most, self._living)
             weakref.finalize(storage, self._freed, key, size)
 
     def _freed(self, key: int, size: int) -> None:
         self._counted.discard(key)
-        self._held -= size
+        self._living -= size
