@@ -86,6 +86,7 @@ def test_the_last_of_messages_is_the_completion(tmp_path: Path, before: list[dic
         (chat({"from": "human", "value": "a"}, ANSWERED), "with 'role' and 'content'"),
         ('{"messages": "a"}', "list of two or more"),
         (chat(ASKED, {**ANSWERED, "content": ""}), "completion of .* to be a non-empty text"),
+        ('{"prompt": "a", "test": "def check(f): pass"}', "it is a problem: `s0 collect` makes examples of problems"),
         ('{"text": "a"}', r"'prompt' and 'completion', or 'messages', got \['text'\]; rename its fields"),
     ],
 )

@@ -49,8 +49,10 @@ class Example:
             row = _from_messages(row, where)
         if not isinstance(row, Mapping) or not {"prompt", "completion"} <= set(row):
             got = sorted(row) if isinstance(row, Mapping) else type(row).__name__
+            is_problem = isinstance(row, Mapping) and bool({"test", "answer", "canonical_solution"} & set(row))
+            remedy = "it is a problem: `s0 collect` makes examples of problems" if is_problem else "rename its fields"
             raise DatasetError(
-                f"expected {where} to have 'prompt' and 'completion', or 'messages', got {got}; rename its fields"
+                f"expected {where} to have 'prompt' and 'completion', or 'messages', got {got}; {remedy}"
             )
         prompt, completion = row["prompt"], row["completion"]
         if not is_text(completion) or not completion:

@@ -75,8 +75,9 @@ def _in_a_line(facts: Mapping[str, Any]) -> str:
 
 
 def _collection(result: Mapping[str, Any]) -> None:
+    examples = "1 example" if result["examples"] == 1 else f"{result['examples']} examples"
     CONSOLE.print(
-        f"{result['examples']} examples from {result['solved']} of {result['problems']} problems, written to "
+        f"{examples} from {result['solved']} of {result['problems']} problems, written to "
         f"{result['out']}; every sample with its verdict is in {result['samples']}",
         soft_wrap=True,
     )

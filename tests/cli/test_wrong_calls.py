@@ -41,6 +41,7 @@ FILES = {
     "long.jsonl": lines({"prompt": "a", "completion": "b" * 9000}),
     "one-own.jsonl": lines(CODE),
     "own-no-test.jsonl": lines({"prompt": "def f(x):\n", "entry_point": "f"}),
+    "own-asserts.jsonl": lines({**CODE, "test": "assert f(1) == 1\n"}),
     "own-syntax.jsonl": lines({**CODE, "test": "def check(:"}),
     "own-name.jsonl": lines(*[{**CODE, "id": i, "test": "def check(c):\n    assert g(1)\n", "split": "final",
                                "prompt": f"def f(x{i}):\n"} for i in range(3)]),
@@ -142,7 +143,9 @@ CALLS: list[tuple[str, int, str]] = [
     ("eval --model pocket:gdn --task spider --data .", 1, "dev.json"),
     *[(f"eval {GDN} {OWN} {name}.jsonl", 1, says) for name, says in (
         ("own-no-test", "'test'"), ("own-syntax", "test that Python can read"), ("own-name", "NameError"),
-        ("own-twice", "once"), ("own-split", "'split'"), ("own-nan", "answer"), ("own-mixed", "'entry_point'"),
+        ("own-asserts", "defines check(candidate)"),
+        ("own-twice", "once"), ("own-split", "'split'"), ("own-nan", "answer"),
+        ("own-mixed", "make a file of each kind"),
         ("empty", "empty file"), ("cut", "line 1"))],
     (f"eval {GDN} {OWN} one-own.jsonl --split select", 1, "got none"),
     (f"collect {GDN} {OWN} one-own.jsonl --out x.jsonl", 1, "got none"),

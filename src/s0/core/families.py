@@ -205,5 +205,6 @@ def _refusal(model: nn.Module) -> str:
     reason = next((text for name, text in REFUSED.items() if family.startswith(name)), None)
     return (
         f"expected a model with a recurrent state that can be tuned, got {type(model).__name__} ({family}): "
-        f"{reason or 'it has no recurrent layer of a known kind'}. Supported families: {', '.join(sorted(FAMILIES))}"
+        f"{reason or 'it has no recurrent layer of a known kind'}. Supported families: {', '.join(sorted(FAMILIES))}. "
+        "Other models can learn by LoRA: s0 train --method lora"
     )

@@ -48,7 +48,8 @@ def too_little_to_ask(record: Record) -> str:
     """
     n = record.n_problems
     if n < 6:
-        return f"{n} problems cannot show any difference: it takes at least six gained and none lost"
+        problems = "1 problem" if n == 1 else f"{n} problems"
+        return f"{problems} cannot show any difference: it takes at least six gained and none lost"
     if record.final[record.untouched].pass_at_1.standard.value == 1:
         return f"the untouched model solves all {n} problems, so nothing can be gained; ask harder ones"
     if n < FEW_PROBLEMS:

@@ -22,6 +22,7 @@ answers (LaTeX, or numbers with or without quotes), `s0.tasks.math` judges. Then
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 from s0.errors import DatasetError
 from s0.tasks.base import Task
 from s0.tasks.code import NAMED
-from s0.tasks.code.rows import check_sources
+from s0.tasks.code.rows import check_sources, defines_check, read_test
 from s0.tasks.humaneval import SCORER as CODE
 from s0.tasks.humaneval import STOP
 from s0.tasks.math.scoring import MathScorer
@@ -58,6 +59,7 @@ def load_own(data: Path | None) -> Task:
     table = read_file(data)
     rows = [(place, _without_nulls(mapping(place, row))) for place, row in table.rows]
     with_answers = "answer" in rows[0][1]
+    _require_one_kind(rows)
     make = _math if with_answers else _code
     problems = [
         make(place, row, str(row.get("id", number)), split)
@@ -77,6 +79,15 @@ def load_own(data: Path | None) -> Task:
     )
 
 
+def _require_one_kind(rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    places = {"answer" in row: place for place, row in reversed(rows) if "answer" in row or "test" in row}
+    if len(places) == 2:
+        raise DatasetError(
+            f"expected rows with tests or rows with answers, got an answer in {places[True]} and a test in "
+            f"{places[False]}; make a file of each kind"
+        )
+
+
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
@@ -89,6 +100,11 @@ def _code(place: str, row: dict[str, Any], identifier: str, split: str) -> Probl
         raise DatasetError(
             f"{place}: expected a test that passes data to {name!r}, which runs in a process of its own; got {passed}; "
             "correct the test"
+        )
+    if not defines_check(read_test(place, test)):
+        raise DatasetError(
+            f"{place}: expected a test that defines check(candidate), to be called with {name!r}; got none; put the "
+            "asserts into such a function"
         )
     return problem
 

@@ -21,8 +21,8 @@ def export(state: str, to: str, out: OutOptions) -> dict[str, Any]:
     kind = baseline_kind(Path(state))
     if kind is not None:
         raise ConfigError(
-            f"expected the folder of a state, got {state} with a {kind} adapter, which the layout {to!r} cannot hold; "
-            "it is a plain PEFT adapter already: load it with peft"
+            f"expected the folder of a state, got {state} with an adapter of kind {kind}, which the layout {to!r} "
+            "cannot hold; it is a plain PEFT adapter already: load it with peft"
         )
     stored = state_files.read(state)
     indices = published.layer_indices(stored)

@@ -154,7 +154,7 @@ def _training_settings(options: MethodOptions, examples: ExampleOptions, choosin
     """The method's settings: its own defaults, changed where an option was given."""
     method = options.name
     if method not in METHODS:
-        raise ConfigError(f"expected --method to be one of {', '.join(METHODS)}, got {method!r}")
+        raise ConfigError(f"expected --method to be one of {', '.join(METHODS)}, got {method!r}; name one of them")
     chosen = {name: value for name, value in options.settings.items() if value is not None}
     known = {name: name for name in METHODS[method].settings.__dataclass_fields__}
     if method == "lora":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from s0.errors import DatasetError
+from s0.tasks.code.bindings import FUNCTIONS, Bindings, walk
 from s0.tasks.code.crossing import cannot_cross
 from s0.tasks.code.extraction import prompt_with_stub
 from s0.tasks.code.parsing import parse, parses
@@ -63,6 +64,14 @@ def check_sources(place: str, problem: CodeProblem) -> str | None:
             f"got {problem.prompt[-60:]!r}; correct the prompt or the entry point"
         )
     return cannot_cross(read_test(place, problem.test), stub, problem.entry_point)
+
+
+def defines_check(test: ast.Module) -> bool:
+    """Whether a test binds `check`, which is called with the function under test."""
+    if any(isinstance(statement, FUNCTIONS) and statement.name == "check" for statement in test.body):
+        return True
+    names = Bindings(walk(test)).names()
+    return "check" in names or "*" in names
 
 
 def read_test(place: str, source: str) -> ast.Module:
