@@ -241,7 +241,8 @@ def test_inspect_says_why_memory_is_not_told(tmp_path):
 def test_batch_tokens_reach_the_training(steps, tmp_path):
     folder, *_ = steps
     asked = ("train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--n-steps", 1, "--batch-tokens", 50)
-    assert result(*asked, "--out", tmp_path / "state")["settings"]["batch_tokens"] == 50
+    result(*asked, "--out", tmp_path / "state")
+    assert result("inspect", tmp_path / "state")["training"]["settings"]["batch_tokens"] == 50
 
 
 def test_inspect_needs_no_tokenizer(tmp_path):
