@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import pickle
 import shutil
 import types
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
@@ -958,3 +960,42 @@ def test_wrong_tensors_are_refused_on_a_bare_model(damage: str) -> None:
     with pytest.raises(StateMismatchError, match="the tensors for adapter 'default'"):
         set_peft_model_state_dict(model, tensors)
     assert torch.equal(run(model), before)
+
+
+def test_naming_every_layer_is_naming_none() -> None:
+    indices = [layer.layer_idx for layer in state_layers(tuned(FAMILY))]
+    again = get_peft_model(zoo.make(FAMILY), S0AdapterConfig(layers=indices))
+    assert again.peft_config["default"].layers is None
+
+
+@pytest.mark.parametrize("weights", [[torch.tensor(0.5), np.float32(1.0)], [0.5, 1]])
+def test_weights_of_a_sum_may_be_any_numbers_and_are_kept_as_plain_ones(weights: list[Any], tmp_path: Path) -> None:
+    model = tuned(FAMILY)
+    model.add_adapter("two", S0AdapterConfig())
+    model.add_weighted_adapter(["default", "two"], weights, "sum")
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "sum" / "adapter_config.json").read_text())
+    assert config["training"]["combined"] == {"default": 0.5, "two": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("adapters", "weights", "name"),
+    [
+        (["default", "two"], ["1", 1], "sum"),
+        (["default", "two"], None, "sum"),
+        (["default", "two"], [1e39, 1], "sum"),
+        (["default", "two"], [3e38, 3e38], "sum"),
+        (["default", "two"], [True, 1], "sum"),
+        ("two", [1, 1, 1], "sum"),
+        (["default", "two"], [1, 1], 3),
+    ],
+)
+def test_a_sum_that_cannot_be_is_refused_before_it_is_there(adapters: Any, weights: Any, name: Any) -> None:
+    model = tuned(FAMILY)
+    for other in ("two", "left", "right"):
+        model.add_adapter(other, S0AdapterConfig())
+        for layer in state_layers(model):
+            layer.s0_state[other].data.fill_(1.0)
+    with pytest.raises(ConfigError, match="expected"):
+        model.add_weighted_adapter(adapters, weights, name)
+    assert set(model.peft_config) == {"default", "two", "left", "right"}

@@ -344,3 +344,19 @@ def test_a_state_of_other_weights_needs_permission(family: str, tmp_path: Path) 
     assert all(torch.equal(state, states(shared(family))[layer]) for layer, state in states(made).items())
     made.save(tmp_path / "mine")  # it is now a state of these weights
     S0Trainer(zoo.make(family, seed=1), made.tokenizer).load(tmp_path / "mine")
+
+
+def test_a_training_that_broke_off_leaves_the_file_of_an_earlier_one_that_was_never_saved(tmp_path: Path) -> None:
+    made = trainer("qwen3_5", n_steps=2)
+    made.train(PAIRS, checkpoint=tmp_path / "first")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("boom")
+
+    second = tmp_path / "second"
+    handle = made.model.register_forward_pre_hook(lambda *_: broken() if second.exists() else None)
+    with pytest.raises(RuntimeError, match="boom"):
+        made.train(PAIRS[:2], checkpoint=second)
+    handle.remove()
+    made.save(tmp_path / "state")
+    assert (tmp_path / "first").exists() and second.exists()

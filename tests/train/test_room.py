@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from s0 import S0Config, S0Trainer
 from s0.errors import EngineError
-from s0.train import METHODS, make_trainer
+from s0.train import METHODS, FitSettings, make_trainer
 from s0.train.data import Batch
+from s0.train.learner import Learner
 from s0.train.room import Room
 from s0.train.scale import RowsFromStates
 from tests import zoo
@@ -164,3 +166,20 @@ def test_halves_of_rows_from_states_are_their_rows_in_order() -> None:
     assert [half.index.tolist() for half in halves] == [[4, 0], [0]]
     assert rows.names == (batch.names[4], batch.names[0], batch.names[0])
     assert rows.n_tokens == 3 * batch.tokens.shape[1]
+
+
+def test_where_memory_runs_out_while_gradients_are_added_none_is_added_twice() -> None:
+    parameters = [nn.Parameter(torch.zeros(3)) for _ in range(2)]
+    learner = Learner(parameters, FitSettings(n_steps=1))
+    learner.add_gradient([torch.ones(3)] * 2)
+
+    class NoRoom:
+        def clone(self) -> Tensor:
+            raise torch.OutOfMemoryError
+
+        def __radd__(self, other: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        learner.add_gradient([torch.ones(3), NoRoom()])  # type: ignore[list-item]
+    assert [parameter.grad.tolist() for parameter in parameters if parameter.grad is not None] == [[1.0] * 3] * 2

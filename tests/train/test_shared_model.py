@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from s0 import S0Trainer
+from s0 import S0Config, S0Trainer
 from tests import zoo
 from tests.train.helpers import EXAMPLES, PAIRS, every_family, logits, states, tokenizer, trained, trainer
 
@@ -149,3 +150,15 @@ def test_a_trainer_can_be_trained_again_and_again_beside_another(two: tuple[S0Tr
     other.activate()
     assert one.train(PAIRS) == first
     assert other.is_active
+
+
+def test_a_trainer_goes_on_when_another_one_of_its_wrapper_is_gone(tmp_path: Path) -> None:
+    first = trainer("qwen3_5")
+    second = S0Trainer(first.model, tokenizer(), S0Config(n_steps=1, lr=1e-2, alpha=0.5))
+    second.train(PAIRS)
+    first.detach()
+    second.save(tmp_path / "state")
+    second.activate()
+    assert isinstance(second.generate("x = ", 4), str)
+    second.train(PAIRS)
+    second.detach()

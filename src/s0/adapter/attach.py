@@ -83,6 +83,8 @@ def detach(model: Any, name: str) -> Any:
     base = model.get_base_model()
     put_back = _remembered(base)
     model.delete_adapter(name)
+    if model.active_adapter == name and base.peft_config:  # PEFT's wrapper goes on naming it (0.21)
+        model.active_adapter = next(reversed(base.peft_config))
     put_back(base)
     if not any(layer.s0_state for layer in state_layers(base)):
         unwrap(base)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import torch
@@ -176,7 +176,7 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def are_distinct_indices(layers: object) -> bool:
+def are_distinct_indices(layers: object) -> TypeGuard[Collection[int]]:
     """Whether `layers` is a list of layer indices, at least one and none twice."""
     indices = list(layers) if isinstance(layers, (list, tuple)) else []
     return bool(indices) and all(type(i) is int and i >= 0 for i in indices) and len(set(indices)) == len(indices)

@@ -13,12 +13,12 @@ state = get_peft_model(lora.get_base_model(), S0AdapterConfig(), "state")
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
@@ -121,7 +121,8 @@ class S0Model(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
-        mixers = _selected(find_mixers(self.model), peft_config.layers)
+        recurrent = find_mixers(self.model)
+        mixers = _selected(recurrent, peft_config.layers)
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
         recurrence = recurrence_of(next(iter(mixers.values()))).name
         if peft_config._is_from_file:
@@ -130,6 +131,8 @@ class S0Model(BaseTuner):
                 raise StateMismatchError(_of_other_layers(peft_config.state_shapes or {}, shapes, self.model))
             if not peft_config.allow_other_base:
                 check_base(str(peft_config.fingerprint), self.model)
+        if len(mixers) == len(recurrent):
+            peft_config.layers = None  # all of them: a file alone could not tell
         peft_config.state_shapes = shapes
         peft_config.fingerprint = fingerprint(self.model)
         peft_config.recurrence = recurrence
@@ -214,16 +217,9 @@ class S0Model(BaseTuner):
                 one finite weight per adapter; a model that is sharded over processes.
         """
         refuse_sharded(self.model)
-        are_known = set(adapters) <= set(self.peft_config)
-        are_different = len(set(adapters)) == len(adapters) > 0
-        are_weights = len(weights) == len(adapters) and all(map(math.isfinite, weights))
-        if not (are_known and are_different and are_weights):
-            raise ConfigError(
-                f"expected one finite weight for each of some different adapters among {sorted(self.peft_config)}, got "
-                f"{list(adapters)} with weights {list(weights)}"
-            )
-        if adapter_name in (BASE, *self.peft_config):
-            raise ConfigError(f"expected a new adapter name, got {adapter_name!r}, which exists")
+        shares = self._shares(adapters, weights)
+        if not isinstance(adapter_name, str) or adapter_name in (BASE, *self.peft_config):
+            raise ConfigError(f"expected a new adapter name, got {adapter_name!r}; choose another")
         kinds = {self.peft_config[name].kind for name in adapters}
         if len(kinds) != 1:
             raise ConfigError(f"expected adapters of one kind, got {sorted(kinds)}; combine each by itself")
@@ -231,13 +227,15 @@ class S0Model(BaseTuner):
         recurrent = state_layers(self.model)
         covered = [layer for layer in recurrent if any(name in layer.s0_state for name in adapters)]
         combined = {
-            id(layer): sum((w * layer.effective(name, kind) for w, name in zip(weights, adapters, strict=True)), 0.0)
+            id(layer): sum((share * layer.effective(name, kind) for name, share in shares.items()), torch.tensor(0.0))
             for layer in covered
         }
+        if not all(torch.isfinite(state).all() for state in combined.values()):
+            raise ConfigError(f"expected weights whose sum of states float32 can hold, got {shares}; take smaller ones")
         self.peft_config[adapter_name] = S0AdapterConfig(
             kind=kind,
             layers=None if covered == recurrent else [layer.layer_idx for layer in covered],
-            training={"combined": dict(zip(adapters, weights, strict=True))},
+            training={"combined": shares},
             base_model_name_or_path=self.peft_config[adapters[0]].base_model_name_or_path,
         )
         try:
@@ -247,6 +245,21 @@ class S0Model(BaseTuner):
             raise
         for layer in covered:
             layer.s0_state[adapter_name].data.copy_(combined[id(layer)])
+
+    def _shares(self, adapters: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+        """The weight of each adapter, as a plain number."""
+        try:
+            are_known = not isinstance(adapters, str) and set(adapters) <= set(self.peft_config)
+            shares = {name: _number(weight) for name, weight in zip(adapters, weights, strict=True)}
+        except (TypeError, ValueError):
+            are_known, shares = False, {}
+        are_different = len(shares) > 0 and len(shares) == len(adapters)
+        if not (are_known and are_different and all(map(checks.is_finite_number, shares.values()))):
+            raise ConfigError(
+                f"expected one finite weight for each of some different adapters among {sorted(self.peft_config)}, got "
+                f"{adapters!r} with weights {weights!r}"
+            )
+        return shares
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -260,6 +273,13 @@ class S0Model(BaseTuner):
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
         return remapped
+
+
+def _number(weight: Any) -> float:
+    """Also of numpy's and PyTorch's numbers."""
+    if isinstance(weight, (str, bool)):
+        raise TypeError(weight)
+    return float(weight)
 
 
 def unwrap(model: nn.Module) -> None:

@@ -84,6 +84,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | _assert_async                            | refusals in a graph       | torch 2.13        | core/padding.py           |
 | _dynamo                                  | checks of a fresh         | torch 2.13        | verify/adapters.py        |
 |                                          | compiler                  |                   |                           |
+| _cdata, _local_scalar_dense              | counting what lives       | torch 2.13        | train/memory.py           |
 | _is_replica, _is_fsdp_managed_module     | who has sharded a layer   | torch 2.13        | core/sharding.py          |
 """
 

@@ -89,7 +89,7 @@ def load_pocket(name: str, data: Path | None) -> Task:
     if data:
         return _read(name, data)
     task = _shipped(name)
-    return replace(task, problems=[*task.problems])
+    return replace(task, problems=[*task.problems], stop=[*task.stop])
 
 
 @cache

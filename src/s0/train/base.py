@@ -128,6 +128,7 @@ class BaseTrainer(Generating, ABC):
         """
         try:
             with self._fresh_tensors(sets) as training:
+                self._unsaved_checkpoint = None  # it is of other tensors, and stays until somebody removes it
                 yield training
         except DatasetError:
             if checkpoint_file is not None:

@@ -59,11 +59,12 @@ class Learner:
         return self.steps_done == self.settings.n_steps or self.is_out_of_patience
 
     def add_gradient(self, gradients: Sequence[Tensor]) -> None:
-        """Add to the gradient of the next step; one tensor for each of `parameters`, of its shape."""
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad += gradient
+        """Add to the gradient of the next step, all or nothing; one tensor for each of `parameters`, of its shape."""
+        pairs = list(zip(self.parameters, gradients, strict=True))
+        # All sums are there before one counts: where memory runs out on the way, the same rows come again.
+        sums = [gradient.clone() if own.grad is None else own.grad + gradient for own, gradient in pairs]
+        for (parameter, _), total in zip(pairs, sums, strict=True):
+            parameter.grad = total
 
     def step(self, loss: float) -> None:
         """Update the tensors from their gradients; `loss`, which gave these, is finite."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.adapter import load, state_files
 from s0.adapter.attach import alone, attach, detach, is_on, switch_to
 from s0.adapter.card import CARD_FILE, card_for
+from s0.adapter.checks import are_distinct_indices
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.state_files import StoredState
 from s0.core.families import recurrence_in, unwrapped
@@ -410,8 +411,10 @@ class S0Trainer(BaseTrainer):
         super()._require_ready()
         for name in ("kind", "layers"):
             attached, asked = getattr(self._adapter, name), getattr(self.config, name)
-            if attached != asked:
+            if attached != asked and not (name == "layers" and self._are_its_layers(asked)):
                 raise ConfigError(
-                    f"expected the {name} {attached!r} that this trainer was made with, got {asked!r}; make another "
-                    "trainer"
+                    f"expected the {name} {attached!r} that this trainer was made with, got {asked!r}; make another"
                 )
+
+    def _are_its_layers(self, indices: object) -> bool:
+        return are_distinct_indices(indices) and {*indices} == {layer.layer_idx for layer in self._layers().values()}
