@@ -96,7 +96,7 @@ def test_a_trainer_of_the_other_kind_refuses_it(tmp_path: Path, kind: str) -> No
 def test_the_kind_of_a_trainer_stays() -> None:
     made = trained()
     made.config = S0Config(kind="offset")
-    with pytest.raises(ConfigError, match="this trainer was made with, got .offset.; make another"):
+    with pytest.raises(ConfigError, match=r"this trainer was made with, got .offset.; make another"):
         made.train(PAIRS)
     with pytest.raises(ConfigError, match="state, offset"):
         trainer(kind="both")
