@@ -13,8 +13,8 @@ demo: .venv/runtime
 test: .venv/dev
 	$(BIN)/python $(PYTEST)
 
-# Tests that take minutes, and the cases that the default tests leave out. Among them is every check of `s0 verify` on every
-# family; torch.compile is tried on one family of each recurrence here, and on all of them with the newest transformers.
+# Tests that take minutes, and the cases that the default tests leave out. Among them is every check of `s0 verify`, on one
+# family of each recurrence; on all families with the newest transformers (`make test-newest`), or with both (`make families`).
 test-slow: .venv/dev
 	$(BIN)/python $(PYTEST) -m slow
 	$(MAKE) .venv/slow
