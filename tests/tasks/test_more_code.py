@@ -337,7 +337,7 @@ def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([ANSWERED, TESTED], r"line 2: expected the key 'answer'; got prompt, entry_point, test"),
+        ([ANSWERED, TESTED], r"line 1 and a test in .*line 2; make a file of each kind"),
         ([TESTED, ANSWERED], r"line 2: expected the key 'entry_point'; got prompt, answer"),
         ([{**ANSWERED, "answer": True}], r"line 1: expected 'answer' to be a string; got bool"),
         ([{**ANSWERED, "answer": [4]}], r"line 1: expected 'answer' to be a string; got list"),
