@@ -338,7 +338,7 @@ def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([ANSWERED, TESTED], r"line 1 and a test in .*line 2; make a file of each kind"),
-        ([TESTED, ANSWERED], r"line 2: expected the key 'entry_point'; got prompt, answer"),
+        ([TESTED, ANSWERED], r"line 2 and a test in .*line 1; make a file of each kind"),
         ([{**ANSWERED, "answer": True}], r"line 1: expected 'answer' to be a string; got bool"),
         ([{**ANSWERED, "answer": [4]}], r"line 1: expected 'answer' to be a string; got list"),
         ([{**ANSWERED, "answer": math.nan}], r"line 1: expected 'answer' to be a finite number; got nan; correct"),
