@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Rows(Protocol):
     def losses(self, model: nn.Module) -> Tensor:
         """(B,) float32: what each row loses, in nats per token."""
 
-    def halves(self) -> Sequence[Self]:
+    def halves(self) -> Sequence[Rows]:
         """Its rows, in order, in two parts. There are two rows or more."""
 
 
