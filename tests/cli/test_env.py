@@ -45,7 +45,7 @@ def test_what_is_broken_is_told_beside_the_rest(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: Any) -> None:
         raise RuntimeError("no such device")
 
-    monkeypatch.setattr(env, "_devices", broken)
+    monkeypatch.setattr(env, "devices", broken)
     monkeypatch.setattr("s0.tasks.sandbox.backends.BACKENDS", ())
     done = s0("env")
     assert done.returncode == 0 and "devices: cannot be told: RuntimeError: no such device" in done.stderr

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from s0.adapter.attach import attach, switch_to
+from s0.adapter.attach import attach, detach, switch_to
 from s0.core.kernel_backends import torch_path
 from s0.core.states import state_layers
 from s0.errors import UnsupportedModelError
@@ -67,7 +67,7 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
     """Rehearse a step that trains the state of every recurrent layer.
 
     Args:
-        model: a transformers model on the meta device. It is not to be used again: states are left on it.
+        model: a transformers model on the meta device; left as it is.
         batch_tokens: size of the micro-batch, rows x longest row; the rows are taken to have 128 tokens.
         gradient_checkpointing: whether layers are computed again in the backward pass.
 
@@ -84,13 +84,16 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
         raise UnsupportedModelError("expected weights that are not quantised, whose size the config tells, got others")
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     vocabulary = config.get_text_config().vocab_size
-    tuned, _ = attach(model, None, {"alpha": 1.0}, _STATE)
-    switch_to(tuned, _STATE)
-    states = _meta_states(tuned)
     row = min(batch_tokens, _ROW_TOKENS)
     tokens = torch.zeros(batch_tokens // row, row, dtype=torch.long, device="meta")
-    with frozen_except(tuned, states, recompute=gradient_checkpointing), torch_path(tuned), _Tally() as tally:
-        _rehearse(tuned.get_base_model().base_model, tokens, states)
+    tuned, _ = attach(model, None, {"alpha": 1.0}, _STATE)
+    try:
+        switch_to(tuned, _STATE)
+        states = _meta_states(tuned)
+        with frozen_except(tuned, states, recompute=gradient_checkpointing), torch_path(tuned), _Tally() as tally:
+            _rehearse(tuned.get_base_model().base_model, tokens, states)
+    finally:
+        detach(tuned, _STATE)
     return StepMemory(
         batch_tokens=tokens.numel(),
         weights=weights,

@@ -43,7 +43,7 @@ def inspect(model: ModelOptions) -> dict[str, Any]:
     recurrence = recurrence_of(next(iter(mixers.values())))
     shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}
     parameters = sum(map(math.prod, shapes.values()))
-    memory = step_memory_facts(model)
+    memory = step_memory_facts(outline, model.device)
     weights_fit = sum(weight.nbytes for weight in outline.parameters()) < memory["device_bytes"]
     return {
         "kind": "model",
