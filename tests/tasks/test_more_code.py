@@ -353,6 +353,11 @@ def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
             [ANSWERED, {**ANSWERED, "prompt": "What is a third  of 12?\nAnswer: "}],
             r"'prompt' once; .*line 1 and .*line 2",
         ),
+        (
+            [{**TESTED, "test": "def chek(candidate):\n    pass\n"}],
+            r"line 1: expected a test that defines check\(candidate\)",
+        ),
+        ([{**TESTED, "test": "assert area(2, 3) == 6\n"}], r"line 1: expected a test that defines check\(candidate\)"),
         ([{**TESTED, "entry_point": "size"}], r"line 1: expected a prompt that ends with the signature of 'size'"),
     ],
 )
@@ -392,7 +397,6 @@ def test_problems_that_can_be_judged_are_runnable(tmp_path: Path, any_sandbox: S
             "got ModuleNotFoundError .* numpy alone",
         ),
         ({"test": "import scipy\ndef check(candidate):\n    pass\n"}, "No module named 'scipy'; .* numpy alone"),
-        ({"test": "def chek(candidate):\n    pass\n"}, "a test of 'area' .* got KeyError: 'check'; correct the test"),
         (
             {"test": "import io\ndef check(candidate):\n    candidate(io, 2)\n"},
             "a test of 'area' that runs on plain data",

@@ -25,7 +25,9 @@ def read_record(path: str | Path) -> Record:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise DatasetError(f"expected {path} to be a record, got no file of that name; name a record.json") from error
+        raise DatasetError(
+            f"expected {path} to be a record in JSON, got no file of that name; name a record.json"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"expected {path} to be a record in JSON, got: {error}; name a record.json") from error
     try:
