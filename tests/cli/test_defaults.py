@@ -10,7 +10,7 @@ import pytest
 from s0 import S0Trainer
 from s0.bench import CollectSettings, Questions, Samples
 from s0.study import DemoSettings
-from s0_cli import app
+from s0_cli.commands import asking, tuning
 
 
 def defaults(function: Any) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def defaults(function: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("command", "settings", "apart"),
     [
-        (app.collect, CollectSettings, set()),
-        (app.evaluate, Questions, {"samples"}),  # there their settings, here their number
-        (app.evaluate, Samples, set()),
-        (app.demo, DemoSettings, set()),
-        (app.train, S0Trainer.train, set()),
+        (tuning.collect, CollectSettings, set()),
+        (asking.evaluate, Questions, {"samples"}),  # there their settings, here their number
+        (asking.evaluate, Samples, set()),
+        (tuning.demo, DemoSettings, set()),
+        (tuning.train, S0Trainer.train, set()),
     ],
 )
 def test_a_command_has_the_defaults_of_its_settings(command: Any, settings: Any, apart: set[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from s0.core.families import FAMILIES
 from s0.core.kernel_backends import implementation_of
-from s0_cli import env
+from s0_cli.commands import env
 from tests.cli.calls import result, s0
 
 

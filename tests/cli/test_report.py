@@ -12,7 +12,7 @@ import pytest
 from s0.files import write_text
 from s0.record import Record, read_record, write_record
 from s0.report.marks import GENERATOR
-from s0_cli.report import _names
+from s0_cli.commands.report import _names
 from tests.cli.calls import Done, result, s0
 
 GOLDEN = Path(__file__).parents[1] / "golden"

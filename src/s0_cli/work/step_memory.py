@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from s0.errors import S0Error
 from s0.train import S0Config
 from s0.train.memory import step_memory
-from s0_cli.env import devices
+from s0_cli.commands.env import devices
 
 
 def step_memory_facts(outline: PreTrainedModel, device_name: str | None) -> dict[str, Any]:
