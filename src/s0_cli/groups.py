@@ -21,17 +21,18 @@ class ModelOptions:
     device: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    kernels: str | None = None
 
     @property
     def source(self) -> ModelSource:
         """The same as what loads it.
 
         Raises:
-            ConfigError: there is no such dtype or device.
+            ConfigError: there is no such dtype or device, or there are no such kernels.
         """
         from s0.models import LoadSettings, ModelSource  # brings torch, without which help is instant
 
-        loading = LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code)
+        loading = LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code, self.kernels)
         return ModelSource(self.name, loading)
 
     def as_typed(self) -> list[str]:
@@ -40,7 +41,7 @@ class ModelOptions:
 
     def loading_as_typed(self) -> list[str]:
         """All but the name as words of a command."""
-        named = {"--dtype": self.dtype, "--device": self.device, "--revision": self.revision}
+        named = {"--dtype": self.dtype, "--device": self.device, "--kernels": self.kernels, "--revision": self.revision}
         words = [word for option, value in named.items() if value for word in (option, value)]
         return [*words, "--trust-remote-code"] if self.trust_remote_code else words
 

@@ -55,6 +55,14 @@ Device = Annotated[
     str | None,
     _option("--device", group=_MODEL, help="cpu, cuda, cuda:1, mps; default: the GPUs, where there are some."),
 ]
+Kernels = Annotated[
+    str | None,
+    _option(
+        "--kernels",
+        group=_MODEL,
+        help="torch: the recurrences run in PyTorch, slow and always right; default: in what packages are installed.",
+    ),
+]
 Revision = Annotated[
     str | None, _option("--revision", group=_MODEL, help="Branch, tag or commit of a model from the hub.")
 ]

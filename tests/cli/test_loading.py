@@ -13,7 +13,7 @@ from tests import words, zoo
 from tests.cli.calls import result, s0
 from tests.pocket_rows import write_rows
 
-LOADING = ("--dtype", "--device", "--revision", "--trust-remote-code")
+LOADING = ("--dtype", "--device", "--kernels", "--revision", "--trust-remote-code")
 GOLDEN = Path(__file__).parents[1] / "golden"
 GENERATE = ("generate", "--model", "pocket:gdn", "def f(x):", "--max-new-tokens", 1)
 
@@ -21,9 +21,9 @@ GENERATE = ("generate", "--model", "pocket:gdn", "def f(x):", "--max-new-tokens"
 @pytest.mark.parametrize("command", ["demo", "collect", "train", "eval", "generate", "inspect", "verify"])
 def test_every_command_that_loads_a_model_has_the_options(command: str) -> None:
     listed = s0(command, "--help").stdout
-    of_command = LOADING[1:] if command == "verify" else LOADING  # which checks in float32, and bfloat16 by itself
-    assert all(f"  {option} " in listed for option in of_command)
-    assert ("--dtype" in listed) == (command != "verify")
+    # `verify` checks in float32, and bfloat16 by itself; `inspect` computes nothing.
+    without = {"verify": "--dtype", "inspect": "--kernels"}.get(command)
+    assert [option for option in LOADING if f"  {option} " not in listed] == ([without] if without else [])
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_every_command_that_loads_a_model_has_the_options(command: str) -> None:
         ("--device", "meta", "expected --device to be one that is here (cpu"),
         ("--device", "cpu:5", "expected --device to be one that is here (cpu"),
         ("--device", "cuda:99", "expected --device to be one that is here (cpu"),
+        ("--kernels", "triton", "expected --kernels to be torch, or left out"),
         ("--revision", "main", "expected --revision with a model from the Hugging Face hub, got 'main'"),
     ],
 )
@@ -58,10 +59,11 @@ def test_a_record_says_how_the_model_was_loaded_and_other_roundings_share_no_ans
 
 
 def test_a_state_of_a_bfloat16_model_is_learned_and_read(tmp_path: Path) -> None:
-    of_model = ("--model", "pocket:gdn", "--dtype", "bfloat16", "--device", "cpu")
+    of_model = ("--model", "pocket:gdn", "--dtype", "bfloat16", "--device", "cpu", "--kernels", "torch")
     train = ("train", *of_model, "--examples", GOLDEN / "train.jsonl", "--n-steps", 1, "--out", tmp_path / "state")
-    next_command = result(*train)["next"]
-    assert " ".join(of_model) in next_command
+    trained = s0(*train, "--json")
+    assert "kernels: transformers' own, in PyTorch" in trained.stderr.splitlines()
+    assert " ".join(of_model) in json.loads(trained.stdout)["next"]
     assert result("generate", *of_model, "--state", tmp_path / "state", "def f(x):", "--max-new-tokens", 1)["text"]
 
 

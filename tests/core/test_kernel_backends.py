@@ -10,9 +10,18 @@ import pytest
 import torch
 from torch import nn
 
+from s0.adapter.fingerprint import how_loaded
 from s0.core import kernel_backends
-from s0.core.kernel_backends import implementation_of, kernels_of, refuse_wrong_gradients, torch_path
-from s0.errors import EngineError
+from s0.core.kernel_backends import (
+    implementation_of,
+    kernels_of,
+    packages_of,
+    refuse_wrong_gradients,
+    take_torch_path,
+    torch_path,
+)
+from s0.errors import ConfigError, EngineError
+from s0.models import load_base_model
 from s0.train import FitSettings, Splits, batches, fit
 from s0.train.data import TokenizedExample
 from tests import zoo
@@ -59,6 +68,24 @@ def test_on_the_torch_path_no_package_runs_and_pads_still_touch_nothing(bound_mo
     assert torch.equal(logits(bound_model, ids, mask), bad)
 
 
+def test_packages_are_told_and_recorded_where_they_run(bound_model: nn.Module) -> None:
+    packages = packages_of(bound_model)
+    assert packages.pop(GDN) == "fla"
+    assert {*packages.values()} == {"torch"}
+    assert how_loaded(bound_model)["kernels"] == "fla"
+    take_torch_path(bound_model)
+    assert {*packages_of(bound_model).values()} == {"torch"}
+    assert "kernels" not in how_loaded(bound_model)
+
+
+def test_a_model_is_loaded_onto_the_torch_path(bound_model: nn.Module) -> None:
+    assert packages_of(load_base_model("pocket:gdn"))[GDN] == "fla"
+    model = load_base_model("pocket:gdn", kernels="torch")
+    assert packages_of(model)[GDN] == "torch"
+    with pytest.raises(ConfigError, match=r"expected `kernels` to be torch, .*'triton'"):
+        load_base_model("pocket:gdn", kernels="triton")
+
+
 @pytest.fixture(autouse=True)
 def another_machine() -> Iterator[None]:
     """What is known of this machine's Triton is asked anew."""
@@ -99,9 +126,9 @@ def test_a_wrong_gradient_is_refused_before_anything_is_trained(
     if not refused:
         fit(bound_model, Splits(data), states, FitSettings(n_steps=1))
         return
-    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):
+    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*--kernels torch"):
         fit(bound_model, Splits(data), states, FitSettings(n_steps=1))
-    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*torch_path"):  # whatever loop it is in
+    with pytest.raises(EngineError, match=r"triton>=3\.7\.1.*tilelang.*--kernels torch"):  # whatever loop it is in
         logits(bound_model, tokens(1, 4))
     with torch.no_grad():
         logits(bound_model, tokens(1, 4))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s0.core.families import plain_name
+from s0.core.kernel_backends import TORCH, packages_of
 from s0.errors import StateMismatchError
 
 UNKNOWN = "unknown"
@@ -98,7 +99,8 @@ def how_loaded(model: nn.Module) -> dict[str, str]:
     """What besides its weights a model's figures depend on.
 
     Returns:
-        `dtype`: that of most of its weights, as torch names it; `device`: of the first of them, a GPU by its name.
+        `dtype`: that of most of its weights, as torch names it; `device`: of the first of them, a GPU by its name;
+        `kernels`: the packages that run its recurrences, where that is not transformers alone.
     """
     sizes: Counter[torch.dtype] = Counter()
     for _, weight in _base_weights(model):
@@ -106,9 +108,11 @@ def how_loaded(model: nn.Module) -> dict[str, str]:
     (dtype, _), *_ = sizes.most_common(1)
     device = next(weight.device for _, weight in _base_weights(model) if weight.dtype == dtype)
     on_gpu = device.type == "cuda"
+    packages = sorted({*packages_of(model).values()} - {TORCH})
     return {
         "dtype": str(dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        **({"kernels": ", ".join(packages)} if packages else {}),
     }
 
 

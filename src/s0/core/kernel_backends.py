@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,6 +22,8 @@ from s0.core.families import find_mixers, kernel_globals
 from s0.core.recurrences import GATED_DELTA_NET, Kernel
 from s0.errors import EngineError, UnsupportedModelError
 
+TORCH = "torch"
+"""What `packages_of` calls transformers' own functions."""
 HOPPER = 9
 """The major number of the compute capability of H100 and H200, among the cards of NVIDIA."""
 GOOD_TRITON = (3, 7, 1)
@@ -47,16 +49,35 @@ def kernels_of(model: nn.Module) -> dict[str, Kernel]:
     }
 
 
+def packages_of(model: nn.Module) -> dict[str, str]:
+    """The package that runs each kernel of `model`'s mixers, by the kernel's name; "torch" for transformers' own."""
+    runs = {name: implementation_of(kernel) for name, kernel in kernels_of(model).items()}
+    packages = {name: kernel.__module__.partition(".")[0] for name, kernel in runs.items() if kernel is not None}
+    return {name: TORCH if package == "transformers" else package for name, package in packages.items()}
+
+
 @contextmanager
 def torch_path(model: nn.Module) -> Iterator[None]:
     """Within it, all kernels of `model`'s mixers are transformers' own functions in PyTorch: slow, and always right.
 
     So they are for any other model of the same code in the process.
     """
-    with ExitStack() as stack:
-        for kernel in kernels_of(model).values():
-            stack.enter_context(_as_if_not_installed(_closure(_settled(kernel))))
+    before = [(cell, cell.cell_contents) for cells in _cells_of(model) for cell in cells.values()]
+    try:
+        take_torch_path(model)
         yield
+    finally:
+        for cell, content in before:
+            cell.cell_contents = content
+
+
+def take_torch_path(model: nn.Module) -> None:
+    """`torch_path`, from now to the end of the process."""
+    for cells in _cells_of(model):
+        own = cells["torch_function"].cell_contents
+        cells["implementation"].cell_contents = own
+        cells["applicable_params"].cell_contents = tuple(inspect.signature(own).parameters)
+        cells["is_new_implementation"].cell_contents = False
 
 
 def refuse_wrong_gradients(model: nn.Module) -> None:
@@ -89,8 +110,7 @@ def refuse_wrong_gradient(mixer: nn.Module) -> None:
             "expected Triton >= 3.7.1, or < 3.4, or tilelang beside it, got Triton "
             f"{'.'.join(map(str, _release('triton')))} on a Hopper GPU, where the gradient of flash-linear-attention's "
             "gated delta rule is wrong (its issue 640); pip install 'triton>=3.7.1' or tilelang, or train on PyTorch's "
-            "own functions, which are slower: within s0.core.kernel_backends.torch_path(model), or with "
-            "flash-linear-attention and fla-core uninstalled"
+            "own functions, which are slower: --kernels torch, or load_model(..., kernels='torch')"
         )
 
 
@@ -112,6 +132,11 @@ def _release(package: str) -> tuple[int, ...]:
         return ()
 
 
+def _cells_of(model: nn.Module) -> list[Mapping[str, CellType]]:
+    """What transformers has settled, for each kernel of `model`'s mixers."""
+    return [_closure(_settled(kernel)) for kernel in kernels_of(model).values()]
+
+
 def _settled(kernel: Kernel) -> Kernel:
     """The function around `kernel`'s implementation, behind whatever lies around it."""
     settled: Kernel = inspect.unwrap(kernel, stop=lambda function: "implementation" in _closure(function))
@@ -121,21 +146,3 @@ def _settled(kernel: Kernel) -> Kernel:
 def _closure(function: Kernel) -> Mapping[str, CellType]:
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
     return {} if code is None or cells is None else dict(zip(code.co_freevars, cells, strict=True))
-
-
-@contextmanager
-def _as_if_not_installed(cells: Mapping[str, CellType]) -> Iterator[None]:
-    own = cells["torch_function"].cell_contents
-    settled = {
-        "implementation": own,
-        "applicable_params": tuple(inspect.signature(own).parameters),
-        "is_new_implementation": False,
-    }
-    before = {name: cells[name].cell_contents for name in settled}
-    try:
-        for name, value in settled.items():
-            cells[name].cell_contents = value
-        yield
-    finally:
-        for name, value in before.items():
-            cells[name].cell_contents = value

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from s0.core.kernel_backends import TORCH, take_torch_path
 from s0.errors import ConfigError
 
 POCKET_MODELS = {
@@ -48,6 +49,13 @@ def _auto_class(config: PreTrainedConfig) -> Any:
     return AutoModelForImageTextToText if only_with_vision else AutoModelForCausalLM
 
 
+def _require_kernels(kernels: str | None) -> None:
+    if kernels not in (None, TORCH):
+        raise ConfigError(
+            f"expected `kernels` to be {TORCH}, or left out for those that are installed, got {kernels!r}"
+        )
+
+
 @dataclass(frozen=True)
 class LoadSettings:
     """How a model is loaded, in words that can be written down.
@@ -58,18 +66,22 @@ class LoadSettings:
             launched processes, cuda is each one's own.
         revision: branch, tag or commit of a model from the hub; None for its main branch.
         trust_remote_code: run the code that comes with the model.
+        kernels: "torch" for transformers' own functions in PyTorch; None for what it takes by itself, packages where
+            they are installed.
     """
 
     dtype: str | None = None
     device: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    kernels: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise ConfigError(f"expected `dtype` to be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         if self.device is not None:
             _require_device(self.device)
+        _require_kernels(self.kernels)
 
     def arguments(self) -> dict[str, Any]:
         """The same as arguments of `load_model`."""
@@ -81,6 +93,8 @@ class LoadSettings:
             arguments["device_map"] = {"": _own_gpu() if is_own_gpu else self.device}
         if self.revision is not None:
             arguments["revision"] = self.revision
+        if self.kernels is not None:
+            arguments["kernels"] = self.kernels
         return arguments
 
 
@@ -139,11 +153,14 @@ def load_model(name: str | Path, **model_kwargs: Any) -> tuple[PreTrainedModel, 
     return load_base_model(name, **model_kwargs), tokenizer
 
 
-def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
+def load_base_model(name: str | Path, *, kernels: str | None = None, **model_kwargs: Any) -> PreTrainedModel:
     """Load a causal language model without its tokenizer, in eval mode.
 
     Args:
         name: as for `load_model`.
+        kernels: "torch" to have all kernels of the model's mixers run by transformers' own functions in PyTorch, and
+            those of any other model of the same code in the process; by default packages run them where they are
+            installed.
         model_kwargs: passed to `from_pretrained` of `AutoModelForCausalLM`, or of `AutoModelForImageTextToText` where
             transformers has a family with its vision part only. By default the dtype is the checkpoint's
             (float32 for pocket models, which is the fast one on a CPU) and the model goes to the GPU if there is one;
@@ -153,6 +170,7 @@ def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
         ConfigError: nothing can be loaded under that name, or not all of its weights; says what was tried.
     """
     source = _source(name)
+    _require_kernels(kernels)
     _require_repository(source, model_kwargs.get("revision"))
     is_pocket = name in POCKET_MODELS
     model_kwargs.setdefault("dtype", torch.float32 if is_pocket else "auto")
@@ -173,6 +191,8 @@ def load_base_model(name: str | Path, **model_kwargs: Any) -> PreTrainedModel:
     if is_pocket:
         model.name_or_path = name  # not the folder: states record where they come from
     model.train(False)
+    if kernels == TORCH:
+        take_torch_path(model)
     return model  # type: ignore[no-any-return]
 
 

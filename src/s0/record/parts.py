@@ -270,6 +270,7 @@ class Model(_Facts, frozen=True):
     dtype: str | None = None
     device: str | None = None
     revision: str | None = None
+    kernels: str | None = None
 
 
 class TaskFacts(_Part, frozen=True):

@@ -120,7 +120,7 @@ def _view(record: Record) -> dict[str, Any]:
 
 def _about(record: Record) -> list[str]:
     asked = "asked through the chat template" if record.chat else "completing the prompt"
-    rounding = [part for part in (record.model.dtype, record.model.device) if part]
+    rounding = [part for part in (record.model.dtype, record.model.device, record.model.kernels) if part]
     return [
         " ".join([record.model.name, *([f"({' on '.join(rounding)})"] if rounding else [])]),
         f"{record.task.name}, {problems_asked(record)} of the {record.split} split",

@@ -31,6 +31,7 @@ def evaluate(
     list_tasks: options.ListTasks = False,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     state: options.States = None,
@@ -70,7 +71,9 @@ def evaluate(
     from s0_cli.work.eval import evaluate as run
 
     result = run(
-        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        ModelOptions(
+            model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
+        ),
         StateOptions(state or (), allow_other_base=allow_other_base),
         TaskOptions(task, data=data, split=split, limit=limit),
         AskingOptions(
@@ -96,6 +99,7 @@ def generate(
     model: options.Model = "pocket:gdn",
     dtype: options.Dtype = None,
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     state: options.State = None,
@@ -122,7 +126,14 @@ def generate(
     streamed = sys.stdout.isatty() and not as_json
     with piece_by_piece() as put_piece:
         result = run(
-            ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+            ModelOptions(
+                model,
+                dtype=dtype,
+                device=device,
+                kernels=kernels,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+            ),
             StateOptions(() if state is None else (state,), allow_other_base=allow_other_base),
             PromptOptions(texts, file=prompts_file, chat=chat),
             SamplingOptions(

@@ -49,6 +49,7 @@ def inspect(
 def verify(
     model: Annotated[str, typer.Argument(help="Hugging Face id, local folder, or a pocket model.")],
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
@@ -63,7 +64,14 @@ def verify(
     from s0_cli.work.verify import verify as run
 
     result = run(
-        ModelOptions(model, dtype="float32", device=device, revision=revision, trust_remote_code=trust_remote_code)
+        ModelOptions(
+            model,
+            dtype="float32",
+            device=device,
+            kernels=kernels,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
     )
     put_result(result, as_json)
     if result["failed"]:

@@ -27,6 +27,7 @@ def demo(
     model: options.Model = "pocket:gdn",
     dtype: options.Dtype = None,
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     task: options.TaskName = "pocket-code",
@@ -49,7 +50,9 @@ def demo(
     from s0_cli.work.demo import demo as run
 
     result = run(
-        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        ModelOptions(
+            model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
+        ),
         TaskOptions(task, data=data),
         seed,
         OutOptions(out, overwrite=overwrite) if out else None,
@@ -66,6 +69,7 @@ def collect(
     out: options.ExamplesOut,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     state: options.State = None,
@@ -96,7 +100,9 @@ def collect(
     from s0_cli.work.collect import collect as run
 
     result = run(
-        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        ModelOptions(
+            model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
+        ),
         StateOptions(() if state is None else (state,), allow_other_base=allow_other_base),
         TaskOptions(task, data=data, split=split, limit=limit),
         CollectingOptions(
@@ -122,6 +128,7 @@ def train(
     out: options.AdapterOut,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     method: options.Method = "s0",
@@ -175,7 +182,9 @@ def train(
         gradient_checkpointing=gradient_checkpointing or None,
     )
     result = run(
-        ModelOptions(model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code),
+        ModelOptions(
+            model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
+        ),
         MethodOptions(method, settings),
         ExampleOptions(examples, select=select),
         ChoosingOptions(auto=auto, alpha_by=alpha_by, task=task, data=data),

@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from s0 import S0Trainer
 from s0.bench import Questions, scale_by_pass_rate, tuned_facts
+from s0.core.kernel_backends import TORCH, packages_of
 from s0.errors import ConfigError
 from s0.examples import Example, read_examples
 from s0.train import METHODS, make_trainer
@@ -27,7 +30,7 @@ from s0_cli.groups import (
 )
 from s0_cli.outputs import TRAINED, claimed, n_kept, require_answers_place, require_free_folder, require_name
 from s0_cli.work.problems import load_problems, sandbox
-from s0_cli.work.stages import stage
+from s0_cli.work.stages import after, stage
 
 
 def train(
@@ -61,13 +64,14 @@ def train(
             questions = questions.judged_in(cells)
             questions.task.require_runnable(questions.problems)
         loaded, tokenizer = source.load()
+        first_stage = after(_kernels(loaded))
         trainer = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
         if choosing.auto:
             assert isinstance(trainer, S0Trainer) and select is not None
-            result = trainer.train_auto(learned, select, **keeping, stage=stage)
+            result = trainer.train_auto(learned, select, **keeping, stage=first_stage)
         else:
-            result = trainer.train(learned, select=select, **keeping, stage=stage)
+            result = trainer.train(learned, select=select, **keeping, stage=first_stage)
         if questions and isinstance(trainer, S0Trainer):
             kept_in = answers if is_first_process() else None
             choice = scale_by_pass_rate(trainer, questions, answers=kept_in, stage=stage)
@@ -86,6 +90,16 @@ def train(
         "out": str(out.path),
         "next": s0_command(*_after_training(model, out.path, learned, choosing.problems, judging)),
     }
+
+
+def _kernels(model: nn.Module) -> str:
+    """What runs the recurrences of a model, in a line."""
+    packages: dict[str, list[str]] = {}
+    for kernel, package in packages_of(model).items():
+        packages.setdefault(package, []).append(kernel)
+    if not packages.keys() - {TORCH}:
+        return "kernels: transformers' own, in PyTorch"
+    return "kernels: " + "; ".join(f"{', '.join(names)} by {package}" for package, names in sorted(packages.items()))
 
 
 def _kept(checkpoint: Path, answers: Path) -> str:
