@@ -10,14 +10,15 @@ from typing import Protocol
 class Advance(Protocol):
     """Told the number of items just finished, and how it goes in a few words where there is something to say.
 
-    Items that were finished `earlier`, before this process began, say nothing of how fast it is.
+    An item that takes long is told in parts of it, which may miss the whole by a rounding. Items that were finished
+    `earlier`, before this process began, say nothing of how fast it is.
     """
 
-    def __call__(self, count: int, note: str = "", *, earlier: bool = False) -> None:
+    def __call__(self, count: float, note: str = "", *, earlier: bool = False) -> None:
         """Take down what was finished."""
 
 
-def unheard(count: int, note: str = "", *, earlier: bool = False) -> None:
+def unheard(count: float, note: str = "", *, earlier: bool = False) -> None:
     """An `Advance` that nobody listens to."""
 
 

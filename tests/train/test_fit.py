@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +176,14 @@ def test_progress_is_told_to_the_stage_that_is_given(tmp_path: Path) -> None:
         yield lambda count, note="", **_: told.append((count, note))
 
     def watched() -> FitResult:
-        model, checkpoint = tuned(), Checkpoint(tmp_path / "run", 1)
-        return fit(model, Splits(in_batches(PAIRS[:1])), trainable(model), SETTINGS, checkpoint=checkpoint, stage=stage)
+        model, checkpoint, splits = tuned(), Checkpoint(tmp_path / "run", 1), Splits(in_batches(PAIRS[:3], 1))
+        return fit(model, splits, trainable(model), SETTINGS, checkpoint=checkpoint, stage=stage)
 
     result = watched()
-    notes = [
-        f"{step}/3  loss {loss:.4f}  norm {norm:.3f}"
-        for step, loss, norm in zip((1, 2, 3), result.losses, result.norms, strict=True)
-    ]
-    assert told == [("training", 3), (0, ""), *((1, note) for note in notes)]
+    series = zip((1, 2, 3), result.losses, result.norms, strict=True)
+    notes = ["0/3", *(f"{step}/3  loss {loss:.4f}  norm {norm:.3f}" for step, loss, norm in series)]
+    steps = [[*[(pytest.approx(1 / 3), notes[n])] * 3, (0, notes[n + 1])] for n in range(3)]
+    assert told == [("training", 3), (0, ""), *chain.from_iterable(steps)]
     told.clear()
     watched()
     assert told == [("training", 3), (3, "")]  # resumed at its end

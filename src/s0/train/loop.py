@@ -16,7 +16,7 @@ The story of a training, phase by phase:
                 every process has what all have come to (`Processes.sum`, `sum_gradients`).
     update      `Learner.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after
                 what is not finite, which is named, `Learner.fail` takes the last good ones again.
-    tell        show progress.
+    tell        show progress; so it is after each micro-batch, since a step may take long.
     save        replace the checkpoint, every so many steps.
 
     result      `fit` takes the best tensors and measures them, or `Search` chooses among those that were kept.
@@ -28,10 +28,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -82,7 +81,7 @@ class Loop:
                 return
             losses = self._gradient(learner)
             self._update(learner, losses)
-            self._tell(learner)
+            self._tell(learner, 0)
             self._save_in_turn(learner)
         raise DatasetError(f"{learner.failure}{ADVICE}")
 
@@ -96,8 +95,16 @@ class Loop:
     def _gradient(self, learner: Learner) -> Losses:
         """What every example loses; the learner's tensors have the gradient of the mean."""
         learner.optimizer.zero_grad()
-        n_examples = sum(len(batch.names) for batch in self.splits.train)
-        losses = self.evaluator.each(self.splits.train, partial(self._add_gradient, learner, n_examples))
+        batches = self.splits.train
+        n_examples = _n_rows(batches)
+        n_own = _n_rows(batch for _, batch in self.processes.part_of(batches))
+
+        def work(rows: Rows) -> Tensor:
+            losses = self._add_gradient(learner, n_examples, rows)
+            self._tell(learner, len(rows.names) / n_own)
+            return losses
+
+        losses = self.evaluator.each(batches, work)
         self.processes.sum_gradients(learner.parameters)
         return losses
 
@@ -115,10 +122,12 @@ class Loop:
         else:
             learner.fail(losses.mean, f"{losses.fault} at step {learner.steps_done}")
 
-    def _tell(self, learner: Learner) -> None:
-        if learner.failure is None:
-            progress = f"{learner.steps_done}/{learner.settings.n_steps}"
-            self.advance(1, f"{progress}  loss {learner.losses[-1]:.4f}  norm {learner.norms[-1]:.3f}")
+    def _tell(self, learner: Learner, share: float) -> None:
+        """Show that so much of a step was done, and what the last whole step has come to."""
+        note = f"{learner.steps_done}/{learner.settings.n_steps}"
+        if learner.steps_done:
+            note += f"  loss {learner.losses[learner.steps_done - 1]:.4f}  norm {learner.norms[-1]:.3f}"
+        self.advance(share, note)
 
     def _save_in_turn(self, learner: Learner) -> None:
         if self.checkpoint is not None and learner.steps_begun % self.checkpoint.every == 0:
@@ -264,6 +273,10 @@ def _terms(
             for learner in learners
         ],
     }
+
+
+def _n_rows(batches: Iterable[Batch]) -> int:
+    return sum(len(batch.names) for batch in batches)
 
 
 def _digest(batches: Sequence[Batch]) -> str:

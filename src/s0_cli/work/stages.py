@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ class Pace:
     """How far a stage is and how fast, by the items that were not done earlier."""
 
     def __init__(self, total: int | None) -> None:
-        self.total, self.note, self.done = total, "", 0
+        self.total, self.note, self.done = total, "", 0.0
         self.per_second = 0.0
         """Items, from the beginning to the last that was done."""
-        self._earlier = 0
+        self._earlier = 0.0
         self._began = self._last = time.monotonic()
         self._ended: float | None = None
 
-    def advance(self, count: int, note: str, earlier: bool) -> None:
+    def advance(self, count: float, note: str, earlier: bool) -> None:
         """Take in what an `Advance` is told."""
         self.note = note
         self.done += count
@@ -40,12 +41,12 @@ class Pace:
     @property
     def how(self) -> str:
         """Items done of all, or what the stage has to say instead."""
-        return self.note or (f"{self.done}" if self.total is None else f"{self.done}/{self.total}")
+        return self.note or (f"{self.done:.0f}" if self.total is None else f"{self.done:.0f}/{self.total}")
 
     @property
     def share(self) -> str:
         """How much of all items is done, in %."""
-        return f"{100 * self.done // self.total}%" if self.total else ""
+        return f"{math.floor(100 * self.done / self.total + 1e-6)}%" if self.total else ""
 
     @property
     def rate(self) -> str:
@@ -99,7 +100,7 @@ def _bar(name: str, total: int | None, console: Console) -> Iterator[Advance]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(name, total=total, pace=pace)
 
-        def advance(count: int, note: str = "", *, earlier: bool = False) -> None:
+        def advance(count: float, note: str = "", *, earlier: bool = False) -> None:
             pace.advance(count, note, earlier)
             progress.update(task, advance=count)
 
@@ -116,7 +117,7 @@ def _lines(name: str, total: int | None) -> Iterator[Advance]:
         figures = (pace.share, pace.how, pace.rate, pace.clock)
         say(f"{name}: " + ", ".join(" ".join(figure.split()) for figure in figures if figure))
 
-    def advance(count: int, note: str = "", *, earlier: bool = False) -> None:
+    def advance(count: float, note: str = "", *, earlier: bool = False) -> None:
         nonlocal last
         pace.advance(count, note, earlier)
         if time.monotonic() - last >= _LINE_EVERY_S:
