@@ -90,9 +90,10 @@ again:
 
 # Makes every other number of benchmarks/README.md again.
 bench: .venv/runtime
-	$(BIN)/python benchmarks/training_speed.py --out benchmarks/results/training_speed.json
+	$(BIN)/python benchmarks/training_speed.py --compiled --out benchmarks/results/training_speed.json
 	$(BIN)/python benchmarks/inference_speed.py --out benchmarks/results/inference_speed.json
 	$(BIN)/python benchmarks/loss_memory.py --out benchmarks/results/loss_memory.json
+	$(BIN)/python -m benchmarks.step_memory --out benchmarks/results/step_memory.json
 	$(BIN)/python benchmarks/import_cost.py --out benchmarks/results/import_cost.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json

@@ -124,6 +124,43 @@ def loss_memory() -> str:
     return "\n".join([*lines, "", sentence])
 
 
+def step_memory() -> str:
+    """What a step is said to need beside the weights, and what processes took."""
+    mib = 1 << 20
+    lines = [
+        "| model | tokens | layers computed again | told | measured | where the allocator keeps what is freed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for job in record("step_memory")["jobs"]:
+        again = "yes" if job["gradient_checkpointing"] else "no"
+        sizes = [job[f"{name}_bytes"] / mib for name in ("expected", "measured")] + [job["measured_bytes_kept"] / mib]
+        shown = " | ".join(f"{size:,.0f} MiB" for size in sizes)
+        lines.append(f"| {job['kind']} | {job['batch_tokens']:,} | {again} | {shown} |")
+    return "\n".join(lines)
+
+
+def step() -> str:
+    """Where the time of a step goes, and what else was tried on it."""
+    measured = record("training_speed")
+    lines = ["| operators | share of a forward pass | step : forward pass |", "|---|---|---|"]
+    for kind, figures in measured["profile"].items():
+        lines.append(f"| {kind} | {figures['share_of_forward']:.0%} | {figures['step_over_forward']:.1f} |")
+    low, compiled = measured["bfloat16_autocast"], measured["compiled"]
+    below = (
+        f"Padding: {measured['padding']:.1%} of the tokens. With products in bfloat16 (autocast) a step takes "
+        f"{_interval(low)} of its time, and gradients differ by up to {low['largest_relative_error']:.1%}. Compiled by "
+        f"`torch.compile`, on batches of one shape, it takes {_interval(compiled)}, and gradients differ by up to "
+        f"{compiled['largest_relative_error']:.0e}, after {compiled['compiling_cpu_seconds']:.0f} CPU seconds of "
+        "compiling."
+    )
+    return "\n".join([*lines, "", below])
+
+
+def _interval(compared: dict[str, Any]) -> str:
+    values = compared["to_plain"]
+    return f"{values['ratio']:.2f} [{values['low']:.2f}, {values['high']:.2f}]"
+
+
 def speed() -> str:
     training, inference = record("training_speed"), record("inference_speed")
     ratio = training["step_over_forward"]
@@ -234,6 +271,8 @@ TABLES = {
     "families": families,
     "speed": speed,
     "loss_memory": loss_memory,
+    "step_memory": step_memory,
+    "step": step,
     "starting": starting,
 }
 

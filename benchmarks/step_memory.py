@@ -117,7 +117,7 @@ def main() -> None:
                 "measured_bytes_kept": measured_apart(job, gives_back=False),
             }
         )
-        print({name: value // MIB if name.endswith("bytes") else value for name, value in rows[-1].items()}, flush=True)
+        print({name: value // MIB if "bytes" in name else value for name, value in rows[-1].items()}, flush=True)
     if chosen.out:
         write_record(chosen.out, {"benchmark": "step_memory", "environment": environment(), "jobs": rows})
 
