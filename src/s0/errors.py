@@ -7,8 +7,13 @@ S0Error
 ├── DatasetError (ValueError)            an example, problem or data file that cannot be used; names the row
 ├── CheckpointError (OSError)            a checkpoint that cannot be written or read: a full disk, a missing permission
 ├── SandboxError (RuntimeError)          the sandbox itself broke; never "the answer was wrong"
-└── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
-    └── StandInError (AttributeError)    a mixer asked what stands in its cache's place for more than states
+├── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
+│   └── StandInError (AttributeError)    a mixer asked what stands in its cache's place for more than states
+└── ServingError (RuntimeError)          a request that a server does not take, or does not finish
+    ├── UnknownStateError                it names a state that is not there
+    ├── QueueFullError                   as many requests wait as may
+    ├── StoppingError                    the server ends
+    └── TimeLimitError                   it has taken too long
 
 Messages say what was expected, what was got, and what to do. Every class keeps its built-in parent, so
 `except ValueError` in existing code still works.
@@ -54,3 +59,23 @@ class StandInError(EngineError, AttributeError):
 
     Also an AttributeError, so that `hasattr` and `getattr` with a default get the answer they expect.
     """
+
+
+class ServingError(S0Error, RuntimeError):
+    """A request that a server does not take, or does not finish."""
+
+
+class UnknownStateError(ServingError):
+    """A request names a state that the server does not have."""
+
+
+class QueueFullError(ServingError):
+    """As many requests wait as may; later there is room again."""
+
+
+class StoppingError(ServingError):
+    """The server ends, and takes no more requests."""
+
+
+class TimeLimitError(ServingError):
+    """A request has taken longer than any may."""

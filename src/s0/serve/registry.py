@@ -1,0 +1,353 @@
+"""The states that a server has: by which names, from which folders, and which of them are on the model now.
+
+    name in the API  ->  folder  ->  versions on the model, each under a name of its own that no request sees
+
+A state is read when it is added, with every check of the library's. Beyond `max_states` the least recently used ones
+leave the model; their folders stay known, and they come back when asked for. A folder whose files have changed is a new
+version from the next request on; requests that run end on the version that they began with, which then leaves.
+
+Everything but `names` and `require` is called from one thread, the one that runs the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from s0.adapter import checks
+from s0.adapter.attach import detach
+from s0.adapter.load import put, read
+from s0.adapter.state_files import CONFIG_FILE, STATE_FILE, StoredState
+from s0.core.families import find_mixers, recurrence_of
+from s0.core.states import BASE
+from s0.errors import ConfigError, StateMismatchError, UnknownStateError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_TENSOR_FILES = (STATE_FILE, "states.safetensors")
+_FILES = (CONFIG_FILE, *_TENSOR_FILES, "config.json", "meta.json")
+_HEADER_BYTES = 1 << 20
+"""More than the names of all layers take in a safetensors file."""
+
+Signature = tuple[tuple[int, int, int] | None, ...]
+"""By which a changed file is known: inode, size and time of each of `_FILES`."""
+
+
+@dataclass(eq=False)
+class Version:
+    """What a request starts from.
+
+    Attributes:
+        name: of the state in the API.
+        adapter: the name on the model's state layers; "__base__" for the untouched model.
+        digest: of what enters the model; "base" for the untouched model.
+        is_pinned: it stays on the model, however long nobody has asked for it.
+        n_requests: that run on it.
+    """
+
+    name: str
+    adapter: str
+    digest: str
+    is_pinned: bool
+    signature: Signature = ()
+    n_requests: int = 0
+    is_newest: bool = True
+
+
+@dataclass
+class _Entry:
+    folder: Path
+    is_pinned: bool
+    digest: str
+    newest: Version | None = None  # None while none is on the model
+
+
+class Registry:
+    """Named states of one model."""
+
+    def __init__(self, model: nn.Module, base_name: str, *, folders: Sequence[Path] = (), max_states: int = 64) -> None:
+        """Begin with the untouched model alone.
+
+        Args:
+            model: a transformers model; states are put on it, switched off.
+            base_name: what requests call the untouched model.
+            folders: in which `add_from_request` may find states.
+            max_states: that are on the model at the same time.
+
+        Raises:
+            ConfigError: max_states is below 1, or a folder is none.
+        """
+        if max_states < 1:
+            raise ConfigError(f"expected `max_states` >= 1, got {max_states}")
+        for folder in folders:
+            if not folder.is_dir():
+                raise ConfigError(f"expected `states_dir` to be a folder, got {folder}; make it first")
+        self.base_name = base_name
+        self.max_states = max_states
+        self._model: Any = model
+        self._folders = tuple(Path(os.path.realpath(folder)) for folder in folders)
+        shapes = [recurrence_of(mixer).state_shape(mixer) for mixer in find_mixers(model).values()]
+        self._most_bytes = sum(4 * _product(shape) for shape in shapes) + _HEADER_BYTES
+        self._entries: dict[str, _Entry] = {}
+        self._on_model: dict[str, Version] = {}  # by adapter, the least recently used one first
+        self._numbers = count()
+        self._base = Version(base_name, BASE, "base", is_pinned=True)
+
+    # --- What there is ---
+
+    @property
+    def names(self) -> list[str]:
+        """The states' names, without the base model's; safe from any thread."""
+        return list(self._entries)
+
+    @property
+    def n_on_model(self) -> int:
+        """States on the model, old versions that requests still run on included."""
+        return len(self._on_model)
+
+    def require(self, name: str) -> None:
+        """Refuse a name that stands for nothing; safe from any thread.
+
+        Raises:
+            UnknownStateError: neither the base model nor a state is called so.
+        """
+        if name != self.base_name and name not in self._entries:
+            raise UnknownStateError(
+                f"expected `model` to be the base model {self.base_name!r} or one of its states, got {name!r}; "
+                "GET /v1/models lists them"
+            )
+
+    def add(self, name: str, folder: Path, *, is_pinned: bool = False) -> None:
+        """Make the state in a folder known under a name, once everything about it was checked.
+
+        Args:
+            name: for requests.
+            folder: of this package's layout or the published one, in safetensors.
+            is_pinned: it never leaves the model to make room for others.
+
+        Raises:
+            ConfigError: a name that is taken or cannot be one; a state that is there under another name; no room for
+                so many pinned ones.
+            StateMismatchError: no state of this model, or a damaged one; names the state.
+        """
+        self._require_free(name)
+        folder = Path(os.path.realpath(folder))
+        signature = _signature(folder)
+        stored = self._read(name, folder)
+        digest = _digest(stored)
+        for other, entry in self._entries.items():
+            if entry.folder == folder or entry.digest == digest:
+                raise ConfigError(
+                    f"expected a state for {name!r} that is not there yet, got the one that is served as {other!r}; "
+                    "ask for that"
+                )
+        pins = [is_pinned, *(entry.is_pinned for entry in self._entries.values())]
+        if sum(pins) + (not all(pins)) > self.max_states:  # what is not pinned needs a place to come to
+            raise ConfigError(
+                f"expected room for {name!r} on the model, got `max_states={self.max_states}` and {sum(pins)} pinned "
+                "states; raise it, or pin fewer"
+            )
+        entry = self._entries[name] = _Entry(folder, is_pinned, digest)
+        if is_pinned or len(self._on_model) < self.max_states:
+            self._make_room()
+            self._put(name, entry, stored, signature)
+
+    def add_from_request(self, name: str, path: str) -> None:
+        """The same for a path from outside: absolute, or relative to one of the allowed folders.
+
+        Raises:
+            ConfigError: as `add`; or the path, or a file there, is not in one of these folders, links followed.
+            StateMismatchError: as `add`.
+        """
+        self._require_free(name)
+        outside = ConfigError(
+            f"expected `lora_path` of {name!r} to be a folder within those that states may be loaded from, got "
+            f"{path!r:.200}; " + ("copy it there" if self._folders else "start the server with --states-dir")
+        )
+        if not path or "\0" in path:
+            raise outside
+        candidates = [(root, Path(os.path.realpath(root / path))) for root in self._folders]
+        inside = [(root, folder) for root, folder in candidates if root in folder.parents and _is_folder(folder)]
+        if not inside:
+            raise outside
+        root, folder = inside[0]
+        if not all(root in Path(os.path.realpath(folder / file)).parents for file in _FILES):
+            raise outside
+        self.add(name, folder)
+
+    def remove(self, name: str) -> None:
+        """Forget a state; requests that run on it end on it.
+
+        Raises:
+            UnknownStateError: there is none of that name.
+            ConfigError: it is the base model, or pinned.
+        """
+        self.require(name)
+        if name == self.base_name:
+            raise ConfigError(f"expected a state's name, got {name!r}, the base model, which stays")
+        if self._entries[name].is_pinned:
+            raise ConfigError(f"expected a state that was loaded by a request, got {name!r}, which is pinned")
+        entry = self._entries.pop(name)
+        if entry.newest is not None:
+            self._retire(entry.newest)
+
+    # --- What requests start from ---
+
+    def acquire(self, name: str) -> Version | None:
+        """The newest version of a state, on the model until as many `release`s; None while there is no room for it.
+
+        Raises:
+            UnknownStateError: there is none of that name.
+            StateMismatchError: its files are gone, or damaged by now.
+        """
+        self.require(name)
+        if name == self.base_name:
+            return self._base
+        entry = self._entries[name]
+        version, signature = entry.newest, _signature(entry.folder)
+        if version is None or version.signature != signature:
+            is_idle = version is not None and version.n_requests == 0
+            if not (is_idle or self._has_room()):
+                return None
+            version = self._renewed(name, entry, signature)
+        version.n_requests += 1
+        self._on_model[version.adapter] = self._on_model.pop(version.adapter)
+        return version
+
+    def release(self, version: Version) -> None:
+        """A request that has acquired a version has ended."""
+        if version is self._base:
+            return
+        version.n_requests -= 1
+        if not version.is_newest:
+            self._retire(version)
+
+    def _renewed(self, name: str, entry: _Entry, signature: Signature) -> Version:
+        """The version that its folder holds now, put on the model unless it is there."""
+        stored = self._read(name, entry.folder)
+        digest, old = _digest(stored), entry.newest
+        if old is not None and old.digest == digest:
+            old.signature = signature  # written again, or a file beside it
+            return old
+        if old is not None:
+            entry.newest = None
+            self._retire(old)
+        self._make_room()
+        entry.digest = digest
+        return self._put(name, entry, stored, signature)
+
+    # --- The model ---
+
+    def _has_room(self) -> bool:
+        return len(self._on_model) < self.max_states or any(map(_can_leave, self._on_model.values()))
+
+    def _make_room(self) -> None:
+        """Take the least recently used states off the model until there is room for one more, as far as they can."""
+        for version in [version for version in self._on_model.values() if _can_leave(version)]:
+            if len(self._on_model) < self.max_states:
+                break
+            self._entries[version.name].newest = None
+            self._retire(version)
+
+    def _retire(self, version: Version) -> None:
+        version.is_newest = False
+        if version.n_requests == 0:
+            del self._on_model[version.adapter]
+            self._model = detach(self._model, version.adapter)
+
+    def _put(self, name: str, entry: _Entry, stored: StoredState, signature: Signature) -> Version:
+        version = Version(name, f"served_{next(self._numbers)}", entry.digest, entry.is_pinned, signature)
+        self._model = put(stored, self._model, version.adapter)
+        self._on_model[version.adapter] = version
+        entry.newest = version
+        return version
+
+    # --- What is refused ---
+
+    def _require_free(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"expected a state's name of at most 128 letters, digits and . _ : / @ + -, got {name!r:.140}"
+            )
+        if name == self.base_name:
+            raise ConfigError(f"expected a name for a state, got {name!r}, which is the base model's; choose another")
+        if name in self._entries:
+            raise ConfigError(f"expected a new name, got {name!r}, under which a state is served; unload it first")
+
+    def _read(self, name: str, folder: Path) -> StoredState:
+        try:
+            self._require_plain_files(folder)
+            return read(folder, self._model)
+        except StateMismatchError as error:
+            raise StateMismatchError(f"the state {name!r}: {error}") from error
+
+    def _require_plain_files(self, folder: Path) -> None:
+        """Refuse what is no folder of plain files in sizes that a state of this model can have."""
+        if not folder.is_dir():
+            raise StateMismatchError(f"expected a local folder, got {folder}; download or copy the state first")
+        for file in _FILES:
+            path = folder / file
+            if path.exists() and not path.is_file():
+                raise StateMismatchError(f"expected {path} to be a plain file; make it one")
+        kind = checks.read_json(folder / CONFIG_FILE).get("peft_type") if (folder / CONFIG_FILE).exists() else "S0"
+        if kind != "S0":
+            raise StateMismatchError(
+                f"expected an S0 state in {folder}, got an adapter of {kind!r:.40}; see `s0 train`"
+            )
+        for file in _TENSOR_FILES:
+            path = folder / file
+            if path.exists() and path.stat().st_size > self._most_bytes:
+                raise StateMismatchError(
+                    f"expected {path} to have at most {self._most_bytes} bytes, as a state of this model has, got "
+                    f"{path.stat().st_size}"
+                )
+        if not any((folder / file).exists() for file in _TENSOR_FILES):
+            raise StateMismatchError(
+                f"expected one of {' and '.join(_TENSOR_FILES)} in {folder}, got neither; pickled states are not served"
+            )
+
+
+def _can_leave(version: Version) -> bool:
+    return version.n_requests == 0 and not version.is_pinned
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for any file system
+        return False
+
+
+def _product(shape: Sequence[int]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product
+
+
+def _signature(folder: Path) -> Signature:
+    return tuple(_facts(folder / file) for file in _FILES)
+
+
+def _facts(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _digest(stored: StoredState) -> str:
+    described = (stored.kind, stored.alpha, stored.normalize)
+    digest = hashlib.sha256(repr(described).encode())
+    for name in sorted(stored.tensors):
+        digest.update(name.encode())
+        digest.update(stored.tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

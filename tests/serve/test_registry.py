@@ -1,0 +1,252 @@
+"""States by name: on the model when asked for, off it when there is no room, and nothing but states of this model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from s0.core.states import state_layers
+from s0.decode import Batcher, Request
+from s0.errors import ConfigError, StateMismatchError, UnknownStateError
+from s0.serve.registry import Registry
+from tests import words, zoo
+from tests.serve.states import save
+
+PROMPT = (5, 6, 7, 8)
+
+
+def registry(folder: Path | None = None, **settings: Any) -> tuple[Any, Registry]:
+    """A fresh model and its registry, with the base model called "base"."""
+    model = zoo.make("qwen3_5")
+    return model, Registry(model, "base", folders=[folder] if folder else [], **settings)
+
+
+def written(model: Any, state: str) -> list[int]:
+    """What the model writes from a state."""
+    batcher, tokens = Batcher(model, words.characters()), []
+    batcher.submit(Request(PROMPT, 12, state=state))
+    batcher.finish(lambda event: tokens.append(event.token))
+    return tokens
+
+
+def on_model(model: Any) -> set[str]:
+    return {name for layer in state_layers(model) for name in layer.s0_state}
+
+
+def used(states: Registry, name: str) -> str:
+    """Acquire and release at once; the adapter."""
+    version = states.acquire(name)
+    assert version is not None
+    states.release(version)
+    return version.adapter
+
+
+def test_a_state_answers_as_itself_and_the_base_model_as_untouched(tmp_path):
+    model, states = registry()
+    untouched = written(model, "__base__")
+    states.add("code", save(tmp_path / "code", 1))
+    states.add("math", save(tmp_path / "math", 2))
+    answers = [written(model, used(states, name)) for name in ("base", "code", "math")]
+    assert answers[0] == untouched and len({tuple(answer) for answer in answers}) == 3
+    assert states.names == ["code", "math"]
+
+
+def test_the_least_recently_used_state_leaves_and_comes_back_the_same(tmp_path):
+    model, states = registry(max_states=2)
+    for i, name in enumerate("abc"):
+        states.add(name, save(tmp_path / name, i))
+    first = written(model, used(states, "a"))
+    assert states.n_on_model == 2 and len(on_model(model)) == 2  # c waits in its folder
+    used(states, "b")
+    used(states, "c")
+    assert states.n_on_model == 2
+    assert written(model, used(states, "a")) == first
+    assert states.names == ["a", "b", "c"]
+
+
+def test_pinned_states_and_those_in_use_never_leave(tmp_path):
+    model, states = registry(max_states=2)
+    states.add("pinned", save(tmp_path / "pinned", 0), is_pinned=True)
+    states.add("a", save(tmp_path / "a", 1))
+    states.add("b", save(tmp_path / "b", 2))
+    pinned, running = used(states, "pinned"), states.acquire("a")
+    assert running is not None
+    assert states.acquire("b") is None  # no room while a request runs on a
+    states.release(running)
+    version = states.acquire("b")
+    assert version is not None and on_model(model) == {pinned, version.adapter}
+
+
+def test_pins_leave_room_for_the_others(tmp_path):
+    _, states = registry(max_states=2)
+    states.add("p", save(tmp_path / "p", 0), is_pinned=True)
+    states.add("a", save(tmp_path / "a", 1))
+    with pytest.raises(ConfigError, match="2 pinned"):
+        states.add("q", save(tmp_path / "q", 2), is_pinned=True)
+
+
+def test_a_changed_file_is_a_new_version_and_the_old_one_lives_while_it_runs(tmp_path):
+    model, states = registry()
+    states.add("code", save(tmp_path / "code", 1))
+    old = states.acquire("code")
+    assert old is not None
+    before = written(model, old.adapter)
+    save(tmp_path / "code", 2)
+    new = states.acquire("code")
+    assert new is not None and new.adapter != old.adapter and new.digest != old.digest
+    assert written(model, old.adapter) == before != written(model, new.adapter)
+    states.release(old)
+    assert on_model(model) == {new.adapter}
+
+
+def test_a_file_that_is_written_again_as_it_was_is_the_same_version(tmp_path):
+    _, states = registry()
+    states.add("code", save(tmp_path / "code", 1))
+    adapter = used(states, "code")
+    save(tmp_path / "code", 1)
+    assert used(states, "code") == adapter
+
+
+def test_a_state_damaged_since_is_an_error_and_mends_when_its_file_does(tmp_path):
+    _, states = registry()
+    states.add("code", save(tmp_path / "code", 1))
+    weights = tmp_path / "code" / "adapter_model.safetensors"
+    sound_bytes = weights.read_bytes()
+    weights.write_bytes(sound_bytes[:-1])
+    with pytest.raises(StateMismatchError, match="the state 'code'"):
+        states.acquire("code")
+    weights.write_bytes(sound_bytes)
+    used(states, "code")
+
+
+def test_removed_states_are_unknown_and_running_requests_end_on_theirs(tmp_path):
+    model, states = registry()
+    states.add("code", save(tmp_path / "code", 1))
+    running = states.acquire("code")
+    assert running is not None
+    states.remove("code")
+    with pytest.raises(UnknownStateError, match="'code'"):
+        states.acquire("code")
+    assert on_model(model) == {running.adapter}
+    states.release(running)
+    assert on_model(model) == set() and states.n_on_model == 0
+    states.add("code", tmp_path / "code")
+    used(states, "code")
+
+
+def test_an_unknown_name_is_never_the_base_model():
+    _, states = registry()
+    for name in ("nothing", "__base__", "served_0", "", "Base"):
+        with pytest.raises(UnknownStateError):
+            states.require(name)
+        with pytest.raises(UnknownStateError):
+            states.acquire(name)
+
+
+def test_names_and_doubles_that_are_refused(tmp_path):
+    _, states = registry()
+    code = save(tmp_path / "code", 1)
+    states.add("code", code)
+    with pytest.raises(ConfigError, match="the base model's"):
+        states.add("base", save(tmp_path / "other", 2))
+    with pytest.raises(ConfigError, match="under which a state is served"):
+        states.add("code", tmp_path / "other")
+    shutil.copytree(code, tmp_path / "copy")
+    for same in (code, tmp_path / "copy"):
+        with pytest.raises(ConfigError, match="served as 'code'"):
+            states.add("again", same)
+    for name in ("", "a b", "../x", "x" * 129, "ä", "a\n"):
+        with pytest.raises(ConfigError, match="letters, digits"):
+            states.add(name, tmp_path / "other")
+
+
+def test_what_is_no_state_of_this_model_is_refused_by_name(tmp_path):
+    _, states = registry()
+    lora = get_peft_model(zoo.make("qwen3_5"), LoraConfig(target_modules=["o_proj"]))
+    lora.save_pretrained(str(tmp_path / "lora"))
+    save(tmp_path / "foreign", 1, "falcon_h1")
+    big = save(tmp_path / "big", 1) / "adapter_model.safetensors"
+    big.write_bytes(big.read_bytes() + bytes(2 << 20))
+    pickled = save(tmp_path / "pickled", 1)
+    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
+    published = tmp_path / "published"
+    published.mkdir()
+    torch.save({}, published / "states.pt")
+    (published / "meta.json").write_text("{}")
+    broken = save(tmp_path / "broken", 1)
+    (broken / "adapter_config.json").write_text("[" * 100_000)
+    nan = save(tmp_path / "nan", 1, size=float("nan"))
+    for folder, reason in (
+        (tmp_path / "lora", "LORA"),
+        (tmp_path / "foreign", "layers"),
+        (tmp_path / "big", "at most"),
+        (pickled, "pickled"),
+        (published, "pickled"),
+        (broken, "JSON"),
+        (nan, "finite"),
+        (tmp_path / "nowhere", "local folder"),
+    ):
+        with pytest.raises(StateMismatchError, match=f"the state 'x'.*{reason}"):
+            states.add("x", folder)
+    assert states.names == [] and states.n_on_model == 0
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    _, states = registry()
+    folder = save(tmp_path / "code", 1)
+    (folder / "adapter_config.json").unlink()
+    os.mkfifo(folder / "adapter_config.json")
+    with pytest.raises(StateMismatchError, match="plain file"):
+        states.add("code", folder)
+
+
+# --- By request ---
+
+
+def test_requests_load_from_the_allowed_folders_alone(tmp_path):
+    allowed = tmp_path / "states"
+    save(allowed / "team" / "code", 1)
+    secret = save(tmp_path / "secret", 2)
+    (allowed / "link").symlink_to(secret)
+    hidden = allowed / "hidden"
+    hidden.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (hidden / file).symlink_to(secret / file)
+    _, states = registry(allowed)
+    for path in ("../secret", str(secret), "link", "hidden", ".", "", "team/code\0", "team/../../secret", "x" * 5000):
+        with pytest.raises(ConfigError, match=r"'code'.*within those"):
+            states.add_from_request("code", path)
+    states.add_from_request("code", "team/code")
+    used(states, "code")
+    states.remove("code")
+    states.add_from_request("code", str(allowed / "team" / "code"))
+
+
+def test_without_an_allowed_folder_nothing_is_loaded_by_request(tmp_path):
+    _, states = registry()
+    with pytest.raises(ConfigError, match="--states-dir"):
+        states.add_from_request("code", str(save(tmp_path / "code", 1)))
+
+
+def test_pinned_states_and_the_base_model_are_not_unloaded(tmp_path):
+    _, states = registry()
+    states.add("code", save(tmp_path / "code", 1), is_pinned=True)
+    for name in ("code", "base"):
+        with pytest.raises(ConfigError, match=name):
+            states.remove(name)
+
+
+def test_a_damaged_account_is_refused_as_the_library_refuses_it(tmp_path):
+    _, states = registry()
+    folder = save(tmp_path / "code", 1)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "alpha": 3.0}))
+    with pytest.raises(StateMismatchError, match="checksum"):
+        states.add("code", folder)
