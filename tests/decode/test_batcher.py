@@ -344,3 +344,76 @@ def test_several_active_states_beside_named_offsets_are_refused() -> None:
     batcher.submit(Request((3, 4), max_new_tokens=2))
     with pytest.raises(ConfigError, match="at most one active state"):
         batcher.submit(Request((3, 4), max_new_tokens=2, state="offset"))
+
+
+# --- Log-probabilities ---
+
+
+def test_logprobs_are_the_models_own_from_the_first_token_on():
+    model = with_states("qwen3_5")
+    asked = [
+        Request(prompt(random.Random(i), 4), 5, temperature=0.8 * (i % 2), top_p=0.9, seed=i, state=state, logprobs=i)
+        for i, state in enumerate(("one", "two", BASE))
+    ]
+    answers = drive(Batcher(model, TOKENIZER), [*asked, Request((5, 6, 7), 5)])
+    assert {event.logprobs for event in answers.pop()} == {None}
+    for request, events in zip(asked, answers, strict=True):
+        written = tokens(events)
+        ids = torch.tensor([[*request.tokens, *written[:-1]]])
+        logits = model(input_ids=ids, adapter_names=[request.state]).logits[0, len(request.tokens) - 1 :]
+        expected = logits.float().log_softmax(-1)
+        for event, row in zip(events, expected, strict=True):
+            likeliest = row.topk(request.logprobs)
+            assert event.logprobs.chosen == pytest.approx(row[event.token].item(), abs=1e-5)
+            assert [token for token, _ in event.logprobs.likeliest] == likeliest.indices.tolist()
+            assert [value for _, value in event.logprobs.likeliest] == pytest.approx(
+                likeliest.values.tolist(), abs=1e-5
+            )
+
+
+# --- Errors of the model ---
+
+
+@pytest.mark.parametrize("fails_at", ["prefill", "decode"])
+def test_an_error_takes_the_requests_that_it_concerns_and_no_others(fails_at, monkeypatch):
+    model = with_states("qwen3_5")
+    short, longer, late = (Request(prompt(random.Random(i), 3 + i), 6, state="one") for i in range(3))
+    batcher = Batcher(model, TOKENIZER)
+    first = batcher.submit(short)
+    events = batcher.step()
+    second = batcher.submit(longer)
+    whole = nn.Module.__call__
+
+    def failing(module: Any, *args: Any, **kwargs: Any) -> Any:
+        n_columns = kwargs["input_ids"].shape[1] if module is model and "input_ids" in kwargs else 0
+        if n_columns and (n_columns > 1) == (fails_at == "prefill"):
+            raise RuntimeError("out of memory")
+        return whole(module, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "__call__", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        batcher.step()
+    monkeypatch.undo()
+    dropped = {second} if fails_at == "prefill" else {first, second}
+    assert batcher.failed == dropped and batcher.unfinished == 2 - len(dropped)
+    third = batcher.submit(late)
+    while batcher.unfinished:
+        events += batcher.step()
+    for number, request in {first: short, second: longer, third: late}.items():
+        of_request = [event.token for event in events if event.request == number]
+        assert number in dropped or of_request == single(model, request)
+
+
+def test_an_end_beside_an_error_is_still_told(monkeypatch):
+    model = with_states("qwen3_5")
+    batcher = Batcher(model, TOKENIZER)
+    running = batcher.submit(Request((5, 6, 8), 9, state="one"))
+    batcher.step()
+    short = batcher.submit(Request((7, 8), 1))
+    monkeypatch.setattr(batcher, "_decode", lambda: [][0])
+    with pytest.raises(IndexError):
+        batcher.step()
+    monkeypatch.undo()
+    assert batcher.failed == {running} and batcher.unfinished == 1
+    (event,) = batcher.step()
+    assert event.request == short and event.completion is not None and batcher.unfinished == 0

@@ -1,14 +1,16 @@
 """Completions: one request at a time joining and leaving a running batch, or many prompts in bulk."""
 
 from s0.decode.batcher import Batcher, Completion, Event
-from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in, require_possible
+from s0.decode.generation import generate, generate_by_transformers, is_single, prompts_in, require_possible, seeds_of
 from s0.decode.request import BATCH_ROWS, Prompt, Request, Sampling
+from s0.decode.sampling import Logprobs
 
 __all__ = [
     "BATCH_ROWS",
     "Batcher",
     "Completion",
     "Event",
+    "Logprobs",
     "Prompt",
     "Request",
     "Sampling",
@@ -17,4 +19,5 @@ __all__ = [
     "is_single",
     "prompts_in",
     "require_possible",
+    "seeds_of",
 ]

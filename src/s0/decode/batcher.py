@@ -19,9 +19,10 @@ from __future__ import annotations
 import inspect
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,10 +37,13 @@ from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
 from s0.decode.request import Request
-from s0.decode.sampling import choose
+from s0.decode.sampling import Logprobs, choose, logprobs_of
 from s0.decode.text import Text
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.models import check_tokens, end_tokens
+
+_Start = tuple[tuple[int, ...], str | None]
+"""A prompt and the state that it is read from."""
 
 _PREFILL_ROWS = 8  # on a CPU larger prefills are no faster per row, and the rows already running wait for them
 
@@ -69,12 +73,14 @@ class Event:
         text: what is certain of the text now and was not before; may be empty. All of them together are the
             completion's text.
         completion: with the last token, else None.
+        logprobs: of the token, where the request asks for them.
     """
 
     request: int
     token: int
     text: str
     completion: Completion | None
+    logprobs: Logprobs | None = None
 
 
 class _Row:
@@ -87,17 +93,17 @@ class _Row:
         self.n_tokens = 0
         self.last = -1
 
-    def add(self, token: int, ends: Sequence[int]) -> Event:
+    def add(self, token: int, ends: Sequence[int], logprobs: Logprobs | None) -> Event:
         self.n_tokens += 1
         self.last = token
         ended = token in ends
         new = "" if ended else self.text.add(token)
         full = self.n_tokens == self.request.max_new_tokens
         if not (ended or full or self.text.stopped):
-            return Event(self.number, token, new, None)
+            return Event(self.number, token, new, None, logprobs)
         text, rest = self.text.finish()
         truncated = full and not (ended or self.text.stopped)
-        return Event(self.number, token, new + rest, Completion(text, self.n_tokens, truncated))
+        return Event(self.number, token, new + rest, Completion(text, self.n_tokens, truncated), logprobs)
 
 
 class Batcher:
@@ -131,17 +137,26 @@ class Batcher:
         self._ends = end_tokens(model, tokenizer)
         config = base.config.get_text_config()
         self._longest: int | None = getattr(config, "max_position_embeddings", None)
-        self._cache = Rows(max_rows) if side_by_side(DynamicCache(config=base.config)) else OneRow()
+        self._new_cache = partial(Rows, max_rows) if side_by_side(DynamicCache(config=base.config)) else OneRow
+        self._cache: OneRow = self._new_cache()
         self._layers = state_layers(model)
         self._submitted = 0
         self._waiting: dict[int, Request] = {}
         self._ready: deque[tuple[_Row, Cache, int]] = deque()  # prefilled, in that row of that cache
         self._rows: list[_Row] = []  # in the order of the cache's rows
+        self._events: list[Event] = []  # of the step, until it ends
+        self.failed: frozenset[int] = frozenset()  # the requests that went with the last step's error
 
     @property
     def unfinished(self) -> int:
-        """Requests that were submitted and have not ended."""
-        return len(self._waiting) + len(self._ready) + len(self._rows)
+        """Requests that were submitted and whose end no step has returned."""
+        ended = sum(event.completion is not None for event in self._events)
+        return len(self._waiting) + len(self._ready) + len(self._rows) + ended
+
+    @property
+    def n_rows(self) -> int:
+        """Requests that run."""
+        return len(self._rows)
 
     def submit(self, request: Request) -> int:
         """Queue a request; the number its events will bear.
@@ -186,19 +201,24 @@ class Batcher:
 
         Returns:
             the new tokens; a request that has just joined may have two.
+
+        Raises:
+            Exception: the model's. The requests that it concerns, `failed`, are dropped then; the others go on with
+                the next step, which also returns what this one had.
         """
-        events: list[Event] = []
         while len(self._rows) < self._cache.max_rows:
             if self._ready:
-                row, cache, i = self._ready.popleft()
-                self._cache.join(cache, i)
-                self._rows.append(row)
+                self._join()
             elif self._waiting:
-                events += self._prefill()
+                starts, group = self._group()
+                with self._dropping(group):
+                    self._events += self._prefill(starts, group)
             else:
                 break
         if self._rows:
-            events += self._decode()
+            with self._dropping():
+                self._events += self._decode()
+        events, self._events = self._events, []
         return events
 
     def finish(self, on_event: Callable[[Event], None]) -> dict[int, Completion]:
@@ -218,17 +238,44 @@ class Batcher:
                     completions[event.request] = event.completion
         return completions
 
-    def _prefill(self) -> list[Event]:
-        """Read the prompt of the oldest request, and with it others of the same length."""
+    @contextmanager
+    def _dropping(self, group: Collection[int] | None = None) -> Iterator[None]:
+        """An error in this context takes a group of waiting requests with it, or else all rows, which share a cache."""
+        try:
+            yield
+        except Exception:
+            if group is None:
+                group = [row.number for row in self._rows]
+                self._rows, self._cache = [], self._new_cache()  # it may be half written
+            self.failed = frozenset(group)
+            self._waiting = {number: request for number, request in self._waiting.items() if number not in self.failed}
+            self._events = [event for event in self._events if event.request not in self.failed]
+            raise
+
+    def _join(self) -> None:
+        row, cache, i = self._ready.popleft()
+        self._rows.append(row)
+        with self._dropping():
+            self._cache.join(cache, i)
+
+    def _group(self) -> tuple[list[_Start], dict[int, int]]:
+        """What to read next: the prompt of the oldest request, and others of the same length.
+
+        Returns:
+            prompts with the states they start from; and by request, which of them it is.
+        """
         head = next(iter(self._waiting.values()))
         most = min(_PREFILL_ROWS, self._cache.max_rows)
-        starts: dict[tuple[tuple[int, ...], str | None], int] = {}  # what to read, and the row that reads it
+        starts: dict[_Start, int] = {}  # what to read, and the row that reads it
         group: dict[int, int] = {}  # the row of each request
         for number, request in self._waiting.items():
             if len(request.tokens) == len(head.tokens) and (request.state is None) == (head.state is None):
                 start = request.tokens, request.state
                 if start in starts or len(starts) < most:
                     group[number] = starts.setdefault(start, len(starts))
+        return list(starts), group
+
+    def _prefill(self, starts: Sequence[_Start], group: Mapping[int, int]) -> list[Event]:
         inputs: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
         with self._rows_start_from([state for _, state in starts]):
             output = self.model(input_ids=self._tensor([tokens for tokens, _ in starts]), use_cache=True, **inputs)
@@ -268,7 +315,10 @@ class Batcher:
         asked = [row.request for row in rows]
         draws = [row.random.random() for row in rows]
         tokens = choose(logits, [request.temperature for request in asked], [request.top_p for request in asked], draws)
-        return [row.add(token, self._ends) for row, token in zip(rows, tokens, strict=True)]
+        logprobs = _logprobs(asked, logits, tokens)
+        return [
+            row.add(token, self._ends, logprobs.get(i)) for i, (row, token) in enumerate(zip(rows, tokens, strict=True))
+        ]
 
     def _leave(self, i: int) -> None:
         self._cache.leave(i)
@@ -305,3 +355,12 @@ class Batcher:
     def _device(self) -> torch.device:
         device: torch.device = next(self._decoder.parameters()).device
         return device
+
+
+def _logprobs(requests: Sequence[Request], logits: Tensor, tokens: Sequence[int]) -> dict[int, Logprobs]:
+    """By row, for those that ask for them."""
+    asked = {i: request.logprobs for i, request in enumerate(requests) if request.logprobs is not None}
+    if not asked:
+        return {}
+    rows = list(asked)
+    return dict(zip(rows, logprobs_of(logits[rows], [tokens[i] for i in rows], [*asked.values()]), strict=True))

@@ -62,7 +62,7 @@ def generate(
     for i, prompt in enumerate(prompts):
         with _naming_prompt(i, len(prompts)):
             tokens = tuple(encode_prompt(tokenizer, prompt))
-            seeds = [f"{sampling.seed} {sample} {tokens}" for sample in range(n)]
+            seeds = seeds_of(sampling.seed, tokens, n)
             numbers.append([batcher.submit(sampling.request(tokens, seed)) for seed in seeds])
     try:
         done = batcher.finish(_telling(on_text))
@@ -75,6 +75,11 @@ def generate(
             on_text(completions[0].text)
         return [[completion] for completion in completions]
     return [[done[number] for number in of_prompt] for of_prompt in numbers]
+
+
+def seeds_of(seed: int, tokens: tuple[int, ...], n: int) -> list[str]:
+    """The seed of each of n samples of a prompt, by which they differ from each other and from other prompts'."""
+    return [f"{seed} {sample} {tokens}" for sample in range(n)]
 
 
 def require_possible(sampling: Sampling, n: int) -> None:

@@ -31,6 +31,8 @@ class Request:
         stop: texts at which the completion ends; they are cut off.
         state: the name on the model's state layers from which it starts, "__base__" for none of them; None: as the
             model is.
+        logprobs: so many of the likeliest tokens are told of at every step, with their log-probabilities and the
+            chosen one's; None for nothing of it.
     """
 
     tokens: tuple[int, ...]
@@ -40,6 +42,7 @@ class Request:
     seed: int | str = 0
     stop: tuple[str, ...] = ()
     state: str | None = None
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if not self.tokens or self.max_new_tokens < 1 or not _is_choice(self.temperature, self.top_p):
@@ -49,6 +52,8 @@ class Request:
             )
         if "" in self.stop:
             raise ConfigError("expected stop texts of at least one character, got an empty one; leave it out")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise ConfigError(f"expected `logprobs` >= 0, got {self.logprobs}; leave it out for none")
 
 
 @dataclass(frozen=True)

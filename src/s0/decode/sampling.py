@@ -8,11 +8,40 @@ logits that differ by rounding move every border by as little.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _LEAST = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """How likely tokens were to the model itself, before temperature and `top_p`.
+
+    Attributes:
+        chosen: log-probability of the token that was taken, in nats.
+        likeliest: tokens with theirs, the likeliest first.
+    """
+
+    chosen: float
+    likeliest: tuple[tuple[int, float], ...]
+
+
+def logprobs_of(logits: Tensor, chosen: Sequence[int], n_likeliest: Sequence[int]) -> list[Logprobs]:
+    """The log-probabilities in rows of logits.
+
+    Args:
+        logits: (rows, vocabulary), of any dtype.
+        chosen: by row, the token that was taken.
+        n_likeliest: by row, how many of the likeliest tokens to tell of.
+    """
+    logprobs = logits.float().log_softmax(-1)
+    of_chosen = logprobs.gather(1, torch.tensor(chosen, device=logits.device)[:, None]).squeeze(1).tolist()
+    values, tokens = logprobs.topk(min(max(n_likeliest), logprobs.shape[1]))
+    pairs = [list(zip(*row, strict=True)) for row in zip(tokens.tolist(), values.tolist(), strict=True)]
+    return [Logprobs(own, tuple(row[:n])) for own, row, n in zip(of_chosen, pairs, n_likeliest, strict=True)]
 
 
 def choose(logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], draws: Sequence[float]) -> list[int]:
