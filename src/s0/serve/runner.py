@@ -1,0 +1,353 @@
+"""The one thread that runs the model: requests go in from anywhere, tokens come out where they are awaited.
+
+    event loop(s)   submit -> [inbox] ->   runner thread: states on and off the model, batcher.step(), time limits
+                    stream <- [queue] <-   tokens, errors
+
+Between two steps the thread takes what has come in: requests, whose states it acquires; cancellations; and other work
+on the model (`call`), such as loading a state. Whatever ends a request (its last token, an error, its time, its client)
+gives its row and its state back. Requests are taken in the order in which they came: where the next one's state has no
+room on the model, it waits until a state there has no requests left, and those behind it wait with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from s0.decode import Batcher, Event, Request
+from s0.errors import ConfigError, EngineError, QueueFullError, StoppingError, TimeLimitError
+from s0.serve.metrics import Metrics
+from s0.serve.registry import Registry, Version
+
+Result = TypeVar("Result")
+Item = tuple[int, Event | Exception]
+"""What comes of a stream: of which of its requests (from 0), and what."""
+
+logger = logging.getLogger("s0.serve")
+
+
+@dataclass(frozen=True)
+class RunnerLimits:
+    """What keeps a server's memory and answers bounded.
+
+    Attributes:
+        max_rows: requests that run at the same time.
+        max_waiting: further ones that may wait for a row.
+        timeout_s: from a request's arrival to its last token.
+    """
+
+    max_rows: int = 64
+    max_waiting: int = 256
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or self.max_waiting < 0 or not self.timeout_s > 0:
+            raise ConfigError(
+                f"expected `max_rows` >= 1, `max_waiting` >= 0 and `timeout_s` > 0, got {self.max_rows}, "
+                f"{self.max_waiting} and {self.timeout_s}"
+            )
+
+
+class Stream:
+    """What comes of some requests that were submitted together.
+
+    Attributes:
+        state: the name they start from.
+        version: of the state, once its first item is here: what the answer is of.
+    """
+
+    def __init__(self, runner: Runner, state: str, n_requests: int) -> None:
+        self.state = state
+        self.version: Version | None = None
+        self.n_open = n_requests
+        self._runner = runner
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[Item] = asyncio.Queue()
+
+    async def next(self) -> tuple[int, Event]:
+        """The next token, and of which request it is.
+
+        Raises:
+            Exception: what has ended one of the requests; the others are cancelled.
+        """
+        index, item = await self._items.get()
+        if isinstance(item, Exception):
+            self.cancel()
+            raise item
+        if item.completion is not None:
+            self.n_open -= 1
+        return index, item
+
+    def cancel(self) -> None:
+        """End what still runs of it, from any thread; nothing happens if all has ended."""
+        self._runner.cancel(self)
+
+    def abandon(self) -> None:
+        """The same for a client that has gone: whoever waits for the next token hears of it."""
+        self.cancel()
+        self._items.put_nowait((0, ConnectionAbortedError("the client has gone")))
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request, from its arrival to its end."""
+
+    stream: Stream
+    index: int
+    request: Request
+    arrived: float
+    version: Version | None = None
+    number: int | None = None  # the batcher's
+    has_begun: bool = False
+
+
+class Runner:
+    """Drives a batcher in a thread of its own."""
+
+    def __init__(self, batcher: Batcher, states: Registry, limits: RunnerLimits, metrics: Metrics) -> None:
+        """Make a runner, which begins with `start`.
+
+        Args:
+            batcher: nobody else may use it from now on, nor its model.
+            states: the model's.
+            limits: that requests are held to.
+            metrics: that are told what happens.
+        """
+        self.states, self.limits, self.metrics = states, limits, metrics
+        self._batcher = batcher
+        self._thread = threading.Thread(target=self._run, name="s0-runner", daemon=True)
+        self._changed = threading.Condition()
+        # What other threads touch, under that lock.
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._n_unfinished = 0
+        self._stopping = False
+        self._broken: Exception | None = None
+        # The runner thread's own.
+        self._jobs: dict[_Job, None] = {}  # the oldest first
+        self._waiting: dict[_Job, None] = {}  # of these, for room for their state
+        self._running: dict[int, _Job] = {}  # of these, by the batcher's number
+        self._outbox: dict[Any, list[tuple[Stream, Item]]] = defaultdict(list)  # by event loop
+
+    # --- From any thread ---
+
+    def start(self) -> None:
+        """Begin to take requests."""
+        self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return self._thread.is_alive() and not self._stopping and self._broken is None
+
+    def submit(self, state: str, requests: Sequence[Request]) -> Stream:
+        """Queue requests, all of them or none; called on the event loop that awaits the stream.
+
+        Args:
+            state: the name that all of them start from; what `requests` say of it is not looked at.
+            requests: at least one.
+
+        Raises:
+            UnknownStateError: there is no such state.
+            QueueFullError: no more may wait.
+            StoppingError: the server ends.
+        """
+        self.states.require(state)
+        stream, arrived = Stream(self, state, len(requests)), time.monotonic()
+        jobs = [_Job(stream, i, request, arrived) for i, request in enumerate(requests)]
+        with self._changed:
+            self._require_running()
+            if self._n_unfinished + len(jobs) > self.limits.max_rows + self.limits.max_waiting:
+                self.metrics.refused(state)
+                raise QueueFullError(
+                    f"expected at most {self.limits.max_rows + self.limits.max_waiting} requests at the same time, got "
+                    f"{len(jobs)} beside {self._n_unfinished}; try again later"
+                )
+            self._n_unfinished += len(jobs)
+            self._post(lambda: self._take(jobs))
+        return stream
+
+    def cancel(self, stream: Stream) -> None:
+        """Drop what is left of a stream and give its rows back."""
+
+        def drop() -> None:
+            for job in [job for job in self._jobs if job.stream is stream]:
+                self._end(job, "cancelled")
+
+        with self._changed:
+            self._post(drop)
+
+    def call(self, work: Callable[[], Result]) -> Future[Result]:
+        """Do something with the model or its states between two steps.
+
+        Raises:
+            StoppingError: the server ends.
+        """
+        future: Future[Result] = Future()
+
+        def do() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except Exception as error:
+                    future.set_exception(error)
+
+        with self._changed:
+            self._require_running()
+            self._post(do)
+        return future
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Take no more requests, let those that are here end, for so long, and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(grace_s)
+            with self._changed:
+                self._post(lambda: self._fail([*self._jobs], StoppingError("the server ends; ask it again later")))
+            self._thread.join()
+
+    def _post(self, work: Callable[[], Any]) -> None:
+        self._inbox.append(work)
+        self._changed.notify()
+
+    def _require_running(self) -> None:
+        if self._broken is not None:
+            raise EngineError(f"the runner has ended: {self._broken}; start the server again") from self._broken
+        if self._stopping or not self._thread.is_alive():
+            raise StoppingError("the server takes no requests now; ask it again later")
+
+    # --- On the runner thread ---
+
+    def _run(self) -> None:
+        try:
+            while self._take_inbox():
+                self._expire()
+                self._admit()
+                self._step()
+                self._deliver()
+                n_rows = self._batcher.n_rows
+                self.metrics.now(n_rows, len(self._jobs) - n_rows, self.states.n_on_model)
+        except Exception as error:
+            logger.exception("the runner has ended")
+            with self._changed:
+                self._broken = error
+        finally:
+            self._tell_the_rest()
+
+    def _take_inbox(self) -> bool:
+        """Do what has come in, waiting for it where nothing runs; whether to go on."""
+        with self._changed:
+            while not (self._inbox or self._jobs or self._stopping):
+                self._changed.wait()
+            inbox, self._inbox = self._inbox, deque()
+            is_over = self._stopping and not (inbox or self._jobs)
+        for work in inbox:
+            work()
+        return not is_over
+
+    def _take(self, jobs: Sequence[_Job]) -> None:
+        self._jobs.update(dict.fromkeys(jobs))
+        self._waiting.update(dict.fromkeys(jobs))
+
+    def _tell_the_rest(self) -> None:
+        """At the thread's end: what came in meanwhile is the last, and nobody waits in vain."""
+        with self._changed:
+            inbox, self._inbox, self._stopping = self._inbox, deque(), True
+        for work in inbox:
+            work()
+        for job in self._jobs:
+            self._put(job, EngineError("the server's runner has ended; start it again"))
+        self._deliver()
+
+    def _expire(self) -> None:
+        last = time.monotonic() - self.limits.timeout_s
+        late = []
+        for job in self._jobs:
+            if job.arrived > last:
+                break
+            late.append(job)
+        if late:
+            limit = f"expected requests of at most {self.limits.timeout_s:g} seconds, got a longer one; ask for less"
+            self._fail(late, TimeLimitError(limit), "timeout")
+
+    def _admit(self) -> None:
+        """Give waiting requests to the batcher, as long as their states are on the model or have room there."""
+        for job in [*self._waiting]:
+            try:
+                version = self.states.acquire(job.stream.state)
+                if version is None:
+                    break
+                job.version = job.stream.version = version
+                job.number = self._batcher.submit(replace(job.request, state=version.adapter))
+            except Exception as error:
+                self._fail([job], error)
+                continue
+            del self._waiting[job]
+            self._running[job.number] = job
+
+    def _step(self) -> None:
+        if not self._batcher.unfinished:
+            return
+        try:
+            events = self._batcher.step()
+        except Exception as error:
+            logger.exception("a step has failed")
+            failed = [job for number, job in self._running.items() if number in self._batcher.failed]
+            if not failed:
+                raise  # the next step would fail as well
+            self._fail(failed, EngineError(f"the model has failed: {type(error).__name__}: {error}"))
+            return
+        n_tokens = Counter(self._running[event.request].stream.state for event in events)
+        for event in events:
+            job = self._running[event.request]
+            self._put(job, event)
+            if not job.has_begun:
+                job.has_begun = True
+                self.metrics.first_token(job.stream.state, len(job.request.tokens), time.monotonic() - job.arrived)
+            if event.completion is not None:
+                self._end(job, "length" if event.completion.truncated else "stop")
+        for state, n in n_tokens.items():
+            self.metrics.tokens(state, n)
+
+    def _fail(self, jobs: Sequence[_Job], error: Exception, outcome: str = "error") -> None:
+        for job in jobs:
+            self._put(job, error)
+            self._end(job, outcome)
+
+    def _end(self, job: _Job, outcome: str) -> None:
+        """Give back what a request holds, however it ends."""
+        del self._jobs[job]
+        self._waiting.pop(job, None)
+        if job.number is not None:
+            self._batcher.cancel(job.number)
+            self._running.pop(job.number, None)
+        if job.version is not None:
+            self.states.release(job.version)
+        with self._changed:
+            self._n_unfinished -= 1
+        self.metrics.ended(job.stream.state, outcome)
+
+    def _put(self, job: _Job, item: Event | Exception) -> None:
+        self._outbox[job.stream._loop].append((job.stream, (job.index, item)))
+
+    def _deliver(self) -> None:
+        """Hand what has come of a step to the event loops, each woken once."""
+        for loop, items in self._outbox.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, items)
+            except RuntimeError:  # it is closed: nobody waits there any more
+                logger.debug("an event loop ended before its answers")
+        self._outbox.clear()
+
+
+def _deliver(items: Sequence[tuple[Stream, Item]]) -> None:
+    for stream, item in items:
+        stream._items.put_nowait(item)
