@@ -207,6 +207,18 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
         states.add("code", folder)
 
 
+def test_states_come_and_go_in_any_order_and_leave_the_model_as_it_was(tmp_path):
+    model, states = registry(max_states=3)
+    modules = [type(module) for module in model.modules()]
+    folders = {name: save(tmp_path / name, i) for i, name in enumerate("abc")}
+    for order in ("abc", "cab", "bca"):
+        for name, folder in folders.items():
+            states.add(name, folder)
+        for name in order:
+            states.remove(name)
+        assert [type(module) for module in model.modules()] == modules and not hasattr(model, "peft_config")
+
+
 # --- By request ---
 
 

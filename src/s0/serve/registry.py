@@ -260,7 +260,9 @@ class Registry:
         version.is_newest = False
         if version.n_requests == 0:
             del self._on_model[version.adapter]
-            self._model = detach(self._model, version.adapter)
+            base = detach(self._model, version.adapter)
+            if not self._on_model:
+                self._model = base  # as it was before the first state
 
     def _put(self, name: str, entry: _Entry, stored: StoredState, signature: Signature) -> Version:
         version = Version(name, f"served_{next(self._numbers)}", entry.digest, entry.is_pinned, signature)

@@ -1,0 +1,195 @@
+"""Every parameter of OpenAI's requests: those that are taken, and those that are refused unless they change nothing.
+
+Nothing is ignored. A name that is neither here nor there is refused as unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from s0.serve.refusals import RequestError
+
+Body = TypeVar("Body", bound=BaseModel)
+
+MOST_LOGPROBS = 20
+_MOST_STOPS, _LONGEST_STOP = 16, 128
+
+StopText = Annotated[str, Field(min_length=1, max_length=_LONGEST_STOP)]
+Token = Annotated[int, Field(ge=0)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(_Body):
+    """What a stream holds beyond text."""
+
+    include_usage: bool | None = None
+
+
+class Message(_Body):
+    """A turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Sampled(_Body):
+    """What both kinds of completions take."""
+
+    model: str = Field(description="The base model, or a state: what the completion starts from. Unknown: 404.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Upper bound; default 16 for completions, for chat as many as there is room for."
+    )
+    temperature: float | None = Field(
+        None, ge=0, le=2, allow_inf_nan=False, description="Default 1; 0 takes the likeliest token at every step."
+    )
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="Default 1.")
+    n: int | None = Field(None, ge=1, description="Samples of each prompt; default 1. Above 1 only with a temperature.")
+    seed: int | None = Field(None, description="The same seed gives the same text; default: another one each time.")
+    stop: StopText | Annotated[list[StopText], Field(max_length=_MOST_STOPS)] | None = Field(
+        None, description=f"Up to {_MOST_STOPS} texts of up to {_LONGEST_STOP} characters; they are cut off."
+    )
+    stream: bool | None = Field(None, description="Server-sent events, piece by piece.")
+    stream_options: StreamOptions | None = Field(
+        None, description="`include_usage` alone, with `stream`: the last chunk has the usage."
+    )
+    user: str | None = Field(None, max_length=256, description="Stands in the log.")
+
+
+class CompletionBody(Sampled):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[Token] | list[list[Token]] = Field(
+        description="A text, a list of tokens, or a list of either; never cut."
+    )
+    logprobs: int | None = Field(
+        None, ge=0, le=MOST_LOGPROBS, description=f"So many of the likeliest tokens, up to {MOST_LOGPROBS}, at each."
+    )
+
+
+class ChatBody(Sampled):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(
+        min_length=1, description="`role` system, user or assistant, `content` a text, and nothing else."
+    )
+    max_completion_tokens: int | None = Field(None, ge=1, description="The same as `max_tokens`; one of the two.")
+    logprobs: bool | None = Field(None, description="The log-probability of each token, the first one's included.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=MOST_LOGPROBS, description=f"Up to {MOST_LOGPROBS} of the likeliest, with `logprobs`."
+    )
+
+
+class LoadBody(_Body):
+    """`POST /v1/load_lora_adapter`, as vLLM has it."""
+
+    lora_name: str
+    lora_path: str
+
+
+class UnloadBody(_Body):
+    """`POST /v1/unload_lora_adapter`, as vLLM has it."""
+
+    lora_name: str
+
+
+_ALONE: tuple[Any, ...] = (None,)
+_REFUSED_BY_BOTH: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (None, 0),
+    "logit_bias": (None, {}),
+    "presence_penalty": (None, 0),
+}
+REFUSED: dict[type[BaseModel], dict[str, tuple[Any, ...]]] = {
+    CompletionBody: {**_REFUSED_BY_BOTH, "best_of": (None, 1), "echo": (None, False), "suffix": (None, "")},
+    ChatBody: {
+        **_REFUSED_BY_BOTH,
+        "audio": _ALONE,
+        "function_call": (None, "none"),
+        "functions": (None, []),
+        "metadata": (None, {}),
+        "modalities": (None, ["text"]),
+        "moderation": _ALONE,
+        "parallel_tool_calls": _ALONE,
+        "prediction": _ALONE,
+        "prompt_cache_key": _ALONE,
+        "prompt_cache_options": _ALONE,
+        "prompt_cache_retention": _ALONE,
+        "reasoning_effort": (None, "none"),
+        "response_format": (None, {"type": "text"}),
+        "safety_identifier": _ALONE,
+        "service_tier": (None, "auto", "default"),
+        "store": (None, False),
+        "tool_choice": (None, "none"),
+        "tools": (None, []),
+        "verbosity": _ALONE,
+        "web_search_options": _ALONE,
+    },
+}
+"""The values that change nothing, by parameter; any other one is refused."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table in docs/serve.md."""
+
+    name: str
+    is_taken: bool
+    note: str
+
+
+def table(body: type[Sampled]) -> Iterator[Row]:
+    """Every parameter of a kind of request, in the order of the alphabet."""
+    rows = [Row(name, True, field.description or "") for name, field in body.model_fields.items()]
+    for name, neutral in REFUSED[body].items():
+        values = [f"`{json.dumps(value)}`" for value in neutral if value is not None]
+        rows.append(Row(name, False, f"Refused unless {' or '.join(['null', *values])}."))
+    return iter(sorted(rows, key=lambda row: row.name))
+
+
+def parse(body: type[Body], values: Mapping[str, Any]) -> Body:
+    """The parameters of a request, checked.
+
+    Raises:
+        RequestError: one is unknown, refused, or not what it may be; names the first.
+    """
+    refused = REFUSED.get(body, {})
+    for name, value in values.items():
+        if name in refused and not any(_is_same(value, neutral) for neutral in refused[name]):
+            raise RequestError(
+                f"expected no `{name}`, which this server has not, got {value!r:.80}; leave it out",
+                name,
+                code="unsupported_parameter",
+            )
+    try:
+        return body.model_validate({name: value for name, value in values.items() if name not in refused})
+    except ValidationError as error:
+        raise _in_words(error) from None
+
+
+def _is_same(value: Any, neutral: Any) -> bool:
+    is_number = isinstance(neutral, int) and not isinstance(neutral, bool)
+    kinds = (int, float) if is_number else (type(neutral),)
+    return type(value) in kinds and bool(value == neutral)
+
+
+def _in_words(error: ValidationError) -> RequestError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    name = str(first["loc"][0]) if first["loc"] else None
+    if first["type"] == "extra_forbidden":
+        return RequestError(
+            f"expected parameters of the API, got `{place:.100}`; leave it out", name, code="unknown_parameter"
+        )
+    if first["type"] == "missing":
+        return RequestError(f"expected `{place}`, got none; add it", name, code="missing_parameter")
+    said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    return RequestError(
+        f"expected another `{place:.100}` than {first['input']!r:.80}: {said}", name, code="invalid_value"
+    )
