@@ -11,6 +11,7 @@ from s0_cli.commands.env import env, print_version
 from s0_cli.commands.looking import export, inspect, verify
 from s0_cli.commands.report import report
 from s0_cli.commands.sandbox import sandbox
+from s0_cli.commands.serving import serve
 from s0_cli.commands.tuning import collect, demo, train
 from s0_cli.exits import EXIT_STATUS
 from s0_cli.options import GroupedHelp
@@ -53,4 +54,5 @@ app.command(cls=GroupedHelp)(inspect)
 app.command(cls=GroupedHelp)(verify)
 app.command(cls=GroupedHelp)(export)
 app.command(cls=GroupedHelp)(report)
+app.command(cls=GroupedHelp)(serve)
 app.command(cls=GroupedHelp)(env)

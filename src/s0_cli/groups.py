@@ -179,3 +179,39 @@ class JudgingOptions:
     def as_typed(self) -> list[str]:
         """The limit of time as words of a command; to go without a sandbox is typed anew each time."""
         return [] if self.timeout_s is None else ["--timeout-s", f"{self.timeout_s:g}"]
+
+
+@dataclass(frozen=True)
+class ServedStates:
+    """States as they were typed, NAME=STATE, those that are pinned, and where more may come from."""
+
+    named: tuple[str, ...]
+    _: KW_ONLY
+    pinned: tuple[str, ...]
+    folders: tuple[Path, ...]
+    max_states: int
+
+
+@dataclass(frozen=True)
+class AddressOptions:
+    """Where a server listens, and who may ask it."""
+
+    host: str
+    port: int
+    _: KW_ONLY
+    api_key_file: Path | None
+    no_api_keys: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """What a server holds requests to."""
+
+    max_rows: int
+    max_waiting: int
+    timeout_s: float
+    max_prompt_tokens: int | None
+    max_new_tokens: int
+    max_samples: int
+    max_body_bytes: int
+    grace_s: float

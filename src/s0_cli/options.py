@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 
 _MODEL, _TASK, _SAMPLING, _TRAINING = "Model", "Task", "Sampling", "Training"
 _CHOOSING, _BASELINES, _JUDGING, _OUTPUT = "Choosing on select examples", "Baselines", "Judging", "Output"
-_PANELS = ("Arguments", _MODEL, _TASK, _SAMPLING, _TRAINING, _CHOOSING, _BASELINES, _JUDGING, _OUTPUT, "Options")
+_ADDRESS, _LIMITS = "Address", "Limits"
+_OF_WORK = (_MODEL, _TASK, _SAMPLING, _TRAINING, _CHOOSING, _BASELINES, _JUDGING, _OUTPUT)
+_PANELS = ("Arguments", *_OF_WORK, _ADDRESS, _LIMITS, "Options")
 
 
 class GroupedHelp(TyperCommand):
@@ -269,6 +271,74 @@ Unsafe = Annotated[
         group=_JUDGING,
         help="Run what the model writes WITHOUT a sandbox: it can read and change your files and use your network.",
     ),
+]
+
+# --- Serving ---
+
+NamedStates = Annotated[
+    list[str] | None,
+    _option(
+        "--state",
+        group=_MODEL,
+        metavar="NAME=STATE",
+        help="A tuned state, by folder or Hugging Face id, and the name by which requests ask for it; may be repeated.",
+    ),
+]
+StatesDirs = Annotated[
+    list[Path] | None,
+    _option(
+        "--states-dir",
+        group=_MODEL,
+        metavar="DIR",
+        help="Folder in which requests may load states (POST /v1/load_lora_adapter); may be repeated.",
+    ),
+]
+Pins = Annotated[
+    list[str] | None,
+    _option("--pin", group=_MODEL, metavar="NAME", help="A --state that never leaves memory; may be repeated."),
+]
+MaxStates = Annotated[
+    int,
+    _option(
+        "--max-states",
+        group=_MODEL,
+        min=1,
+        help="States in memory; beyond it the least recently used one leaves, and comes back when asked for.",
+    ),
+]
+Host = Annotated[str, _option("--host", group=_ADDRESS, help="Address to listen at; any but loopback needs API keys.")]
+Port = Annotated[int, _option("--port", group=_ADDRESS, min=0, max=65535, help="0 takes one that is free.")]
+KeyFile = Annotated[
+    Path | None,
+    _option("--api-key-file", group=_ADDRESS, help="API keys, one a line; a request has to bring one of them."),
+]
+NoKeys = Annotated[
+    bool,
+    _option(
+        "--no-api-keys",
+        group=_ADDRESS,
+        help="Let everybody ask who can reach the address, and load and unload states.",
+    ),
+]
+MaxRows = Annotated[int, _option("--max-rows", group=_LIMITS, min=1, help="Completions that run at the same time.")]
+MaxWaiting = Annotated[
+    int, _option("--max-waiting", group=_LIMITS, min=0, help="Further ones that wait; beyond it requests get a 429.")
+]
+RequestTimeout = Annotated[
+    float, _option("--timeout-s", group=_LIMITS, min=0.1, help="Seconds from a request's arrival to its last token.")
+]
+MaxPromptTokens = Annotated[
+    int | None,
+    _option("--max-prompt-tokens", group=_LIMITS, min=1, help="Of a prompt; default: what the model has room for."),
+]
+MaxNewTokens = Annotated[int, _option("--max-new-tokens", group=_LIMITS, min=1, help="Of a completion.")]
+MaxSamples = Annotated[
+    int, _option("--max-samples", group=_LIMITS, min=1, help="Completions of a request: its prompts times its n.")
+]
+MaxBodyBytes = Annotated[int, _option("--max-body-bytes", group=_LIMITS, min=1, help="Of a request.")]
+Grace = Annotated[
+    float,
+    _option("--grace-s", group=_LIMITS, min=0.0, help="Seconds that running requests have when the server ends."),
 ]
 
 # --- Output ---

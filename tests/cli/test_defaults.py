@@ -9,8 +9,11 @@ import pytest
 
 from s0 import S0Trainer
 from s0.bench import CollectSettings, Questions, Samples
+from s0.serve.runner import RunnerLimits
+from s0.serve.server import ServerSettings
+from s0.serve.service import RequestLimits
 from s0.study import DemoSettings
-from s0_cli.commands import asking, tuning
+from s0_cli.commands import asking, serving, tuning
 
 
 def defaults(function: Any) -> dict[str, Any]:
@@ -27,6 +30,9 @@ def defaults(function: Any) -> dict[str, Any]:
         (asking.evaluate, Samples, set()),
         (tuning.demo, DemoSettings, set()),
         (tuning.train, S0Trainer.train, set()),
+        (serving.serve, ServerSettings, set()),
+        (serving.serve, RunnerLimits, set()),
+        (serving.serve, RequestLimits, set()),
     ],
 )
 def test_a_command_has_the_defaults_of_its_settings(command: Any, settings: Any, apart: set[str]) -> None:

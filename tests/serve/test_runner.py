@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ TOKENIZER = words.characters()
 class Served:
     """A running runner over a tiny model."""
 
-    def __init__(self, max_states: int = 8, **limits: Any) -> None:
-        self.model = zoo.make("qwen3_5")
+    def __init__(self, family: str = "qwen3_5", max_states: int = 8, **limits: Any) -> None:
+        self.model = zoo.make(family)
         self.model.generation_config.eos_token_id = [zoo.VOCAB]  # which it cannot write
         self.states = Registry(self.model, "base", max_states=max_states)
         self.limits = RunnerLimits(**limits)
@@ -72,6 +73,11 @@ def on_loop(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
+async def add(server: Served, name: str, folder: Path) -> None:
+    """Put a state on a running server."""
+    await asyncio.wrap_future(server.runner.call(lambda: server.states.add(name, folder)))
+
+
 async def written(stream: Stream) -> list[list[int]]:
     """The tokens of each request of a stream, to the end."""
     tokens: dict[int, list[int]] = {}
@@ -91,12 +97,11 @@ def alone(server: Served, request: Request, adapter: str) -> list[int]:
     return tokens
 
 
-def test_mixed_requests_of_many_clients_get_what_they_get_alone(tmp_path):
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+def test_mixed_requests_of_many_clients_get_what_they_get_alone(family, tmp_path):
     async def scenario() -> None:
-        for i, name in enumerate(("a", "b", "c")):
-            await asyncio.wrap_future(
-                server.runner.call(lambda n=name, i=i: server.states.add(n, save(tmp_path / n, i)))
-            )
+        for i, (name, kind) in enumerate((("a", "state"), ("b", "state"), ("c", "offset"))):
+            await add(server, name, save(tmp_path / name, i, family, kind=kind))
         asked = [
             (name, Request((3 + i, 7, 9 + i), 3 + i, temperature=i % 2, seed=i))
             for i in range(8)
@@ -112,7 +117,7 @@ def test_mixed_requests_of_many_clients_get_what_they_get_alone(tmp_path):
         assert server.figure('s0_time_to_first_token_seconds_count{state="a"}') == 8
         assert server.figure("s0_running_requests") == 0
 
-    with served(max_rows=5) as server:
+    with served(family=family, max_rows=5) as server:
         on_loop(scenario)
 
 
@@ -120,9 +125,7 @@ def test_states_come_and_go_where_there_is_room_for_one(tmp_path):
     async def scenario() -> None:
         names = [f"s{i}" for i in range(4)]
         for i, name in enumerate(names):
-            await asyncio.wrap_future(
-                server.runner.call(lambda n=name, i=i: server.states.add(n, save(tmp_path / n, i)))
-            )
+            await add(server, name, save(tmp_path / name, i))
         request = Request(PROMPT, 6)
         answers = await asyncio.gather(*(written(server.runner.submit(name, [request])) for name in names * 3))
         assert len({str(answer) for answer in answers}) == 4 and answers[:4] == answers[4:8] == answers[8:]
@@ -195,7 +198,7 @@ def test_what_cannot_run_says_why_and_leaves_nothing_behind(tmp_path):
         with pytest.raises(UnknownStateError):
             server.runner.submit("nothing", [Request(PROMPT, 2)])
         folder = save(tmp_path / "code", 1)
-        await asyncio.wrap_future(server.runner.call(lambda: server.states.add("code", folder)))
+        await add(server, "code", folder)
         too_long = server.runner.submit("code", [Request(PROMPT, 10**9)])
         with pytest.raises(ConfigError, match="max_position_embeddings"):
             await too_long.next()
@@ -213,9 +216,9 @@ def test_what_cannot_run_says_why_and_leaves_nothing_behind(tmp_path):
 
 def test_an_unloaded_state_answers_whoever_has_begun_and_nobody_else(tmp_path):
     async def scenario() -> None:
-        await asyncio.wrap_future(server.runner.call(lambda: server.states.add("code", save(tmp_path / "code", 1))))
-        (expected,) = await written(server.runner.submit("code", [Request(PROMPT, 300)]))
-        stream = server.runner.submit("code", [Request(PROMPT, 300)])
+        await add(server, "code", save(tmp_path / "code", 1))
+        (expected,) = await written(server.runner.submit("code", [Request(PROMPT, 150)]))
+        stream = server.runner.submit("code", [Request(PROMPT, 150)])
         _, first = await stream.next()
         await asyncio.wrap_future(server.runner.call(lambda: server.states.remove("code")))
         with pytest.raises(UnknownStateError):
@@ -270,7 +273,7 @@ def test_a_runner_that_breaks_tells_everybody_and_takes_no_more(monkeypatch):
 
 def test_to_stop_is_to_let_the_running_end_and_refuse_the_others():
     async def scenario() -> None:
-        stream = server.runner.submit("base", [Request(PROMPT, 300)])
+        stream = server.runner.submit("base", [Request(PROMPT, 150)])
         await stream.next()
         stopping = asyncio.create_task(asyncio.to_thread(server.runner.stop, 30.0))
         while server.runner.is_ready:
@@ -279,7 +282,7 @@ def test_to_stop_is_to_let_the_running_end_and_refuse_the_others():
             server.runner.submit("base", [Request(PROMPT, 1)])
         with pytest.raises(StoppingError):
             server.runner.call(lambda: None)
-        assert len((await written(stream))[0]) == 299
+        assert len((await written(stream))[0]) == 149
         await stopping
 
     with served() as server:

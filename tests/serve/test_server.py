@@ -257,6 +257,7 @@ def test_every_request_is_a_line_of_json_with_its_id(server, caplog):
     assert [line["status"] for line in lines] == [200, 404, 404, 200]
     assert {line["message"] for line in lines} == {"request"}
     assert lines[0]["request_id"] == named.headers["x-request-id"] and lines[1]["request_id"] == "mine-1"
+    assert "'nothing'" in lines[1]["error"] and "error" not in lines[0]
     assert lines[0]["model"] == "base" and lines[0]["completion_tokens"] == 3 and lines[0]["user"] == "me"
     assert forged.headers["x-request-id"] == lines[3]["request_id"] != "a b\tc"
     assert json.loads(named.text)["id"] == f"cmpl-{lines[0]['request_id']}"
@@ -316,11 +317,11 @@ def test_with_keys_nothing_but_health_is_open(key_file):
 def test_a_full_queue_says_when_to_come_again_and_empties():
     with serving(*tiny(), running={"max_rows": 2, "max_waiting": 2}, max_samples=2) as server:
         with ThreadPoolExecutor(12) as pool:
-            replies = list(pool.map(lambda _: complete(server, max_tokens=200), range(12)))
+            replies = list(pool.map(lambda _: complete(server, max_tokens=100), range(12)))
         by_status = {status: [reply for reply in replies if reply.status == status] for status in (200, 429)}
         assert sum(map(len, by_status.values())) == 12 and by_status[200] and by_status[429]
         assert all(int(reply.headers["retry-after"]) > 0 for reply in by_status[429])
-        assert {text_of(reply) for reply in by_status[200]} == {text_of(complete(server, max_tokens=200))}
+        assert {text_of(reply) for reply in by_status[200]} == {text_of(complete(server, max_tokens=100))}
         server.all_given_back()
 
 
@@ -336,7 +337,7 @@ def test_a_request_has_a_limit_of_time_streamed_or_not():
 def test_a_server_that_ends_lets_the_running_end():
     with serving(*tiny()) as server:
         replies: list[Reply] = []
-        asking = threading.Thread(target=lambda: replies.append(complete(server, max_tokens=600)))
+        asking = threading.Thread(target=lambda: replies.append(complete(server, max_tokens=300)))
         asking.start()
         while not server.service.runner._running:
             time.sleep(0.002)

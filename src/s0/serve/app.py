@@ -59,6 +59,7 @@ def make_app(service: Service, access: Access, grace_s: float = 30.0) -> ASGIApp
 
 def _refuse(request: Request, error: Exception) -> Response:
     refusal = refusal_of(error, request.state.id)
+    request.state.logged.update(error=refusal.body["error"]["message"])
     if refusal.status == 500:
         logger.error("a request has failed", exc_info=error, extra={"fields": {"request_id": request.state.id}})
     return JSONResponse(refusal.body, refusal.status, refusal.headers)

@@ -5,9 +5,7 @@ Nothing is ignored. A name that is neither here nor there is refused as unknown.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -133,24 +131,6 @@ REFUSED: dict[type[BaseModel], dict[str, tuple[Any, ...]]] = {
     },
 }
 """The values that change nothing, by parameter; any other one is refused."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table in docs/serve.md."""
-
-    name: str
-    is_taken: bool
-    note: str
-
-
-def table(body: type[Sampled]) -> Iterator[Row]:
-    """Every parameter of a kind of request, in the order of the alphabet."""
-    rows = [Row(name, True, field.description or "") for name, field in body.model_fields.items()]
-    for name, neutral in REFUSED[body].items():
-        values = [f"`{json.dumps(value)}`" for value in neutral if value is not None]
-        rows.append(Row(name, False, f"Refused unless {' or '.join(['null', *values])}."))
-    return iter(sorted(rows, key=lambda row: row.name))
 
 
 def parse(body: type[Body], values: Mapping[str, Any]) -> Body:

@@ -19,8 +19,8 @@ from s0.errors import (
 RETRY_AFTER_S = 1
 
 
-class RequestError(ConfigError):
-    """A request that cannot be answered as it is.
+class RequestError(ValueError):
+    """A request that cannot be answered as it is; never seen beyond HTTP.
 
     Attributes:
         param: the parameter that it is about, if it is about one.

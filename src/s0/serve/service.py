@@ -87,7 +87,7 @@ class Service:
         """Begin the completions that `POST /v1/completions` asks for.
 
         Raises:
-            S0Error: it cannot be answered; says why.
+            S0Error, RequestError: it cannot be answered; says why.
         """
         self.states.require(asked.model)
         prompts = _prompts_in(asked)
@@ -98,7 +98,7 @@ class Service:
         """Begin the completions that `POST /v1/chat/completions` asks for.
 
         Raises:
-            S0Error: it cannot be answered; says why.
+            S0Error, RequestError: it cannot be answered; says why.
         """
         self.states.require(asked.model)
         if self.tokenizer.chat_template is None:

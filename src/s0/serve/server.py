@@ -1,0 +1,100 @@
+"""A server from its settings: looked at first, then the model, its states, and the network."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from s0.adapter.state_files import locate
+from s0.errors import ConfigError
+from s0.models import ModelSource
+from s0.serve.access import access_for, log_as_json
+from s0.serve.app import make_app
+from s0.serve.registry import Registry
+from s0.serve.runner import RunnerLimits
+from s0.serve.service import RequestLimits, Service
+
+logger = logging.getLogger("s0.serve")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What a server serves, to whom, and within which limits.
+
+    Attributes:
+        states: (name, folder or Hugging Face id) of each.
+        pinned: names of those that never leave the model.
+        states_dirs: folders in which requests may load states.
+        max_states: on the model at the same time.
+        host: the address it listens at.
+        port: the port there; 0 for one that is free.
+        api_key_file: API keys, one a line.
+        no_api_keys: whether everybody may ask, at an address that other machines can reach.
+        grace_s: how long requests that run may go on when the server ends.
+        running: limits of what runs.
+        asking: limits of what is asked.
+    """
+
+    states: tuple[tuple[str, str], ...] = ()
+    pinned: frozenset[str] = frozenset()
+    states_dirs: tuple[Path, ...] = ()
+    max_states: int = 64
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key_file: Path | None = None
+    no_api_keys: bool = False
+    grace_s: float = 30.0
+    running: RunnerLimits = field(default_factory=RunnerLimits)
+    asking: RequestLimits = field(default_factory=RequestLimits)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.pinned - {name for name, _ in self.states})
+        if unknown:
+            raise ConfigError(f"expected names of the states that are served with `pin`, got {', '.join(unknown)}")
+
+
+def serve(source: ModelSource, settings: ServerSettings) -> None:
+    """Serve a model until a signal ends it; requests that run end first.
+
+    Raises:
+        S0Error: something of it cannot be served; says what.
+        OSError: the address is taken, or a file cannot be read.
+    """
+    access = access_for(settings.host, settings.api_key_file, allow_everybody=settings.no_api_keys)
+    folders = [(name, locate(folder)) for name, folder in settings.states]
+    with _bound(settings.host, settings.port) as listening:
+        model, tokenizer = source.load()
+        states = Registry(model, source.name, folders=settings.states_dirs, max_states=settings.max_states)
+        for name, folder in folders:
+            states.add(name, folder, is_pinned=name in settings.pinned)
+        service = Service(model, tokenizer, states, runner_limits=settings.running, request_limits=settings.asking)
+        log_as_json()
+        host, port = listening.getsockname()[:2]
+        where = {"host": host, "port": port, "model": source.name, "states": states.names}
+        logger.info("serving", extra={"fields": where})
+        config = uvicorn.Config(
+            make_app(service, access, settings.grace_s),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(settings.grace_s),
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at the address, before anything long is done for it."""
+    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+    return bound

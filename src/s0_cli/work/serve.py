@@ -1,0 +1,38 @@
+"""`s0 serve`."""
+
+from __future__ import annotations
+
+from s0.errors import ConfigError
+from s0.serve import server
+from s0.serve.runner import RunnerLimits
+from s0.serve.service import RequestLimits
+from s0_cli.exits import interruptible
+from s0_cli.groups import AddressOptions, LimitOptions, ModelOptions, ServedStates
+
+
+def serve(model: ModelOptions, states: ServedStates, address: AddressOptions, limits: LimitOptions) -> None:
+    """`s0 serve`, until a signal ends it."""
+    settings = server.ServerSettings(
+        states=tuple(map(_named, states.named)),
+        pinned=frozenset(states.pinned),
+        states_dirs=states.folders,
+        max_states=states.max_states,
+        host=address.host,
+        port=address.port,
+        api_key_file=address.api_key_file,
+        no_api_keys=address.no_api_keys,
+        grace_s=limits.grace_s,
+        running=RunnerLimits(limits.max_rows, limits.max_waiting, limits.timeout_s),
+        asking=RequestLimits(
+            limits.max_body_bytes, limits.max_prompt_tokens, limits.max_new_tokens, limits.max_samples
+        ),
+    )
+    with interruptible(lambda: "the server has ended; requests that ran were answered, or told so"):
+        server.serve(model.source, settings)
+
+
+def _named(state: str) -> tuple[str, str]:
+    name, separator, folder = state.partition("=")
+    if not (separator and name and folder):
+        raise ConfigError(f"expected `state=NAME=FOLDER`, got {state!r}; say by which name requests ask for it")
+    return name, folder
