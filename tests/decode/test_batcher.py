@@ -6,6 +6,7 @@ do; in float64, since rounding differs with the number of rows.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -415,5 +416,8 @@ def test_an_end_beside_an_error_is_still_told(monkeypatch):
         batcher.step()
     monkeypatch.undo()
     assert batcher.failed == {running} and batcher.unfinished == 1
+    other = copy.copy(batcher)  # in which it is cancelled before that
+    other.cancel(short)
+    assert other.unfinished == 0 and other.step() == []
     (event,) = batcher.step()
     assert event.request == short and event.completion is not None and batcher.unfinished == 0

@@ -231,6 +231,30 @@ def test_an_unloaded_state_answers_whoever_has_begun_and_nobody_else(tmp_path):
         on_loop(scenario)
 
 
+def test_all_of_a_submission_starts_from_one_version(tmp_path):
+    async def scenario() -> None:
+        folder = save(tmp_path / "code", 1)
+        await add(server, "code", folder)
+        stream = server.runner.submit("code", [Request(PROMPT, 40), Request(PROMPT, 40)])
+        acquire = server.states.acquire
+
+        def acquire_and_change(name: str) -> Any:
+            version = acquire(name)
+            save(folder, 2)
+            return version
+
+        server.states.acquire = acquire_and_change  # type: ignore[method-assign]
+        first, second = await written(stream)
+        server.states.acquire = acquire  # type: ignore[method-assign]
+        assert first == second
+        (third,) = await written(server.runner.submit("code", [Request(PROMPT, 40)]))
+        assert third != first
+        await server.all_given_back()
+
+    with served() as server:
+        on_loop(scenario)
+
+
 def test_an_error_of_the_model_fails_its_requests_and_the_next_ones_run(monkeypatch):
     async def scenario() -> None:
         whole = type(server.model).forward

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from s0.errors import ConfigError
+from s0.errors import ConfigError, UnsupportedModelError
 from s0.serve.access import Access, JsonLines, access_for
+from s0.serve.registry import Registry
+from s0.serve.service import Service
 from tests import words, zoo
 from tests.serve.serving import Server, serving
 from tests.serve.states import save
@@ -312,6 +314,12 @@ def test_with_keys_nothing_but_health_is_open(key_file):
 
 
 # --- Load ---
+
+
+def test_a_model_that_no_batch_can_be_made_of_is_refused_before_anybody_asks():
+    model = zoo.make("minimax")
+    with pytest.raises(UnsupportedModelError, match="DynamicCache"):
+        Service(model, words.characters(), Registry(model, "base"))
 
 
 def test_a_full_queue_says_when_to_come_again_and_empties():

@@ -189,6 +189,7 @@ class Batcher:
     def cancel(self, request: int) -> None:
         """Drop a request and give its row back; nothing happens if it has ended."""
         self._waiting.pop(request, None)
+        self._events = [event for event in self._events if event.request != request]
         self._ready = deque(prefilled for prefilled in self._ready if prefilled[0].number != request)
         for i, row in enumerate(self._rows):
             if row.number == request:

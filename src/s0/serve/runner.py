@@ -60,13 +60,14 @@ class Stream:
 
     Attributes:
         state: the name they start from.
-        version: of the state, once its first item is here: what the answer is of.
+        version: of the state, once its first item is here: all of it starts from that one.
+        n_open: requests whose end was not read yet.
     """
 
     def __init__(self, runner: Runner, state: str, n_requests: int) -> None:
         self.state = state
         self.version: Version | None = None
-        self.n_open = n_requests
+        self.n_open = self.n_jobs = n_requests
         self._runner = runner
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item] = asyncio.Queue()
@@ -103,7 +104,6 @@ class _Job:
     index: int
     request: Request
     arrived: float
-    version: Version | None = None
     number: int | None = None  # the batcher's
     has_begun: bool = False
 
@@ -282,10 +282,9 @@ class Runner:
         """Give waiting requests to the batcher, as long as their states are on the model or have room there."""
         for job in [*self._waiting]:
             try:
-                version = self.states.acquire(job.stream.state)
+                version = job.stream.version = job.stream.version or self.states.acquire(job.stream.state)
                 if version is None:
                     break
-                job.version = job.stream.version = version
                 job.number = self._batcher.submit(replace(job.request, state=version.adapter))
             except Exception as error:
                 self._fail([job], error)
@@ -329,8 +328,9 @@ class Runner:
         if job.number is not None:
             self._batcher.cancel(job.number)
             self._running.pop(job.number, None)
-        if job.version is not None:
-            self.states.release(job.version)
+        job.stream.n_jobs -= 1
+        if job.stream.n_jobs == 0 and job.stream.version is not None:
+            self.states.release(job.stream.version)
         with self._changed:
             self._n_unfinished -= 1
         self.metrics.ended(job.stream.state, outcome)

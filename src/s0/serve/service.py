@@ -62,6 +62,7 @@ class Service:
 
         Raises:
             ConfigError: limits that contradict each other, or a tokenizer without an end token.
+            UnsupportedModelError: no batch can be made of what the model remembers.
         """
         running, self.limits = runner_limits or RunnerLimits(), request_limits or RequestLimits()
         most = running.max_rows + running.max_waiting
@@ -72,7 +73,10 @@ class Service:
             )
         self.states, self.metrics = states, Metrics()
         self.ends = end_tokens(model, tokenizer)
-        self.runner = Runner(Batcher(model, tokenizer, running.max_rows), states, running, self.metrics)
+        batcher = Batcher(model, tokenizer, running.max_rows)
+        batcher.submit(Request((0,), 2))
+        batcher.finish(lambda event: None)  # what cannot run is told now, not to the first client
+        self.runner = Runner(batcher, states, running, self.metrics)
         self._model = model
         self._longest: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.tokenizer = copy.deepcopy(tokenizer)  # the runner's own may be busy
