@@ -80,16 +80,16 @@ def test_many_clients_at_once_get_what_each_gets_alone(server):
             async def text_of(i: int) -> str:
                 model, prompt, how = asked[i]
                 if i % 3:
-                    answer = await client.completions.create(model=model, prompt=prompt, max_tokens=30, **how)
+                    answer = await client.completions.create(model=model, prompt=prompt, max_tokens=20, **how)
                     return answer.choices[0].text
-                chunks = await client.completions.create(model=model, prompt=prompt, max_tokens=30, stream=True, **how)
+                chunks = await client.completions.create(model=model, prompt=prompt, max_tokens=20, stream=True, **how)
                 return "".join([chunk.choices[0].text async for chunk in chunks])
 
             return await asyncio.gather(*map(text_of, range(len(asked))))
 
     answers = asyncio.run(all_of_them())
     for (model, prompt, how), answer in zip(asked, answers, strict=True):
-        (expected,) = library(server, model, [prompt], Sampling(30, how["temperature"], seed=how["seed"]))
+        (expected,) = library(server, model, [prompt], Sampling(20, how["temperature"], seed=how["seed"]))
         assert answer == expected.text
 
 
@@ -186,14 +186,14 @@ def test_the_usage_is_on_the_last_chunk_where_it_is_asked_for(client, chat):
 def test_chat_answers_as_the_library_does_through_the_template(server, client):
     messages = [{"role": "system", "content": "say"}, {"role": "user", "content": ": "}]
     for name in STATES:
-        (expected,) = library(server, name, [messages], Sampling(60))
-        answer = client.chat.completions.create(model=name, messages=messages, temperature=0, max_completion_tokens=60)
+        (expected,) = library(server, name, [messages], Sampling(25))
+        answer = client.chat.completions.create(model=name, messages=messages, temperature=0, max_completion_tokens=25)
         (choice,) = answer.choices
         assert (choice.message.role, choice.message.content) == ("assistant", expected.text)
         chunks = [
             chunk.choices[0]
             for chunk in client.chat.completions.create(
-                model=name, messages=messages, temperature=0, max_tokens=60, stream=True
+                model=name, messages=messages, temperature=0, max_tokens=25, stream=True
             )
         ]
         assert chunks[0].delta.role == "assistant" and chunks[-1].finish_reason == choice.finish_reason
