@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from s0.serve.access import Access
-from s0.serve.app import make_app
 from s0.serve.registry import Registry
 from s0.serve.runner import RunnerLimits
+from s0.serve.server import GracefulServer
 from s0.serve.service import RequestLimits, Service
 
 
@@ -29,7 +27,7 @@ class Server:
     """
 
     def __init__(self, model: Any, tokenizer: Any, access: Access, **settings: Any) -> None:
-        folders = settings.pop("folders", ())
+        folders, grace_s = settings.pop("folders", ()), settings.pop("grace_s", 5.0)
         self.states = Registry(model, "base", folders=folders, max_states=settings.pop("max_states", 8))
         self.model, self.tokenizer = model, tokenizer
         self.service = Service(
@@ -39,9 +37,7 @@ class Server:
             runner_limits=RunnerLimits(**settings.pop("running", {})),
             request_limits=RequestLimits(**settings),
         )
-        app = make_app(self.service, access, grace_s=5.0)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        self.uvicorn = uvicorn.Server(config)
+        self.uvicorn = GracefulServer(self.service, access, grace_s)
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]

@@ -360,6 +360,22 @@ def test_a_server_that_ends_lets_the_running_end():
         assert not server.service.runner._thread.is_alive()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_ends_tells_those_who_take_too_long(stream):
+    with serving(*tiny(), grace_s=0.2) as server:
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(complete(server, max_tokens=4000, stream=stream)))
+        asking.start()
+        while not server.service.runner._running:
+            time.sleep(0.002)
+        server.stop()
+        asking.join()
+    (reply,) = replies
+    assert reply.status == (200 if stream else 503)
+    last = reply.text.strip().split("\n\n")[-1].removeprefix("data: ")
+    assert json.loads(last)["error"]["code"] == "stopping"
+
+
 def test_a_dropped_connection_in_the_middle_of_a_request_is_forgotten(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.putrequest("POST", "/v1/completions")

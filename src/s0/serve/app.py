@@ -32,20 +32,19 @@ _CLIENT_GONE = 499
 logger = logging.getLogger("s0.serve")
 
 
-def make_app(service: Service, access: Access, grace_s: float = 30.0) -> ASGIApp:
+def make_app(service: Service, access: Access) -> ASGIApp:
     """The application of a service.
 
     Args:
         service: starts and ends with the application.
         access: who may ask.
-        grace_s: how long requests that run may go on when the application ends.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.runner.start()
         yield
-        await asyncio.to_thread(service.close, grace_s)
+        await asyncio.to_thread(service.close)
 
     # Its pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(title="s0", lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import socket
@@ -13,11 +14,14 @@ import uvicorn
 from s0.adapter.state_files import locate
 from s0.errors import ConfigError
 from s0.models import ModelSource
-from s0.serve.access import access_for, log_as_json
+from s0.serve.access import Access, access_for, log_as_json
 from s0.serve.app import make_app
 from s0.serve.registry import Registry
 from s0.serve.runner import RunnerLimits
 from s0.serve.service import RequestLimits, Service
+
+_SECONDS_TO_TELL = 3
+"""For the last answers to reach their clients."""
 
 logger = logging.getLogger("s0.serve")
 
@@ -77,14 +81,28 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
         host, port = listening.getsockname()[:2]
         where = {"host": host, "port": port, "model": source.name, "states": states.names}
         logger.info("serving", extra={"fields": where})
+        GracefulServer(service, access, settings.grace_s).run(sockets=[listening])
+
+
+class GracefulServer(uvicorn.Server):
+    """A server of the network that, when it ends, lets what runs end, for so long, and tells the rest."""
+
+    def __init__(self, service: Service, access: Access, grace_s: float) -> None:
+        self._runner, self._grace_s = service.runner, grace_s
         config = uvicorn.Config(
-            make_app(service, access, settings.grace_s),
+            make_app(service, access),
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=math.ceil(settings.grace_s),
+            timeout_graceful_shutdown=math.ceil(grace_s) + _SECONDS_TO_TELL,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; called by uvicorn when a signal has come."""
+        stopping = asyncio.create_task(asyncio.to_thread(self._runner.stop, self._grace_s))
+        await super().shutdown(sockets)
+        await stopping
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -82,9 +82,9 @@ class Service:
         self.tokenizer = copy.deepcopy(tokenizer)  # the runner's own may be busy
         self._encoding = ThreadPoolExecutor(1, "s0-encoding")  # a long prompt keeps nobody else waiting for the loop
 
-    def close(self, grace_s: float) -> None:
-        """End the thread; what runs may end first, for so long."""
-        self.runner.stop(grace_s)
+    def close(self) -> None:
+        """End all threads; what still runs ends with an error."""
+        self.runner.stop()
         self._encoding.shutdown()
 
     async def completions(self, asked: CompletionBody) -> Answering:

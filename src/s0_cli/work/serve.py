@@ -27,7 +27,7 @@ def serve(model: ModelOptions, states: ServedStates, address: AddressOptions, li
             limits.max_body_bytes, limits.max_prompt_tokens, limits.max_new_tokens, limits.max_samples
         ),
     )
-    with interruptible(lambda: "the server has ended; requests that ran were answered, or told so"):
+    with interruptible(lambda: "the server has ended, and every request was answered or told so"):
         server.serve(model.source, settings)
 
 
