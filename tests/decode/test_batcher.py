@@ -421,3 +421,154 @@ def test_an_end_beside_an_error_is_still_told(monkeypatch):
     assert other.unfinished == 0 and other.step() == []
     (event,) = batcher.step()
     assert event.request == short and event.completion is not None and batcher.unfinished == 0
+
+
+# --- Prompts in chunks, memory, beginnings ---
+
+
+def lengths_read(model: Any) -> list[tuple[int, int]]:
+    """The shapes (rows, tokens) of all calls of the model from now on."""
+    shapes: list[tuple[int, int]] = []
+    model.register_forward_pre_hook(
+        lambda module, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    return shapes
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 30])
+@pytest.mark.parametrize(
+    "family", mostly_slow([family for family in zoo.FAMILIES if family != "minimax"], ["qwen3_5", "bamba", "mamba"])
+)
+def test_prompts_in_chunks_get_what_whole_ones_get(family: str, kept: int) -> None:
+    model, rng = with_states(family), random.Random(12)
+    shared = prompt(rng, 9)
+    states = ("one", "two", BASE)
+    requests = [Request(shared + prompt(rng, n), 4, state=states[n % 3]) for n in (1, 2, 3, 4, 5, 6)]
+    requests += [Request(prompt(rng, n), 4, state=states[n % 3]) for n in (1, 4, 8, 13)]
+    batcher = Batcher(model, TOKENIZER, max_rows=4, chunk_tokens=4, prefix_bytes=kept)
+    answers = drive(batcher, [*requests, *requests], at_once=lambda: 2)
+    whole = drive(Batcher(model, TOKENIZER), requests)
+    assert [tokens(events) for events in answers] == [tokens(events) for events in [*whole, *whole]]
+    reads_in_chunks = batcher._reader.chunk_tokens is not None
+    assert reads_in_chunks == (family not in ("mamba", "falcon_mamba", "jamba", "zamba", "glm5_next", "qwen4_exp"))
+    assert bool(batcher.n_tokens_reused) == bool(kept and reads_in_chunks)
+
+
+def test_an_untouched_mamba_reads_prompts_whole() -> None:
+    """transformers would drop its state between two chunks."""
+    model, asked = zoo.make("mamba", torch.float64), Request(prompt(random.Random(13), 11), 5)
+    (events,) = drive(Batcher(model, TOKENIZER, chunk_tokens=4), [asked])
+    assert tokens(events) == single(model, asked)
+
+
+def test_rows_that_run_go_on_between_the_chunks_of_a_prompt() -> None:
+    model, rng = with_states("qwen3_5"), random.Random(14)
+    batcher = Batcher(model, TOKENIZER, chunk_tokens=4)
+    running = batcher.submit(Request(prompt(rng, 2), 20, state="one"))
+    batcher.step()
+    shapes = lengths_read(model)
+    long = batcher.submit(Request(prompt(rng, 14), 3, state="two"))
+    short = [batcher.submit(Request(prompt(rng, 3), 2, state="one")) for _ in range(3)]
+    by_step = [[event.request for event in batcher.step()] for _ in range(4)]
+    assert by_step[:3] == [[running]] * 3 and {*by_step[3]} == {running, long, short[0]}
+    assert shapes[:8] == [(1, 4), (1, 1), (1, 4), (1, 1), (1, 4), (1, 1), (1, 2), (1, 3)]
+    assert shapes[8] == (3, 1)  # what begins below a chunk is read, the next one waits
+    while batcher.unfinished:
+        batcher.step()
+
+
+def test_a_prompt_that_nobody_waits_for_any_more_is_not_read_on() -> None:
+    model, rng = with_states("qwen3_5"), random.Random(15)
+    batcher = Batcher(model, TOKENIZER, chunk_tokens=4)
+    running, asked = batcher.submit(Request(prompt(rng, 2), 9)), Request(prompt(rng, 14), 3, seed=1)
+    batcher.step()
+    first, second = batcher.submit(asked), batcher.submit(replace(asked, temperature=1.0))
+    batcher.step()
+    batcher.cancel(first)
+    events = batcher.step()
+    shapes = lengths_read(model)
+    batcher.cancel(second)
+    events += batcher.step()
+    assert shapes == [(1, 1)] and {event.request for event in events} == {running} and batcher.unfinished == 1
+
+
+def test_a_known_beginning_comes_to_the_same_bits() -> None:
+    for family in ("qwen3_5", "falcon_h1", "llama"):
+        model, rng = zoo.make(family).eval(), random.Random(16)
+        state: str | None = BASE
+        if family != "llama":
+            model, state = with_states(family, torch.float32), "one"
+        shared = prompt(rng, 8)
+        asked = Request(shared + prompt(rng, 7), 6, state=state, logprobs=3)
+        cold, warm = (Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=1 << 20) for _ in range(2))
+        for n in (1, 2, 5):  # its turn before, and two that share less
+            drive(warm, [Request(asked.tokens[:-n], 1, state=state)])
+        shapes = lengths_read(model)
+        (miss,) = drive(cold, [asked])
+        assert shapes[:4] == [(1, 4), (1, 4), (1, 4), (1, 3)]
+        del shapes[:]
+        (hit,) = drive(warm, [asked])
+        assert shapes[0] == (1, 3)
+        assert [(event.token, event.logprobs) for event in hit] == [(event.token, event.logprobs) for event in miss]
+
+
+def test_a_beginning_is_known_by_all_its_tokens_and_its_state() -> None:
+    model, rng = with_states("qwen3_5"), random.Random(17)
+    batcher = Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=1 << 20)
+    head, tail = prompt(rng, 8), prompt(rng, 3)
+    drive(batcher, [Request(head + tail, 1, state="one")])
+    other = (head[0] + 1, *head[1:])
+    for request in (Request(head + tail, 1, state="two"), Request(other + tail, 1, state="one"), Request(head, 1)):
+        drive(batcher, [request])
+    assert batcher.n_tokens_reused == 0
+    drive(batcher, [Request(head + tail[:1], 1, state="one")])
+    assert batcher.n_tokens_reused == 8
+
+
+def test_what_many_prompts_begin_with_is_kept_from_the_second_on() -> None:
+    model, rng = with_states("qwen3_5"), random.Random(18)
+    batcher = Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=1 << 20)
+    shared, reused = prompt(rng, 5), []
+    for _ in range(3):
+        drive(batcher, [Request(shared + prompt(rng, 9), 1, state="one")])
+        reused.append(batcher.n_tokens_reused)
+    assert reused == [0, 0, 4]
+
+
+def test_beginnings_take_no_more_memory_than_they_are_given() -> None:
+    model, rng = with_states("qwen3_5"), random.Random(19)
+    measure = Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=1 << 30)
+    prompts = [prompt(rng, 6) for _ in range(3)]
+    drive(measure, [Request(prompts[0], 1, state="one")])
+    room = 2 * measure.prefix_bytes
+    batcher = Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=room)
+    for i in (0, 1, 0, 2, 0, 1):
+        drive(batcher, [Request(prompts[i], 1, state="one")])
+        assert batcher.prefix_bytes <= room
+    assert batcher.n_tokens_reused == 4 * 2  # the first one twice; the second had left when it came again
+    small = Batcher(model, TOKENIZER, chunk_tokens=4, prefix_bytes=10)
+    drive(small, [Request(prompts[0], 1, state="one")] * 2)
+    assert small.prefix_bytes == small.n_tokens_reused == 0
+
+
+def test_a_row_joins_only_if_it_fits() -> None:
+    model, rng = with_states("falcon_h1"), random.Random(20)
+    batcher = Batcher(model, TOKENIZER, max_rows=8, max_tokens=60)
+    requests = [Request(prompt(rng, length), new) for length, new in ((5, 5), (5, 5), (5, 5), (20, 10), (5, 5), (2, 4))]
+    longest = {batcher.submit(request): len(request.tokens) + request.max_new_tokens for request in requests}
+    seen = []
+    while batcher.unfinished:
+        events = batcher.step()
+        running = [row.number for row in batcher._rows] + [event.request for event in events if event.completion]
+        seen.append(len({*running}) * max(longest[number] for number in {*running}))
+    assert max(seen) == 60 and len(seen) > 10
+    with pytest.raises(ConfigError, match="expected at most 60 tokens, for which there is memory"):
+        batcher.submit(Request(prompt(rng, 50), 11))
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"max_tokens": 0}, {"chunk_tokens": 0}, {"prefix_bytes": 5}, {"prefix_bytes": -1, "chunk_tokens": 4}]
+)
+def test_bounds_that_cannot_be_are_refused(bounds: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"expected {next(iter(bounds))}"):
+        Batcher(with_states("qwen3_5"), TOKENIZER, **bounds)

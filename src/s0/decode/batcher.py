@@ -6,9 +6,10 @@
         for event in batcher.step():
             print(event.text, end="")
 
-A request waits until a row is free. Prompts of one length are prefilled together, never padded, so every model and
-every state starts exactly as it does alone; equal prompts are prefilled once. Then each row adds a token per step in
-one joint call, whatever the lengths (`s0.decode.caches`), and leaves when it ends.
+A request waits until a row is free. Prompts of one length are read together, never padded, so every model and every
+state starts exactly as it does alone; equal prompts are read once, and long ones a chunk at a time where that is asked
+for (`s0.decode.reading`). Then each row adds a token per step in one joint call, whatever the lengths
+(`s0.decode.caches`), and leaves when it ends.
 
 What a request gives depends on the request alone, up to the rounding of the model's arithmetic, which may differ with
 the number of rows: where two tokens are closer than that, another one may be chosen.
@@ -16,10 +17,10 @@ the number of rows: where two tokens are closer than that, another one may be ch
 
 from __future__ import annotations
 
-import inspect
+import math
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -32,20 +33,15 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from s0.core.families import unwrapped
-from s0.core.releases import cache_name, cache_of
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
+from s0.decode.reading import Reader, Reading, Start
 from s0.decode.request import Request
 from s0.decode.sampling import Logprobs, choose, logprobs_of
 from s0.decode.text import Text
-from s0.errors import ConfigError, UnsupportedModelError
+from s0.errors import ConfigError
 from s0.models import check_tokens, end_tokens
-
-_Start = tuple[tuple[int, ...], str | None]
-"""A prompt and the state that it is read from."""
-
-_PREFILL_ROWS = 8  # on a CPU larger prefills are no faster per row, and the rows already running wait for them
 
 
 @dataclass(frozen=True)
@@ -113,27 +109,47 @@ class Batcher:
     answer one request after the other.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_rows: int = 64) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        max_rows: int = 64,
+        *,
+        max_tokens: int | None = None,
+        chunk_tokens: int | None = None,
+        prefix_bytes: int = 0,
+    ) -> None:
         """Make a batcher for the model as it is, with or without tuned parts; it must stay so while requests run.
 
         Args:
             model: a causal language model, or a PEFT model of one.
             tokenizer: its tokenizer.
             max_rows: requests that run at the same time; with their lengths it bounds the memory.
+            max_tokens: requests that run x the longest of them, with all that it may still write. What would pass that
+                waits; None for no such bound.
+            chunk_tokens: so much is read of prompts before the rows that run go on; None for all. A prompt that is
+                longer is read in chunks, but by models whose mixers cannot go on so from a cache (Mamba-1's), or
+                which read virtual tokens before it.
+            prefix_bytes: memory for beginnings of prompts, whole chunks, that are not read again from the same state,
+                where requests name theirs; 0 for none.
 
         Raises:
-            ConfigError: max_rows is below 1, or there is no end token.
+            ConfigError: a bound below 1, prefix_bytes without chunk_tokens, or there is no end token.
         """
-        if max_rows < 1:
-            raise ConfigError(f"expected max_rows >= 1, got {max_rows}")
+        for name, bound in (("max_rows", max_rows), ("max_tokens", max_tokens), ("chunk_tokens", chunk_tokens)):
+            if bound is not None and bound < 1:
+                raise ConfigError(f"expected {name} >= 1, got {bound}")
+        if prefix_bytes < 0 or (prefix_bytes and chunk_tokens is None):
+            raise ConfigError(
+                f"expected prefix_bytes >= 0, and 0 without chunk_tokens, got {prefix_bytes}; whole chunks are kept"
+            )
         self.model: Any = model
         self.tokenizer = tokenizer
-        base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        base: Any = unwrapped(model)
         # Virtual tokens enter with the prompt; PEFT would add them again at every step.
         prompted = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         self._decoder: Any = base if prompted else model
-        self._takes = frozenset(inspect.signature(base.forward).parameters)
-        self._cache_name = str(cache_name(base.forward))
+        self._reader = Reader(model, chunk_tokens, prefix_bytes, is_prompted=prompted)
         self._ends = end_tokens(model, tokenizer)
         config = base.config.get_text_config()
         self._longest: int | None = getattr(config, "max_position_embeddings", None)
@@ -141,8 +157,10 @@ class Batcher:
         self._cache: OneRow = self._new_cache()
         self._layers = state_layers(model)
         self._submitted = 0
+        self._max_tokens = max_tokens
         self._waiting: dict[int, Request] = {}
-        self._ready: deque[tuple[_Row, Cache, int]] = deque()  # prefilled, in that row of that cache
+        self._reading: Reading | None = None  # the prompts of some that wait
+        self._ready: deque[tuple[_Row, Cache, int]] = deque()  # whose prompt was read, into that row of that cache
         self._rows: list[_Row] = []  # in the order of the cache's rows
         self._events: list[Event] = []  # of the step, until it ends
         self.failed: frozenset[int] = frozenset()  # the requests that went with the last step's error
@@ -158,6 +176,16 @@ class Batcher:
         """Requests that run."""
         return len(self._rows)
 
+    @property
+    def prefix_bytes(self) -> int:
+        """Memory that the kept beginnings of prompts take."""
+        return self._reader.prefixes.n_bytes
+
+    @property
+    def n_tokens_reused(self) -> int:
+        """Prompt tokens that were not read, because a beginning with them was kept."""
+        return self._reader.n_tokens_reused
+
     def submit(self, request: Request) -> int:
         """Queue a request; the number its events will bear.
 
@@ -170,6 +198,11 @@ class Batcher:
         if self._longest is not None and length > self._longest:
             raise ConfigError(
                 f"expected at most {self._longest} tokens (the model's max_position_embeddings), got a prompt of "
+                f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
+            )
+        if self._max_tokens is not None and length > self._max_tokens:
+            raise ConfigError(
+                f"expected at most {self._max_tokens} tokens, for which there is memory, got a prompt of "
                 f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
             )
         if request.state not in (None, BASE):
@@ -189,6 +222,8 @@ class Batcher:
     def cancel(self, request: int) -> None:
         """Drop a request and give its row back; nothing happens if it has ended."""
         self._waiting.pop(request, None)
+        if self._reading is not None and not self._reading.group.keys() & self._waiting.keys():
+            self._reading = None  # nobody waits for it any more
         self._events = [event for event in self._events if event.request != request]
         self._ready = deque(prefilled for prefilled in self._ready if prefilled[0].number != request)
         for i, row in enumerate(self._rows):
@@ -207,15 +242,17 @@ class Batcher:
             Exception: the model's. The requests that it concerns, `failed`, are dropped then; the others go on with
                 the next step, which also returns what this one had.
         """
+        n_read = 0
         while len(self._rows) < self._cache.max_rows:
             if self._ready:
                 self._join()
-            elif self._waiting:
-                starts, group = self._group()
-                with self._dropping(group):
-                    self._events += self._prefill(starts, group)
-            else:
+                continue
+            if self._reading is None:
+                self._reading = self._next_reading()
+            rows_have_waited = bool(self._rows) and n_read >= (self._reader.chunk_tokens or math.inf)
+            if self._reading is None or rows_have_waited:
                 break
+            n_read += self._read(self._reading)
         if self._rows:
             with self._dropping():
                 self._events += self._decode()
@@ -248,6 +285,8 @@ class Batcher:
             if group is None:
                 group = [row.number for row in self._rows]
                 self._rows, self._cache = [], self._new_cache()  # it may be half written
+            else:
+                self._reading = None
             self.failed = frozenset(group)
             self._waiting = {number: request for number, request in self._waiting.items() if number not in self.failed}
             self._events = [event for event in self._events if event.request not in self.failed]
@@ -259,45 +298,56 @@ class Batcher:
         with self._dropping():
             self._cache.join(cache, i)
 
-    def _group(self) -> tuple[list[_Start], dict[int, int]]:
-        """What to read next: the prompt of the oldest request, and others of the same length.
-
-        Returns:
-            prompts with the states they start from; and by request, which of them it is.
-        """
-        head = next(iter(self._waiting.values()))
-        most = min(_PREFILL_ROWS, self._cache.max_rows)
-        starts: dict[_Start, int] = {}  # what to read, and the row that reads it
+    def _next_reading(self) -> Reading | None:
+        """The prompt of the oldest request, and of others of the same length; None where nothing may begin now."""
+        head = next(iter(self._waiting.values()), None)
+        if head is None:
+            return None
+        most = min(self._reader.most_together(len(head.tokens)), self._cache.max_rows)
+        starts: dict[Start, int] = {}  # what to read, and the row that reads it
         group: dict[int, int] = {}  # the row of each request
         for number, request in self._waiting.items():
-            if len(request.tokens) == len(head.tokens) and (request.state is None) == (head.state is None):
-                start = request.tokens, request.state
-                if start in starts or len(starts) < most:
-                    group[number] = starts.setdefault(start, len(starts))
-        return list(starts), group
+            is_alike = len(request.tokens) == len(head.tokens) and (request.state is None) == (head.state is None)
+            start = request.tokens, request.state
+            if is_alike and (start in starts or len(starts) < most) and self._fits([*group, number]):
+                group[number] = starts.setdefault(start, len(starts))
+        return self._reader.begin(list(starts), group) if group else None
 
-    def _prefill(self, starts: Sequence[_Start], group: Mapping[int, int]) -> list[Event]:
-        inputs: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
-        with self._rows_start_from([state for _, state in starts]):
-            output = self.model(input_ids=self._tensor([tokens for tokens, _ in starts]), use_cache=True, **inputs)
-        cache = cache_of(output)
-        if type(cache) is not DynamicCache:
-            raise UnsupportedModelError(
-                f"expected {type(unwrapped(self.model)).__name__} to keep what it has read in a DynamicCache, got "
-                f"{type(cache).__name__}, whose rows this version cannot tell apart; use the model's own generate()"
-            )
-        rows = [_Row(number, self._waiting.pop(number), self.tokenizer) for number in group]
-        events = self._choose(rows, output.logits[:, -1][list(group.values())])
+    def _fits(self, numbers: Sequence[int]) -> bool:
+        """Whether there is memory for these requests beside those that run."""
+        if self._max_tokens is None:
+            return True
+        requests = [*(row.request for row in self._rows), *(self._waiting[number] for number in numbers)]
+        longest = max(len(request.tokens) + request.max_new_tokens for request in requests)
+        return len(requests) * longest <= self._max_tokens
+
+    def _read(self, reading: Reading) -> int:
+        """Read on; how many tokens."""
+        before = reading.n_read
+        with self._dropping(reading.group):
+            with self._rows_start_from([state for _, state in reading.starts]):
+                logits = self._reader.read(reading, self._device)
+            if reading.n_read == reading.n_tokens:
+                self._reading = None
+                self._begin_rows(reading, logits)
+        return (reading.n_read - before) * len(reading.starts)
+
+    def _begin_rows(self, reading: Reading, logits: Tensor) -> None:
+        """Choose the first token of every request whose prompt was read."""
+        assert reading.cache is not None
+        numbers = [number for number in reading.group if number in self._waiting]  # the others were cancelled
+        rows = [_Row(number, self._waiting.pop(number), self.tokenizer) for number in numbers]
+        events = self._choose(rows, logits[[reading.group[number] for number in numbers]])
+        self._events += events
         for row, event in zip(rows, events, strict=True):
             if event.completion is None:
-                self._ready.append((row, cache, group[row.number]))
-        return events
+                self._ready.append((row, reading.cache, reading.group[row.number]))
 
     def _decode(self) -> list[Event]:
         self._cache.advance()
         device = self._device
-        inputs: dict[str, Any] = {self._cache_name: self._cache}
-        if "position_ids" in self._takes:
+        inputs: dict[str, Any] = {self._reader.cache_name: self._cache}
+        if "position_ids" in self._reader.takes:
             inputs["position_ids"] = self._cache.positions(device)
         with self._rows_go_on():
             output = self._decoder(

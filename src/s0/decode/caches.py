@@ -188,7 +188,7 @@ class Rows(OneRow):
         n = len(window.lengths)
         if n == rows or length > window.end:
             self._resize(min(2 * n or 1, self.max_rows) if n == rows else rows, max(window.width, length))
-        for buffer, tensor in zip(self._buffers, _tensors(cache), strict=True):
+        for buffer, tensor in zip(self._buffers, tensors_of(cache), strict=True):
             buffer.put(n, tensor[row], window.end)
         window.lengths.append(length)
 
@@ -243,7 +243,7 @@ def _tokens_read(cache: Cache) -> int:
     return max((layer.get_seq_length() for layer in cache.layers if isinstance(layer, CacheLayerMixin)), default=0)
 
 
-def _tensors(cache: Cache) -> list[Tensor]:
+def tensors_of(cache: Cache) -> list[Tensor]:
     """What a prefilled cache holds, rows first, in the order of `Rows._buffers`."""
     tensors: list[Tensor | None] = []
     for layer in cache.layers:
