@@ -208,7 +208,9 @@ class LimitOptions:
     """What a server holds requests to."""
 
     max_rows: int
+    max_batch_tokens: int | None
     max_waiting: int
+    prefix_mib: int
     timeout_s: float
     max_prompt_tokens: int | None
     max_new_tokens: int

@@ -321,6 +321,24 @@ NoKeys = Annotated[
     ),
 ]
 MaxRows = Annotated[int, _option("--max-rows", group=_LIMITS, min=1, help="Completions that run at the same time.")]
+MaxBatchTokens = Annotated[
+    int | None,
+    _option(
+        "--max-batch-tokens",
+        group=_LIMITS,
+        min=1,
+        help="Completions that run x the longest of them, in tokens, with all it may write: bounds memory.",
+    ),
+]
+PrefixMib = Annotated[
+    int,
+    _option(
+        "--prefix-mib",
+        group=_LIMITS,
+        min=0,
+        help="Memory for beginnings of prompts, of 512 tokens and more, that are not read again; 0 for none.",
+    ),
+]
 MaxWaiting = Annotated[
     int, _option("--max-waiting", group=_LIMITS, min=0, help="Further ones that wait; beyond it requests get a 429.")
 ]

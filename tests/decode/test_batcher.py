@@ -553,7 +553,7 @@ def test_beginnings_take_no_more_memory_than_they_are_given() -> None:
 
 def test_a_row_joins_only_if_it_fits() -> None:
     model, rng = with_states("falcon_h1"), random.Random(20)
-    batcher = Batcher(model, TOKENIZER, max_rows=8, max_tokens=60)
+    batcher = Batcher(model, TOKENIZER, max_rows=8, max_batch_tokens=60)
     requests = [Request(prompt(rng, length), new) for length, new in ((5, 5), (5, 5), (5, 5), (20, 10), (5, 5), (2, 4))]
     longest = {batcher.submit(request): len(request.tokens) + request.max_new_tokens for request in requests}
     seen = []
@@ -567,7 +567,8 @@ def test_a_row_joins_only_if_it_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "bounds", [{"max_tokens": 0}, {"chunk_tokens": 0}, {"prefix_bytes": 5}, {"prefix_bytes": -1, "chunk_tokens": 4}]
+    "bounds",
+    [{"max_batch_tokens": 0}, {"chunk_tokens": 0}, {"prefix_bytes": 5}, {"prefix_bytes": -1, "chunk_tokens": 4}],
 )
 def test_bounds_that_cannot_be_are_refused(bounds: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"expected {next(iter(bounds))}"):

@@ -40,7 +40,7 @@ class Served:
         self.model.generation_config.eos_token_id = [zoo.VOCAB]  # which it cannot write
         self.states = Registry(self.model, "base", max_states=max_states)
         self.limits = RunnerLimits(**limits)
-        self.batcher = Batcher(self.model, TOKENIZER, self.limits.max_rows)
+        self.batcher = self.limits.batcher(self.model, TOKENIZER)
         self.runner = Runner(self.batcher, self.states, self.limits, Metrics())
 
     def figure(self, start: str) -> float:

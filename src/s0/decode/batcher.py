@@ -18,11 +18,9 @@ the number of rows: where two tokens are closer than that, another one may be ch
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,68 +36,10 @@ from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
 from s0.decode.reading import Reader, Reading, Start
 from s0.decode.request import Request
+from s0.decode.row import Completion, Event, Row
 from s0.decode.sampling import Logprobs, choose, logprobs_of
-from s0.decode.text import Text
 from s0.errors import ConfigError
 from s0.models import check_tokens, end_tokens
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote after a prompt.
-
-    Attributes:
-        text: without special tokens and stop texts.
-        n_tokens: generated tokens, the end token included.
-        truncated: max_new_tokens came before an end.
-    """
-
-    text: str
-    n_tokens: int
-    truncated: bool
-
-
-@dataclass(frozen=True)
-class Event:
-    """A new token of a request.
-
-    Attributes:
-        request: the number `submit` gave.
-        token: what was chosen.
-        text: what is certain of the text now and was not before; may be empty. All of them together are the
-            completion's text.
-        completion: with the last token, else None.
-        logprobs: of the token, where the request asks for them.
-    """
-
-    request: int
-    token: int
-    text: str
-    completion: Completion | None
-    logprobs: Logprobs | None = None
-
-
-class _Row:
-    """A request that is being answered."""
-
-    def __init__(self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.number, self.request = number, request
-        self.random = random.Random(str(request.seed))
-        self.text = Text(tokenizer, request.stop)
-        self.n_tokens = 0
-        self.last = -1
-
-    def add(self, token: int, ends: Sequence[int], logprobs: Logprobs | None) -> Event:
-        self.n_tokens += 1
-        self.last = token
-        ended = token in ends
-        new = "" if ended else self.text.add(token)
-        full = self.n_tokens == self.request.max_new_tokens
-        if not (ended or full or self.text.stopped):
-            return Event(self.number, token, new, None, logprobs)
-        text, rest = self.text.finish()
-        truncated = full and not (ended or self.text.stopped)
-        return Event(self.number, token, new + rest, Completion(text, self.n_tokens, truncated), logprobs)
 
 
 class Batcher:
@@ -115,7 +55,7 @@ class Batcher:
         tokenizer: PreTrainedTokenizerBase,
         max_rows: int = 64,
         *,
-        max_tokens: int | None = None,
+        max_batch_tokens: int | None = None,
         chunk_tokens: int | None = None,
         prefix_bytes: int = 0,
     ) -> None:
@@ -125,8 +65,8 @@ class Batcher:
             model: a causal language model, or a PEFT model of one.
             tokenizer: its tokenizer.
             max_rows: requests that run at the same time; with their lengths it bounds the memory.
-            max_tokens: requests that run x the longest of them, with all that it may still write. What would pass that
-                waits; None for no such bound.
+            max_batch_tokens: requests that run x the longest of them, with all that it may still write. What would pass
+                that waits; None for no such bound.
             chunk_tokens: so much is read of prompts before the rows that run go on; None for all. A prompt that is
                 longer is read in chunks, but by models whose mixers cannot go on so from a cache (Mamba-1's), or
                 which read virtual tokens before it.
@@ -136,12 +76,16 @@ class Batcher:
         Raises:
             ConfigError: a bound below 1, prefix_bytes without chunk_tokens, or there is no end token.
         """
-        for name, bound in (("max_rows", max_rows), ("max_tokens", max_tokens), ("chunk_tokens", chunk_tokens)):
+        for name, bound in (
+            ("max_rows", max_rows),
+            ("max_batch_tokens", max_batch_tokens),
+            ("chunk_tokens", chunk_tokens),
+        ):
             if bound is not None and bound < 1:
                 raise ConfigError(f"expected {name} >= 1, got {bound}")
         if prefix_bytes < 0 or (prefix_bytes and chunk_tokens is None):
             raise ConfigError(
-                f"expected prefix_bytes >= 0, and 0 without chunk_tokens, got {prefix_bytes}; whole chunks are kept"
+                f"expected prefix_bytes >= 0, and 0 without chunk_tokens, got {prefix_bytes}; leave it out"
             )
         self.model: Any = model
         self.tokenizer = tokenizer
@@ -157,11 +101,11 @@ class Batcher:
         self._cache: OneRow = self._new_cache()
         self._layers = state_layers(model)
         self._submitted = 0
-        self._max_tokens = max_tokens
+        self._max_batch_tokens = max_batch_tokens
         self._waiting: dict[int, Request] = {}
         self._reading: Reading | None = None  # the prompts of some that wait
-        self._ready: deque[tuple[_Row, Cache, int]] = deque()  # whose prompt was read, into that row of that cache
-        self._rows: list[_Row] = []  # in the order of the cache's rows
+        self._ready: deque[tuple[Row, Cache, int]] = deque()  # whose prompt was read, into that row of that cache
+        self._rows: list[Row] = []  # in the order of the cache's rows
         self._events: list[Event] = []  # of the step, until it ends
         self.failed: frozenset[int] = frozenset()  # the requests that went with the last step's error
 
@@ -200,9 +144,9 @@ class Batcher:
                 f"expected at most {self._longest} tokens (the model's max_position_embeddings), got a prompt of "
                 f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
             )
-        if self._max_tokens is not None and length > self._max_tokens:
+        if self._max_batch_tokens is not None and length > self._max_batch_tokens:
             raise ConfigError(
-                f"expected at most {self._max_tokens} tokens, for which there is memory, got a prompt of "
+                f"expected at most {self._max_batch_tokens} tokens, for which there is memory, got a prompt of "
                 f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
             )
         if request.state not in (None, BASE):
@@ -315,11 +259,11 @@ class Batcher:
 
     def _fits(self, numbers: Sequence[int]) -> bool:
         """Whether there is memory for these requests beside those that run."""
-        if self._max_tokens is None:
+        if self._max_batch_tokens is None:
             return True
         requests = [*(row.request for row in self._rows), *(self._waiting[number] for number in numbers)]
         longest = max(len(request.tokens) + request.max_new_tokens for request in requests)
-        return len(requests) * longest <= self._max_tokens
+        return len(requests) * longest <= self._max_batch_tokens
 
     def _read(self, reading: Reading) -> int:
         """Read on; how many tokens."""
@@ -336,7 +280,7 @@ class Batcher:
         """Choose the first token of every request whose prompt was read."""
         assert reading.cache is not None
         numbers = [number for number in reading.group if number in self._waiting]  # the others were cancelled
-        rows = [_Row(number, self._waiting.pop(number), self.tokenizer) for number in numbers]
+        rows = [Row(number, self._waiting.pop(number), self.tokenizer) for number in numbers]
         events = self._choose(rows, logits[[reading.group[number] for number in numbers]])
         self._events += events
         for row, event in zip(rows, events, strict=True):
@@ -362,7 +306,7 @@ class Batcher:
                 self._leave(i)
         return events
 
-    def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[Event]:
+    def _choose(self, rows: Sequence[Row], logits: Tensor) -> list[Event]:
         asked = [row.request for row in rows]
         draws = [row.random.random() for row in rows]
         tokens = choose(logits, [request.temperature for request in asked], [request.top_p for request in asked], draws)

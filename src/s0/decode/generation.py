@@ -12,8 +12,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
 from s0.core.generate_arguments import GenerateArguments
-from s0.decode.batcher import Batcher, Completion, Event
+from s0.decode.batcher import Batcher
 from s0.decode.request import Prompt, Sampling
+from s0.decode.row import Completion, Event
 from s0.errors import ConfigError, DatasetError, UnsupportedModelError
 from s0.models import check_tokens, encode_prompt, end_tokens
 

@@ -15,6 +15,9 @@ class Metrics:
         self._queue = Gauge("s0_waiting_requests", "Requests that wait for a row.", registry=own)
         self._rows = Gauge("s0_running_requests", "Requests that run.", registry=own)
         self._states = Gauge("s0_states_on_model", "States in the model's memory.", registry=own)
+        self._prefix_bytes = Gauge("s0_prefix_bytes", "Memory of the beginnings that are kept.", registry=own)
+        self._reused = Counter("s0_prompt_tokens_reused", "Prompt tokens that were not read again.", registry=own)
+        self._n_reused = 0
         self._ends = Counter("s0_requests", "Requests that have ended, by how.", ["state", "outcome"], registry=own)
         self._prompts = Counter("s0_prompt_tokens", "Prompt tokens read.", ["state"], registry=own)
         self._tokens = Counter("s0_completion_tokens", "Tokens written.", ["state"], registry=own)
@@ -51,6 +54,12 @@ class Metrics:
         """A state was unloaded; what is asked of that name later counts from zero."""
         for metric in (self._ends, self._prompts, self._tokens, self._first):
             metric.remove_by_labels({"state": state})
+
+    def prefixes(self, n_bytes: int, n_tokens_reused: int) -> None:
+        """The beginnings of prompts that are kept, and what they have saved until now."""
+        self._prefix_bytes.set(n_bytes)
+        self._reused.inc(n_tokens_reused - self._n_reused)
+        self._n_reused = n_tokens_reused
 
     def now(self, rows: int, waiting: int, states: int) -> None:
         """How much there is of what comes and goes."""

@@ -5,8 +5,8 @@
 
 Between two steps the thread takes what has come in: requests, whose states it acquires; cancellations; and other work
 on the model (`call`), such as loading a state. Whatever ends a request (its last token, an error, its time, its client)
-gives its row and its state back. Requests are taken in the order in which they came: where the next one's state has no
-room on the model, it waits until a state there has no requests left, and those behind it wait with it.
+gives its row and its state back. States take turns (`s0.serve.fair_queue`): where the next one has no room on the
+model, it waits until a state there has no requests left, and those behind it wait with it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,23 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from s0.decode import Batcher, Event, Request
 from s0.errors import ConfigError, EngineError, QueueFullError, StoppingError, TimeLimitError
+from s0.serve.fair_queue import FairQueue
 from s0.serve.metrics import Metrics
 from s0.serve.registry import Registry, Version
 
 Result = TypeVar("Result")
 Item = tuple[int, Event | Exception]
 """What comes of a stream: of which of its requests (from 0), and what."""
+
+_CHUNK_TOKENS = 512
+"""Of prompts, read before the rows that run go on."""
+_AHEAD = 8
+"""Requests that the batcher knows beyond its rows: those of one length among them are read together."""
 
 logger = logging.getLogger("s0.serve")
 
@@ -39,20 +48,36 @@ class RunnerLimits:
 
     Attributes:
         max_rows: requests that run at the same time.
+        max_batch_tokens: requests that run x the longest of them, with all that it may still write; None for no bound.
         max_waiting: further ones that may wait for a row.
         timeout_s: from a request's arrival to its last token.
+        prefix_bytes: memory for beginnings of prompts, which are not read again.
     """
 
     max_rows: int = 64
+    max_batch_tokens: int | None = None
     max_waiting: int = 256
     timeout_s: float = 300.0
+    prefix_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
-        if self.max_rows < 1 or self.max_waiting < 0 or not self.timeout_s > 0:
+        counts = (self.max_rows, self.max_batch_tokens or 1)
+        if min(counts) < 1 or min(self.max_waiting, self.prefix_bytes) < 0 or not self.timeout_s > 0:
             raise ConfigError(
-                f"expected `max_rows` >= 1, `max_waiting` >= 0 and `timeout_s` > 0, got {self.max_rows}, "
-                f"{self.max_waiting} and {self.timeout_s}"
+                "expected `max_rows` and `max_batch_tokens` >= 1, `max_waiting` and `prefix_bytes` >= 0 and "
+                f"`timeout_s` > 0, got {self}"
             )
+
+    def batcher(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Batcher:
+        """A batcher within these limits."""
+        return Batcher(
+            model,
+            tokenizer,
+            self.max_rows,
+            max_batch_tokens=self.max_batch_tokens,
+            chunk_tokens=_CHUNK_TOKENS,
+            prefix_bytes=self.prefix_bytes,
+        )
 
 
 class Stream:
@@ -131,7 +156,7 @@ class Runner:
         self._broken: Exception | None = None
         # The runner thread's own.
         self._jobs: dict[_Job, None] = {}  # the oldest first
-        self._waiting: dict[_Job, None] = {}  # of these, for room for their state
+        self._waiting: FairQueue[_Job] = FairQueue()  # of these
         self._running: dict[int, _Job] = {}  # of these, by the batcher's number
         self._outbox: dict[Any, list[tuple[Stream, Item]]] = defaultdict(list)  # by event loop
 
@@ -235,6 +260,7 @@ class Runner:
                 self._deliver()
                 n_rows = self._batcher.n_rows
                 self.metrics.now(n_rows, len(self._jobs) - n_rows, self.states.n_on_model)
+                self.metrics.prefixes(self._batcher.prefix_bytes, self._batcher.n_tokens_reused)
         except Exception as error:
             logger.exception("the runner has ended")
             with self._changed:
@@ -255,7 +281,8 @@ class Runner:
 
     def _take(self, jobs: Sequence[_Job]) -> None:
         self._jobs.update(dict.fromkeys(jobs))
-        self._waiting.update(dict.fromkeys(jobs))
+        for job in jobs:
+            self._waiting.add(job, job.stream.state, len(job.request.tokens) + job.request.max_new_tokens)
 
     def _tell_the_rest(self) -> None:
         """At the thread's end: what came in meanwhile is the last, and nobody waits in vain."""
@@ -279,17 +306,19 @@ class Runner:
             self._fail(late, TimeLimitError(limit), "timeout")
 
     def _admit(self) -> None:
-        """Give waiting requests to the batcher, as long as their states are on the model or have room there."""
-        for job in [*self._waiting]:
+        """Give waiting requests to the batcher, as long as it has rows for them and the model room for their states."""
+        most = self.limits.max_rows + _AHEAD
+        while self._batcher.unfinished < most and (first := self._waiting.first()) is not None:
+            state, job = first
             try:
-                version = job.stream.version = job.stream.version or self.states.acquire(job.stream.state)
+                version = job.stream.version = job.stream.version or self.states.acquire(state)
                 if version is None:
                     break
                 job.number = self._batcher.submit(replace(job.request, state=version.adapter))
             except Exception as error:
                 self._fail([job], error)
                 continue
-            del self._waiting[job]
+            self._waiting.take(job, state)
             self._running[job.number] = job
 
     def _step(self) -> None:
@@ -324,7 +353,7 @@ class Runner:
     def _end(self, job: _Job, outcome: str) -> None:
         """Give back what a request holds, however it ends."""
         del self._jobs[job]
-        self._waiting.pop(job, None)
+        self._waiting.discard(job, job.stream.state)
         if job.number is not None:
             self._batcher.cancel(job.number)
             self._running.pop(job.number, None)

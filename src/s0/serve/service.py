@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.decode import Batcher, Prompt, Request, seeds_of
+from s0.decode import Prompt, Request, seeds_of
 from s0.errors import ConfigError, DatasetError
 from s0.models import check_tokens, encode_prompt, end_tokens
 from s0.serve.metrics import Metrics
@@ -73,7 +73,7 @@ class Service:
             )
         self.states, self.metrics = states, Metrics()
         self.ends = end_tokens(model, tokenizer)
-        batcher = Batcher(model, tokenizer, running.max_rows)
+        batcher = running.batcher(model, tokenizer)
         batcher.submit(Request((0,), 2))
         batcher.finish(lambda event: None)  # what cannot run is told now, not to the first client
         self.runner = Runner(batcher, states, running, self.metrics)

@@ -24,6 +24,8 @@ def serve(
     api_key_file: options.KeyFile = None,
     no_api_keys: options.NoKeys = False,
     max_rows: options.MaxRows = 64,
+    max_batch_tokens: options.MaxBatchTokens = None,
+    prefix_mib: options.PrefixMib = 256,
     max_waiting: options.MaxWaiting = 256,
     timeout_s: options.RequestTimeout = 300.0,
     max_prompt_tokens: options.MaxPromptTokens = None,
@@ -52,6 +54,8 @@ def serve(
         AddressOptions(host, port, api_key_file=api_key_file, no_api_keys=no_api_keys),
         LimitOptions(
             max_rows=max_rows,
+            max_batch_tokens=max_batch_tokens,
+            prefix_mib=prefix_mib,
             max_waiting=max_waiting,
             timeout_s=timeout_s,
             max_prompt_tokens=max_prompt_tokens,

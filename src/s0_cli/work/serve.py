@@ -22,7 +22,9 @@ def serve(model: ModelOptions, states: ServedStates, address: AddressOptions, li
         api_key_file=address.api_key_file,
         no_api_keys=address.no_api_keys,
         grace_s=limits.grace_s,
-        running=RunnerLimits(limits.max_rows, limits.max_waiting, limits.timeout_s),
+        running=RunnerLimits(
+            limits.max_rows, limits.max_batch_tokens, limits.max_waiting, limits.timeout_s, limits.prefix_mib << 20
+        ),
         asking=RequestLimits(
             limits.max_body_bytes, limits.max_prompt_tokens, limits.max_new_tokens, limits.max_samples
         ),
