@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -151,10 +152,12 @@ class Batcher:
             )
         if request.state not in (None, BASE):
             self._layers = state_layers(self.model)  # a first state may have been put on the model since
-            names = sorted({name for layer in self._layers for name in layer.s0_state})
+            names = {name for layer in self._layers for name in layer.s0_state}
             if request.state not in names:
-                raise ConfigError(f"expected one of the model's states {names}, got {request.state!r}; load it first")
-            if self._offsets and len(self._active) > 1:
+                raise ConfigError(
+                    f"expected one of the model's states {sorted(names)}, got {request.state!r}; load it first"
+                )
+            if len(self._active) > 1 and any(map(self._is_offset, {request.state, *self._active})):
                 raise ConfigError(
                     f"expected at most one active state where requests name theirs and some are offsets, got "
                     f"{sorted(self._active)}; switch the others off"
@@ -328,16 +331,15 @@ class Batcher:
 
     def _rows_go_on(self) -> AbstractContextManager[None]:
         # A state was absorbed by the first token it met; only offsets are read at every step.
-        states = [row.request.state for row in self._rows]
-        if not any(states) or not self._offsets:
+        states, active = [row.request.state for row in self._rows], self._active
+        if not any(states) or not any(map(self._is_offset, {*states, *active})):
             return nullcontext()
-        (active,) = self._active or {BASE}
-        return self._rows_start_from([state or active for state in states])
+        (otherwise,) = active or {BASE}
+        return self._rows_start_from([state or otherwise for state in states])
 
-    @property
-    def _offsets(self) -> set[str]:
-        deployed = [layer.deployments.items() for layer in self._layers]
-        return {name for items in deployed for name, deployment in items if deployment.kind == "offset"}
+    def _is_offset(self, state: str | None) -> bool:
+        deployed = (layer.deployments[state] for layer in self._layers if state in layer.deployments)
+        return any(deployment.kind == "offset" for deployment in islice(deployed, 1))  # of one kind in all layers
 
     @property
     def _active(self) -> set[str]:
