@@ -62,7 +62,8 @@ Kernels = Annotated[
     _option(
         "--kernels",
         group=_MODEL,
-        help="torch: the recurrences run in PyTorch, slow and always right; default: in what packages are installed.",
+        help="torch: transformers' own functions run the recurrences, in PyTorch, slow and always right; default: the "
+        "packages for it that are installed.",
     ),
 ]
 Revision = Annotated[
@@ -193,10 +194,20 @@ ScaleInTraining = Annotated[bool, _option("--scale-in-training", group=_TRAINING
 MaxLength = Annotated[int | None, _option("--max-length", group=_TRAINING, min=2, help="Longest row, in tokens.")]
 BatchTokens = Annotated[
     int | None,
-    _option("--batch-tokens", group=_TRAINING, min=1, help="Largest rows x longest row of a micro-batch; 1024."),
+    _option(
+        "--batch-tokens",
+        group=_TRAINING,
+        min=1,
+        help="Rows x longest row of a micro-batch at most; default: 1024. Less takes less memory, see `s0 inspect`.",
+    ),
 ]
 GradientCheckpointing = Annotated[
-    bool, _option("--gradient-checkpointing", group=_TRAINING, help="Less memory, a third more time.")
+    bool,
+    _option(
+        "--gradient-checkpointing",
+        group=_TRAINING,
+        help="Compute layers again in the backward pass: less memory, more time.",
+    ),
 ]
 CheckpointEvery = Annotated[
     int, _option("--checkpoint-every", group=_TRAINING, min=1, help="Steps between checkpoints, beside --out.")

@@ -157,10 +157,12 @@ def _model(result: Mapping[str, Any]) -> None:
     parts = ("weights", "states", "activations", "logits")
     for step in memory["steps"]:
         needed = ", ".join(f"{part} {_size(step[part])}" for part in parts)
+        most = step["most_batch_tokens"]
+        advice = f"up to --batch-tokens {most}" if most else "too little for this model"
         CONSOLE.print(
-            f"a training step of {step['batch_tokens']} tokens{_WITH_CHECKPOINTING * step['gradient_checkpointing']} "
-            f"needs about {_size(step['total'])} ({needed}); {memory['device']} has {_size(memory['device_bytes'])}: "
-            f"up to --batch-tokens {step['most_batch_tokens']}",
+            f"a step that trains its state on {step['batch_tokens']} tokens, in rows of {step['row_tokens']}"
+            f"{_WITH_CHECKPOINTING * step['gradient_checkpointing']}, needs about {_size(step['total'])} ({needed}); "
+            f"{memory['device']} has {_size(memory['device_bytes'])}: {advice}",
             soft_wrap=True,
         )
     if memory["trouble"]:

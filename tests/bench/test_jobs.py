@@ -3,6 +3,7 @@
 import importlib
 import json
 import random
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -221,7 +222,7 @@ def test_samples_of_a_tuned_model_are_known_by_its_checksum(sandbox, task, tmp_p
         sampled(tmp_path / "base.jsonl", trainer.checksum)
 
 
-def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
+def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path, monkeypatch):
     problems, out = task.split("train")[:1], tmp_path / "e.jsonl"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="holds others"):
@@ -234,6 +235,11 @@ def test_other_peoples_files_are_not_touched(pocket, sandbox, task, tmp_path):
     for settings, asked, says in others:
         with pytest.raises(ConfigError, match=says):
             collect(Answerer(*pocket), Questions(task, problems, **asked), out, replace(SETTINGS, **settings))
+    with monkeypatch.context() as patch:
+        fla = {"chunk_gated_delta_rule": "fla"}
+        patch.setattr(sys.modules["s0.adapter.fingerprint"], "packages_of", lambda model: fla)
+        with pytest.raises(ConfigError, match="got other kernels;"):
+            collect(Answerer(*pocket), Questions(task, problems), out, SETTINGS)
     with pytest.raises(ConfigError, match="got other dtype;"):
         collect(Answerer(*load_model("pocket:gdn", dtype=torch.bfloat16)), Questions(task, problems), out, SETTINGS)
     assert samples_file(out).read_text() == before

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from s0.adapter.fingerprint import how_loaded
+from s0.adapter.fingerprint import how_loaded, rounding_entry
 from s0.core import kernel_backends
 from s0.core.kernel_backends import (
     implementation_of,
@@ -72,10 +72,10 @@ def test_packages_are_told_and_recorded_where_they_run(bound_model: nn.Module) -
     packages = packages_of(bound_model)
     assert packages.pop(GDN) == "fla"
     assert {*packages.values()} == {"torch"}
-    assert how_loaded(bound_model)["kernels"] == "fla"
+    assert how_loaded(bound_model)["kernels"] == "fla" == rounding_entry(bound_model)["kernels"]
     take_torch_path(bound_model)
     assert {*packages_of(bound_model).values()} == {"torch"}
-    assert "kernels" not in how_loaded(bound_model)
+    assert "kernels" not in how_loaded(bound_model) and not rounding_entry(bound_model)
 
 
 def test_a_model_is_loaded_onto_the_torch_path(bound_model: nn.Module) -> None:

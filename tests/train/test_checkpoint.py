@@ -22,13 +22,13 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from s0.core.states import state_layers
-from s0.errors import CheckpointError, ConfigError, DatasetError, S0Error, StateMismatchError
+from s0.errors import CheckpointError, ConfigError, DatasetError, EngineError, S0Error, StateMismatchError
 from s0.train import FitResult, FitSettings, Grid, S0Config, Splits, fit
 from s0.train import checkpoint as module
 from s0.train.checkpoint import Checkpoint
 from s0.train.search import Search, SearchResult
 from tests.breadth import mostly_slow
-from tests.train.helpers import PAIRS, in_batches, snapshot, trainable, tuned
+from tests.train.helpers import PAIRS, assert_states_equal, in_batches, snapshot, trainable, tuned
 from tests.train.test_fit import poisoned, raising, values
 
 SETTINGS = FitSettings(n_steps=4, lr=0.1)
@@ -97,6 +97,19 @@ def test_a_crash_at_any_moment_changes_nothing(tmp_path: Path, call: int) -> Non
         assert train(resumed, tmp_path / "run") == expected
     assert same(values(resumed), states)
     assert len(calls) == {1: 12, 4: 10, 5: 8, 9: 4, 12: 4}[call]
+
+
+def test_a_training_that_memory_is_too_small_for_goes_on_with_checkpointing(tmp_path: Path) -> None:
+    expected, states = uninterrupted()
+    cramped, roomy, settings = tuned(), tuned(), replace(SETTINGS, gradient_checkpointing=True)
+    too_small = torch.OutOfMemoryError("CUDA out of memory.")
+    with raising(cramped, too_small, 7), pytest.raises(EngineError, match="goes on from its checkpoint"):
+        train(cramped, tmp_path / "run", every=10)
+    with at_call(roomy, 0, print) as calls:
+        result = train(roomy, tmp_path / "run", settings, every=10)
+    assert result.losses == pytest.approx(expected.losses, abs=1e-5)
+    assert_states_equal(values(roomy), states)
+    assert len(calls) == 12 - 6  # all three steps before it were kept
 
 
 def test_a_finished_training_can_be_had_again_until_its_file_is_removed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import step_memory as benchmark
-from s0.errors import UnsupportedModelError
+from s0.errors import ConfigError, UnsupportedModelError
 from s0.train.memory import StepMemory, _Tally, step_memory
 from tests import zoo
 
@@ -50,9 +51,21 @@ def test_more_tokens_and_wider_numbers_take_more_and_computing_again_less() -> N
 def test_the_largest_micro_batch_fits_and_one_more_token_does_not() -> None:
     memory = StepMemory(batch_tokens=1000, weights=500, states=60, activations=4000, logits=40)
     assert memory.total == 4600
-    assert memory.most_tokens(4600) == 1000 and memory.most_tokens(2600) == 500
-    assert memory.most_tokens(4599) == 999
+    full = 4600 / 0.75  # a quarter is left to what is not known
+    assert memory.most_tokens(math.ceil(full)) == 1000 and memory.most_tokens(math.ceil(2600 / 0.75)) == 500
+    assert memory.most_tokens(math.floor(full)) == 999
     assert memory.most_tokens(600) == memory.most_tokens(100) == 0
+
+
+@pytest.mark.parametrize("batch_tokens", [0, -1])
+def test_no_tokens_are_refused(batch_tokens: int) -> None:
+    with pytest.raises(ConfigError, match="expected batch_tokens >= 1"):
+        needed(outline("qwen3_5"), batch_tokens)
+
+
+def test_experts_in_float32_are_said_to_be_what_cannot_be_rehearsed() -> None:
+    with pytest.raises(UnsupportedModelError, match="can be rehearsed in its dtype"):
+        needed(outline("qwen3_5_moe", torch.float32), 32)
 
 
 def test_what_is_let_go_is_counted_no_more() -> None:
@@ -65,6 +78,19 @@ def test_what_is_let_go_is_counted_no_more() -> None:
         del kept
         (start + 3).double()
     assert tally.most == 4000 + 8000
+
+
+def test_views_of_weights_are_no_memory_of_a_step() -> None:
+    usual = needed(outline("qwen3_5", vocab_size=64), 64)
+    wide = needed(outline("qwen3_5", vocab_size=64, intermediate_size=40_000), 64)
+    more = 40_000 - zoo.build("qwen3_5", {}).config.intermediate_size
+    assert wide.weights - usual.weights > 2 * 32 * more * 2
+    assert wide.activations - usual.activations < 10 * 64 * more * 2 * 4  # what goes through these layers, not they
+
+    weight = torch.zeros(1000, 10, device="meta")
+    with _Tally([weight]) as tally:
+        weight.t()
+    assert tally.most == 0
 
 
 def test_quantised_weights_are_not_told() -> None:

@@ -78,6 +78,34 @@ def test_it_is_said_once_in_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum("memory does not hold" in str(warning.message) for warning in caught) == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_MEMORY,
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: 9 bytes."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+    ],
+)
+def test_every_kind_of_memory_may_run_out_and_it_is_said_once(error: RuntimeError) -> None:
+    def work(rows: Any) -> int:
+        if len(rows.names) > 1:
+            raise error
+        return 1
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        assert Room().in_parts(Row(9, 900), work) == [1] * 9
+    assert len(caught) == 1 and "9 rows, 900 tokens" in str(caught[0].message)
+
+
+def test_what_is_no_want_of_memory_is_raised_as_it_is() -> None:
+    def work(rows: Any) -> int:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        Room().in_parts(Row(2, 200), work)
+
+
 def test_a_row_that_is_too_much_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     too_small_for(1, monkeypatch)
     with (

@@ -137,6 +137,25 @@ def test_a_head_that_cannot_run_apart_makes_all_logits_at_once(in_parts: Callabl
     assert torch.equal(parts, whole) and all(map(torch.equal, of_parts, gradients))
 
 
+def test_what_has_diverged_takes_no_more_memory(in_parts: Callable[[int], None], recwarn: Any) -> None:
+    model = with_state("qwen3_5")
+    model.get_base_model().lm_head.weight.data[3] = float("nan")
+    in_parts(3 * zoo.VOCAB)
+    assert batch().losses(model).isnan().any()
+    assert not [warning for warning in recwarn if "made at once" in str(warning.message)]
+
+
+def test_a_body_out_of_reach_is_said(in_parts: Callable[[int], None]) -> None:
+    model = with_state("qwen3_5")
+    base = model.get_base_model()
+    whole, _ = losses_and_gradients(model)
+    in_parts(3 * zoo.VOCAB)
+    base.base_model_prefix = "elsewhere"
+    with pytest.warns(UserWarning, match="is wrapped, or its weights are sharded"):
+        parts, _ = losses_and_gradients(model)
+    assert torch.equal(parts, whole)
+
+
 def test_nothing_of_it_stays_on_the_model(in_parts: Callable[[int], None]) -> None:
     model = with_state("qwen3_5")
     before = {name: copy.copy(vars(part)) for name, part in model.named_modules()}

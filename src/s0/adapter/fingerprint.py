@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s0.core.families import plain_name
-from s0.core.kernel_backends import TORCH, packages_of
+from s0.core.kernel_backends import TORCH, packages_of, versions_of
 from s0.errors import StateMismatchError
 
 UNKNOWN = "unknown"
@@ -100,7 +100,7 @@ def how_loaded(model: nn.Module) -> dict[str, str]:
 
     Returns:
         `dtype`: that of most of its weights, as torch names it; `device`: of the first of them, a GPU by its name;
-        `kernels`: the packages that run its recurrences, where that is not transformers alone.
+        `kernels`: the packages that run its recurrences, with their versions, where that is not transformers alone.
     """
     sizes: Counter[torch.dtype] = Counter()
     for _, weight in _base_weights(model):
@@ -108,18 +108,21 @@ def how_loaded(model: nn.Module) -> dict[str, str]:
     (dtype, _), *_ = sizes.most_common(1)
     device = next(weight.device for _, weight in _base_weights(model) if weight.dtype == dtype)
     on_gpu = device.type == "cuda"
-    packages = sorted({*packages_of(model).values()} - {TORCH})
+    packages = versions_of({*packages_of(model).values()} - {TORCH})
     return {
         "dtype": str(dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
-        **({"kernels": ", ".join(packages)} if packages else {}),
+        **({"kernels": packages} if packages else {}),
     }
 
 
-def dtype_entry(model: nn.Module) -> dict[str, str]:
-    """The dtype as files tell it that go on only in the same one: none for float32, as in those of earlier versions."""
-    dtype = how_loaded(model)["dtype"]
-    return {} if dtype == "float32" else {"dtype": dtype}
+def rounding_entry(model: nn.Module) -> dict[str, str]:
+    """What files tell that go on only with the same rounding, on one device: the dtype, and packages' kernels.
+
+    Nothing is told of float32 and of transformers' own kernels, as in files of earlier versions.
+    """
+    usual = {"dtype": "float32"}
+    return {name: value for name, value in how_loaded(model).items() if name != "device" and usual.get(name) != value}
 
 
 def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

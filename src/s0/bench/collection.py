@@ -11,7 +11,7 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any
 
-from s0.adapter.fingerprint import dtype_entry, fingerprint
+from s0.adapter.fingerprint import fingerprint, rounding_entry
 from s0.bench.answers import UNTOUCHED
 from s0.bench.asking import Answerer, Questions, seed_of
 from s0.bench.journal import Journal, origin_of
@@ -166,7 +166,7 @@ def _origin(answerer: Answerer, questions: Questions, settings: CollectSettings)
         "task_version": task.version,
         "data_sha256": task.data_sha256,
         "base": fingerprint(answerer.model),
-        **dtype_entry(answerer.model),
+        **rounding_entry(answerer.model),
         **how,
         "chat": questions.chat,
         "max_new_tokens": questions.max_new_tokens,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -56,11 +57,22 @@ def packages_of(model: nn.Module) -> dict[str, str]:
     return {name: TORCH if package == "transformers" else package for name, package in packages.items()}
 
 
+def versions_of(packages: Iterable[str]) -> str:
+    """Packages of kernels with their versions, and that of Triton, which compiles them, where it is there."""
+    named = sorted(packages)
+    return ", ".join(_with_version(name) for name in [*named, "triton"] if name in named or name in sys.modules)
+
+
+def _with_version(package: str) -> str:
+    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".rstrip()
+
+
 @contextmanager
 def torch_path(model: nn.Module) -> Iterator[None]:
     """Within it, all kernels of `model`'s mixers are transformers' own functions in PyTorch: slow, and always right.
 
-    So they are for any other model of the same code in the process.
+    So they are for any other model of the same code in the process, on all threads: only one thread may be in it, and
+    what takes that path for good within it does so until it ends.
     """
     before = [(cell, cell.cell_contents) for cells in _cells_of(model) for cell in cells.values()]
     try:
@@ -72,7 +84,7 @@ def torch_path(model: nn.Module) -> Iterator[None]:
 
 
 def take_torch_path(model: nn.Module) -> None:
-    """`torch_path`, from now to the end of the process."""
+    """From now on, and to the end of the process, run all kernels of `model`'s mixers as within `torch_path`."""
     for cells in _cells_of(model):
         own = cells["torch_function"].cell_contents
         cells["implementation"].cell_contents = own

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from s0.adapter.fingerprint import dtype_entry
+from s0.adapter.fingerprint import rounding_entry
 from s0.cautions import Caution, cautions
 from s0.train.data import TrainingSets
 from s0.train.settings import recorded
@@ -32,7 +32,7 @@ def account(settings: Any, model: nn.Module, sets: TrainingSets) -> dict[str, An
     train, select = sets.train, sets.select
     begun = {
         "settings": recorded(settings),
-        **dtype_entry(model),
+        **rounding_entry(model),
         "n_examples": train.n_examples,
         "prompts": sorted({prompt_digest(prompt) for prompt in train.prompts[:_MOST_PROMPTS]}),
         **hashes(sets),

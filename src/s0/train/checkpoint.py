@@ -35,6 +35,9 @@ from s0.files import remove_leftovers, write_bytes
 
 FORMAT_VERSION = 1
 _KEY = "s0_checkpoint"
+_CHANGE_NO_RESULT = {
+    "gradient_checkpointing"
+}  # but by rounding: a training that memory is too small for goes on with it
 _NO_DIGEST = "0" * 64
 _ONE_REQUEST_S = 1.0  # launchers pass a Ctrl-C on that the terminal has already sent to all
 
@@ -173,7 +176,7 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
         parts = [(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(before, now, strict=True))]
         return list(chain.from_iterable(_differences(*part) for part in parts))
     setting = name.rpartition(".")[2]  # several learners may share it
-    return [] if before == now else [f"`{setting}` was {before!r:.60}, is {now!r:.60}"]
+    return [] if before == now or setting in _CHANGE_NO_RESULT else [f"`{setting}` was {before!r:.60}, is {now!r:.60}"]
 
 
 class Stopped(Exception):

@@ -36,10 +36,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s0.adapter.fingerprint import dtype_entry, fingerprint
+from s0.adapter.fingerprint import fingerprint, rounding_entry
 from s0.core.kernel_backends import refuse_wrong_gradients
 from s0.core.states import state_layers
-from s0.errors import CheckpointError, DatasetError, StateMismatchError
+from s0.errors import CheckpointError, DatasetError, EngineError, StateMismatchError
 from s0.progress import Advance, Stage, silent
 from s0.train.checkpoint import Checkpoint, Stopped, signals_kept_back
 from s0.train.data import Batch, Splits
@@ -231,7 +231,7 @@ def training_loop(
             yield loop
             with processes.together():
                 signals.check()
-        except Stopped:
+        except (Stopped, EngineError):
             loop.save()
             raise
         except DatasetError:
@@ -260,7 +260,7 @@ def _terms(
     }
     return {
         "model": fingerprint(model),
-        **dtype_entry(model),
+        **rounding_entry(model),
         "scales": sorted(scales) if learners[0].settings.scale_in_training else None,
         "examples": _digest(splits.train),
         "selection examples": _digest(splits.select),

@@ -24,13 +24,15 @@ from transformers import PreTrainedModel
 from s0.adapter.attach import attach, detach, switch_to
 from s0.core.kernel_backends import torch_path
 from s0.core.states import state_layers
-from s0.errors import UnsupportedModelError
+from s0.errors import ConfigError, UnsupportedModelError
 from s0.train.modes import frozen_except
 from s0.train.token_losses import MOST_LOGITS
 
 _STATE_COPIES = 6  # the tensors, their gradient, Adam's two moments, the last good ones and the best
 _LOGIT_COPIES = 5  # in float32, while their loss is made and goes back
-_ROW_TOKENS = 128  # in longer rows attention may need more, in shorter ones less
+ROW_TOKENS = 128
+"""Of the rows that an estimate is for. Short ones need more: each has a state, and is filled up to a kernel's chunk."""
+_USABLE = 0.75
 _STATE = "rehearsed"
 
 
@@ -58,8 +60,11 @@ class StepMemory:
         return self.weights + self.states + self.activations + self.logits
 
     def most_tokens(self, memory_bytes: int) -> int:
-        """The largest micro-batch, in tokens, that so much memory holds; 0 where the model alone is too large."""
-        left = memory_bytes - (self.total - self.activations)
+        """The largest micro-batch, in tokens, that so much memory holds; 0 where the model alone is too large.
+
+        A quarter of the memory is left to what this cannot know: the allocator, rows of other lengths, other processes.
+        """
+        left = memory_bytes * _USABLE - (self.total - self.activations)
         return max(0, int(left / self.activations * self.batch_tokens))
 
 
@@ -68,7 +73,8 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
 
     Args:
         model: a transformers model on the meta device; left as it is.
-        batch_tokens: size of the micro-batch, rows x longest row; the rows are taken to have 128 tokens.
+        batch_tokens: size of the micro-batch, rows x longest row, at least 1. Its rows are taken to have 128 tokens, or
+            all there are, and there to be as many whole ones as that makes.
         gradient_checkpointing: whether layers are computed again in the backward pass.
 
     Returns:
@@ -77,20 +83,26 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
     Raises:
         UnsupportedModelError: the model has no recurrent layer whose state can be tuned, or some operation of it wants
             to see data.
-        ConfigError: `gradient_checkpointing` with a model that cannot compute its layers again.
+        ConfigError: `gradient_checkpointing` with a model that cannot compute its layers again; batch_tokens below 1.
     """
+    if batch_tokens < 1:
+        raise ConfigError(f"expected batch_tokens >= 1, got {batch_tokens}")
     config = model.config
     if getattr(config, "quantization_config", None):
-        raise UnsupportedModelError("expected weights that are not quantised, whose size the config tells, got others")
-    weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+        raise UnsupportedModelError(
+            "expected a config of weights that are not quantised, got a quantised model's, which tells no sizes"
+        )
+    own = (*model.parameters(), *model.buffers())
+    weights = sum(tensor.nbytes for tensor in own)
     vocabulary = config.get_text_config().vocab_size
-    row = min(batch_tokens, _ROW_TOKENS)
+    row = min(batch_tokens, ROW_TOKENS)
     tokens = torch.zeros(batch_tokens // row, row, dtype=torch.long, device="meta")
     tuned, _ = attach(model, None, {"alpha": 1.0}, _STATE)
     try:
         switch_to(tuned, _STATE)
         states = _meta_states(tuned)
-        with frozen_except(tuned, states, recompute=gradient_checkpointing), torch_path(tuned), _Tally() as tally:
+        tally = _Tally([*own, *states])
+        with frozen_except(tuned, states, recompute=gradient_checkpointing), torch_path(tuned), tally:
             _rehearse(tuned.get_base_model().base_model, tokens, states)
     finally:
         detach(tuned, _STATE)
@@ -107,9 +119,13 @@ def _rehearse(body: Callable[..., Any], tokens: Tensor, states: Sequence[nn.Para
     try:
         hidden = body(input_ids=tokens, use_cache=False).last_hidden_state
         torch.autograd.grad(hidden.float().sum(), states)
-    except (NotImplementedError, RuntimeError) as error:  # as for torch.nonzero, or experts in float32
+    except NotImplementedError as error:  # as for torch.nonzero
         raise UnsupportedModelError(
             f"expected a model whose operations need no data to tell their memory, got {str(error).splitlines()[0]}"
+        ) from error
+    except RuntimeError as error:  # as for experts in float32, which PyTorch (2.13) has no outline of
+        raise UnsupportedModelError(
+            f"expected a model whose step can be rehearsed in its dtype, got {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -128,10 +144,10 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         most: that have been held at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.most = self._living = 0
-        self._counted: set[int] = set()
+        self._counted = {tensor.untyped_storage()._cdata for tensor in known}  # of which operations give views, too
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

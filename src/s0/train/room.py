@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from s0.errors import EngineError
@@ -61,24 +62,33 @@ class Room:
         if is_single or rows.n_tokens < self.n_tokens_too_many:
             try:
                 return [work(rows)]
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
                 reason = str(error)
             # Not in the except clause, where the error keeps alive all tensors that memory is too small for.
-            self._note(rows, reason)
+            self._take_note(rows, reason)
         return [result for half in rows.halves() for result in self.in_parts(half, work)]
 
-    def _note(self, rows: Rows, reason: str) -> None:
+    def _take_note(self, rows: Rows, reason: str) -> None:
         n_rows = len(rows.names)
         if n_rows == 1:
             raise EngineError(
                 f"expected memory for a micro-batch of 1 row, {rows.n_tokens} tokens, got: {reason:.200}; set "
-                "gradient_checkpointing, or leave the longest examples out"
+                "gradient_checkpointing, with which a training goes on from its checkpoint, or leave the longest "
+                "examples out"
             )
-        warnings.warn(
-            f"memory does not hold a micro-batch of {n_rows} rows, {rows.n_tokens} tokens together: it goes on in "
-            "halves, with the same result; a smaller batch_tokens begins so",
-            stacklevel=2,
-        )
+        if self.n_tokens_too_many == math.inf:  # said once, however often it is halved
+            warnings.warn(
+                f"memory does not hold a micro-batch of {n_rows} rows, {rows.n_tokens} tokens together: it goes on in "
+                "halves, with the same result; a smaller batch_tokens begins so",
+                stacklevel=2,
+            )
         self.n_tokens_too_many = rows.n_tokens
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory of any kind has run out: a GPU's has a class of its own, others tell it in words."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)

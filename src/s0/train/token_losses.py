@@ -87,20 +87,18 @@ def _in_parts(model: nn.Module, tokens: Tensor, predicts: Tensor, targets: Tenso
     """As `token_losses`, some positions at a time; None where the head gives other logits than the model."""
     base = unwrapped(model)
     if base.base_model_prefix not in base._modules or any(map(is_shard, base.parameters())):
+        _warn_of_memory(f"{type(base).__name__} is wrapped, or its weights are sharded")
         return None
     last = predicts[-1:]
     with _outputs_of(base.base_model) as outputs:
         logits = _logits(model, tokens, last)
     if not outputs:
+        _warn_of_memory(f"the body of {type(base).__name__} does not run when the model does")
         return None
     hidden = outputs[-1].last_hidden_state
     head = _head(base, outputs[-1])
     if not _agree(head(hidden[:, last.to(hidden.device)]), logits):
-        warnings.warn(
-            f"all logits of a micro-batch are made at once, which takes memory: the head of {type(base).__name__} "
-            "gives others than the model when it runs apart; lower `batch_tokens` if there is too little",
-            stacklevel=2,
-        )
+        _warn_of_memory(f"the head of {type(base).__name__} gives others than the model when it runs apart")
         return None
     rows, columns = (targets != _NO_TARGET).nonzero(as_tuple=True)
     wanted = hidden[rows.to(hidden.device), predicts[columns].to(hidden.device)]  # (N, D): what predicts something
@@ -113,6 +111,14 @@ def _in_parts(model: nn.Module, tokens: Tensor, predicts: Tensor, targets: Tenso
     losses = torch.cat([checkpoint(losses_of, *part, use_reentrant=False) for part in parts])
     nothing = torch.zeros(targets.shape, device=losses.device)
     return nothing.index_put((rows.to(losses.device), columns.to(losses.device)), losses)
+
+
+def _warn_of_memory(reason: str) -> None:
+    warnings.warn(
+        f"all logits of a micro-batch are made at once, which takes memory: {reason}; lower `batch_tokens` if there is "
+        "too little",
+        stacklevel=3,
+    )
 
 
 def _head(base: Any, output: Any) -> Callable[[Tensor], Tensor]:
@@ -168,8 +174,12 @@ def _outputs_of(body: nn.Module) -> Iterator[list[Any]]:
 
 @torch.no_grad()
 def _agree(first: Tensor, second: Tensor) -> bool:
-    if first.shape != second.shape:
+    finite = second.isfinite()
+    if first.shape != second.shape or not torch.equal(first.isfinite(), finite):
         return False
+    first, second = first[finite], second[finite]  # what has diverged is told of by its loss
+    if not second.numel():
+        return True
     largest = second.abs().max().clamp_min(1e-6).float()
     close = _CLOSE.get(second.dtype, _CLOSE_IN_HALF_PRECISION)
     return bool((first.float() - second.float()).abs().max() <= close * largest)

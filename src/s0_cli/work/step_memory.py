@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from s0.errors import S0Error
 from s0.train import S0Config
-from s0.train.memory import step_memory
+from s0.train.memory import ROW_TOKENS, step_memory
 from s0_cli.commands.env import devices
 
 
@@ -37,7 +37,7 @@ def step_memory_facts(outline: PreTrainedModel, device_name: str | None) -> dict
             trouble = str(error)
         else:
             largest = needed.most_tokens(device_bytes)
-            facts = {**asdict(needed), "total": needed.total, "most_batch_tokens": largest}
+            facts = {**asdict(needed), "row_tokens": ROW_TOKENS, "total": needed.total, "most_batch_tokens": largest}
             steps.append({"gradient_checkpointing": gradient_checkpointing, **facts})
     return {"device": device, "device_bytes": device_bytes, "steps": steps, "trouble": trouble}
 

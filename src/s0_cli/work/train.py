@@ -12,7 +12,7 @@ from torch import nn
 
 from s0 import S0Trainer
 from s0.bench import Questions, scale_by_pass_rate, tuned_facts
-from s0.core.kernel_backends import TORCH, packages_of
+from s0.core.kernel_backends import TORCH, packages_of, versions_of
 from s0.errors import ConfigError
 from s0.examples import Example, read_examples
 from s0.train import METHODS, make_trainer
@@ -64,7 +64,8 @@ def train(
             questions = questions.judged_in(cells)
             questions.task.require_runnable(questions.problems)
         loaded, tokenizer = source.load()
-        first_stage = after(_kernels(loaded))
+        kernels = _kernels(loaded)
+        first_stage = stage if kernels is None else after(kernels)
         trainer = make_trainer(loaded, tokenizer, config)
         keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": out.checkpoint_every}
         if choosing.auto:
@@ -92,14 +93,16 @@ def train(
     }
 
 
-def _kernels(model: nn.Module) -> str:
-    """What runs the recurrences of a model, in a line."""
-    packages: dict[str, list[str]] = {}
+def _kernels(model: nn.Module) -> str | None:
+    """What runs the recurrences of a model, in a line; None where it has no kernels that others could run."""
+    kernels: dict[str, list[str]] = {}
     for kernel, package in packages_of(model).items():
-        packages.setdefault(package, []).append(kernel)
-    if not packages.keys() - {TORCH}:
-        return "kernels: transformers' own, in PyTorch"
-    return "kernels: " + "; ".join(f"{', '.join(names)} by {package}" for package, names in sorted(packages.items()))
+        kernels.setdefault(package, []).append(kernel.removeprefix("torch_"))  # its name in transformers
+    own = kernels.pop(TORCH, [])
+    parts = [f"{', '.join(names)} by {versions_of([package])}" for package, names in sorted(kernels.items())]
+    if own:
+        parts.append(f"{', '.join(own) if parts else 'all'} by transformers, in PyTorch")
+    return "kernels: " + "; ".join(parts) if parts else None
 
 
 def _kept(checkpoint: Path, answers: Path) -> str:
