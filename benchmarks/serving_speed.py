@@ -10,10 +10,10 @@ first token from a prompt of 64 tokens to its first token, in milliseconds of wa
             state that runs in the batch already, one in memory, one that has to be read from disk first; beside LoRA
             of rank 24 on the attention layers by PEFT: set_adapter, a batch of one with adapter_names, and merged for
             the request and unmerged after it. In one process, without HTTP.
-clients     24 clients ask `s0 serve` and `transformers serve` for 32 tokens of chat each, from the untouched
-            pocket:gdn, and one client asks `s0 serve` one by one; requests a second of wall time, on all cores, the
+clients     24 clients ask `s0 serve` and `transformers serve` for up to 32 tokens of chat each, from the untouched
+            pocket:gdn, and one client asks `s0 serve` one by one; tokens a second of wall time, on all cores, the
             servers one after the other, in rounds. transformers serve runs models with recurrent layers one request at
-            a time.
+            a time. Answers are compared, too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,54 +211,74 @@ def server(command: Sequence[str]) -> Iterator[str]:
         process.wait()
 
 
-async def requests_a_second(address: str, model: str, n_clients: int, n_requests: int) -> float:
-    """Chat completions of `TOKENS` tokens, `n_clients` at a time."""
-    async with AsyncOpenAI(base_url=address, api_key="none", timeout=600, max_retries=0) as client:
-        left = iter(range(n_requests))
+@dataclass(frozen=True)
+class Load:
+    """What clients were answered.
 
-        async def ask(i: int) -> None:
+    Attributes:
+        tokens_per_second: written for all of them, of wall time.
+        texts: by prompt.
+    """
+
+    tokens_per_second: float
+    texts: dict[str, str]
+
+
+async def answered(address: str, model: str, n_clients: int, n_requests: int) -> Load:
+    """Greedy chat completions of up to `TOKENS` tokens, `n_clients` at a time."""
+    async with AsyncOpenAI(base_url=address, api_key="none", timeout=600, max_retries=0) as client:
+        left, texts, n_tokens = iter(range(n_requests)), {}, 0
+
+        async def ask(i: int) -> int:
             prompt = f"def f{i % 10}(n):\n"
             messages: Any = [{"role": "user", "content": prompt}]
             answer = await client.chat.completions.create(
                 model=model, messages=messages, temperature=0, max_tokens=TOKENS
             )
-            if answer.usage is None or answer.usage.completion_tokens != TOKENS:
-                raise SystemExit(f"expected {TOKENS} tokens, got {answer.usage} of {answer.choices[0].message}")
+            assert answer.usage is not None
+            texts[prompt] = answer.choices[0].message.content or ""
+            return answer.usage.completion_tokens
 
         async def work() -> None:
+            nonlocal n_tokens
             for i in left:
-                await ask(i)
+                n_tokens += await ask(i)
 
         await ask(0)
         begun = time.perf_counter()
-        tasks: list[Awaitable[None]] = [work() for _ in range(n_clients)]
-        await asyncio.gather(*tasks)
-        return n_requests / (time.perf_counter() - begun)
+        await asyncio.gather(*(work() for _ in range(n_clients)))
+        return Load(n_tokens / (time.perf_counter() - begun), texts)
 
 
 def clients(rounds: int) -> dict[str, Any]:
-    """Requests a second of both servers, and the ratios."""
+    """Tokens a second of both servers, and the ratios."""
     with tempfile.TemporaryDirectory() as place:
         folder = str(Path(place) / "model")
         shutil.copytree(POCKET_MODELS["pocket:gdn"], folder)
         _, tokenizer = load_model(folder)
         tokenizer.chat_template = TEMPLATE
         tokenizer.save_pretrained(folder)
-        (Path(folder) / "generation_config.json").write_text(json.dumps({"eos_token_id": None}), encoding="utf-8")
+        ends = {"eos_token_id": tokenizer.eos_token_id}
+        (Path(folder) / "generation_config.json").write_text(json.dumps(ends), encoding="utf-8")
         scripts = Path(sys.executable).parent
         ours = [str(scripts / "s0"), "serve", "--model", folder, "--dtype", "float32"]
         theirs = [str(scripts / "transformers"), "serve", folder, "--dtype", "float32"]
-        rates: dict[str, list[float]] = {"s0 serve": [], "s0 serve, one by one": [], "transformers serve": []}
+        loads: dict[str, list[Load]] = {"s0 serve": [], "s0 serve, one by one": [], "transformers serve": []}
         for _ in range(rounds):
             with server(ours) as address:
-                rates["s0 serve"].append(asyncio.run(requests_a_second(address, folder, CLIENTS, 4 * REQUESTS)))
-                rates["s0 serve, one by one"].append(asyncio.run(requests_a_second(address, folder, 1, REQUESTS)))
+                loads["s0 serve"].append(asyncio.run(answered(address, folder, CLIENTS, 8 * REQUESTS)))
+                loads["s0 serve, one by one"].append(asyncio.run(answered(address, folder, 1, REQUESTS)))
             with server(theirs) as address:
-                rates["transformers serve"].append(asyncio.run(requests_a_second(address, folder, CLIENTS, REQUESTS)))
-    ours_rates = rates["s0 serve"]
+                loads["transformers serve"].append(asyncio.run(answered(address, folder, CLIENTS, REQUESTS)))
+    rates = {way: [load.tokens_per_second for load in of_way] for way, of_way in loads.items()}
+    texts = loads["s0 serve"][0].texts
     return {
-        "requests_per_second": {way: round(statistics.median(values), 2) for way, values in rates.items()},
-        "ratios": {way: ratio(ours_rates, values) for way, values in rates.items() if values is not ours_rates},
+        "tokens_per_second": {way: round(statistics.median(values), 1) for way, values in rates.items()},
+        "ratios": {way: ratio(rates["s0 serve"], values) for way, values in rates.items() if way != "s0 serve"},
+        "prompts_answered_otherwise": {
+            way: sum(load.texts[prompt] != text for load in of_way for prompt, text in texts.items())
+            for way, of_way in loads.items()
+        },
         "rounds": rounds,
     }
 
