@@ -426,6 +426,10 @@ def test_an_end_beside_an_error_is_still_told(monkeypatch):
 # --- Prompts in chunks, memory, beginnings ---
 
 
+READ_WHOLE = {"mamba", "falcon_mamba", "jamba", "zamba", "glm5_next", "qwen4_exp", "lara_mini"}
+"""Families that keep windows, indices or Mamba-1's states, which chunks could not go on from."""
+
+
 def lengths_read(model: Any) -> list[tuple[int, int]]:
     """The shapes (rows, tokens) of all calls of the model from now on."""
     shapes: list[tuple[int, int]] = []
@@ -450,7 +454,7 @@ def test_prompts_in_chunks_get_what_whole_ones_get(family: str, kept: int) -> No
     whole = drive(Batcher(model, TOKENIZER), requests)
     assert [tokens(events) for events in answers] == [tokens(events) for events in [*whole, *whole]]
     reads_in_chunks = batcher._reader.chunk_tokens is not None
-    assert reads_in_chunks == (family not in ("mamba", "falcon_mamba", "jamba", "zamba", "glm5_next", "qwen4_exp"))
+    assert reads_in_chunks == (family not in READ_WHOLE)
     assert bool(batcher.n_tokens_reused) == bool(kept and reads_in_chunks)
 
 
