@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,16 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from s0.errors import S0Error, StateMismatchError
 from s0.serve.access import Access, Gate
 from s0.serve.answers import ChatForm, Choices, CompletionForm, Form, Head, Usage
+from s0.serve.bodies import CLIENT_GONE, json_in, refuse, takes
 from s0.serve.parameters import ChatBody, CompletionBody, LoadBody, Sampled, UnloadBody, parse
 from s0.serve.refusals import RequestError, refusal_of
 from s0.serve.runner import Stream
 from s0.serve.service import Answering, Service
 
 Body = TypeVar("Body", bound=BaseModel)
-
-_CLIENT_GONE = 499
-
-logger = logging.getLogger("s0.serve")
 
 
 def make_app(service: Service, access: Access) -> ASGIApp:
@@ -48,7 +44,7 @@ def make_app(service: Service, access: Access) -> ASGIApp:
 
     # Its pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(title="s0", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_exception_handler(S0Error, _refuse)
+    app.add_exception_handler(S0Error, refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     _add_completions(app, service)
     _add_states(app, service)
@@ -56,30 +52,22 @@ def make_app(service: Service, access: Access) -> ASGIApp:
     return Gate(app, access)
 
 
-def _refuse(request: Request, error: Exception) -> Response:
-    refusal = refusal_of(error, request.state.id)
-    request.state.logged.update(error=refusal.body["error"]["message"])
-    if refusal.status == 500:
-        logger.error("a request has failed", exc_info=error, extra={"fields": {"request_id": request.state.id}})
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
-
-
 def _refuse_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = f"expected a path of this server, got {request.method} {request.url.path:.200}: {error.detail}"
-    return _refuse(request, RequestError(reason, status=error.status_code))
+    return refuse(request, RequestError(reason, status=error.status_code))
 
 
 # --- Completions ---
 
 
 def _add_completions(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/completions", openapi_extra=_takes(CompletionBody))
+    @app.post("/v1/completions", openapi_extra=takes(CompletionBody))
     async def completions(request: Request) -> Response:
         """Continue prompts, from the state that `model` names."""
         return await _complete(request, service, CompletionBody, service.completions, CompletionForm())
 
-    @app.post("/v1/chat/completions", openapi_extra=_takes(ChatBody))
+    @app.post("/v1/chat/completions", openapi_extra=takes(ChatBody))
     async def chat_completions(request: Request) -> Response:
         """Answer messages, from the state that `model` names."""
         return await _complete(request, service, ChatBody, service.chat, ChatForm())
@@ -96,14 +84,14 @@ async def _complete(
     form: Form,
 ) -> Response:
     try:
-        asked = parse(body, await _json_in(request, service.limits.max_body_bytes))
+        asked = parse(body, await json_in(request, service.limits.max_body_bytes))
         request.state.logged.update(model=asked.model, **({"user": asked.user} if asked.user else {}))
         answering = await begin(asked)
         return await _answer(request, service, asked, answering, form)
     except (ConnectionAbortedError, ClientDisconnect):
-        return Response(status_code=_CLIENT_GONE)  # for the log
+        return Response(status_code=CLIENT_GONE)  # for the log
     except Exception as error:
-        return _refuse(request, error)
+        return refuse(request, error)
 
 
 async def _answer(request: Request, service: Service, asked: Sampled, answering: Answering, form: Form) -> Response:
@@ -227,15 +215,15 @@ def _add_states(app: FastAPI, service: Service) -> None:
 
     async def change(request: Request, body: type[Body], work: Callable[[Body], str]) -> Response:
         try:
-            asked = parse(body, await _json_in(request, service.limits.max_body_bytes))
+            asked = parse(body, await json_in(request, service.limits.max_body_bytes))
             request.state.logged.update(asked.model_dump())
             said = await asyncio.wrap_future(service.runner.call(lambda: work(asked)))
         except StateMismatchError as error:  # of what the request itself names
-            return _refuse(request, RequestError(str(error), "lora_path", code="no_such_state"))
+            return refuse(request, RequestError(str(error), "lora_path", code="no_such_state"))
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+            return Response(status_code=CLIENT_GONE)
         except Exception as error:
-            return _refuse(request, error)
+            return refuse(request, error)
         return PlainTextResponse(said)
 
     def load(asked: LoadBody) -> str:
@@ -247,12 +235,12 @@ def _add_states(app: FastAPI, service: Service) -> None:
         service.metrics.forget(asked.lora_name)
         return f"Success: {asked.lora_name} is unloaded."
 
-    @app.post("/v1/load_lora_adapter", openapi_extra=_takes(LoadBody))
+    @app.post("/v1/load_lora_adapter", openapi_extra=takes(LoadBody))
     async def load_state(request: Request) -> Response:
         """Make a state in one of the allowed folders known under a name."""
         return await change(request, LoadBody, load)
 
-    @app.post("/v1/unload_lora_adapter", openapi_extra=_takes(UnloadBody))
+    @app.post("/v1/unload_lora_adapter", openapi_extra=takes(UnloadBody))
     async def unload_state(request: Request) -> Response:
         """Forget a state; requests that run on it end on it."""
         return await change(request, UnloadBody, unload)
@@ -277,65 +265,3 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-# --- Bodies ---
-
-
-def _takes(body: type[BaseModel]) -> dict[str, Any]:
-    """What the description of the API says of a request's body."""
-    schema = _inlined(body.model_json_schema())
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema with what it refers to in its place: its references lead nowhere within a larger description."""
-    parts = schema.pop("$defs", {})
-
-    def inline(value: Any) -> Any:
-        if isinstance(value, list):
-            return [inline(part) for part in value]
-        if not isinstance(value, dict):
-            return value
-        referred = parts[value["$ref"].rpartition("/")[2]] if "$ref" in value else {}
-        return {name: inline(part) for name, part in {**referred, **value}.items() if name != "$ref"}
-
-    inlined: dict[str, Any] = inline(schema)
-    return inlined
-
-
-async def _json_in(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in a request's body.
-
-    Raises:
-        RequestError: it is too large, or none.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # which a page in a browser cannot send here unasked
-        raise RequestError(f"expected Content-Type: application/json, got {kind!r:.80}", status=415)
-    too_large = RequestError(
-        f"expected a body of at most {max_bytes} bytes, got a larger one; ask for less", status=413
-    )
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > max_bytes:
-            raise too_large
-    try:
-        body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"expected a body of JSON, got {type(error).__name__}: {error!s:.100}") from None
-    if not isinstance(body, dict):
-        raise RequestError(f"expected a JSON object, got {type(body).__name__}")
-    return body
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name}, which is no JSON")
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) != len(pairs):
-        raise ValueError("the same name twice in one object")
-    return names

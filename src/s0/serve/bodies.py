@@ -1,0 +1,86 @@
+"""What goes over the wire around an answer: JSON bodies of requests, and refusals."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from s0.serve.refusals import RequestError, refusal_of
+
+CLIENT_GONE = 499
+"""The status of a request whose client did not wait, for the log."""
+
+logger = logging.getLogger("s0.serve")
+
+
+def refuse(request: Request, error: Exception) -> Response:
+    """The response that tells a client of an error."""
+    refusal = refusal_of(error, request.state.id)
+    request.state.logged.update(error=refusal.body["error"]["message"])
+    if refusal.status == 500:
+        logger.error("a request has failed", exc_info=error, extra={"fields": {"request_id": request.state.id}})
+    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+
+
+def takes(body: type[BaseModel]) -> dict[str, Any]:
+    """What the description of the API says of a request's body."""
+    schema = _inlined(body.model_json_schema())
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with what it refers to in its place: its references lead nowhere within a larger description."""
+    parts = schema.pop("$defs", {})
+
+    def inline(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inline(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        referred = parts[value["$ref"].rpartition("/")[2]] if "$ref" in value else {}
+        return {name: inline(part) for name, part in {**referred, **value}.items() if name != "$ref"}
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
+
+
+async def json_in(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in a request's body.
+
+    Raises:
+        RequestError: it is too large, or none.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which a page in a browser cannot send here unasked
+        raise RequestError(f"expected Content-Type: application/json, got {kind!r:.80}", status=415)
+    too_large = RequestError(
+        f"expected a body of at most {max_bytes} bytes, got a larger one; ask for less", status=413
+    )
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > max_bytes:
+            raise too_large
+    try:
+        body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"expected a body of JSON, got {type(error).__name__}: {error!s:.100}") from None
+    if not isinstance(body, dict):
+        raise RequestError(f"expected a JSON object, got {type(body).__name__}")
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is no JSON")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("the same name twice in one object")
+    return names
