@@ -3,7 +3,7 @@
 import pytest
 
 from tests.breadth import mostly_slow
-from tests.report.browser import CHROMEDRIVER, CHROMIUM, browser
+from tests.browser import CHROMEDRIVER, CHROMIUM, browser
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver")
 

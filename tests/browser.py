@@ -24,12 +24,13 @@ class Browser:
     def __init__(self, session: str) -> None:
         self._session = session
 
-    def open(self, path: Path, width: int = 1200, height: int = 900) -> None:
+    def open(self, page: Path | str, width: int = 1200, height: int = 900) -> None:
+        """A file, or an address on this machine."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.cdp("Emulation.setDeviceMetricsOverride", **metrics)
         # This answers once the new document is there. chromedriver's own command is meant to wait for the load too,
         # but on a busy machine it comes back before that: the page itself has to say that it is complete.
-        self.cdp("Page.navigate", url=path.resolve().as_uri())
+        self.cdp("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         loaded = "document.readyState === 'complete' ? done() : addEventListener('load', () => done())"
         self.run(f"new Promise(done => {{ {loaded} }})")
         self._laid_out()
@@ -90,7 +91,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         )
         alone = (
             f"--user-data-dir={profile}",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         )  # its start page may not phone home
         options = {"binary": CHROMIUM, "args": [*flags.split(), *alone]}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
