@@ -104,11 +104,14 @@ def card(config: Mapping[str, Any], record: Record | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _training(training: Mapping[str, Any]) -> str:
-    if not training:
-        return "Not recorded."
+def training_facts(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to tell of a training, by what it is called where people read; None where it was not recorded.
+
+    Args:
+        training: its account, as `s0.adapter.checks.check_account` lets it pass.
+    """
     settings: Mapping[str, Any] = training.get("settings") or {}
-    facts: dict[str, Any] = {
+    return {
         "examples": training.get("n_examples"),
         "sha256 of their tokens": training.get("tokens_sha256"),
         "examples that settings were chosen on": training.get("n_select"),
@@ -122,10 +125,15 @@ def _training(training: Mapping[str, Any]) -> str:
         "adapters it combines": training.get("combined"),
         "versions": ", ".join(f"{name} {number}" for name, number in (training.get("versions") or {}).items()) or None,
     }
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    if not training:
+        return "Not recorded."
     interrupted = ["**The training was interrupted before its end.**"] if training.get("interrupted") else []
     notes = "\n".join(f"- {caution}" for caution in cautions(training))
     with_care = [f"To be read with care:\n\n{notes}"] if notes else []
-    return "\n\n".join([*interrupted, _table(facts), *with_care])
+    return "\n\n".join([*interrupted, _table(training_facts(training)), *with_care])
 
 
 def _figures(record: Record) -> str:
