@@ -295,6 +295,16 @@ NamedStates = Annotated[
         help="A tuned state, by folder or Hugging Face id, and the name by which requests ask for it; may be repeated.",
     ),
 ]
+PageTasks = Annotated[
+    list[str] | None,
+    _option(
+        "--task",
+        group=_TASK,
+        metavar="NAME[=DATA]",
+        help="A task whose problems the page offers, and a file or folder of them where it has none of its own; may be "
+        "repeated. Default: pocket-code, pocket-math and pocket-sql.",
+    ),
+]
 StatesDirs = Annotated[
     list[Path] | None,
     _option(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s0.serve.access import Access
+from s0.serve.playground import Playground
 from s0.serve.registry import Registry
 from s0.serve.runner import RunnerLimits
 from s0.serve.server import GracefulServer
@@ -28,6 +29,7 @@ class Server:
 
     def __init__(self, model: Any, tokenizer: Any, access: Access, **settings: Any) -> None:
         folders, grace_s = settings.pop("folders", ()), settings.pop("grace_s", 5.0)
+        tasks = settings.pop("tasks", ())
         self.states = Registry(model, "base", folders=folders, max_states=settings.pop("max_states", 8))
         self.model, self.tokenizer = model, tokenizer
         self.service = Service(
@@ -37,7 +39,7 @@ class Server:
             runner_limits=RunnerLimits(**settings.pop("running", {})),
             request_limits=RequestLimits(**settings),
         )
-        self.uvicorn = GracefulServer(self.service, access, grace_s)
+        self.uvicorn = GracefulServer(self.service, access, Playground(tasks), grace_s)
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]

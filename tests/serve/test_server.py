@@ -305,10 +305,10 @@ def test_other_addresses_than_loopback_need_keys(tmp_path, key_file):
             access_for("0.0.0.0", key_file, allow_everybody=False)
 
 
-def test_with_keys_nothing_but_health_is_open(key_file):
+def test_with_keys_nothing_but_health_and_the_empty_page_is_open(key_file):
     access = access_for("0.0.0.0", key_file, allow_everybody=False)
     with serving(*tiny(), access) as server:
-        for path in ("/v1/models", "/metrics", "/openapi.json", "/", "/nothing"):
+        for path in ("/v1/models", "/metrics", "/openapi.json", "/v1/states", "/playground", "/nothing"):
             for header in ("", KEY, f"Bearer {KEY}x", "Bearer", "Bearer ", f"Basic {KEY}", "Bearer é"):
                 reply = ask(server, "GET", path, **({"Authorization": header} if header else {}))
                 assert (reply.status, reply.error["code"]) == (401, "invalid_api_key")

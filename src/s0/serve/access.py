@@ -1,8 +1,8 @@
 """Who may ask, and what is logged of it: between the network and the application.
 
 On a loopback address no key is needed, and requests must be addressed to this machine by a name that stands for it: a
-page in somebody's browser can make its own name point here. On any other address every request but for `/health` and
-`/ready` needs a key.
+page in somebody's browser can make its own name point here. On any other address every request needs a key, but for
+those of `OPEN_PATHS`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from s0.errors import ConfigError
 from s0.serve.refusals import RequestError, refusal_of
 
-OPEN_PATHS = ("/health", "/ready")
+OPEN_PATHS = frozenset({"/health", "/ready", "/", "/page/page.css", "/page/page.js"})
+"""That tell nothing of model, states or requests; the page asks for the key itself."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger("s0.serve")

@@ -21,6 +21,7 @@ from s0.serve.access import Access, Gate
 from s0.serve.answers import ChatForm, Choices, CompletionForm, Form, Head, Usage
 from s0.serve.bodies import CLIENT_GONE, json_in, refuse, takes
 from s0.serve.parameters import ChatBody, CompletionBody, LoadBody, Sampled, UnloadBody, parse
+from s0.serve.playground import Playground, add_playground
 from s0.serve.refusals import RequestError, refusal_of
 from s0.serve.runner import Stream
 from s0.serve.service import Answering, Service
@@ -28,12 +29,13 @@ from s0.serve.service import Answering, Service
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def make_app(service: Service, access: Access) -> ASGIApp:
+def make_app(service: Service, access: Access, playground: Playground) -> ASGIApp:
     """The application of a service.
 
     Args:
         service: starts and ends with the application.
         access: who may ask.
+        playground: what the page offers; ends with the application.
     """
 
     @asynccontextmanager
@@ -41,6 +43,7 @@ def make_app(service: Service, access: Access) -> ASGIApp:
         service.runner.start()
         yield
         await asyncio.to_thread(service.close)
+        await asyncio.to_thread(playground.close)
 
     # Its pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(title="s0", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -49,6 +52,7 @@ def make_app(service: Service, access: Access) -> ASGIApp:
     _add_completions(app, service)
     _add_states(app, service)
     _add_operation(app, service)
+    add_playground(app, service, playground, needs_key=bool(access.keys))
     return Gate(app, access)
 
 

@@ -98,6 +98,14 @@ class UnloadBody(_Body):
     lora_name: str
 
 
+class VerdictBody(_Body):
+    """`POST /playground/verdict`."""
+
+    task: str = Field(description="One of `GET /playground`.")
+    problem: str = Field(description="The id of one of its problems.")
+    completion: str = Field(description="The whole answer.")
+
+
 _ALONE: tuple[Any, ...] = (None,)
 _REFUSED_BY_BOTH: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),

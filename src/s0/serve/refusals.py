@@ -10,6 +10,7 @@ from s0.errors import (
     ConfigError,
     DatasetError,
     QueueFullError,
+    SandboxError,
     StateMismatchError,
     StoppingError,
     TimeLimitError,
@@ -54,6 +55,7 @@ _KINDS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (StoppingError, 503, "server_error", "stopping"),
     (TimeLimitError, 504, "server_error", "timeout"),
     (StateMismatchError, 503, "server_error", "state_unavailable"),
+    (SandboxError, 503, "server_error", "no_sandbox"),
     (ConfigError, 400, "invalid_request_error", None),
     (DatasetError, 400, "invalid_request_error", None),
 )

@@ -69,6 +69,20 @@ class _Entry:
     newest: Version | None = None  # None while none is on the model
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A state that requests can ask for, and where it is.
+
+    Attributes:
+        is_on_model: now; else it comes there when it is asked for.
+    """
+
+    name: str
+    folder: Path
+    is_pinned: bool
+    is_on_model: bool
+
+
 class Registry:
     """Named states of one model."""
 
@@ -106,6 +120,13 @@ class Registry:
     def names(self) -> list[str]:
         """The states' names, without the base model's; safe from any thread."""
         return list(self._entries)
+
+    def listed(self) -> list[Listed]:
+        """Each of these, with where it is; safe from any thread."""
+        return [
+            Listed(name, entry.folder, entry.is_pinned, entry.newest is not None)
+            for name, entry in self._entries.copy().items()
+        ]
 
     @property
     def n_on_model(self) -> int:

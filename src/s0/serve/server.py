@@ -16,10 +16,14 @@ from s0.errors import ConfigError
 from s0.models import ModelSource
 from s0.serve.access import Access, access_for, log_as_json
 from s0.serve.app import make_app
+from s0.serve.playground import Playground
 from s0.serve.registry import Registry
 from s0.serve.runner import RunnerLimits
 from s0.serve.service import RequestLimits, Service
+from s0.tasks import load
 
+SHIPPED_TASKS = (("pocket-code", None), ("pocket-math", None), ("pocket-sql", None))
+"""Those that ship, without the problems that are to be asked once."""
 _SECONDS_TO_TELL = 3
 """For the last answers to reach their clients."""
 
@@ -32,6 +36,7 @@ class ServerSettings:
 
     Attributes:
         states: (name, folder or Hugging Face id) of each.
+        tasks: (name, file or folder of its data, or None for its own) of each whose problems the page offers.
         pinned: names of those that never leave the model.
         states_dirs: folders in which requests may load states.
         max_states: on the model at the same time.
@@ -45,6 +50,7 @@ class ServerSettings:
     """
 
     states: tuple[tuple[str, str], ...] = ()
+    tasks: tuple[tuple[str, str | None], ...] = SHIPPED_TASKS
     pinned: frozenset[str] = frozenset()
     states_dirs: tuple[Path, ...] = ()
     max_states: int = 64
@@ -70,6 +76,7 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
         OSError: the address is taken, or a file cannot be read.
     """
     access = access_for(settings.host, settings.api_key_file, allow_everybody=settings.no_api_keys)
+    playground = Playground([load(name, data) for name, data in settings.tasks])
     folders = [(name, locate(folder)) for name, folder in settings.states]
     with _bound(settings.host, settings.port) as listening:
         model, tokenizer = source.load()
@@ -81,16 +88,16 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
         host, port = listening.getsockname()[:2]
         where = {"host": host, "port": port, "model": source.name, "states": states.names}
         logger.info("serving", extra={"fields": where})
-        GracefulServer(service, access, settings.grace_s).run(sockets=[listening])
+        GracefulServer(service, access, playground, settings.grace_s).run(sockets=[listening])
 
 
 class GracefulServer(uvicorn.Server):
     """A server of the network that, when it ends, lets what runs end, for so long, and tells the rest."""
 
-    def __init__(self, service: Service, access: Access, grace_s: float) -> None:
+    def __init__(self, service: Service, access: Access, playground: Playground, grace_s: float) -> None:
         self._runner, self._grace_s = service.runner, grace_s
         config = uvicorn.Config(
-            make_app(service, access),
+            make_app(service, access, playground),
             log_config=None,
             access_log=False,
             server_header=False,

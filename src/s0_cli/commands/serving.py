@@ -14,6 +14,7 @@ def serve(
     states_dir: options.StatesDirs = None,
     pin: options.Pins = None,
     max_states: options.MaxStates = 64,
+    task: options.PageTasks = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     kernels: options.Kernels = None,
@@ -37,7 +38,8 @@ def serve(
     """Serve one model with many tuned states behind the OpenAI API.
 
     The state is the `model` of a request, by its NAME; the untouched model goes by what --model says. Requests on
-    different states run in one batch, each exactly as it would alone. The log, one JSON object a line, goes to stderr.
+    different states run in one batch, each exactly as it would alone. The page at / asks the base and up to three
+    states the same and shows their answers side by side. The log, one JSON object a line, goes to stderr.
     Ctrl-C or SIGTERM ends the server once the requests that run have ended.
 
     Example: s0 serve --model pocket:gdn --state code=state
@@ -64,4 +66,5 @@ def serve(
             max_body_bytes=max_body_bytes,
             grace_s=grace_s,
         ),
+        tuple(task or ()),
     )

@@ -10,10 +10,17 @@ from s0_cli.exits import interruptible
 from s0_cli.groups import AddressOptions, LimitOptions, ModelOptions, ServedStates
 
 
-def serve(model: ModelOptions, states: ServedStates, address: AddressOptions, limits: LimitOptions) -> None:
+def serve(
+    model: ModelOptions,
+    states: ServedStates,
+    address: AddressOptions,
+    limits: LimitOptions,
+    tasks: tuple[str, ...],
+) -> None:
     """`s0 serve`, until a signal ends it."""
     settings = server.ServerSettings(
         states=tuple(map(_named, states.named)),
+        tasks=tuple(map(_with_data, tasks)) or server.SHIPPED_TASKS,
         pinned=frozenset(states.pinned),
         states_dirs=states.folders,
         max_states=states.max_states,
@@ -38,3 +45,8 @@ def _named(state: str) -> tuple[str, str]:
     if not (separator and name and folder):
         raise ConfigError(f"expected `state=NAME=FOLDER`, got {state!r}; say by which name requests ask for it")
     return name, folder
+
+
+def _with_data(task: str) -> tuple[str, str | None]:
+    name, _, data = task.partition("=")
+    return name, data or None
