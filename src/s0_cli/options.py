@@ -296,14 +296,7 @@ NamedStates = Annotated[
     ),
 ]
 PageTasks = Annotated[
-    list[str] | None,
-    _option(
-        "--task",
-        group=_TASK,
-        metavar="NAME[=DATA]",
-        help="A task whose problems the page offers, and a file or folder of them where it has none of its own; may be "
-        "repeated. Default: pocket-code, pocket-math and pocket-sql.",
-    ),
+    list[str] | None, _option("--task", group=_TASK, metavar="NAME[=DATA]", help="Of the page at /; may be repeated.")
 ]
 StatesDirs = Annotated[
     list[Path] | None,

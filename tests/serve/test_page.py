@@ -114,6 +114,8 @@ def test_what_cannot_be_served_ends_in_one_line_before_the_model_is_loaded(folde
             (("--max-samples", 300, "--max-rows", 2), 2, "--max-samples"),
             (("--states-dir", tmp_path / "none"), 2, "--states-dir"),
             (("--max-states", 0), 2, "--max-states"),
+            (("--task", "poetry"), 2, "pocket-code"),
+            (("--task", "own=nowhere.jsonl"), 1, "nowhere.jsonl"),
         ):
             done = s0("serve", "--model", "pocket:gdn", *words)
             assert done.returncode == status and said in done.stderr, (words, done)

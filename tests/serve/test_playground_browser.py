@@ -152,9 +152,9 @@ def test_base_and_state_stream_side_by_side_and_are_judged(page):
         assert shown.startswith(name) and shown.rstrip().endswith(said)
         assert "first token after " in shown and " tokens/s · " in shown and " tokens\n" in shown
     assert page.js("[...document.querySelectorAll('article mark')].map(mark => mark.textContent)") == ["if"]
-    assert "differs from the base’s from line 3, character 9 on" in columns[1]
+    assert "first differs at line 3, character 9" in columns[1]
     details = page.js("document.getElementById('details').textContent")
-    assert "golden, ✓ passes, differs" in details
+    assert "golden, ✓ passes, first differs at line 3" in details
     assert page.js("document.querySelectorAll('pre[aria-busy=true]').length") == 0
     requested = page.window.requested()
     assert requested and all(url.startswith((page.server.url, "data:")) for url in requested)
@@ -221,7 +221,30 @@ def test_a_model_s_text_is_text(page):
     assert page.js("document.querySelectorAll('article b').length") == 0
 
 
+def test_what_runs_can_be_stopped(page):
+    page.choose(PROBLEM)
+    page.js("(document.getElementById('go').click(), document.getElementById('stop').click())")
+    page.wait("document.getElementById('status').textContent === 'All have ended.'")
+    assert page.js("document.querySelector('article').innerText").split("\n")[-1] == "stopped"
+    page.server.all_given_back()
+    assert "fails" in page.ask()[0]
+
+
+def test_a_state_that_went_meanwhile_says_so_and_the_others_answer(page, folder):
+    source, _ = s0.load_model("pocket:gdn")
+    page.server.add("brief", save(folder / "brief", 11, source))
+    page.js("location.reload()")
+    page.wait("document.querySelectorAll('#states input').length === 2")
+    page.click("#states input[value=brief]")
+    page.server.service.runner.call(lambda: page.server.states.remove("brief")).result()
+    page.set("prompt", "def add_two(n):", "input")
+    answered, gone = page.ask()
+    assert "tokens/s" in answered and "expected `model` to be the base model" in gone
+    assert page.js("document.querySelectorAll('pre[aria-busy=true]').length") == 0
+
+
 def test_it_can_be_used_by_keyboard_alone(page):
+    assert not page.js("document.getElementById('problem').checkVisibility()")
     page.tab_to("#task")
     page.press("ArrowDown")
     page.wait("document.getElementById('prompt').value")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +112,27 @@ def _text(value: Any) -> str | None:
 def _claim(folder: Path, config: Mapping[str, Any], training: Mapping[str, Any]) -> Facts | None:
     """What the first record that tells of this state says it has gained."""
     account = msgspec.convert(training, Training)
+    if account == Training():
+        return None  # nothing to know it by
     for path in _records(folder):
-        try:
-            if not path.is_file() or path.stat().st_size > _MOST_RECORD_BYTES:
-                continue
-            record = read_record(path)
-        except (DatasetError, OSError, RecursionError):
-            continue
-        if record.model.fingerprint != config.get("fingerprint") or account == Training():
+        record = _record(path, _signature(path))
+        if record is None or record.model.fingerprint != config.get("fingerprint"):
             continue
         for name, run in record.variants.items():
             if run.training == account:
                 return _gain(record, name)
     return None
+
+
+@lru_cache(maxsize=4)
+def _record(path: Path, signature: tuple[int, int, int] | None) -> Record | None:
+    """The record in a file as it is now, which may lie beside many states; None where none can be read."""
+    if signature is None or not path.is_file() or path.stat().st_size > _MOST_RECORD_BYTES:
+        return None
+    try:
+        return read_record(path)
+    except (DatasetError, OSError, RecursionError):
+        return None
 
 
 def _gain(record: Record, variant: str) -> Facts | None:

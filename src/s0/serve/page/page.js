@@ -29,7 +29,9 @@ async function call(path, body, signal) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const method = body === undefined ? "GET" : "POST";
   const options = { method, headers, signal, cache: "no-store", credentials: "omit" };
-  const response = await fetch(path, { ...options, body: body && JSON.stringify(body) });
+  const response = await fetch(path, { ...options, body: body && JSON.stringify(body) }).catch((error) => {
+    throw error.name === "AbortError" ? error : new Refused("The server does not answer; is it running?", 0);
+  });
   if (response.ok) return response;
   const text = await response.text();
   let message = text || `status ${response.status}`;
@@ -287,7 +289,7 @@ at("load").addEventListener("submit", guarded(async () => {
 export class Answer {
   constructor(name, base) {
     Object.assign(this, { name, base, text: "", isWhole: false, verdict: "", difference: "" });
-    this.shown = make("pre", { tabIndex: 0, "aria-busy": "true", "aria-label": `Answer of ${name}` });
+    this.shown = make("pre", { tabIndex: 0, role: "group", "aria-busy": "true", "aria-label": `Answer of ${name}` });
     this.facts = make("p", { className: "soft" }, "waiting …");
     this.differs = make("p", { className: "soft" });
     this.judged = make("p");
@@ -306,7 +308,7 @@ export class Answer {
       const mark = word ? make("mark", {}, word) : make("mark", { className: "end" });
       this.shown.replaceChildren(this.text.slice(0, start), mark, this.text.slice(start + word.length));
       const lines = this.text.slice(0, start).split("\n");
-      this.difference = `differs from the base’s from line ${lines.length}, character ${lines.at(-1).length + 1} on`;
+      this.difference = `first differs at line ${lines.length}, character ${lines.at(-1).length + 1}`;
     }
     this.differs.textContent = this.difference;
   }
