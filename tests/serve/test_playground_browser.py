@@ -321,6 +321,9 @@ def test_a_server_with_keys_is_asked_with_the_key_and_shows_nothing_before(opene
             page.set("key", key)
             page.js("document.getElementById('key-form').requestSubmit()")
             page.wait(f"!document.getElementById('{shown}').hidden && document.getElementById('key').value === ''")
+            page.wait(
+                f"document.getElementById('trouble').textContent.includes('this key') === {str(key != KEY).lower()}"
+            )
         assert page.js("document.getElementById('trouble').hidden") and page.text("base") == "base"
         assert page.js("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
         page.js("location.reload()")

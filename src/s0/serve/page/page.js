@@ -38,7 +38,10 @@ async function call(path, body, signal) {
   try {
     message = JSON.parse(text).error.message;
   } catch {} // no JSON: from a proxy in between
-  if (response.status === 401) askForKey();
+  if (response.status === 401) {
+    askForKey();
+    message = "The server does not know this key; type another one.";
+  }
   throw new Refused(message, response.status);
 }
 
