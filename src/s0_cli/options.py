@@ -304,7 +304,7 @@ StatesDirs = Annotated[
         "--states-dir",
         group=_MODEL,
         metavar="DIR",
-        help="Folder in which requests may load states (POST /v1/load_lora_adapter); may be repeated.",
+        help="Folder of states: each folder in it with a state answers by its name; may be repeated.",
     ),
 ]
 Pins = Annotated[

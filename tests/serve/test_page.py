@@ -81,7 +81,7 @@ def test_the_session_is_as_the_page_tells_it(folder, monkeypatch):
     *lines, last = (folder / "log").read_text().splitlines()
     assert last.startswith("interrupted: the server has ended, and every request")
     logged = [json.loads(line) for line in lines if line.startswith("{")]
-    assert sum(line.get("path") == "/v1/completions" for line in logged) == 205
+    assert sum(line.get("path") == "/v1/completions" for line in logged) == 207
     assert all(line.get("level") != "error" for line in logged)
 
 

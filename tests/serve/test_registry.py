@@ -241,6 +241,86 @@ def test_requests_load_from_the_allowed_folders_alone(tmp_path):
     states.add_from_request("code", str(allowed / "team" / "code"))
 
 
+def test_a_state_in_an_allowed_folder_answers_by_its_name_once_somebody_asks(tmp_path):
+    allowed = tmp_path / "states"
+    save(allowed / "code", 1)
+    save(allowed / "team" / "math", 2)
+    model, states = registry(allowed)
+    assert states.names == ["code"] and states.n_on_model == 0
+    states.require("code")
+    with pytest.raises(UnknownStateError, match="'code'"):
+        states.remove("code")  # nothing of it is in memory
+    answer = written(model, used(states, "code"))
+    assert answer != written(model, "__base__") and states.n_on_model == 1
+    states.remove("code")
+    assert on_model(model) == set()
+    assert written(model, used(states, "code")) == answer
+    shutil.rmtree(allowed / "code")
+    with pytest.raises(StateMismatchError, match="'code'"):
+        states.acquire("code")
+
+
+def test_a_name_that_was_added_goes_before_a_folder_of_that_name(tmp_path):
+    allowed = tmp_path / "states"
+    save(allowed / "code", 1)
+    model, states = registry(allowed)
+    states.add("code", save(tmp_path / "code", 2))
+    first = written(model, used(states, "code"))
+    assert states.names == ["code"]
+    states.remove("code")
+    assert written(model, used(states, "code")) != first
+
+
+def test_what_is_no_state_right_in_an_allowed_folder_is_never_taken_for_one(tmp_path):
+    allowed, secret = tmp_path / "states", save(tmp_path / "secret", 2)
+    save(allowed / "team" / "code", 1)
+    save(allowed / ".hidden", 3)
+    save(allowed / "base", 4)
+    (allowed / "link").symlink_to(secret)
+    (allowed / "empty").mkdir()
+    (allowed / "linked").mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (allowed / "linked" / file).symlink_to(secret / file)
+    model, states = registry(allowed)
+    assert states.names == []
+    for name in ("team/code", "team", "../secret", str(secret), "link", "linked", "empty", ".hidden", ".", "", "a\0b"):
+        for ask in (states.require, states.acquire):
+            with pytest.raises(UnknownStateError, match="expected `model`"):
+                ask(name)
+    assert used(states, "base") == "__base__" and on_model(model) == set()
+
+
+def test_what_lies_there_and_cannot_be_served_is_refused_by_name(tmp_path):
+    allowed = tmp_path / "states"
+    get_peft_model(zoo.make("qwen3_5"), LoraConfig(target_modules=["o_proj"])).save_pretrained(str(allowed / "lora"))
+    save(allowed / "foreign", 1, "falcon_h1")
+    (save(allowed / "cut", 2) / "adapter_config.json").unlink()
+    save(allowed / "code", 3)
+    shutil.copytree(allowed / "code", allowed / "copy")
+    _, states = registry(allowed)
+    assert states.names == ["code", "copy", "cut", "foreign"]  # by its tensors alone, nobody knows that one is foreign
+    used(states, "code")
+    for name, reason in (("lora", "LORA"), ("foreign", "layers"), ("cut", "adapter_config")):
+        with pytest.raises(StateMismatchError, match=f"the state '{name}'.*{reason}"):
+            states.acquire(name)
+    with pytest.raises(ConfigError, match="served as 'code'"):
+        states.acquire("copy")
+    assert states.n_on_model == 1
+
+
+def test_a_state_in_a_folder_waits_for_room_as_others_do(tmp_path):
+    allowed = tmp_path / "states"
+    for i, name in enumerate("abc"):
+        save(allowed / name, i)
+    model, states = registry(allowed, max_states=1)
+    running = states.acquire("a")
+    assert running is not None and states.acquire("b") is None and on_model(model) == {running.adapter}
+    states.release(running)
+    for name in "bca":
+        adapter = used(states, name)
+        assert on_model(model) == {adapter}
+
+
 def test_without_an_allowed_folder_nothing_is_loaded_by_request(tmp_path):
     _, states = registry()
     with pytest.raises(ConfigError, match="--states-dir"):

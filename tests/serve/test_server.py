@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -89,24 +90,58 @@ def unload(server: Server, name: str) -> Reply:
     return ask(server, "POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
 
+def model_names(server: Server) -> list[str]:
+    return [model["id"] for model in json.loads(ask(server, "GET", "/v1/models").text)["data"]]
+
+
 def test_states_are_loaded_answered_from_and_unloaded(server, folder):
     base = text_of(complete(server))
     texts = {}
     for i, name in enumerate(("one", "two", "three")):  # one more than has room
-        save(folder / name, i)
+        save(folder / "team" / name, i)
         assert complete(server, name).status == 404
-        reply = load(server, name, name)
+        reply = load(server, name, f"team/{name}")
         assert (reply.status, "Success" in reply.text) == (200, True)
         texts[name] = text_of(complete(server, name))
     assert len({base, *texts.values()}) == 4
     assert {name: text_of(complete(server, name)) for name in texts} == texts
-    assert [model["id"] for model in json.loads(ask(server, "GET", "/v1/models").text)["data"]] == ["base", *texts]
+    assert model_names(server)[:4] == ["base", *texts]
     for name in texts:
         assert unload(server, name).status == 200
         reply = complete(server, name)
         assert (reply.status, reply.error["code"]) == (404, "model_not_found")
         assert unload(server, name).status == 404
     assert text_of(complete(server)) == base
+
+
+def test_a_state_in_a_folder_is_there_for_whoever_asks_on_every_server_of_the_folder(tmp_path):
+    folder, hosts = tmp_path / "shared", frozenset({"127.0.0.1"})
+    folder.mkdir()
+    with (
+        serving(*tiny(), Access(hosts=hosts), folders=[folder]) as server,
+        serving(*tiny(), Access(hosts=hosts), folders=[folder], max_states=1) as replica,
+    ):
+        assert complete(server, "late").status == 404
+        save(folder / "late", 1)
+        save(folder / "other", 2)
+        for asked in (server, replica):
+            assert model_names(asked) == ["base", "late", "other"]
+            assert ask(asked, "GET", "/v1/models/late").status == 200
+            assert unload(asked, "late").status == 404  # nobody has asked for it
+        replies = [complete(asked, name) for name in ("late", "other", "late") for asked in (server, replica)]
+        texts = [text_of(reply) for reply in replies]
+        assert (
+            texts[0::2] == texts[1::2] and texts[0] == texts[4] != texts[2] and text_of(complete(server)) not in texts
+        )
+        digests = [json.loads(reply.text)["system_fingerprint"] for reply in replies]
+        assert digests[0] == digests[1] != digests[2]
+        assert unload(server, "late").status == 200
+        assert text_of(complete(server, "late")) == texts[0]
+        shutil.copytree(folder / "late", folder / "twin")
+        reply = complete(server, "twin", stream=True)
+        assert reply.status == 400 and "served as 'late'" in reply.error["message"]
+        server.all_given_back()
+        replica.all_given_back()
 
 
 def test_a_changed_file_answers_as_its_new_self_and_says_so(server, folder):
@@ -228,13 +263,14 @@ def test_health_readiness_and_metrics(server, folder):
     save(folder / "measured", 11)
     load(server, "measured", "measured")
     complete(server, "measured", max_tokens=5)
+    server.all_given_back()
     text = ask(server, "GET", "/metrics").text
     for line in (
         's0_completion_tokens_total{state="measured"} 5.0',
         f's0_prompt_tokens_total{{state="measured"}} {len(PROMPT)}.0',
         's0_requests_total{outcome="length",state="measured"} 1.0',
         's0_time_to_first_token_seconds_count{state="measured"} 1.0',
-        "s0_states_on_model 1.0",
+        f"s0_states_on_model {server.states.n_on_model}.0",
     ):
         assert line in text.splitlines()
     unload(server, "measured")

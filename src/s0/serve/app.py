@@ -209,7 +209,8 @@ def _add_states(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
         """The base model, and every state with the base model as its parent."""
-        return JSONResponse({"object": "list", "data": [shown(name) for name in (states.base_name, *states.names)]})
+        names = await asyncio.to_thread(lambda: states.names)  # which looks into folders
+        return JSONResponse({"object": "list", "data": [shown(name) for name in (states.base_name, *names)]})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:

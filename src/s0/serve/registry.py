@@ -6,6 +6,8 @@ A state is read when it is added, with every check of the library's. Beyond `max
 leave the model; their folders stay known, and they come back when asked for. A folder whose files have changed is a new
 version from the next request on; requests that run end on the version that they began with, which then leaves.
 
+A name that nobody has added may be one of a folder that states may be loaded from: it is added when it is asked for.
+
 Everything but `names` and `require` is called from one thread, the one that runs the model.
 """
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -25,19 +26,17 @@ from torch import nn
 from s0.adapter import checks
 from s0.adapter.attach import detach
 from s0.adapter.load import put, read
-from s0.adapter.state_files import CONFIG_FILE, STATE_FILE, StoredState
+from s0.adapter.state_files import CONFIG_FILE, StoredState
 from s0.core.families import find_mixers, recurrence_of
 from s0.core.states import BASE
 from s0.errors import ConfigError, StateMismatchError, UnknownStateError
+from s0.serve.folders import FILES, NAME, TENSOR_FILES, StateFolders
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-_TENSOR_FILES = (STATE_FILE, "states.safetensors")
-_FILES = (CONFIG_FILE, *_TENSOR_FILES, "config.json", "meta.json")
 _HEADER_BYTES = 1 << 20
 """More than the names of all layers take in a safetensors file."""
 
 Signature = tuple[tuple[int, int, int] | None, ...]
-"""By which a changed file is known: inode, size and time of each of `_FILES`."""
+"""By which a changed file is known: inode, size and time of each of `FILES`."""
 
 
 @dataclass(eq=False)
@@ -92,7 +91,7 @@ class Registry:
         Args:
             model: a transformers model; states are put on it, switched off.
             base_name: what requests call the untouched model.
-            folders: in which `add_from_request` may find states.
+            folders: in which requests may find states: by their names there, or by `add_from_request`.
             max_states: that are on the model at the same time.
 
         Raises:
@@ -100,13 +99,10 @@ class Registry:
         """
         if max_states < 1:
             raise ConfigError(f"expected `max_states` >= 1, got {max_states}")
-        for folder in folders:
-            if not folder.is_dir():
-                raise ConfigError(f"expected `states_dir` to be a folder, got {folder}; make it first")
         self.base_name = base_name
         self.max_states = max_states
         self._model: Any = model
-        self._folders = tuple(Path(os.path.realpath(folder)) for folder in folders)
+        self._folders = StateFolders(folders)
         shapes = [recurrence_of(mixer).state_shape(mixer) for mixer in find_mixers(model).values()]
         self._most_bytes = sum(4 * _product(shape) for shape in shapes) + _HEADER_BYTES
         self._entries: dict[str, _Entry] = {}
@@ -118,8 +114,20 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """The states' names, without the base model's; safe from any thread."""
-        return list(self._entries)
+        """The states' names, without the base model's: those that were added, then those that a request would find.
+
+        Of these no tensors are read, so that one may turn out to be of another model. Safe from any thread.
+        """
+        added = self._entries.copy()
+        taken, folders = {self.base_name, *added}, {entry.folder for entry in added.values()}
+        return [
+            *added,
+            *(
+                name
+                for name, folder in self._folders.all_named().items()
+                if name not in taken and folder not in folders and self._seems_a_state(folder)
+            ),
+        ]
 
     def listed(self) -> list[Listed]:
         """Each of these, with where it is; safe from any thread."""
@@ -140,10 +148,7 @@ class Registry:
             UnknownStateError: neither the base model nor a state is called so.
         """
         if name != self.base_name and name not in self._entries:
-            raise UnknownStateError(
-                f"expected `model` to be the base model {self.base_name!r} or one of its states, got {name!r}; "
-                "GET /v1/models lists them"
-            )
+            self._folder_named(name)
 
     def add(self, name: str, folder: Path, *, is_pinned: bool = False) -> None:
         """Make the state in a folder known under a name, once everything about it was checked.
@@ -158,6 +163,14 @@ class Registry:
                 so many pinned ones.
             StateMismatchError: no state of this model, or a damaged one; names the state.
         """
+        entry, stored, signature = self._checked(name, folder, is_pinned)
+        self._entries[name] = entry
+        if is_pinned or len(self._on_model) < self.max_states:
+            self._make_room()
+            self._put(name, entry, stored, signature)
+
+    def _checked(self, name: str, folder: Path, is_pinned: bool) -> tuple[_Entry, StoredState, Signature]:
+        """What `add` would add, with what it has read for it; its errors."""
         self._require_free(name)
         folder = Path(os.path.realpath(folder))
         signature = _signature(folder)
@@ -175,10 +188,7 @@ class Registry:
                 f"expected room for {name!r} on the model, got `max_states={self.max_states}` and {sum(pins)} pinned "
                 "states; raise it, or pin fewer"
             )
-        entry = self._entries[name] = _Entry(folder, is_pinned, digest)
-        if is_pinned or len(self._on_model) < self.max_states:
-            self._make_room()
-            self._put(name, entry, stored, signature)
+        return _Entry(folder, is_pinned, digest), stored, signature
 
     def add_from_request(self, name: str, path: str) -> None:
         """The same for a path from outside: absolute, or relative to one of the allowed folders.
@@ -188,31 +198,25 @@ class Registry:
             StateMismatchError: as `add`.
         """
         self._require_free(name)
-        outside = ConfigError(
-            f"expected `lora_path` of {name!r} to be a folder within those that states may be loaded from, got "
-            f"{path!r:.200}; " + ("copy it there" if self._folders else "start the server with --states-dir")
-        )
-        if not path or "\0" in path:
-            raise outside
-        candidates = [(root, Path(os.path.realpath(root / path))) for root in self._folders]
-        inside = [(root, folder) for root, folder in candidates if root in folder.parents and _is_folder(folder)]
-        if not inside:
-            raise outside
-        root, folder = inside[0]
-        if not all(root in Path(os.path.realpath(folder / file)).parents for file in _FILES):
-            raise outside
+        folder = self._folders.at(path)
+        if folder is None:
+            raise ConfigError(
+                f"expected `lora_path` of {name!r} to be a folder within those that states may be loaded from, got "
+                f"{path!r:.200}; " + ("copy it there" if self._folders else "start the server with --states-dir")
+            )
         self.add(name, folder)
 
     def remove(self, name: str) -> None:
-        """Forget a state; requests that run on it end on it.
+        """Forget a state; requests that run on it end on it, and the next one of its name may find it in a folder.
 
         Raises:
-            UnknownStateError: there is none of that name.
+            UnknownStateError: none was added under that name.
             ConfigError: it is the base model, or pinned.
         """
-        self.require(name)
         if name == self.base_name:
             raise ConfigError(f"expected a state's name, got {name!r}, the base model, which stays")
+        if name not in self._entries:
+            raise UnknownStateError(f"expected the name of a state that was loaded, got {name!r}")
         if self._entries[name].is_pinned:
             raise ConfigError(f"expected a state that was loaded by a request, got {name!r}, which is pinned")
         entry = self._entries.pop(name)
@@ -227,10 +231,17 @@ class Registry:
         Raises:
             UnknownStateError: there is none of that name.
             StateMismatchError: its files are gone, or damaged by now.
+            ConfigError, StateMismatchError: as `add`, of one that lies in a folder and was not asked for before.
         """
-        self.require(name)
         if name == self.base_name:
             return self._base
+        version = self._newest(name) if name in self._entries else self._newly_added(name)
+        if version is not None:
+            version.n_requests += 1
+            self._on_model[version.adapter] = self._on_model.pop(version.adapter)
+        return version
+
+    def _newest(self, name: str) -> Version | None:
         entry = self._entries[name]
         version, signature = entry.newest, _signature(entry.folder)
         if version is None or version.signature != signature:
@@ -238,9 +249,17 @@ class Registry:
             if not (is_idle or self._has_room()):
                 return None
             version = self._renewed(name, entry, signature)
-        version.n_requests += 1
-        self._on_model[version.adapter] = self._on_model.pop(version.adapter)
         return version
+
+    def _newly_added(self, name: str) -> Version | None:
+        """The first version of a state that was found by its name in a folder."""
+        folder = self._folder_named(name)
+        if not self._has_room():
+            return None
+        entry, stored, signature = self._checked(name, folder, is_pinned=False)
+        self._entries[name] = entry
+        self._make_room()
+        return self._put(name, entry, stored, signature)
 
     def release(self, version: Version) -> None:
         """A request that has acquired a version has ended."""
@@ -249,6 +268,15 @@ class Registry:
         version.n_requests -= 1
         if not version.is_newest:
             self._retire(version)
+
+    def _folder_named(self, name: str) -> Path:
+        folder = self._folders.named(name)
+        if folder is None:
+            raise UnknownStateError(
+                f"expected `model` to be the base model {self.base_name!r} or one of its states, got {name!r}; "
+                "GET /v1/models lists them"
+            )
+        return folder
 
     def _renewed(self, name: str, entry: _Entry, signature: Signature) -> Version:
         """The version that its folder holds now, put on the model unless it is there."""
@@ -295,7 +323,7 @@ class Registry:
     # --- What is refused ---
 
     def _require_free(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ConfigError(
                 f"expected a state's name of at most 128 letters, digits and . _ : / @ + -, got {name!r:.140}"
             )
@@ -311,11 +339,19 @@ class Registry:
         except StateMismatchError as error:
             raise StateMismatchError(f"the state {name!r}: {error}") from error
 
+    def _seems_a_state(self, folder: Path) -> bool:
+        """Whether a folder's files, unread, are a state's."""
+        try:
+            self._require_plain_files(folder)
+        except StateMismatchError:
+            return False
+        return True
+
     def _require_plain_files(self, folder: Path) -> None:
         """Refuse what is no folder of plain files in sizes that a state of this model can have."""
         if not folder.is_dir():
             raise StateMismatchError(f"expected a local folder, got {folder}; download or copy the state first")
-        for file in _FILES:
+        for file in FILES:
             path = folder / file
             if path.exists() and not path.is_file():
                 raise StateMismatchError(f"expected {path} to be a plain file; make it one")
@@ -324,28 +360,21 @@ class Registry:
             raise StateMismatchError(
                 f"expected an S0 state in {folder}, got an adapter of {kind!r:.40}; see `s0 train`"
             )
-        for file in _TENSOR_FILES:
+        for file in TENSOR_FILES:
             path = folder / file
             if path.exists() and path.stat().st_size > self._most_bytes:
                 raise StateMismatchError(
                     f"expected {path} to have at most {self._most_bytes} bytes, as a state of this model has, got "
                     f"{path.stat().st_size}"
                 )
-        if not any((folder / file).exists() for file in _TENSOR_FILES):
+        if not any((folder / file).exists() for file in TENSOR_FILES):
             raise StateMismatchError(
-                f"expected one of {' and '.join(_TENSOR_FILES)} in {folder}, got neither; pickled states are not served"
+                f"expected one of {' and '.join(TENSOR_FILES)} in {folder}, got neither; pickled states are not served"
             )
 
 
 def _can_leave(version: Version) -> bool:
     return version.n_requests == 0 and not version.is_pinned
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name too long for any file system
-        return False
 
 
 def _product(shape: Sequence[int]) -> int:
@@ -356,7 +385,7 @@ def _product(shape: Sequence[int]) -> int:
 
 
 def _signature(folder: Path) -> Signature:
-    return tuple(_facts(folder / file) for file in _FILES)
+    return tuple(_facts(folder / file) for file in FILES)
 
 
 def _facts(path: Path) -> tuple[int, int, int] | None:

@@ -38,7 +38,7 @@ class ServerSettings:
         states: (name, folder or Hugging Face id) of each.
         tasks: (name, file or folder of its data, or None for its own) of each whose problems the page offers.
         pinned: names of those that never leave the model.
-        states_dirs: folders in which requests may load states.
+        states_dirs: folders in which requests may find states.
         max_states: on the model at the same time.
         host: the address it listens at.
         port: the port there; 0 for one that is free.
