@@ -200,6 +200,27 @@ def test_chat_answers_as_the_library_does_through_the_template(server, client):
         assert "".join(chunk.delta.content or "" for chunk in chunks) == expected.text
 
 
+def test_a_developer_is_the_system_and_parts_of_text_are_one_text(client):
+    whole = [{"role": "system", "content": "say"}, {"role": "user", "content": ": "}]
+    parts = [{"type": "text", "text": ":"}, {"type": "text", "text": " "}]
+    newer = [{"role": "developer", "content": [{"type": "text", "text": "say"}]}, {"role": "user", "content": parts}]
+    texts = {
+        client.chat.completions.create(model="a", messages=messages, temperature=0, max_tokens=25)
+        .choices[0]
+        .message.content
+        for messages in (whole, newer)
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "refusal"])
+def test_parts_of_other_types_are_refused_by_name(client, kind):
+    parts = [{"type": "text", "text": "x"}, {"type": kind, kind: {"url": "x"}}]
+    with pytest.raises(openai.BadRequestError, match=f"'{kind}': input should be 'text'") as error:
+        client.chat.completions.create(model="base", messages=[{"role": "user", "content": parts}])
+    assert error.value.param == "messages" and "content.parts.1.type" in str(error.value)
+
+
 def test_chat_goes_on_as_long_as_there_is_room(client):
     messages = [{"role": "user", "content": PROMPT}]
     answer = client.chat.completions.create(model="base", messages=messages, temperature=0)
@@ -323,9 +344,12 @@ def test_what_cannot_be_done_is_refused_by_name(client, changed, param):
     ("changed", "param"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "developer", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages"),
         ({"max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"),
         ({"top_logprobs": 3}, "top_logprobs"),

@@ -52,3 +52,13 @@ def test_zero_is_not_false_and_one_is_not_true():
 def test_a_parameter_without_its_value_is_as_if_it_were_left_out(body):
     optional = {name for name, field in body.model_fields.items() if not field.is_required()}
     assert parse(body, {**LEAST[body], **dict.fromkeys(optional)}) == parse(body, LEAST[body])
+
+
+def test_a_message_is_what_chat_templates_know():
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+    messages = [{"role": "developer", "content": parts}, {"role": "user", "content": "c"}]
+    asked = parse(ChatBody, {"model": "m", "messages": messages})
+    assert [message.for_template() for message in asked.messages] == [
+        {"role": "system", "content": "a b"},
+        {"role": "user", "content": "c"},
+    ]

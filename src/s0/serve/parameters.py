@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from s0.serve.refusals import RequestError
 
@@ -31,11 +31,31 @@ class StreamOptions(_Body):
     include_usage: bool | None = None
 
 
+class TextPart(_Body):
+    """A part of a message, of the one type that there is here."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _kind_of_content(content: Any) -> str:
+    return "parts" if isinstance(content, list) else "text"
+
+
 class Message(_Body):
     """A turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[TextPart], Field(min_length=1), Tag("parts")],
+        Discriminator(_kind_of_content),  # so that an error names what is wrong with a part
+    ]
+
+    def for_template(self) -> dict[str, str]:
+        """As chat templates know it."""
+        role = "system" if self.role == "developer" else self.role  # as OpenAI's newer models call it
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": role, "content": content}
 
 
 class Sampled(_Body):
@@ -76,7 +96,9 @@ class ChatBody(Sampled):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(
-        min_length=1, description="`role` system, user or assistant, `content` a text, and nothing else."
+        min_length=1,
+        description="`role` system (or developer, the same), user or assistant; `content` a text, or a list of parts "
+        '`{"type": "text", "text": ...}`, which are joined as they are; nothing else.',
     )
     max_completion_tokens: int | None = Field(None, ge=1, description="The same as `max_tokens`; one of the two.")
     logprobs: bool | None = Field(None, description="The log-probability of each token, the first one's included.")

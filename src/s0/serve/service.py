@@ -119,7 +119,7 @@ class Service:
             raise RequestError(
                 "expected one of `max_tokens` and `max_completion_tokens`, got both; leave one out", "max_tokens"
             )
-        messages: list[Prompt] = [[message.model_dump() for message in asked.messages]]
+        messages: list[Prompt] = [[message.for_template() for message in asked.messages]]
         logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
         return await self._begin(asked, messages, next(iter(limits), None), logprobs)
 
