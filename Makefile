@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study again bench judges gpu clean
+.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study states again bench judges gpu clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -84,6 +84,10 @@ study: grid
 	$(BIN)/python benchmarks/pocket_models.py
 	$(BIN)/python benchmarks/study.py
 	$(BIN)/python benchmarks/pages.py
+
+# The states that ship with the pocket models, from the study's settings and first seed; two minutes.
+states: .venv/runtime
+	$(BIN)/python benchmarks/pocket_states.py
 
 again:
 	rm -rf benchmarks/results/grid benchmarks/results/pocket benchmarks/results/study

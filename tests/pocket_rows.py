@@ -1,10 +1,13 @@
-"""A few of the pocket problems as a data file, for jobs that must be short."""
+"""A few of the pocket problems as a data file, for jobs that must be short; and what the study says of a model."""
 
 from __future__ import annotations
 
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+STUDY = Path(__file__).parents[1] / "benchmarks" / "results" / "study"
 
 
 def write_rows(path: Path, **per_split: int) -> Path:
@@ -14,3 +17,9 @@ def write_rows(path: Path, **per_split: int) -> Path:
     chosen = [row for split, n in per_split.items() for row in [row for row in rows if row["split"] == split][:n]]
     path.write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
     return path
+
+
+def study_record(model: str) -> dict[str, Any]:
+    """What the study's first seed has recorded of a pocket model's variants, by name, and of which problems."""
+    record = json.loads((STUDY / f"{model.removeprefix('pocket:')}-0.json").read_text(encoding="utf-8"))
+    return {"problems": record["problems"], **record["variants"]}

@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 
 from s0 import Example, S0Config, S0Trainer
+from s0.record import decompressed
 from s0.serve.parameters import REFUSED, ChatBody, CompletionBody
+from s0.tasks import load as load_task
 from tests import forking
 from tests.cli.calls import s0
+from tests.pocket_rows import study_record
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -83,6 +86,23 @@ def test_the_session_is_as_the_page_tells_it(folder, monkeypatch):
     logged = [json.loads(line) for line in lines if line.startswith("{")]
     assert sum(line.get("path") == "/v1/completions" for line in logged) == 207
     assert all(line.get("level") != "error" for line in logged)
+
+
+@pytest.mark.parametrize("model", ["pocket:gdn", "pocket:mamba2"])
+def test_a_pocket_model_alone_serves_the_state_that_ships_with_it(model, tmp_path, monkeypatch):
+    problem, recorded = load_task("pocket-code").require_split("final")[0], study_record(model)
+    asked = {"model": "pocket-code", "prompt": problem.prompt, "temperature": 0, "max_tokens": 64}
+    with command(["serve", "--model", model], tmp_path, monkeypatch) as (port, _):
+        url = f"http://127.0.0.1:{port}/v1"
+        with urllib.request.urlopen(f"{url}/models") as listed:
+            models = {shown["id"]: shown["parent"] for shown in json.load(listed)["data"]}
+        request = urllib.request.Request(
+            f"{url}/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            text = json.load(answer)["choices"][0]["text"]
+    assert models == {model: None, "pocket-code": model}
+    assert text == decompressed(recorded["s0_auto"]["completions"])[0]
 
 
 @pytest.mark.parametrize(("name", "body"), [("completions", CompletionBody), ("chat", ChatBody)])

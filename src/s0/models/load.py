@@ -27,6 +27,8 @@ POCKET_MODELS = {
     f"pocket:{name}": Path(__file__).parent / f"pocket_{name}" for name in ("gdn", "mamba2", "transformer")
 }
 """Models of about 1M parameters, trained by this project, for trying everything on a laptop."""
+STATES_FOLDER = "states"
+"""In a pocket model's folder: the states that ship with it, each in a folder named for its task."""
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -136,6 +138,13 @@ def _require_device(name: str) -> None:
         raise ConfigError(
             f"expected `device=cuda` with several launched processes, each of which has its own GPU, got {name!r}"
         )
+
+
+def shipped_states(name: str | Path) -> dict[str, Path]:
+    """The states that ship with a model, by the tasks that they were tuned on; all but two pocket models have none."""
+    if name not in POCKET_MODELS:
+        return {}
+    return {folder.name: folder for folder in sorted((POCKET_MODELS[str(name)] / STATES_FOLDER).glob("*"))}
 
 
 def load_model(name: str | Path, **model_kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -13,7 +13,7 @@ import uvicorn
 
 from s0.adapter.state_files import locate
 from s0.errors import ConfigError
-from s0.models import ModelSource
+from s0.models import ModelSource, shipped_states
 from s0.serve.access import Access, access_for, log_as_json
 from s0.serve.app import make_app
 from s0.serve.playground import Playground
@@ -35,7 +35,8 @@ class ServerSettings:
     """What a server serves, to whom, and within which limits.
 
     Attributes:
-        states: (name, folder or Hugging Face id) of each.
+        states: (name, folder or Hugging Face id) of each; where there are neither any nor `states_dirs`, those that
+            ship with the model.
         tasks: (name, file or folder of its data, or None for its own) of each whose problems the page offers.
         pinned: names of those that never leave the model.
         states_dirs: folders in which requests may find states.
@@ -77,7 +78,9 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
     """
     access = access_for(settings.host, settings.api_key_file, allow_everybody=settings.no_api_keys)
     playground = Playground([load(name, data) for name, data in settings.tasks])
-    folders = [(name, locate(folder)) for name, folder in settings.states]
+    has_states = settings.states or settings.states_dirs
+    named = settings.states if has_states else shipped_states(source.name).items()
+    folders = [(name, locate(folder)) for name, folder in named]
     with _bound(settings.host, settings.port) as listening:
         model, tokenizer = source.load()
         states = Registry(model, source.name, folders=settings.states_dirs, max_states=settings.max_states)

@@ -38,7 +38,8 @@ def serve(
     """Serve one model with many tuned states behind the OpenAI API.
 
     The state is the `model` of a request, by its NAME; the untouched model goes by what --model says. Requests on
-    different states run in one batch, each exactly as it would alone. The log, one JSON object a line, goes to stderr.
+    different states run in one batch, each exactly as it would alone. Without --state and --states-dir, pocket:gdn and
+    pocket:mamba2 come with a state of their own, `pocket-code`. The log, one JSON object a line, goes to stderr.
     Ctrl-C or SIGTERM ends the server once the requests that run have ended.
 
     The page at / asks the base and up to three states the same and shows their answers side by side: a prompt, or a

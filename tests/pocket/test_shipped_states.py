@@ -1,0 +1,66 @@
+"""The states that ship with the pocket models: small, of those very weights, and worth what the study has recorded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from s0 import load_model
+from s0.adapter.attach import switch_to
+from s0.adapter.fingerprint import fingerprint
+from s0.adapter.load import load, read
+from s0.decode import Sampling, generate
+from s0.models import POCKET_MODELS, shipped_states
+from s0.record import decompressed
+from s0.tasks import load as load_task
+from tests.cli.calls import s0
+from tests.pocket_rows import study_record
+
+names = pytest.mark.parametrize("name", ["pocket:gdn", "pocket:mamba2"])
+
+
+def test_two_models_ship_with_a_state():
+    tuned = {name: list(shipped_states(name)) for name in POCKET_MODELS}
+    assert tuned == {"pocket:gdn": ["pocket-code"], "pocket:mamba2": ["pocket-code"], "pocket:transformer": []}
+    assert shipped_states("someone/a-model") == {}
+
+
+@names
+def test_a_state_is_small_and_of_the_model_that_it_ships_with(name):
+    folder = shipped_states(name)["pocket-code"]
+    model, _ = load_model(name)
+    stored = read(folder, model)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 100_000
+    assert stored.fingerprint == fingerprint(model) and stored.base_model == name
+    settings = study_record(name)["s0_auto"]
+    assert stored.alpha == settings["scale"]["chosen"]
+    assert stored.training["settings"] == settings["settings"]
+
+
+@names
+def test_a_state_writes_what_the_study_has_recorded_and_more_of_it_passes(name):
+    model, tokenizer = load_model(name)
+    variants, n = study_record(name), 12
+    task = load_task("pocket-code")
+    problems = task.require_split("final")[:n]
+    assert [problem.id for problem in problems] == variants["problems"][:n]
+    tuned = load(shipped_states(name)["pocket-code"], model, "shipped")
+    switch_to(tuned, "shipped")
+    answers = generate(tuned, tokenizer, [problem.prompt for problem in problems], Sampling(task.max_new_tokens))
+    texts = decompressed(variants["s0_auto"]["completions"])[:n]
+    assert [answer.text for (answer,) in answers] == texts != decompressed(variants["base"]["completions"])[:n]
+    passed = {variant: variants[variant]["verdicts"]["standard"][:n].count("1") for variant in ("base", "s0_auto")}
+    assert passed["s0_auto"] > passed["base"]
+
+
+@pytest.mark.slow
+@names
+def test_a_state_is_worth_what_the_study_has_recorded(name, tmp_path):
+    out = tmp_path / "record.json"
+    state = shipped_states(name)["pocket-code"]
+    done = s0("eval", "--model", name, "--state", state, "--task", "pocket-code", "--out", out)
+    assert done.returncode == 0, done.stderr
+    final, variants = json.loads(out.read_text())["final"], study_record(name)
+    for variant, expected in (("base", "base"), ("pocket-code", "s0_auto")):
+        assert final[variant]["pass_at_1"] == variants[expected]["summary"]["pass_at_1"]
