@@ -283,7 +283,11 @@ class Batcher:
         """Choose the first token of every request whose prompt was read."""
         assert reading.cache is not None
         numbers = [number for number in reading.group if number in self._waiting]  # the others were cancelled
-        rows = [Row(number, self._waiting.pop(number), self.tokenizer) for number in numbers]
+        requests = [self._waiting.pop(number) for number in numbers]
+        rows = [
+            Row(number, request, self.tokenizer, reads_offset=self._is_offset(request.state))
+            for number, request in zip(numbers, requests, strict=True)
+        ]
         events = self._choose(rows, logits[[reading.group[number] for number in numbers]])
         self._events += events
         for row, event in zip(rows, events, strict=True):
@@ -332,7 +336,8 @@ class Batcher:
     def _rows_go_on(self) -> AbstractContextManager[None]:
         # A state was absorbed by the first token it met; only offsets are read at every step.
         states, active = [row.request.state for row in self._rows], self._active
-        if not any(states) or not any(map(self._is_offset, {*states, *active})):
+        are_offsets_read = any(row.reads_offset for row in self._rows) or any(map(self._is_offset, active))
+        if not any(states) or not are_offsets_read:
             return nullcontext()
         (otherwise,) = active or {BASE}
         return self._rows_start_from([state or otherwise for state in states])

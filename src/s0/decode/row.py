@@ -49,10 +49,12 @@ class Event:
 
 
 class Row:
-    """A request that is being answered."""
+    """A request that is being answered; `reads_offset` where it starts from an offset, which every step reads."""
 
-    def __init__(self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.number, self.request = number, request
+    def __init__(
+        self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase, *, reads_offset: bool = False
+    ) -> None:
+        self.number, self.request, self.reads_offset = number, request, reads_offset
         self.random = random.Random(str(request.seed))
         self.text = Text(tokenizer, request.stop)
         self.n_tokens = 0
