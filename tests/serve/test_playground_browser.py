@@ -36,12 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden state, and one that calls itself HTML wherever it can."""
     made = tmp_path_factory.mktemp("states")
     shutil.copytree(GOLDEN, made / "golden")
-    hostile = save(made / "hostile", 7, s0.load_model("pocket:gdn")[0])
+    hostile = save(made / "deeper" / "hostile", 7, s0.load_model("pocket:gdn")[0])
     config = json.loads((hostile / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = HOSTILE
     config["training"] = {"versions": {HOSTILE: HOSTILE}, "combined": HOSTILE}
     (hostile / "adapter_config.json").write_text(json.dumps(config))
-    (made / "damaged").mkdir()
+    (made / "deeper" / "damaged").mkdir()
     return made
 
 
@@ -194,7 +194,7 @@ def test_states_come_and_go_and_say_what_they_are_as_text(page):
     assert "33 KB · 8,192 numbers in 2 layers · scale α = 0.5 · in memory" in page.text("states")
     for name in ("hostile", "damaged"):
         page.set("load-name", name)
-        page.set("load-path", name)
+        page.set("load-path", f"deeper/{name}")
         page.click("[form=load][type=submit]")
         said = "is loaded" if name == "hostile" else "damaged"
         page.wait(f"document.body.innerText.includes({said!r})")
@@ -230,9 +230,9 @@ def test_what_runs_can_be_stopped(page):
     assert "fails" in page.ask()[0]
 
 
-def test_a_state_that_went_meanwhile_says_so_and_the_others_answer(page, folder):
+def test_a_state_that_went_meanwhile_says_so_and_the_others_answer(page, tmp_path):
     source, _ = s0.load_model("pocket:gdn")
-    page.server.add("brief", save(folder / "brief", 11, source))
+    page.server.add("brief", save(tmp_path / "brief", 11, source))
     page.js("location.reload()")
     page.wait("document.querySelectorAll('#states input').length === 2")
     page.click("#states input[value=brief]")
@@ -269,10 +269,10 @@ def test_a_screen_reader_finds_a_name_for_every_control(page):
     assert page.js("document.documentElement.lang") == "en"
 
 
-def test_at_most_three_states_are_picked(page, folder):
+def test_at_most_three_states_are_picked(page, tmp_path):
     source, _ = s0.load_model("pocket:gdn")
     for i in range(3):
-        page.server.add(f"more-{i}", save(folder / f"more-{i}", i, source))
+        page.server.add(f"more-{i}", save(tmp_path / f"more-{i}", i, source))
     try:
         page.js("location.reload()")
         page.ready()
