@@ -133,6 +133,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(*tiny(), folders=[folder], tasks=tasks, max_states=1, max_body_bytes=3000) as running:
         running.add("a", save(folder / "a", 1))
         running.add("b", save(folder / "b", 2))
+        save(folder / "c", 3)
         yield running
 
 
@@ -142,9 +143,11 @@ def verdict(server: Server, completion: str, task: str = "pocket-math", problem:
 
 def test_states_are_listed_with_their_facts(server):
     reply = ask(server, "GET", "/v1/states")
-    first, second = json.loads(reply.text)["data"]
-    assert (first["id"], first["on_model"], first["pinned"]) == ("a", True, False)
-    assert (second["id"], second["on_model"]) == ("b", False) and second["parameters"] == first["parameters"] > 0
+    first, second, third = json.loads(reply.text)["data"]
+    assert (first["id"], first["on_model"], first["loaded"], first["pinned"]) == ("a", True, True, False)
+    assert (second["id"], second["on_model"], second["loaded"]) == ("b", False, True)
+    assert (third["id"], third["on_model"], third["loaded"]) == ("c", False, False)  # found by its folder's name
+    assert first["parameters"] == second["parameters"] == third["parameters"] > 0
 
 
 def test_problems_are_listed_and_shown(server):

@@ -156,7 +156,14 @@ def _add_facts(app: FastAPI, states: Registry) -> None:
             listed = await asyncio.to_thread(states.listed)
             read = await asyncio.to_thread(facts.of, [state.folder for state in listed])
         data = [
-            {"id": state.name, "object": "state", "pinned": state.is_pinned, "on_model": state.is_on_model, **each}
+            {
+                "id": state.name,
+                "object": "state",
+                "pinned": state.is_pinned,
+                "on_model": state.is_on_model,
+                "loaded": state.is_loaded,
+                **each,
+            }
             for state, each in zip(listed, read, strict=True)
         ]
         return JSONResponse({"object": "list", "data": data})

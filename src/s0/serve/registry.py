@@ -74,12 +74,14 @@ class Listed:
 
     Attributes:
         is_on_model: now; else it comes there when it is asked for.
+        is_loaded: it was read and checked; else a request would find it in a folder.
     """
 
     name: str
     folder: Path
     is_pinned: bool
     is_on_model: bool
+    is_loaded: bool
 
 
 class Registry:
@@ -118,22 +120,22 @@ class Registry:
 
         Of these no tensors are read, so that one may turn out to be of another model. Safe from any thread.
         """
-        added = self._entries.copy()
-        taken, folders = {self.base_name, *added}, {entry.folder for entry in added.values()}
-        return [
-            *added,
-            *(
-                name
-                for name, folder in self._folders.all_named().items()
-                if name not in taken and folder not in folders and self._seems_a_state(folder)
-            ),
-        ]
+        return [state.name for state in self.listed()]
 
     def listed(self) -> list[Listed]:
         """Each of these, with where it is; safe from any thread."""
+        added = self._entries.copy()
+        taken, folders = {self.base_name, *added}, {entry.folder for entry in added.values()}
         return [
-            Listed(name, entry.folder, entry.is_pinned, entry.newest is not None)
-            for name, entry in self._entries.copy().items()
+            *(
+                Listed(name, entry.folder, entry.is_pinned, entry.newest is not None, is_loaded=True)
+                for name, entry in added.items()
+            ),
+            *(
+                Listed(name, folder, is_pinned=False, is_on_model=False, is_loaded=False)
+                for name, folder in self._folders.all_named().items()
+                if name not in taken and folder not in folders and self._seems_a_state(folder)
+            ),
         ]
 
     @property

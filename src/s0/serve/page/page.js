@@ -213,7 +213,7 @@ function stateItem(state, isPicked) {
   const unload = make("button", { type: "button", className: "quiet", "aria-label": `Unload ${state.id}` }, "Unload");
   unload.addEventListener("click", guarded(() => unloadState(state.id)));
   const head = make("div", { className: "head" }, make("label", {}, box, make("bdi", {}, state.id)));
-  if (!state.pinned) head.append(unload);
+  if (state.loaded && !state.pinned) head.append(unload);
   if (state.trouble) return make("li", {}, head, make("p", { className: "loss" }, make("bdi", {}, state.trouble)));
   return make("li", {}, head, make("p", { className: "soft" }, sizeOf(state)), ...claimOf(state), provenanceOf(state));
 }
@@ -226,7 +226,7 @@ function sizeOf(state) {
     `${number(state.parameters)} numbers in ${state.layers} layers`,
     state.normalize ? `${alpha}, normalized` : alpha,
     ...(state.kind === "state" ? [] : [state.kind]),
-    state.on_model ? "in memory" : "on disk",
+    state.on_model ? "in memory" : state.loaded ? "on disk" : "not read yet",
     ...(state.pinned ? ["pinned"] : []),
   ].join(" · ");
 }
