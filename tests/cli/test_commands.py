@@ -227,7 +227,10 @@ def test_inspect_tells_what_a_step_needs_before_there_are_weights(tmp_path):
         parts = [step[part] for part in ("weights", "states", "activations", "logits")]
         assert all(parts) and step["total"] == sum(parts) and step["most_batch_tokens"] > step["batch_tokens"] == 1024
     shown = s0("inspect", tmp_path).stderr
-    assert "a training step of 1024 tokens with --gradient-checkpointing needs about" in shown
+    assert (
+        "a step that trains its state on 1024 tokens, in rows of 128 with --gradient-checkpointing, needs about"
+        in shown
+    )
     assert f"up to --batch-tokens {memory['steps'][0]['most_batch_tokens']}" in shown
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from types import CellType
 
@@ -64,7 +64,8 @@ def versions_of(packages: Iterable[str]) -> str:
 
 
 def _with_version(package: str) -> str:
-    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".rstrip()
+    distributions = packages_distributions().get(package, ())  # fla comes with fla-core, say
+    return " ".join([package, *(version(name) for name in dict.fromkeys(distributions))])
 
 
 @contextmanager
