@@ -73,6 +73,15 @@ def test_what_waits_no_more_is_passed_over_and_costs_its_state_nothing() -> None
     assert queue.first() is None and queue._clocks.keys() <= {"one", "two"}
 
 
+def test_what_may_not_begin_is_passed_over_and_keeps_its_turn() -> None:
+    queue = waiting(late=[10] * 2, early=[10] * 2)
+    taken(queue, 1)  # of the first one there is
+    assert queue.first() == ("early", ("early", 0))
+    assert queue.first_of(lambda job: job[1] == 1) == ("early", ("early", 1))
+    assert queue.first_of(lambda job: job[0] == "late") == ("late", ("late", 1))
+    assert queue.first_of(lambda job: False) is None and queue.first() == ("early", ("early", 0))
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 50), st.booleans()), max_size=80))
 def test_all_are_taken_once_and_of_a_state_in_their_order(steps: list[tuple[str, int, bool]]) -> None:
     queue: FairQueue[Job] = FairQueue()

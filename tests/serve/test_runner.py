@@ -136,6 +136,22 @@ def test_states_come_and_go_where_there_is_room_for_one(tmp_path):
         on_loop(scenario)
 
 
+def test_the_rest_of_a_submission_does_not_wait_for_a_state_that_waits_for_it(tmp_path):
+    """With room for one state, the second request of one was behind the next one, which waited for its end."""
+
+    async def scenario() -> None:
+        names = ("a", "b", "c")
+        for i, name in enumerate(names):
+            await add(server, name, save(tmp_path / name, i))
+        requests = [Request(PROMPT, 4, temperature=1.0, seed=seed) for seed in range(3)]
+        answers = await asyncio.gather(*(written(server.runner.submit(name, requests)) for name in names * 2))
+        assert answers[:3] == answers[3:]
+        await server.all_given_back()
+
+    with served(max_states=1, max_rows=2) as server:
+        on_loop(scenario)
+
+
 def test_a_full_queue_refuses_all_of_a_submission_or_none():
     async def scenario() -> None:
         request = Request(PROMPT, 50)

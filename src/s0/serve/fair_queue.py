@@ -8,6 +8,7 @@ up. Requests on one state are taken in their order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -34,6 +35,11 @@ class FairQueue(Generic[Job]):
             return None
         state = min(self._waiting, key=self._clocks.__getitem__)
         return state, next(iter(self._waiting[state]))
+
+    def first_of(self, may_begin: Callable[[Job], bool]) -> tuple[str, Job] | None:
+        """The same as if those that may not begin did not wait."""
+        by_turn = sorted(self._waiting, key=self._clocks.__getitem__)
+        return next(((state, job) for state in by_turn for job in self._waiting[state] if may_begin(job)), None)
 
     def take(self, job: Job, state: str) -> None:
         """The job begins."""

@@ -6,7 +6,8 @@
 Between two steps the thread takes what has come in: requests, whose states it acquires; cancellations; and other work
 on the model (`call`), such as loading a state. Whatever ends a request (its last token, an error, its time, its client)
 gives its row and its state back. States take turns (`s0.serve.fair_queue`): where the next one has no room on the
-model, it waits until a state there has no requests left, and those behind it wait with it.
+model, it waits until a state there has no requests left, and those behind it wait with it; but for the rest of what was
+submitted together with requests that have begun, which hold their state until the last of them has ended.
 """
 
 from __future__ import annotations
@@ -307,13 +308,18 @@ class Runner:
 
     def _admit(self) -> None:
         """Give waiting requests to the batcher, as long as it has rows for them and the model room for their states."""
-        most = self.limits.max_rows + _AHEAD
-        while self._batcher.unfinished < most and (first := self._waiting.first()) is not None:
+        most, model_has_room = self.limits.max_rows + _AHEAD, True
+        while self._batcher.unfinished < most:
+            # The rest of what holds a state must not wait for one that has no room: neither would ever begin.
+            first = self._waiting.first() if model_has_room else self._waiting.first_of(_holds_a_state)
+            if first is None:
+                break
             state, job = first
             try:
                 version = job.stream.version = job.stream.version or self.states.acquire(state)
                 if version is None:
-                    break
+                    model_has_room = False
+                    continue
                 job.number = self._batcher.submit(replace(job.request, state=version.adapter))
             except Exception as error:
                 self._fail([job], error)
@@ -375,6 +381,11 @@ class Runner:
             except RuntimeError:  # it is closed: nobody waits there any more
                 logger.debug("an event loop ended before its answers")
         self._outbox.clear()
+
+
+def _holds_a_state(job: _Job) -> bool:
+    """Whether another request of its submission has begun."""
+    return job.stream.version is not None
 
 
 def _deliver(items: Sequence[tuple[Stream, Item]]) -> None:
