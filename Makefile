@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study states again bench judges gpu clean
+.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study states again bench soak judges gpu clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -103,6 +103,10 @@ bench: .venv/runtime
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json
 	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 80 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py
+
+# A server under a mixed load for half an hour, every answer checked.
+soak: .venv/dev
+	$(BIN)/python -m benchmarks.soak.run
 
 # Our verdicts beside other judges', who have an environment of their own; about ten minutes on two cores.
 judges: .venv/runtime .venv-judges/peers
