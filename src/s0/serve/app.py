@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from s0.errors import S0Error, StateMismatchError
 from s0.serve.access import Access, Gate
 from s0.serve.answers import ChatForm, Choices, CompletionForm, Form, Head, Usage
-from s0.serve.bodies import CLIENT_GONE, json_in, refuse, takes
+from s0.serve.bodies import CLIENT_GONE, REFUSALS, STREAMED, json_in, refuse, takes
 from s0.serve.parameters import ChatBody, CompletionBody, LoadBody, Sampled, UnloadBody, parse
 from s0.serve.playground import Playground, add_playground
 from s0.serve.refusals import RequestError, refusal_of
@@ -46,7 +46,7 @@ def make_app(service: Service, access: Access, playground: Playground) -> ASGIAp
         await asyncio.to_thread(playground.close)
 
     # Its pages of documentation would fetch scripts from elsewhere.
-    app = FastAPI(title="s0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="s0", lifespan=lifespan, docs_url=None, redoc_url=None, responses=REFUSALS)
     app.add_exception_handler(S0Error, refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     _add_completions(app, service)
@@ -59,19 +59,21 @@ def make_app(service: Service, access: Access, playground: Playground) -> ASGIAp
 def _refuse_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = f"expected a path of this server, got {request.method} {request.url.path:.200}: {error.detail}"
-    return refuse(request, RequestError(reason, status=error.status_code))
+    response = refuse(request, RequestError(reason, status=error.status_code))
+    response.headers.update(error.headers or {})  # which methods there are
+    return response
 
 
 # --- Completions ---
 
 
 def _add_completions(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/completions", openapi_extra=takes(CompletionBody))
+    @app.post("/v1/completions", openapi_extra=takes(CompletionBody), responses=STREAMED)
     async def completions(request: Request) -> Response:
         """Continue prompts, from the state that `model` names."""
         return await _complete(request, service, CompletionBody, service.completions, CompletionForm())
 
-    @app.post("/v1/chat/completions", openapi_extra=takes(ChatBody))
+    @app.post("/v1/chat/completions", openapi_extra=takes(ChatBody), responses=STREAMED)
     async def chat_completions(request: Request) -> Response:
         """Answer messages, from the state that `model` names."""
         return await _complete(request, service, ChatBody, service.chat, ChatForm())
@@ -240,12 +242,12 @@ def _add_states(app: FastAPI, service: Service) -> None:
         service.metrics.forget(asked.lora_name)
         return f"Success: {asked.lora_name} is unloaded."
 
-    @app.post("/v1/load_lora_adapter", openapi_extra=takes(LoadBody))
+    @app.post("/v1/load_lora_adapter", openapi_extra=takes(LoadBody), response_class=PlainTextResponse)
     async def load_state(request: Request) -> Response:
         """Make a state in one of the allowed folders known under a name."""
         return await change(request, LoadBody, load)
 
-    @app.post("/v1/unload_lora_adapter", openapi_extra=takes(UnloadBody))
+    @app.post("/v1/unload_lora_adapter", openapi_extra=takes(UnloadBody), response_class=PlainTextResponse)
     async def unload_state(request: Request) -> Response:
         """Forget a state; requests that run on it end on it."""
         return await change(request, UnloadBody, unload)
@@ -255,18 +257,18 @@ def _add_states(app: FastAPI, service: Service) -> None:
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/health")
+    @app.get("/health", response_class=PlainTextResponse)
     async def health() -> Response:
         """Whether the process lives."""
         return PlainTextResponse("ok")
 
-    @app.get("/ready")
+    @app.get("/ready", response_class=PlainTextResponse, responses={503: {"content": {"text/plain": {}}}})
     async def ready() -> Response:
         """Whether it takes requests."""
         is_ready = service.runner.is_ready
         return PlainTextResponse("ready" if is_ready else "not ready", 200 if is_ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -15,6 +15,38 @@ from s0.serve.refusals import RequestError, refusal_of
 CLIENT_GONE = 499
 """The status of a request whose client did not wait, for the log."""
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    kind: {
+        "description": "Refused, and why.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": {
+                        "error": {
+                            "type": "object",
+                            "required": ["message", "type", "param", "code"],
+                            "properties": {
+                                "message": {"type": "string"},
+                                "type": {"type": "string"},
+                                "param": {"type": ["string", "null"]},
+                                "code": {"type": ["string", "null"]},
+                            },
+                        }
+                    },
+                }
+            }
+        },
+    }
+    for kind in ("4XX", "5XX")
+}
+"""What the description of the API says of answers that are none."""
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
+"""What it says of those that may come in pieces."""
+_MOST_EXACT = 1 << 53
+"""Up to here a float holds every whole number."""
+
 logger = logging.getLogger("s0.serve")
 
 
@@ -67,12 +99,18 @@ async def json_in(request: Request, max_bytes: int) -> dict[str, Any]:
         if len(raw) > max_bytes:
             raise too_large
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
+        body = json.loads(raw, parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"expected a body of JSON, got {type(error).__name__}: {error!s:.100}") from None
     if not isinstance(body, dict):
         raise RequestError(f"expected a JSON object, got {type(body).__name__}")
     return body
+
+
+def _number(text: str) -> int | float:
+    """A number with a point or an exponent: whole ones are whole however they are written, as JSON Schema has it."""
+    number = float(text)
+    return int(number) if abs(number) <= _MOST_EXACT and number.is_integer() else number
 
 
 def _refuse_constant(name: str) -> None:
