@@ -32,7 +32,7 @@ def test_a_server_answers_rightly_under_a_mixed_load_for_a_moment(tmp_path):
 @pytest.mark.slow
 def test_a_server_answers_rightly_under_a_mixed_load_and_keeps_its_memory(tmp_path):
     record = soaked(Size(seconds=120), tmp_path)
-    assert record["passed"], record["rss_mib"]
+    assert record["rss_mib"]["growth"] < 80  # it warms up; what half an hour may add stands in `benchmarks.soak.run`
     assert set(record["visits"]) == {
         "whole",
         "streamed",
