@@ -100,6 +100,7 @@ bench: .venv/runtime
 	$(BIN)/python -m benchmarks.step_memory --out benchmarks/results/step_memory.json
 	$(BIN)/python benchmarks/import_cost.py --out benchmarks/results/import_cost.json
 	$(BIN)/python benchmarks/sandbox_speed.py --out benchmarks/results/sandbox_speed.json
+	$(BIN)/python benchmarks/serving_speed.py --out benchmarks/results/serving_speed.json
 	$(BIN)/python benchmarks/decode_speed.py --out benchmarks/results/decode_speed.json
 	$(BIN)/s0 demo --out runs/readme-$$(date +%s) 2>&1 | tail -n 80 | tee benchmarks/results/demo.txt
 	$(BIN)/python benchmarks/pages.py

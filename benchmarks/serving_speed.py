@@ -6,10 +6,11 @@ mixing      64 rows decode 24 tokens each, all from the untouched model, from on
             batches of a round (the untouched model twice) take turns. CPU seconds of one thread; ratios are geometric
             means over rounds with 95% t-intervals on the log scale. Models: the pocket models, and the 8 layers of
             training_speed.py, all with random states.
-first token from a prompt of 64 tokens to its first token, in milliseconds of wall time, the median with quartiles: a
-            state that runs in the batch already, one in memory, one that has to be read from disk first; beside LoRA
-            of rank 24 on the attention layers by PEFT: set_adapter, a batch of one with adapter_names, and merged for
-            the request and unmerged after it. In one process, without HTTP.
+first token from a prompt of 64 tokens to its first token, in milliseconds of wall time, the quartiles: in the batcher
+            from the untouched model, from a state in memory and from one that has to be read from disk first, all its
+            checks included; beside forward passes alone, with LoRA of rank 24 on the attention layers by PEFT:
+            set_adapter, adapter_names, and merged for the request and unmerged after it. pocket:gdn, one process, no
+            HTTP, one thread.
 clients     24 clients ask `s0 serve` and `transformers serve` for up to 32 tokens of chat each, from the untouched
             pocket:gdn, and one client asks `s0 serve` one by one; tokens a second of wall time, on all cores, the
             servers one after the other, in rounds. transformers serve runs models with recurrent layers one request at
@@ -47,7 +48,7 @@ from torch import nn
 from training_speed import build_model, cpu_seconds
 
 from s0 import S0AdapterConfig, load_model
-from s0.adapter import load
+from s0.adapter.load import load
 from s0.bench import environment
 from s0.core.states import BASE, state_layers
 from s0.decode import Batcher, Request
@@ -135,16 +136,14 @@ def first_token(repeats: int) -> dict[str, list[float]]:
         with_states(copy.deepcopy(model), 1).save_pretrained(folder)
         tuned = with_states(copy.deepcopy(model), 2)
         batcher = Batcher(tuned, tokenizer)
-        batcher.submit(Request(prompt, 1900, state="random_0"))
-        batcher.step()
 
         def ask(state: str) -> None:
             number = batcher.submit(Request(prompt, 1, state=state))
-            while not any(event.request == number for event in batcher.step()):
-                pass
+            (event,) = batcher.step()
+            assert event.request == number
 
         def ask_from_disk() -> None:
-            load(folder, tuned, "read")
+            load(Path(folder) / "random_0", tuned, "read")
             ask("read")
 
         def forget() -> None:
@@ -152,7 +151,7 @@ def first_token(repeats: int) -> dict[str, list[float]]:
                 tuned.delete_adapter("read")
 
         ways = {
-            "state that runs": milliseconds(lambda: ask("random_0"), repeats),
+            "untouched": milliseconds(lambda: ask(BASE), repeats),
             "state in memory": milliseconds(lambda: ask("random_1"), repeats),
             "state on disk": milliseconds(ask_from_disk, repeats, forget),
         }
@@ -168,6 +167,10 @@ def _first_token_of_lora(model: nn.Module, tokens: torch.Tensor, repeats: int) -
     def ask(**named: Any) -> None:
         lora(input_ids=tokens, use_cache=True, logits_to_keep=1, **named)
 
+    @torch.no_grad()
+    def ask_untouched() -> None:
+        model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+
     def ask_after_switching() -> None:
         lora.set_adapter("b" if lora.active_adapter == "a" else "a")
         ask()
@@ -179,7 +182,7 @@ def _first_token_of_lora(model: nn.Module, tokens: torch.Tensor, repeats: int) -
 
     ask()
     return {
-        "no adapter": milliseconds(lambda: model(input_ids=tokens, use_cache=True, logits_to_keep=1), repeats),
+        "forward pass alone": milliseconds(ask_untouched, repeats),
         "LoRA, set_adapter": milliseconds(ask_after_switching, repeats),
         "LoRA, adapter_names": milliseconds(lambda: ask(adapter_names=["b"]), repeats),
         "LoRA, merged and unmerged": milliseconds(ask_merged, repeats),
@@ -236,13 +239,15 @@ async def answered(address: str, model: str, n_clients: int, n_requests: int) ->
                 model=model, messages=messages, temperature=0, max_tokens=TOKENS
             )
             assert answer.usage is not None
-            texts[prompt] = answer.choices[0].message.content or ""
+            text = answer.choices[0].message.content or ""
+            texts[prompt] = text.removeprefix(prompt)  # transformers serve repeats a prompt that is no special token
             return answer.usage.completion_tokens
 
         async def work() -> None:
             nonlocal n_tokens
             for i in left:
-                n_tokens += await ask(i)
+                written = await ask(i)
+                n_tokens += written
 
         await ask(0)
         begun = time.perf_counter()
