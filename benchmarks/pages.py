@@ -77,6 +77,22 @@ def sandbox() -> str:
     return "\n".join([*lines, "", below])
 
 
+def soak() -> str:
+    """What clients did in half an hour, and what was left of it."""
+    seen = record("soak")
+    visits, memory, statuses = seen["visits"], seen["rss_mib"], seen["statuses"]
+    lines = ["| visits | how many |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in visits.items())]
+    said = ", ".join(f"{n:,} x {status}" for status, n in statuses.items())
+    below = (
+        f"{seen['minutes']:.0f} minutes, {seen['clients']} clients, {seen['states']} states and the untouched "
+        f"model with room for {seen['limits']['max-states']} states; {seen['kills']} kills, which have cut "
+        f"{seen['cut_by_a_kill']} visits. {seen['answers']['all']:,} answers with {seen['tokens']:,} tokens were "
+        f"checked, wrong: {len(seen['wrong'])}. Statuses: {said}. Memory after a sixth of the time "
+        f"{memory['after a sixth']:.0f} MiB, at the end {memory['at the end']:.0f} MiB."
+    )
+    return "\n".join([*lines, "", below])
+
+
 def judges() -> str:
     """Wrong passes and wrong failures of our verdicts and of others', a table for each kind of reply."""
     measured = record("judges")
@@ -267,6 +283,7 @@ TABLES = {
     "tasks": tasks,
     "decoding": decoding,
     "sandbox": sandbox,
+    "soak": soak,
     "judges": judges,
     "families": families,
     "speed": speed,
