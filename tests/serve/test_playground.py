@@ -95,6 +95,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "no number": {"alpha": float("inf")},
     "no shapes": {"state_shapes": {"a": "<b>"}},
     "vast": {"state_shapes": {"a": [1 << 31] * 400}},
+    "vaster": {"state_shapes": {"a": [1 << 31] * 2000}},
     "no account": {"training": [1]},
     "settings of another kind": {"training": {"settings": {"lr": {"<script>": [1e999]}, "n_steps": "\u202e" * 9999}}},
     "deep": {"training": {"combined": json.loads("[" * 500 + "]" * 500)}},

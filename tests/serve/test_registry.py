@@ -232,7 +232,18 @@ def test_requests_load_from_the_allowed_folders_alone(tmp_path):
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         (hidden / file).symlink_to(secret / file)
     _, states = registry(allowed)
-    for path in ("../secret", str(secret), "link", "hidden", ".", "", "team/code\0", "team/../../secret", "x" * 5000):
+    for path in (
+        "../secret",
+        str(secret),
+        "link",
+        "hidden",
+        ".",
+        "",
+        "team/code\0",
+        "team/../../secret",
+        "x" * 5000,
+        "\ud800",
+    ):
         with pytest.raises(ConfigError, match=r"'code'.*within those"):
             states.add_from_request("code", path)
     states.add_from_request("code", "team/code")
@@ -319,6 +330,15 @@ def test_a_state_in_a_folder_waits_for_room_as_others_do(tmp_path):
     for name in "bca":
         adapter = used(states, name)
         assert on_model(model) == {adapter}
+
+
+def test_a_state_in_a_folder_that_pins_leave_no_room_for_is_refused_at_once(tmp_path):
+    allowed = tmp_path / "states"
+    save(allowed / "a", 1)
+    _, states = registry(allowed, max_states=1)
+    states.add("p", save(tmp_path / "p", 0), is_pinned=True)
+    with pytest.raises(ConfigError, match="1 pinned"):
+        states.acquire("a")
 
 
 def test_without_an_allowed_folder_nothing_is_loaded_by_request(tmp_path):

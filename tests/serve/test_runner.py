@@ -152,6 +152,23 @@ def test_the_rest_of_a_submission_does_not_wait_for_a_state_that_waits_for_it(tm
         on_loop(scenario)
 
 
+def test_the_base_model_waits_for_no_states_room(tmp_path):
+    async def scenario() -> None:
+        for i, name in enumerate(("a", "b")):
+            await add(server, name, save(tmp_path / name, i))
+        long = server.runner.submit("a", [Request(PROMPT, 200)])
+        await long.next()
+        waiting = server.runner.submit("b", [Request(PROMPT, 2)])
+        await written(server.runner.submit("base", [Request(PROMPT, 2)]))
+        assert long.n_open == waiting.n_open == 1 and waiting.version is None
+        long.cancel()
+        await written(waiting)
+        await server.all_given_back()
+
+    with served(max_states=1) as server:
+        on_loop(scenario)
+
+
 def test_a_full_queue_refuses_all_of_a_submission_or_none():
     async def scenario() -> None:
         request = Request(PROMPT, 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import logging
@@ -339,6 +340,12 @@ def test_other_addresses_than_loopback_need_keys(tmp_path, key_file):
         key_file.write_text(text)
         with pytest.raises(ConfigError, match="16 characters"):
             access_for("0.0.0.0", key_file, allow_everybody=False)
+    for data in ("schlüssel-der-tests-lang".encode(), b"\xff\xfe another-key-of-the-tests"):
+        key_file.write_bytes(data)
+        with pytest.raises(ConfigError, match="ASCII"):
+            access_for("0.0.0.0", key_file, allow_everybody=False)
+    key_file.write_text(KEY, encoding="utf-8-sig")  # as some editors write it
+    assert access_for("0.0.0.0", key_file, allow_everybody=False) == Access((hashlib.sha256(KEY.encode()).digest(),))
 
 
 def test_with_keys_nothing_but_health_and_the_empty_page_is_open(key_file):

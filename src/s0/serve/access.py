@@ -95,8 +95,13 @@ def access_for(host: str, key_file: Path | None, *, allow_everybody: bool) -> Ac
 
 
 def _read_keys(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    keys = [line for line in lines if line and not line.startswith("#")]
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    keys = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise ConfigError(
+            f"expected API keys of ASCII characters in {path}, as HTTP headers hold, got others; make one with: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
     if not keys or min(map(len, keys)) < 16:
         raise ConfigError(
             f"expected API keys of at least 16 characters in {path}, one a line, got {len(keys)} lines, some shorter; "

@@ -86,10 +86,14 @@ def _facts(folder: Path) -> Facts:
     }
 
 
+_MOST_AXES = 8
+
+
 def _shapes(config: Mapping[str, Any], folder: Path) -> list[list[int]]:
     shapes = [*checks.field(config, "state_shapes", dict, folder).values()]
     for shape in shapes:
-        if not (isinstance(shape, list) and all(type(size) is int and 0 < size < 1 << 32 for size in shape)):
+        is_shape = isinstance(shape, list) and 0 < len(shape) <= _MOST_AXES
+        if not (is_shape and all(type(size) is int and 0 < size < 1 << 32 for size in shape)):
             raise StateMismatchError(f"expected shapes of layers in {folder / CONFIG_FILE}, got {shape!r:.80}")
     return shapes
 

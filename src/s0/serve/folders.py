@@ -58,7 +58,10 @@ class StateFolders:
 
 
 def _within(root: Path, path: str) -> Path | None:
-    folder = Path(os.path.realpath(root / path))
+    try:
+        folder = Path(os.path.realpath(root / path))
+    except ValueError:  # no text that a file's name can be
+        return None
     if root not in folder.parents or not _is_folder(folder):
         return None
     is_all_inside = all(root in Path(os.path.realpath(folder / file)).parents for file in FILES)

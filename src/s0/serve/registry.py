@@ -184,12 +184,7 @@ class Registry:
                     f"expected a state for {name!r} that is not there yet, got the one that is served as {other!r}; "
                     "ask for that"
                 )
-        pins = [is_pinned, *(entry.is_pinned for entry in self._entries.values())]
-        if sum(pins) + (not all(pins)) > self.max_states:  # what is not pinned needs a place to come to
-            raise ConfigError(
-                f"expected room for {name!r} on the model, got `max_states={self.max_states}` and {sum(pins)} pinned "
-                "states; raise it, or pin fewer"
-            )
+        self._require_place(name, is_pinned)
         return _Entry(folder, is_pinned, digest), stored, signature
 
     def add_from_request(self, name: str, path: str) -> None:
@@ -256,6 +251,7 @@ class Registry:
     def _newly_added(self, name: str) -> Version | None:
         """The first version of a state that was found by its name in a folder."""
         folder = self._folder_named(name)
+        self._require_place(name, is_pinned=False)
         if not self._has_room():
             return None
         entry, stored, signature = self._checked(name, folder, is_pinned=False)
@@ -295,6 +291,15 @@ class Registry:
         return self._put(name, entry, stored, signature)
 
     # --- The model ---
+
+    def _require_place(self, name: str, is_pinned: bool) -> None:
+        """Refuse a state that no end of a request would make room for."""
+        pins = [is_pinned, *(entry.is_pinned for entry in self._entries.values())]
+        if sum(pins) + (not all(pins)) > self.max_states:  # what is not pinned needs a place to come to
+            raise ConfigError(
+                f"expected room for {name!r} on the model, got `max_states={self.max_states}` and {sum(pins)} pinned "
+                "states; raise it, or pin fewer"
+            )
 
     def _has_room(self) -> bool:
         return len(self._on_model) < self.max_states or any(map(_can_leave, self._on_model.values()))

@@ -310,8 +310,7 @@ class Runner:
         """Give waiting requests to the batcher, as long as it has rows for them and the model room for their states."""
         most, model_has_room = self.limits.max_rows + _AHEAD, True
         while self._batcher.unfinished < most:
-            # The rest of what holds a state must not wait for one that has no room: neither would ever begin.
-            first = self._waiting.first() if model_has_room else self._waiting.first_of(_holds_a_state)
+            first = self._waiting.first() if model_has_room else self._waiting.first_of(self._needs_no_room)
             if first is None:
                 break
             state, job = first
@@ -326,6 +325,13 @@ class Runner:
                 continue
             self._waiting.take(job, state)
             self._running[job.number] = job
+
+    def _needs_no_room(self, job: _Job) -> bool:
+        """Whether it may begin before one that waits for room on the model, without keeping it waiting for longer.
+
+        The rest of what holds a state must, or neither would ever begin.
+        """
+        return job.stream.version is not None or job.stream.state == self.states.base_name
 
     def _step(self) -> None:
         if not self._batcher.unfinished:
@@ -381,11 +387,6 @@ class Runner:
             except RuntimeError:  # it is closed: nobody waits there any more
                 logger.debug("an event loop ended before its answers")
         self._outbox.clear()
-
-
-def _holds_a_state(job: _Job) -> bool:
-    """Whether another request of its submission has begun."""
-    return job.stream.version is not None
 
 
 def _deliver(items: Sequence[tuple[Stream, Item]]) -> None:
