@@ -91,7 +91,7 @@ def test_a_program_cannot_buy_time(quick: Sandbox) -> None:
     }
     test = "def check(add):\n    assert sum(map(len, add(1, 2))) == 3\n"
     for reason in (verdict.reason for verdict in quick.judge([adding(text, test) for text in sources.values()])):
-        assert reason in ("timeout", "killed")
+        assert reason in ("timeout", "killed", "too large")  # what comes soon enough may pass a limit of size first
 
 
 def test_copying_does_not_count(quick: Sandbox) -> None:

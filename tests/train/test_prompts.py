@@ -128,6 +128,11 @@ def test_a_model_without_input_embeddings_is_not_checked() -> None:
     check_tokens(nn.Linear(2, 2), beyond(), [10**6], "the prompt")
 
 
+def test_a_token_that_nobody_knows_is_refused_however_large() -> None:
+    with pytest.raises(DatasetError, match=r"below 64, .*got 1000000000000, which is none of the tokenizer's either"):
+        check_tokens(zoo.make("qwen3_5"), beyond(), [10**12], "the prompt")
+
+
 def test_messages_that_the_chat_template_refuses_are_refused_by_name() -> None:
     row = Example([{"role": "system", "content": "be short"}], "yes")
     with pytest.raises(DatasetError, match=r"example 0.*the user speaks first"):

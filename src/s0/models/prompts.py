@@ -76,9 +76,15 @@ def check_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ids: Sequ
         return
     largest = max(ids)
     if largest >= n_rows:
+        is_of_tokenizer = largest < len(tokenizer)
+        reason = (
+            f" ({tokenizer.decode([largest])!r}): the tokenizer is not this model's; load the two together"
+            if is_of_tokenizer
+            else ", which is none of the tokenizer's either; take ids that it has made"
+        )
         raise DatasetError(
             f"expected token ids below {n_rows}, the rows of {type(base).__name__}'s embedding, in {what}, got "
-            f"{largest} ({tokenizer.decode([largest])!r}): the tokenizer is not this model's; load the two together"
+            f"{largest}{reason}"
         )
 
 
