@@ -77,9 +77,9 @@ def test_what_may_not_begin_is_passed_over_and_keeps_its_turn() -> None:
     queue = waiting(late=[10] * 2, early=[10] * 2)
     taken(queue, 1)  # of the first one there is
     assert queue.first() == ("early", ("early", 0))
-    assert queue.first_of(lambda job: job[1] == 1) == ("early", ("early", 1))
-    assert queue.first_of(lambda job: job[0] == "late") == ("late", ("late", 1))
-    assert queue.first_of(lambda job: False) is None and queue.first() == ("early", ("early", 0))
+    assert queue.first(lambda job: job[1] == 1) == ("early", ("early", 1))
+    assert queue.first(lambda job: job[0] == "late") == ("late", ("late", 1))
+    assert queue.first(lambda job: False) is None and queue.first() == ("early", ("early", 0))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 50), st.booleans()), max_size=80))

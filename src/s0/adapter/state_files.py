@@ -45,7 +45,8 @@ STATE_FILE = "adapter_model.safetensors"
 TRAINING_FILE = "training.json"
 """Beside a LoRA or a prefix: how it was trained. A state has that in its config."""
 HUB_SETTINGS = ("revision", "cache_dir", "token")
-_PUBLISHED_TENSORS = ("states.safetensors", "states.pt")
+PUBLISHED_STATE_FILE = "states.safetensors"
+_PUBLISHED_TENSORS = (PUBLISHED_STATE_FILE, "states.pt")
 _PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
 
 
@@ -240,8 +241,8 @@ def _read_published(folder: Path) -> StoredState:
 
 
 def _published_tensors(folder: Path) -> dict[str, Tensor]:
-    if (folder / "states.safetensors").is_file():
-        return checks.read_tensors(folder / "states.safetensors")
+    if (folder / PUBLISHED_STATE_FILE).is_file():
+        return checks.read_tensors(folder / PUBLISHED_STATE_FILE)
     path = folder / "states.pt"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: refuses pickled code

@@ -41,7 +41,9 @@ def write(path: str | Path, stored: state_files.StoredState, indices: Mapping[st
         "state_shape": list(shapes.pop()),
     }
     described = {**config, "alpha": stored.alpha, "normalize": stored.normalize}
-    state_files.write_contents(Path(path), {"states.safetensors": keyed, "config.json": described, "meta.json": meta})
+    state_files.write_contents(
+        Path(path), {state_files.PUBLISHED_STATE_FILE: keyed, "config.json": described, "meta.json": meta}
+    )
 
 
 def layer_indices(stored: state_files.StoredState) -> dict[str, int]:

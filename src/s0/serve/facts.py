@@ -18,33 +18,35 @@ import msgspec
 from s0.adapter import checks
 from s0.adapter.card import training_facts
 from s0.adapter.names_on_disk import NAMES_ON_DISK
-from s0.adapter.state_files import CONFIG_FILE, STATE_FILE
+from s0.adapter.state_files import CONFIG_FILE, PUBLISHED_STATE_FILE, STATE_FILE
 from s0.cautions import cautions
 from s0.errors import DatasetError, StateMismatchError
 from s0.record import Record, Training, read_record
 from s0.report.wording import p_words, percent, points, reservation, shortened
+from s0.serve.folders import FILES, Stamp, stamp_of
 
 _RECORD_FILE = "record.json"
 _MOST_RECORD_BYTES = 32 << 20
 _LONGEST = 300  # characters of anything that a file says
+_MOST_AXES = 8  # of a state's shape
 
 Facts = dict[str, Any]
-_Signature = tuple[tuple[int, int, int] | None, ...]
+_Stamps = tuple[Stamp, ...]
 
 
 class FactsOfStates:
     """Facts by folder, read again where a file has changed; from one thread at a time."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[_Signature, Facts]] = {}
+        self._read: dict[Path, tuple[_Stamps, Facts]] = {}
 
     def of(self, folders: list[Path]) -> list[Facts]:
         """The facts of states, by their folders; the others are forgotten."""
         read = {}
         for folder in folders:
-            signature = tuple(map(_signature, _files(folder)))
+            stamps = tuple(map(stamp_of, _files(folder)))
             known, facts = self._read.get(folder, ((), {}))
-            read[folder] = (signature, facts if known == signature else facts_of(folder))
+            read[folder] = (stamps, facts if known == stamps else facts_of(folder))
         self._read = read
         return [read[folder][1] for folder in folders]
 
@@ -69,7 +71,7 @@ def _facts(folder: Path) -> Facts:
     shapes = _published_shapes(folder) if is_published else _shapes(config, folder)
     training = {"settings": config} if is_published else config.get("training") or {}
     checks.check_account(checks.field({"training": training}, "training", dict, folder), str(folder))
-    file = folder / ("states.safetensors" if is_published else STATE_FILE)
+    file = folder / (PUBLISHED_STATE_FILE if is_published else STATE_FILE)
     return {
         "size_bytes": file.stat().st_size if file.is_file() else None,
         "parameters": sum(map(math.prod, shapes)),
@@ -84,9 +86,6 @@ def _facts(folder: Path) -> Facts:
         "cautions": [shortened(caution, _LONGEST) for caution in cautions(training)],
         "record": None if is_published else _claim(folder, config, training),
     }
-
-
-_MOST_AXES = 8
 
 
 def _shapes(config: Mapping[str, Any], folder: Path) -> list[list[int]]:
@@ -119,7 +118,7 @@ def _claim(folder: Path, config: Mapping[str, Any], training: Mapping[str, Any])
     if account == Training():
         return None  # nothing to know it by
     for path in _records(folder):
-        record = _record(path, _signature(path))
+        record = _record(path, stamp_of(path))
         if record is None or record.model.fingerprint != config.get("fingerprint"):
             continue
         for name, run in record.variants.items():
@@ -129,9 +128,9 @@ def _claim(folder: Path, config: Mapping[str, Any], training: Mapping[str, Any])
 
 
 @lru_cache(maxsize=4)
-def _record(path: Path, signature: tuple[int, int, int] | None) -> Record | None:
+def _record(path: Path, stamp: Stamp) -> Record | None:
     """The record in a file as it is now, which may lie beside many states; None where none can be read."""
-    if signature is None or not path.is_file() or path.stat().st_size > _MOST_RECORD_BYTES:
+    if stamp is None or not path.is_file() or path.stat().st_size > _MOST_RECORD_BYTES:
         return None
     try:
         return read_record(path)
@@ -165,12 +164,4 @@ def _records(folder: Path) -> tuple[Path, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [*(folder / name for name in (CONFIG_FILE, STATE_FILE, "config.json", "meta.json")), *_records(folder)]
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return [*(folder / name for name in FILES), *_records(folder)]

@@ -29,15 +29,8 @@ class FairQueue(Generic[Job]):
             self._clocks[state] = max(self._clock, self._clocks.get(state, 0.0))
         self._waiting[state][job] = n_tokens
 
-    def first(self) -> tuple[str, Job] | None:
-        """The state whose turn it is, and its oldest job; None where nothing waits."""
-        if not self._waiting:
-            return None
-        state = min(self._waiting, key=self._clocks.__getitem__)
-        return state, next(iter(self._waiting[state]))
-
-    def first_of(self, may_begin: Callable[[Job], bool]) -> tuple[str, Job] | None:
-        """The same as if those that may not begin did not wait."""
+    def first(self, may_begin: Callable[[Job], bool] = lambda job: True) -> tuple[str, Job] | None:
+        """The state whose turn it is, and its oldest job, as if those that may not begin did not wait."""
         by_turn = sorted(self._waiting, key=self._clocks.__getitem__)
         return next(((state, job) for state in by_turn for job in self._waiting[state] if may_begin(job)), None)
 

@@ -7,14 +7,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from s0.adapter.state_files import CONFIG_FILE, STATE_FILE
+from s0.adapter.state_files import CONFIG_FILE, PUBLISHED_STATE_FILE, STATE_FILE
 from s0.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 """What a state may be called by requests."""
-TENSOR_FILES = (STATE_FILE, "states.safetensors")
+TENSOR_FILES = (STATE_FILE, PUBLISHED_STATE_FILE)
 FILES = (CONFIG_FILE, *TENSOR_FILES, "config.json", "meta.json")
 """All that is ever read of a state."""
+
+Stamp = tuple[int, int, int] | None
+"""By which a changed file is known: inode, size and time; None where there is none."""
+
+
+def stamp_of(file: Path) -> Stamp:
+    """The stamp that a file has now."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class StateFolders:

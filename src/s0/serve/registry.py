@@ -13,7 +13,7 @@ Everything but `names` and `require` is called from one thread, the one that run
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,17 +26,18 @@ from torch import nn
 from s0.adapter import checks
 from s0.adapter.attach import detach
 from s0.adapter.load import put, read
-from s0.adapter.state_files import CONFIG_FILE, StoredState
+from s0.adapter.names_on_disk import NAMES_ON_DISK
+from s0.adapter.state_files import CONFIG_FILE, StoredState, checksum
 from s0.core.families import find_mixers, recurrence_of
 from s0.core.states import BASE
 from s0.errors import ConfigError, StateMismatchError, UnknownStateError
-from s0.serve.folders import FILES, NAME, TENSOR_FILES, StateFolders
+from s0.serve.folders import FILES, NAME, TENSOR_FILES, Stamp, StateFolders, stamp_of
 
 _HEADER_BYTES = 1 << 20
 """More than the names of all layers take in a safetensors file."""
 
-Signature = tuple[tuple[int, int, int] | None, ...]
-"""By which a changed file is known: inode, size and time of each of `FILES`."""
+Signature = tuple[Stamp, ...]
+"""By which a changed state is known: the stamp of each of `FILES`."""
 
 
 @dataclass(eq=False)
@@ -106,7 +107,7 @@ class Registry:
         self._model: Any = model
         self._folders = StateFolders(folders)
         shapes = [recurrence_of(mixer).state_shape(mixer) for mixer in find_mixers(model).values()]
-        self._most_bytes = sum(4 * _product(shape) for shape in shapes) + _HEADER_BYTES
+        self._most_bytes = 4 * sum(map(math.prod, shapes)) + _HEADER_BYTES
         self._entries: dict[str, _Entry] = {}
         self._on_model: dict[str, Version] = {}  # by adapter, the least recently used one first
         self._numbers = count()
@@ -384,29 +385,10 @@ def _can_leave(version: Version) -> bool:
     return version.n_requests == 0 and not version.is_pinned
 
 
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
-
-
 def _signature(folder: Path) -> Signature:
-    return tuple(_facts(folder / file) for file in FILES)
-
-
-def _facts(path: Path) -> tuple[int, int, int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+    return tuple(stamp_of(folder / file) for file in FILES)
 
 
 def _digest(stored: StoredState) -> str:
-    described = (stored.kind, stored.alpha, stored.normalize)
-    digest = hashlib.sha256(repr(described).encode())
-    for name in sorted(stored.tensors):
-        digest.update(name.encode())
-        digest.update(stored.tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    scale = {"alpha": stored.alpha, "normalize": stored.normalize}
+    return checksum(stored.tensors, {**scale, NAMES_ON_DISK["kind"]: stored.kind})[:16]

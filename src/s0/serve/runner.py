@@ -310,7 +310,7 @@ class Runner:
         """Give waiting requests to the batcher, as long as it has rows for them and the model room for their states."""
         most, model_has_room = self.limits.max_rows + _AHEAD, True
         while self._batcher.unfinished < most:
-            first = self._waiting.first() if model_has_room else self._waiting.first_of(self._needs_no_room)
+            first = self._waiting.first() if model_has_room else self._waiting.first(self._needs_no_room)
             if first is None:
                 break
             state, job = first
