@@ -29,6 +29,10 @@ def keys_of(tokens: Sequence[int], state: str, chunk_tokens: int) -> list[bytes]
     return keys
 
 
+def _size_of(cache: Cache) -> int:
+    return sum(tensor.nbytes for tensor in tensors_of(cache))
+
+
 class Prefixes:
     """What was read of beginnings: recurrent states, convolution windows, keys and values, in so much memory.
 
@@ -72,12 +76,12 @@ class Prefixes:
         key = keys[n_chunks - 1]
         is_worth_it = n_chunks == len(keys) or key in self._seen
         self._see(key)
-        size = sum(tensor.nbytes for tensor in tensors_of(cache))
+        size = _size_of(cache)
         if key in self._kept or not is_worth_it or size > self.max_bytes:
             return
         while self.n_bytes + size > self.max_bytes:
             _, oldest = self._kept.popitem(last=False)
-            self.n_bytes -= sum(tensor.nbytes for tensor in tensors_of(oldest))
+            self.n_bytes -= _size_of(oldest)
         self._kept[key] = copy.deepcopy(cache)
         self.n_bytes += size
 
