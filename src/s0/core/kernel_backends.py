@@ -63,6 +63,7 @@ def versions_of(packages: Iterable[str]) -> str:
     return ", ".join(_with_version(name) for name in [*named, "triton"] if name in named or name in sys.modules)
 
 
+@cache
 def _with_version(package: str) -> str:
     distributions = packages_distributions().get(package, ())  # fla comes with fla-core, say
     return " ".join([package, *(version(name) for name in dict.fromkeys(distributions))])
