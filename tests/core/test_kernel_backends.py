@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -68,11 +69,18 @@ def test_on_the_torch_path_no_package_runs_and_pads_still_touch_nothing(bound_mo
     assert torch.equal(logits(bound_model, ids, mask), bad)
 
 
-def test_packages_are_told_and_recorded_where_they_run(bound_model: nn.Module) -> None:
+@pytest.mark.parametrize("triton", [None, SimpleNamespace()])
+def test_packages_are_told_and_recorded_where_they_run(
+    bound_model: nn.Module, monkeypatch: pytest.MonkeyPatch, triton: object
+) -> None:
+    monkeypatch.setattr(kernel_backends, "find_spec", lambda package: triton)
+    monkeypatch.setattr(kernel_backends, "_with_version", lambda package: package)
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())  # imported by whatever uses it
+    kernels = "fla" if triton is None else "fla, triton"
     packages = packages_of(bound_model)
     assert packages.pop(GDN) == "fla"
     assert {*packages.values()} == {"torch"}
-    assert how_loaded(bound_model)["kernels"] == "fla" == rounding_entry(bound_model)["kernels"]
+    assert how_loaded(bound_model)["kernels"] == kernels == rounding_entry(bound_model)["kernels"]
     take_torch_path(bound_model)
     assert {*packages_of(bound_model).values()} == {"torch"}
     assert "kernels" not in how_loaded(bound_model) and not rounding_entry(bound_model)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -58,9 +57,13 @@ def packages_of(model: nn.Module) -> dict[str, str]:
 
 
 def versions_of(packages: Iterable[str]) -> str:
-    """Packages of kernels with their versions, and that of Triton, which compiles them, where it is there."""
+    """Packages of kernels with their versions, and that of Triton, which compiles them, where it is installed.
+
+    Without a package there is nothing to tell, whether Triton is installed or has been imported or not.
+    """
     named = sorted(packages)
-    return ", ".join(_with_version(name) for name in [*named, "triton"] if name in named or name in sys.modules)
+    compilers = ["triton"] if named and find_spec("triton") is not None else []
+    return ", ".join(map(_with_version, [*named, *compilers]))
 
 
 @cache
