@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -218,7 +219,7 @@ def test_parts_of_other_types_are_refused_by_name(client, kind):
     parts = [{"type": "text", "text": "x"}, {"type": kind, kind: {"url": "x"}}]
     with pytest.raises(openai.BadRequestError, match=f"'{kind}': input should be 'text'") as error:
         client.chat.completions.create(model="base", messages=[{"role": "user", "content": parts}])
-    assert error.value.param == "messages" and "content.parts.1.type" in str(error.value)
+    assert error.value.param == "messages" and "messages.0.content.1.type" in str(error.value)
 
 
 def test_chat_goes_on_as_long_as_there_is_room(client):
@@ -313,10 +314,10 @@ def test_those_who_ask_for_no_logprobs_get_none(client):
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": "x" * 129}, "stop"),
         ({"logprobs": 21}, "logprobs"),
-        ({"prompt": ""}, None),
+        ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
-        ({"prompt": [[]]}, None),
-        ({"prompt": [10**6]}, None),
+        ({"prompt": [[]]}, "prompt"),
+        ({"prompt": [10**6]}, "prompt"),
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": ["a", 1]}, "prompt"),
         ({"prompt": {}}, "prompt"),
@@ -341,9 +342,26 @@ def test_what_cannot_be_done_is_refused_by_name(client, changed, param):
 
 
 @pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"prompt": {}}, "another `prompt` than {}: input should be a valid string, or input should be a valid list"),
+        ({"prompt": ["a", 1]}, "another `prompt.1` than 1: input should be a valid string"),
+        ({"prompt": [[5], [6, -1]]}, "another `prompt.1.1` than -1: input should be greater than or equal to 0"),
+        ({"stop": 5}, "another `stop` than 5: input should be a valid string, or input should be a valid list"),
+        ({"stop": ["a", ""]}, "another `stop.1` than '': string should have at least 1 character"),
+    ],
+    ids=str,
+)
+def test_what_may_be_of_several_types_is_refused_where_it_is_wrong(client, changed, said):
+    with pytest.raises(openai.BadRequestError, match=re.escape(said)):
+        client.completions.create(**{"model": "base", "prompt": PROMPT, **changed})
+
+
+@pytest.mark.parametrize(
     ("changed", "param"),
     [
         ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "x" * 201}]}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages"),
         ({"messages": [{"role": "user", "content": []}]}, "messages"),

@@ -6,7 +6,7 @@ Nothing is ignored. A name that is neither here nor there is refused as unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -59,7 +59,13 @@ class Message(_Body):
 
 
 class Sampled(_Body):
-    """What both kinds of completions take."""
+    """What both kinds of completions take.
+
+    Attributes:
+        asks_in: the parameter that holds what is to be continued.
+    """
+
+    asks_in: ClassVar[str]
 
     model: str = Field(description="The base model, or a state: what the completion starts from. Unknown: 404.")
     max_tokens: int | None = Field(
@@ -84,6 +90,8 @@ class Sampled(_Body):
 class CompletionBody(Sampled):
     """`POST /v1/completions`."""
 
+    asks_in = "prompt"
+
     prompt: str | list[str] | list[Token] | list[list[Token]] = Field(
         description="A text, a list of tokens, or a list of either; never cut."
     )
@@ -94,6 +102,8 @@ class CompletionBody(Sampled):
 
 class ChatBody(Sampled):
     """`POST /v1/chat/completions`."""
+
+    asks_in = "messages"
 
     messages: list[Message] = Field(
         min_length=1,
@@ -180,7 +190,7 @@ def parse(body: type[Body], values: Mapping[str, Any]) -> Body:
     try:
         return body.model_validate({name: value for name, value in values.items() if name not in refused})
     except ValidationError as error:
-        raise _in_words(error) from None
+        raise _in_words(error, values) from None
 
 
 def _is_same(value: Any, neutral: Any) -> bool:
@@ -189,17 +199,35 @@ def _is_same(value: Any, neutral: Any) -> bool:
     return type(value) in kinds and bool(value == neutral)
 
 
-def _in_words(error: ValidationError) -> RequestError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    name = str(first["loc"][0]) if first["loc"] else None
+def _in_words(error: ValidationError, values: Mapping[str, Any]) -> RequestError:
+    errors = error.errors(include_url=False, include_context=False)
+    name = str(errors[0]["loc"][0])
+    of_parameter = [each for each in errors if each["loc"][0] == errors[0]["loc"][0]]  # by each type that it may have
+    first = max(of_parameter, key=lambda each: _place(each, values).count("."))  # of the type that fits the furthest
+    place = _place(first, values)
     if first["type"] == "extra_forbidden":
         return RequestError(
             f"expected parameters of the API, got `{place:.100}`; leave it out", name, code="unknown_parameter"
         )
     if first["type"] == "missing":
         return RequestError(f"expected `{place}`, got none; add it", name, code="missing_parameter")
-    said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-    return RequestError(
-        f"expected another `{place:.100}` than {first['input']!r:.80}: {said}", name, code="invalid_value"
+    said = dict.fromkeys(
+        f"{each['msg'][0].lower()}{each['msg'][1:]}" for each in of_parameter if _place(each, values) == place
     )
+    return RequestError(
+        f"expected another `{place:.100}` than {first['input']!r:.80}: {', or '.join(said)}", name, code="invalid_value"
+    )
+
+
+def _place(error: Mapping[str, Any], values: Any) -> str:
+    """Where in a request something is wrong, in the request's own names: pydantic puts its types between them."""
+    names = []
+    for part in error["loc"]:
+        is_name = isinstance(values, Mapping) and part in values
+        is_index = isinstance(values, list) and isinstance(part, int)
+        if is_name or is_index:
+            values = values[part]
+            names.append(str(part))
+    if error["type"] == "missing":
+        names.append(str(error["loc"][-1]))
+    return ".".join(names)

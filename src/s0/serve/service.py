@@ -132,7 +132,7 @@ class Service:
         stop = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ())
         seed = secrets.randbits(63) if asked.seed is None else asked.seed
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(self._encoding, self._encoded, prompts)
+        tokens = await loop.run_in_executor(self._encoding, self._encoded, prompts, asked.asks_in)
         requests = [
             Request(
                 prompt,
@@ -165,8 +165,11 @@ class Service:
         if asked.stream_options is not None and not asked.stream:
             raise RequestError("expected `stream` true with `stream_options`, got none; set it", "stream_options")
 
-    def _encoded(self, prompts: Sequence[Prompt | tuple[int, ...]]) -> list[tuple[int, ...]]:
-        return [self._tokens(prompt) for prompt in prompts]
+    def _encoded(self, prompts: Sequence[Prompt | tuple[int, ...]], param: str) -> list[tuple[int, ...]]:
+        try:
+            return [self._tokens(prompt) for prompt in prompts]
+        except DatasetError as error:
+            raise RequestError(str(error), param) from None
 
     def _tokens(self, prompt: Prompt | tuple[int, ...]) -> tuple[int, ...]:
         tokens = prompt if isinstance(prompt, tuple) else tuple(encode_prompt(self.tokenizer, prompt))
@@ -174,7 +177,7 @@ class Service:
             raise DatasetError("expected a prompt with at least one token, got none")
         most = self.limits.max_prompt_tokens
         if most is not None and len(tokens) > most:
-            raise RequestError(f"expected a prompt of at most {most} tokens, got {len(tokens)}; shorten it", "prompt")
+            raise DatasetError(f"expected a prompt of at most {most} tokens, got {len(tokens)}; shorten it")
         check_tokens(self._model, self.tokenizer, tokens, "the prompt")
         return tokens
 
