@@ -135,6 +135,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # which every path with GET has; the network's side sends no body
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         named = headers.get("x-request-id", "")
         request_id = named if _REQUEST_ID.fullmatch(named) else uuid.uuid4().hex
@@ -156,7 +159,7 @@ class Gate:
             refusal = refusal_of(error, request_id)
             await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send_named)
         finally:
-            line = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
+            line = {"request_id": request_id, "method": method, "path": scope["path"], "status": status}
             logger.info("request", extra={"fields": {**line, "seconds": round(time.monotonic() - began, 4), **logged}})
 
 
