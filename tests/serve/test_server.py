@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -240,6 +241,14 @@ def test_forms_of_pages_and_unknown_paths_are_refused(server):
     assert "expected a path" in ask(server, "POST", "/v2/completions", "{}").error["message"]
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/models"])
+def test_head_has_what_get_has_but_the_body(server, path):
+    whole, head = ask(server, "GET", path), ask(server, "HEAD", path)
+    same = ("content-type", "content-length")
+    assert head.status == 200 and head.text == ""
+    assert [head.headers[name] for name in same] == [whole.headers[name] for name in same]
+
+
 def test_pages_that_call_this_machine_by_their_own_name_get_nothing(server):
     for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""):
         assert ask(server, "GET", "/v1/models", Host=host).status == 403
@@ -417,6 +426,22 @@ def test_a_server_that_ends_tells_those_who_take_too_long(stream):
     assert reply.status == (200 if stream else 503)
     last = reply.text.strip().split("\n\n")[-1].removeprefix("data: ")
     assert json.loads(last)["error"]["code"] == "stopping"
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_what_runs_at_once_and_tells_it(second):
+    with serving(*tiny(), grace_s=600) as server:
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(complete(server, max_tokens=4000)))
+        asking.start()
+        while not server.service.runner._running:
+            time.sleep(0.002)
+        for sent in (signal.SIGINT, second):
+            server.uvicorn.handle_exit(sent, None)
+        server.uvicorn._captured_signals.clear()  # which uvicorn would raise again, in whoever started it
+        server.stop()
+        asking.join()
+    assert replies[0].error["code"] == "stopping"
 
 
 def test_a_dropped_connection_in_the_middle_of_a_request_is_forgotten(server):

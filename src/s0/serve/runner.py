@@ -236,9 +236,13 @@ class Runner:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(grace_s)
-            with self._changed:
-                self._post(lambda: self._fail([*self._jobs], StoppingError("the server ends; ask it again later")))
+            self.end_requests()
             self._thread.join()
+
+    def end_requests(self) -> None:
+        """End what runs and waits with the error that tells of a server's end; may be called by a signal's handler."""
+        with self._changed:
+            self._post(lambda: self._fail([*self._jobs], StoppingError("the server ends; ask it again later")))
 
     def _post(self, work: Callable[[], Any]) -> None:
         self._inbox.append(work)

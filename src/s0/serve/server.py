@@ -8,6 +8,7 @@ import math
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -95,10 +96,13 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
 
 
 class GracefulServer(uvicorn.Server):
-    """A server of the network that, when it ends, lets what runs end, for so long, and tells the rest."""
+    """A server of the network that, when it ends, lets what runs end, for so long, and tells the rest.
+
+    A second signal tells all of it at once.
+    """
 
     def __init__(self, service: Service, access: Access, playground: Playground, grace_s: float) -> None:
-        self._runner, self._grace_s = service.runner, grace_s
+        self._runner, self._grace_s, self._is_urgent = service.runner, grace_s, False
         config = uvicorn.Config(
             make_app(service, access, playground),
             log_config=None,
@@ -107,6 +111,14 @@ class GracefulServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(grace_s) + _SECONDS_TO_TELL,
         )
         super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, or end what still runs; called by uvicorn for each signal."""
+        if not self.should_exit or self._is_urgent:
+            super().handle_exit(sig, frame)
+            return
+        self._is_urgent = True
+        self._runner.end_requests()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; called by uvicorn when a signal has come."""
