@@ -161,6 +161,27 @@ def test_base_and_state_stream_side_by_side_and_are_judged(page):
     assert page.window.console() == []
 
 
+def test_what_is_known_of_a_state_follows_what_was_asked_and_keeps_what_is_open(page, folder):
+    shutil.copytree(folder / "deeper" / "hostile", folder / "unread")
+    try:
+        page.js("location.reload()")
+        page.ready()
+        line = "document.querySelector('#states input[value=unread]').closest('li').innerText"
+        page.js(
+            "document.querySelector('#states input[value=golden]').closest('li').querySelector('details').open = true"
+        )
+        page.click("#states input[value=unread]")
+        assert "not read yet" in page.js(line)
+        page.set("prompt", "def add_two(n):", "input")
+        page.ask()
+        page.wait(f"{line}.includes('in memory')")
+        assert page.js("document.querySelector('#states input[value=unread]').checked")
+        assert page.js("document.querySelectorAll('details[open]').length") == 1
+    finally:
+        shutil.rmtree(folder / "unread")
+        page.server.service.runner.call(lambda: page.server.states.remove("unread")).result()
+
+
 def test_a_prompt_of_one_s_own_is_not_judged_and_a_changed_problem_neither(page):
     page.set("prompt", "def add_two(n):", "input")
     assert all("passes" not in column and "fails" not in column for column in page.ask())

@@ -12,6 +12,7 @@ let key = sessionStorage.getItem(KEY);
 let settings; // what GET /playground says
 let problem = null; // that was chosen: {task, id}, and the prompt that it came with
 let running = null; // the AbortController of what is being asked
+let items = new Map(); // of the list of states, by name, with the facts that each shows
 
 // --- The server ---
 
@@ -200,7 +201,15 @@ const picked = () => [...document.querySelectorAll("#states input:checked")].map
 
 async function showStates(keep = picked()) {
   const { data } = await getJson("v1/states");
-  at("states").replaceChildren(...data.map((state) => stateItem(state, keep.includes(state.id))));
+  const focused = document.activeElement;
+  items = new Map(data.map((state) => {
+    const facts = JSON.stringify(state);
+    const known = items.get(state.id);
+    const item = known?.facts === facts ? known.item : stateItem(state, keep.includes(state.id));
+    return [state.id, { facts, item }];
+  }));
+  at("states").replaceChildren(...[...items.values()].map(({ item }) => item));
+  if (focused.isConnected) focused.focus({ preventScroll: true }); // it has left with its list for a moment
   if (!data.length) at("states").append(make("li", { className: "soft" }, "None is served yet."));
   at("filter-label").hidden = data.length < FILTERED_FROM;
   filterStates();
@@ -422,6 +431,7 @@ async function askAll() {
   }));
   await judging;
   ended(answers);
+  await showStates(); // those that were asked are in memory by now
 }
 
 function begun(answers) {
