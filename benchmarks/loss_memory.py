@@ -49,7 +49,7 @@ def batch_of(n_positions: int, n_words: int) -> Batch:
     """Eight rows in which every token is predicted."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, n_words, (8, n_positions // 8 + 1), generator=generator)
-    return Batch(tokens, torch.arange(tokens.shape[1] - 1), tokens[:, 1:], tuple(map(str, range(8))))
+    return Batch(tokens, torch.arange(tokens.shape[1] - 1), tokens[:, 1:], tuple(map(str, range(8))), torch.ones(8))
 
 
 def measured(way: str, n_positions: int, n_words: int) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def model_of(kind: str, device: str) -> Any:
 def batch_of(n_tokens: int) -> Batch:
     """Rows in which every token is predicted."""
     tokens = torch.randint(0, WORDS, (n_tokens // ROW, ROW), generator=torch.Generator().manual_seed(0))
-    return Batch(tokens, torch.arange(ROW - 1), tokens[:, 1:], tuple(map(str, range(len(tokens)))))
+    return Batch(
+        tokens, torch.arange(ROW - 1), tokens[:, 1:], tuple(map(str, range(len(tokens)))), torch.ones(len(tokens))
+    )
 
 
 def expected(kind: str, n_tokens: int, gradient_checkpointing: bool) -> int:

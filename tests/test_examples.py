@@ -19,7 +19,8 @@ from s0.examples import examples_sha256, read_examples, read_prompts, write_exam
 texts = st.text(min_size=1)
 messages = st.fixed_dictionaries({"role": st.sampled_from(["system", "user"]), "content": st.text()})
 facts = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()))
-examples = st.builds(Example, texts | st.lists(messages, min_size=1), texts, facts)
+weights = st.just(1.0) | st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False)
+examples = st.builds(Example, texts | st.lists(messages, min_size=1), texts, facts, weights)
 
 GOOD = '{"prompt": "a", "completion": "b"}'
 
@@ -42,6 +43,22 @@ def test_blank_lines_windows_line_ends_and_unknown_fields_are_accepted(tmp_path:
     path = tmp_path / "examples.jsonl"
     path.write_bytes(f"\r\n{GOOD}\r\n \r\n{row(score=1)}".encode())
     assert read_examples(path) == [Example("a", "b"), Example("a", "b")]
+
+
+def test_a_weight_is_written_where_it_is_not_that_of_every_example(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    write_examples(path, [Example("a", "b"), Example("a", "c", weight=0.5)])
+    assert ["weight" in json.loads(line) for line in path.read_text().splitlines()] == [False, True]
+    assert [example.weight for example in read_examples(path)] == [1, 0.5]
+    assert examples_sha256([Example("a", "b")]) != examples_sha256([Example("a", "b", weight=2)])
+
+
+@pytest.mark.parametrize("weight", [0, -1, None, "2", True, float("inf"), float("nan")])
+def test_a_weight_that_is_none_is_refused_by_line(tmp_path: Path, weight: Any) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(f"{GOOD}\n{row(weight=weight)}\n")
+    with pytest.raises(DatasetError, match=r"expected the weight of line 2 of .* to be a finite number above 0"):
+        read_examples(path)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,18 +28,20 @@ class Example:
         prompt: text, or chat messages ({"role": ..., "content": ...}) that go through the chat template.
         completion: the text to learn after it; the token that ends generation is learned after that.
         provenance: where it comes from: problem id, base model, sampling settings.
+        weight: how much it counts in what is learned and measured, beside the others.
     """
 
     prompt: str | list[dict[str, str]]
     completion: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
 
     @classmethod
     def from_row(cls, row: Any, where: str) -> Example:
         """Check a mapping with `prompt` and `completion`, or with `messages` that end with the assistant's.
 
         Args:
-            row: as read. `provenance` is kept, other keys are not.
+            row: as read. `provenance` and `weight` are kept, other keys are not.
             where: names it in errors.
 
         Raises:
@@ -65,7 +68,13 @@ class Example:
         provenance = row.get("provenance") or {}
         if not isinstance(provenance, Mapping):
             raise DatasetError(f"expected the provenance of {where} to be an object, got {type(provenance).__name__}")
-        return cls(prompt, completion, provenance)
+        weight = row.get("weight", 1.0)
+        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+            raise DatasetError(
+                f"expected the weight of {where} to be a finite number above 0, got {weight!r:.60}; leave it out to "
+                "count it as every other example, or rename a field that is none"
+            )
+        return cls(prompt, completion, provenance, float(weight))
 
 
 def _from_messages(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -178,13 +187,22 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
         DatasetError: an example that could not be read back; names it.
     """
     checked = (Example.from_row(vars(example), f"example {i}") for i, example in enumerate(examples))
-    lines = [json.dumps(asdict(example), ensure_ascii=False) for example in checked]
+    lines = [json.dumps(_as_row(example), ensure_ascii=False) for example in checked]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
+def _as_row(example: Example) -> dict[str, Any]:
+    """An example as it is written; without the weight that all have where nothing is said of it."""
+    row = asdict(example)
+    if example.weight == 1:
+        del row["weight"]
+    return row
+
+
 def examples_sha256(examples: Iterable[Example]) -> str:
-    """Identifies what was learned from: sha256 over prompts and completions, in order."""
+    """Identifies what was learned from: sha256 over prompts, completions and weights other than 1, in order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.completion], sort_keys=True).encode())
+        weight = [] if example.weight == 1 else [example.weight]
+        digest.update(json.dumps([example.prompt, example.completion, *weight], sort_keys=True).encode())
     return digest.hexdigest()

@@ -28,11 +28,13 @@ class TokenizedExample:
         tokens: prompt, completion and, for examples, the end token.
         prompt_length: how many of them are the prompt; at least 1, fewer than all.
         name: how errors call it.
+        weight: how much it counts beside the others.
     """
 
     tokens: list[int]
     prompt_length: int
     name: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Batch:
         predicts: (P,) int64 positions whose logits predict a completion token of some row.
         targets: (B, P) int64 the token to predict there, or -100 where the row predicts none.
         names: the rows' names.
+        weights: (B,) float64, how much each row counts beside all others.
     """
 
     tokens: Tensor
     predicts: Tensor
     targets: Tensor
     names: tuple[str, ...]
+    weights: Tensor
 
     @property
     def n_tokens(self) -> int:
@@ -71,7 +75,7 @@ class Batch:
     def rows(self, index: Tensor) -> Batch:
         """Some of its rows, as wide as it is; `index` (n,) names them, from 0."""
         names = tuple(self.names[i] for i in index.tolist())
-        return Batch(self.tokens[index], self.predicts, self.targets[index], names)
+        return Batch(self.tokens[index], self.predicts, self.targets[index], names, self.weights[index])
 
     def halves(self) -> list[Batch]:
         """Its rows, in order, in two batches of about as many rows."""
@@ -98,7 +102,7 @@ class TrainingSet:
     Attributes:
         batches: right-padded micro-batches, together all examples.
         n_examples: how many there are.
-        tokens_sha256: identifies the token sequences, in order.
+        tokens_sha256: identifies the token sequences, in order, and weights where some are not 1.
         prompts: the tokens of every example's prompt, in order.
     """
 
@@ -147,7 +151,9 @@ def prepare(
     rows = tokenize(data, tokenizer, end_token=end_tokens(model, tokenizer)[0], max_length=max_length)
     for row in rows:
         check_tokens(model, tokenizer, row.tokens, row.name)
-    digest = hashlib.sha256(repr([row.tokens for row in rows]).encode()).hexdigest()
+    is_weighted = any(row.weight != 1 for row in rows)
+    weights = repr([row.weight for row in rows]) if is_weighted else ""
+    digest = hashlib.sha256((repr([row.tokens for row in rows]) + weights).encode()).hexdigest()
     return TrainingSet(
         # Padded with 0, which every model knows: the tokenizer's own pad token may be one that it does not.
         batches=batches(rows, pad_token=0, max_tokens=batch_tokens),
@@ -208,7 +214,7 @@ def _tokenize_row(row: Any, name: str, tokenizer: PreTrainedTokenizerBase, end_t
     completion = list(tokenizer(example.completion, add_special_tokens=False)["input_ids"])
     if not completion:
         raise DatasetError(f"expected the completion of {name} to have tokens, got none for {example.completion!r:.60}")
-    return TokenizedExample([*prompt, *completion, end_token], len(prompt), name)
+    return TokenizedExample([*prompt, *completion, end_token], len(prompt), name, example.weight)
 
 
 def batches(examples: Sequence[TokenizedExample], *, pad_token: int, max_tokens: int) -> list[Batch]:
@@ -240,4 +246,5 @@ def _batch(rows: Sequence[TokenizedExample], pad_token: int) -> Batch:
         tokens[i, : len(ids)] = ids
         targets[i, row.prompt_length - 1 : len(ids) - 1] = ids[row.prompt_length :]
     predicts = (targets != -100).any(0).nonzero()[:, 0]
-    return Batch(tokens, predicts, targets[:, predicts], tuple(row.name for row in rows))
+    names, weights = tuple(row.name for row in rows), torch.tensor([row.weight for row in rows], dtype=torch.float64)
+    return Batch(tokens, predicts, targets[:, predicts], names, weights)

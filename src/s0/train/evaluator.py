@@ -29,15 +29,17 @@ class Losses:
     Attributes:
         names: the examples'.
         values: (N,) float64, of each the mean over its completion tokens, in nats.
+        weights: (N,) float64, how much each counts.
     """
 
     names: Sequence[str]
     values: Tensor
+    weights: Tensor
 
     @property
     def mean(self) -> float:
-        """Over the examples; inf or nan where one is."""
-        return float(self.values.mean())
+        """Over the examples, by their weights; inf or nan where one is."""
+        return float((self.values * self.weights).sum() / self.weights.sum())
 
     @property
     def fault(self) -> str | None:
@@ -86,7 +88,8 @@ class Evaluator:
                 self.signals.check()
                 values[i] = torch.cat(self.room.in_parts(batch, work)).detach().cpu().double()
         names = tuple(chain.from_iterable(batch.names for batch in batches))
-        return Losses(names, self.processes.sum(torch.cat(values)))
+        weights = torch.cat([batch.weights for batch in batches])
+        return Losses(names, self.processes.sum(torch.cat(values)), weights)
 
     @torch.no_grad()
     def measure(self, batches: Sequence[Rows]) -> Losses:
@@ -107,7 +110,7 @@ class Evaluator:
 
 
 def mean_loss(model: nn.Module, batches: Sequence[Rows]) -> float:
-    """The mean over examples of each example's mean completion loss, in nats per token, as the model is now.
+    """The mean over examples, by weight, of each one's mean completion loss, in nats per token, as the model is now.
 
     Dropout is off. Several processes (see `s0.train.distributed`) share the batches, so all of them have to call this.
 

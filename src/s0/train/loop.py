@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,11 +96,11 @@ class Loop:
         """What every example loses; the learner's tensors have the gradient of the mean."""
         learner.optimizer.zero_grad()
         batches = self.splits.train
-        n_examples = _n_rows(batches)
-        n_own = _n_rows(batch for _, batch in self.processes.part_of(batches))
+        whole_weight = sum(float(batch.weights.sum()) for batch in batches)
+        n_own = sum(len(batch.names) for _, batch in self.processes.part_of(batches))
 
         def work(rows: Rows) -> Tensor:
-            losses = self._add_gradient(learner, n_examples, rows)
+            losses = self._add_gradient(learner, whole_weight, rows)
             self._tell(learner, len(rows.names) / n_own)
             return losses
 
@@ -108,10 +108,10 @@ class Loop:
         self.processes.sum_gradients(learner.parameters)
         return losses
 
-    def _add_gradient(self, learner: Learner, n_examples: int, rows: Rows) -> Tensor:
+    def _add_gradient(self, learner: Learner, whole_weight: float, rows: Rows) -> Tensor:
         losses = self.evaluator.of_rows(rows)
         # Added when it is whole: where memory runs out on the way, nothing is left of it.
-        share = losses.sum() / n_examples
+        share = (losses * rows.weights.to(losses)).sum() / whole_weight
         learner.add_gradient(torch.autograd.grad(share, learner.parameters, materialize_grads=True))
         return losses
 
@@ -275,12 +275,11 @@ def _terms(
     }
 
 
-def _n_rows(batches: Iterable[Batch]) -> int:
-    return sum(len(batch.names) for batch in batches)
-
-
 def _digest(batches: Sequence[Batch]) -> str:
+    """Identifies examples; of weights it tells where some are not 1, so that checkpoints of before are known."""
     plain = [
-        [value.tolist() if isinstance(value, Tensor) else value for value in vars(batch).values()] for batch in batches
+        [batch.tokens.tolist(), batch.predicts.tolist(), batch.targets.tolist(), list(batch.names)] for batch in batches
     ]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+    is_weighted = any(bool((batch.weights != 1).any()) for batch in batches)
+    weights = [batch.weights.tolist() for batch in batches] if is_weighted else []
+    return hashlib.sha256(json.dumps([*plain, *weights]).encode()).hexdigest()

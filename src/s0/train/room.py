@@ -28,6 +28,10 @@ class Rows(Protocol):
     def n_tokens(self) -> int:
         """How much it is: rows x longest row."""
 
+    @property
+    def weights(self) -> Tensor:
+        """(B,) float64: how much each row counts beside all others."""
+
     def losses(self, model: nn.Module) -> Tensor:
         """(B,) float32: what each row loses, in nats per token."""
 

@@ -126,7 +126,7 @@ def scale_curve(
     Args:
         model: a model with the state on it; left as it is.
         adapter_name: the state. Whether it is active, and what else is, does not matter.
-        batches: the mean is over their examples, each by its mean loss.
+        batches: the mean is over their examples, by weight, each by its mean loss.
         alphas: scales; the adapter's `normalize` applies, its own alpha does not.
         batch_tokens: largest rows x longest row of a forward, in tokens.
 
@@ -234,6 +234,11 @@ class RowsFromStates:
         """How much it is: rows x longest row."""
         return len(self.index) * self.batch.tokens.shape[1]
 
+    @property
+    def weights(self) -> Tensor:
+        """(n,) float64: see `Batch`."""
+        return self.batch.weights[self.index]
+
     def losses(self, model: nn.Module) -> Tensor:
         """(n,) float32: see `Batch.losses`."""
         with rows_start_from(model, self.states):
@@ -264,7 +269,8 @@ def loss_by_state(
         batch_tokens: largest rows x longest row of a forward, in tokens.
 
     Returns:
-        for each name the mean completion loss, in nats per token; not finite where some example's is not.
+        for each name the mean completion loss by the examples' weights, in nats per token; not finite where some
+        example's is not.
 
     Raises:
         EngineError: memory does not hold a single example.
@@ -272,10 +278,12 @@ def loss_by_state(
     states = [layer.s0_state[name] for layer in state_layers(model) for name in names if name in layer.s0_state]
     pairs = [part for batch in batches for part in _from_each(names, batch, batch_tokens)]
     losses = Evaluator(model, Processes.of(model, states)).measure(pairs)
-    of_state: dict[str, list[float]] = {name: [] for name in names}
-    for name, loss in zip(chain.from_iterable(part.states for part in pairs), losses.values.tolist(), strict=True):
-        of_state[name].append(loss)
-    return [sum(of_state[name]) / len(of_state[name]) for name in names]
+    of_state = dict.fromkeys(names, (0.0, 0.0))
+    starts = chain.from_iterable(part.states for part in pairs)
+    for name, loss, weight in zip(starts, losses.values.tolist(), losses.weights.tolist(), strict=True):
+        total, whole = of_state[name]
+        of_state[name] = total + weight * loss, whole + weight
+    return [total / whole for total, whole in of_state.values()]
 
 
 def _from_each(names: Sequence[str], batch: Batch, batch_tokens: int) -> list[RowsFromStates]:
