@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s0_cli import options
+from s0_cli import options, serving_options
 from s0_cli.exits import in_one_line
 from s0_cli.groups import AddressOptions, LimitOptions, ModelOptions, ServedStates
 
@@ -10,37 +10,37 @@ from s0_cli.groups import AddressOptions, LimitOptions, ModelOptions, ServedStat
 @in_one_line
 def serve(
     model: options.Model,
-    state: options.NamedStates = None,
-    states_dir: options.StatesDirs = None,
-    pin: options.Pins = None,
-    max_states: options.MaxStates = 64,
-    task: options.PageTasks = None,
+    state: serving_options.NamedStates = None,
+    states_dir: serving_options.StatesDirs = None,
+    pin: serving_options.Pins = None,
+    max_states: serving_options.MaxStates = 64,
+    task: serving_options.PageTasks = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     kernels: options.Kernels = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
-    host: options.Host = "127.0.0.1",
-    port: options.Port = 8000,
-    api_key_file: options.KeyFile = None,
-    no_api_keys: options.NoKeys = False,
-    max_rows: options.MaxRows = 64,
-    max_batch_tokens: options.MaxBatchTokens = None,
-    prefix_mib: options.PrefixMib = 256,
-    max_waiting: options.MaxWaiting = 256,
-    timeout_s: options.RequestTimeout = 300.0,
-    max_prompt_tokens: options.MaxPromptTokens = None,
-    max_new_tokens: options.MaxNewTokens = 4096,
-    max_samples: options.MaxSamples = 16,
-    max_body_bytes: options.MaxBodyBytes = 1048576,
-    grace_s: options.Grace = 30.0,
+    host: serving_options.Host = "127.0.0.1",
+    port: serving_options.Port = 8000,
+    api_key_file: serving_options.KeyFile = None,
+    no_api_keys: serving_options.NoKeys = False,
+    max_rows: serving_options.MaxRows = 64,
+    max_batch_tokens: serving_options.MaxBatchTokens = None,
+    prefix_mib: serving_options.PrefixMib = 256,
+    max_waiting: serving_options.MaxWaiting = 256,
+    timeout_s: serving_options.RequestTimeout = 300.0,
+    max_prompt_tokens: serving_options.MaxPromptTokens = None,
+    max_new_tokens: serving_options.MaxNewTokens = 4096,
+    max_samples: serving_options.MaxSamples = 16,
+    max_body_bytes: serving_options.MaxBodyBytes = 1048576,
+    grace_s: serving_options.Grace = 30.0,
 ) -> None:
     """Serve one model with many tuned states behind the OpenAI API.
 
     The state is the `model` of a request, by its NAME; the untouched model goes by what --model says. Requests on
     different states run in one batch, each exactly as it would alone. Without --state and --states-dir, pocket:gdn and
     pocket:mamba2 come with a state of their own, `pocket-code`. The log, one JSON object a line, goes to stderr.
-    Ctrl-C or SIGTERM ends the server once the requests that run have ended.
+    Ctrl-C or SIGTERM ends the server once the requests that run have ended; again, at once.
 
     The page at / asks the base and up to three states the same and shows their answers side by side: a prompt, or a
     problem of each --task NAME, or NAME=DATA; else of pocket-code, pocket-math and pocket-sql.
