@@ -102,10 +102,10 @@ def test_ctrl_c_ends_a_text_that_is_coming(tmp_path: Path) -> None:
         process, ours = at_a_terminal(PROMPT, "--max-new-tokens", "24", waiting_for=tmp_path / "never", stderr=stderr)
     first = beginning(ours)
     process.send_signal(signal.SIGINT)
-    said = lines(first + rest(ours))
-    assert first and said.endswith("\n")  # "interrupted" has a line of its own
-    assert process.wait(60) == 130
-    last = (tmp_path / "stderr").read_text().splitlines()[-1]
+    said, status, errors = lines(first + rest(ours)), process.wait(60), (tmp_path / "stderr").read_text()
+    assert first and said.endswith("\n"), said  # "interrupted" has a line of its own
+    assert status == 130, (said, errors)
+    last = errors.splitlines()[-1]
     assert last.startswith("interrupted; start again with: s0 generate ")
 
 
