@@ -12,7 +12,7 @@ from s0_cli.commands.looking import export, inspect, verify
 from s0_cli.commands.report import report
 from s0_cli.commands.sandbox import sandbox
 from s0_cli.commands.serving import serve
-from s0_cli.commands.tuning import collect, demo, train
+from s0_cli.commands.tuning import collect, demo, improve, train
 from s0_cli.exits import EXIT_STATUS
 from s0_cli.options import GroupedHelp
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 
     Start with `s0 demo`: it collects verified solutions from a small model that ships with the package, tunes its
     initial state on them, and tells on held-out problems whether that helped. `s0 collect`, `s0 train` and `s0 eval`
-    are the same steps for any model.
+    are the same steps for any model, and `s0 improve` takes them again and again.
 
     Human text goes to stderr, results to stdout. """
     + EXIT_STATUS,
@@ -48,6 +48,7 @@ def _s0(
 app.command(cls=GroupedHelp)(demo)
 app.command(cls=GroupedHelp)(collect)
 app.command(cls=GroupedHelp)(train)
+app.command(cls=GroupedHelp)(improve)
 app.command("eval", cls=GroupedHelp)(evaluate)
 app.command(cls=GroupedHelp)(generate)
 app.command(cls=GroupedHelp)(inspect)

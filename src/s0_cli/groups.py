@@ -116,6 +116,15 @@ class CollectingOptions(AskingOptions):
     keep: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoundOptions(AskingOptions):
+    """The same for rounds of collecting and training: how many, and what is drawn and kept in each."""
+
+    rounds: int
+    keep: int
+    select_samples: int
+
+
 @dataclass(frozen=True)
 class MethodOptions:
     """A method by name, and the settings that were given; None where its own default holds."""

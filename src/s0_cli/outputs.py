@@ -29,6 +29,7 @@ _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
 _ANSWERS = answers_file(_RECORD).name
 _COLLECTED = ("train.jsonl", "train.samples.jsonl", "select.jsonl", "select.samples.jsonl")
 _ADAPTER_FILES = {state_files.CONFIG_FILE, state_files.STATE_FILE, CARD_FILE, state_files.TRAINING_FILE}
+_ROUNDS_FILES = {"answers.jsonl", "rounds.json"}
 _DEMO_FILES = {SETTINGS_FILE, *_COLLECTED, _RECORD, _ANSWERS, _PAGE, _PLOTS}
 
 
@@ -193,6 +194,21 @@ def demo_claimed(out: Path, inputs: Iterable[str | Path | None], overwrite: bool
 
     with claimed(out, inputs, look):
         yield out
+
+
+def require_rounds_place(folder: Path) -> None:
+    """Refuse a place for the rounds of `s0 improve` that holds something else.
+
+    Raises:
+        ConfigError: it does.
+    """
+    names = _seen(folder) if folder.is_dir() else []
+    others = [name for name in names if name not in _ROUNDS_FILES and not name.startswith("round-")]
+    if others or (os.path.lexists(folder) and not folder.is_dir()):
+        raise ConfigError(
+            f"expected {folder} to be free for what the rounds write, got {_listed(others) or 'a file'} there; choose "
+            "another --out"
+        )
 
 
 def require_answers_place(path: Path) -> None:

@@ -109,6 +109,26 @@ def _training(result: Mapping[str, Any]) -> None:
     _next(result)
 
 
+def _rounds(result: Mapping[str, Any]) -> None:
+    n_train, n_select = result["problems"].values()
+    table = Table(title=f"rounds of {result['method']}", box=SIMPLE)
+    for column in ("round", "new answers", "learned from", f"of {n_train} train problems", f"select, of {n_select}"):
+        table.add_column(column, justify="right")
+    table.add_row("untouched", "", "", "", str(result["untouched"]["select_solved"]))
+    for each in result["rounds"]:
+        table.add_row(*(str(each[name]) for name in ("round", "new", "examples", "solved", "select_solved")))
+    CONSOLE.print(table)
+    CONSOLE.print(
+        f"the best on select is round {result['best']}, of equal ones the first; ended by {result['ended_by']}",
+        soft_wrap=True,
+    )
+    if all(each["select_solved"] <= result["untouched"]["select_solved"] for each in result["rounds"]):
+        _cautions(["no round has solved more select problems than the untouched model"])
+    _cautions(result.get("cautions", ()))
+    CONSOLE.print(f"written to {result['out']}; the rounds are in {result['folder']}", soft_wrap=True)
+    _next(result)
+
+
 def _curve(points: Sequence[Mapping[str, Any]]) -> str:
     values = [_measured(point) for point in points]
     if len({*values}) == 1:
@@ -189,6 +209,7 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "eval": _evaluation,
     "collect": _collection,
     "train": _training,
+    "improve": _rounds,
     "export": _fields,
     "tasks": _tasks,
     "families": _families,

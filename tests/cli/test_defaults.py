@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from s0 import S0Trainer
-from s0.bench import CollectSettings, Questions, Samples
+from s0.bench import CollectSettings, ImproveSettings, Questions, Samples
 from s0.serve.runner import RunnerLimits
 from s0.serve.server import ServerSettings
 from s0.serve.service import RequestLimits
@@ -30,6 +30,7 @@ def defaults(function: Any) -> dict[str, Any]:
         (asking.evaluate, Samples, set()),
         (tuning.demo, DemoSettings, set()),
         (tuning.train, S0Trainer.train, set()),
+        (tuning.improve, ImproveSettings, set()),
         (serving.serve, ServerSettings, set()),
         (serving.serve, RunnerLimits, set()),
         (serving.serve, RequestLimits, set()),

@@ -16,8 +16,21 @@ from s0_cli.work import verify
 from tests.cli.calls import result, s0
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-COMMANDS = ("demo", "collect", "train", "eval", "generate", "inspect", "verify", "export", "report", "serve", "env")
-IN_ORDER = ("collect", "train", "eval", "generate", "inspect", "export", "report", "env")
+COMMANDS = (
+    "demo",
+    "collect",
+    "train",
+    "improve",
+    "eval",
+    "generate",
+    "inspect",
+    "verify",
+    "export",
+    "report",
+    "serve",
+    "env",
+)
+IN_ORDER = ("collect", "train", "improve", "eval", "generate", "inspect", "export", "report", "env")
 """Each takes what those before it have left."""
 
 

@@ -49,11 +49,13 @@ def command(name: str, folder: Path, out: object) -> list[object]:
         "train": ["train", *MODEL, "--examples", folder / "train.jsonl", "--n-steps", 2, "--out", out],
         "eval": ["eval", *task, "--out", out],
         "export": ["export", folder / "state", "--out", out],
+        "improve": ["improve", *task, "--rounds", 2, "--n-steps", 2, "--samples", 4, "--out", out],
         "demo": ["demo", "--task", "humaneval", "--data", folder / "rows.jsonl", "--out", out],
     }[name]
 
 
 OUTPUTS = {"collect": "train.jsonl", "train": "state", "eval": "results", "export": "published", "demo": "demo"}
+OUTPUTS |= {"improve": "improved"}
 COMMANDS = pytest.mark.parametrize("name", OUTPUTS)
 
 
@@ -195,7 +197,7 @@ def test_a_state_that_cannot_be_used_is_seen_before_any_answer(
     refused(done, "state", status=1)
 
 
-@pytest.mark.parametrize("name", ["collect", "eval", "demo"])
+@pytest.mark.parametrize("name", ["collect", "eval", "demo", "improve"])
 def test_problems_that_cannot_be_asked_are_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
     data = here / "rows.jsonl"
     lines = data.read_text().splitlines()
@@ -205,7 +207,7 @@ def test_problems_that_cannot_be_asked_are_seen_before_the_work(name: str, here:
     assert not (here / "new").exists()
 
 
-@pytest.mark.parametrize("name", mostly_slow(["collect", "eval", "demo"], ["eval"]))
+@pytest.mark.parametrize("name", mostly_slow(["collect", "eval", "demo", "improve"], ["eval"]))
 def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, no_work: None) -> None:
     rows = [
         {
@@ -220,6 +222,26 @@ def test_tests_that_cannot_run_are_seen_before_the_work(name: str, here: Path, n
     asked = command(name, here, here / ("new.jsonl" if name == "collect" else "new"))
     asked[asked.index("humaneval")], asked[asked.index(here / "rows.jsonl")] = "own", data
     refused(s0(*asked), "expected a test that can run", "NameError", status=1)
+
+
+def test_rounds_leave_the_best_one_and_go_on_and_make_room_only_where_they_may(here: Path) -> None:
+    words, folder = command("improve", here, here / "improved"), here / "improved.rounds"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    refused(s0(*words), "thesis.tex", str(folder))
+    (folder / "thesis.tex").unlink()
+    first = result(*words)
+    assert (first["problems"], first["out"]) == ({"train": 6, "select": 4}, str(here / "improved"))
+    best = folder / f"round-{first['best']}" / "tuned" / "adapter_model.safetensors"
+    assert (here / "improved" / best.name).read_bytes() == best.read_bytes()
+    assert json.loads((folder / "rounds.json").read_text())["rounds"] == first["rounds"]
+    refused(s0(*words), "--overwrite")
+    again = result(*words, "--overwrite")  # nothing of it anew
+    assert again["rounds"] == [
+        {**each, "seconds": other["seconds"]} for each, other in zip(first["rounds"], again["rounds"], strict=True)
+    ]
+    assert result(*words, "--seed", 1, "--overwrite")["rounds"]  # other samples, in the place of the first
+    assert str(here / "improved") in first["next"] and s0(*first["next"].split()[1:]).returncode == 0
 
 
 def test_a_demo_goes_on_or_makes_room_only_where_it_may(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from s0.bench.evaluation import evaluate, sampled_summary, summary
 from s0.bench.joining import join
 from s0.bench.pass_rate_scale import scale_by_pass_rate
 from s0.bench.record import comparisons, environment, evaluation_record
+from s0.bench.rounds import Improvement, ImproveSettings, improve
 from s0.bench.saved_states import evaluate_states
 from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval, welch
 from s0.bench.variants import Outcome, Variant, answer, run_variant, tuned_facts
@@ -14,6 +15,8 @@ from s0.bench.variants import Outcome, Variant, answer, run_variant, tuned_facts
 __all__ = [
     "Answerer",
     "CollectSettings",
+    "ImproveSettings",
+    "Improvement",
     "Outcome",
     "Questions",
     "Samples",
@@ -27,6 +30,7 @@ __all__ = [
     "evaluate_states",
     "evaluation_record",
     "holm",
+    "improve",
     "join",
     "paired_t",
     "pass_at_k",

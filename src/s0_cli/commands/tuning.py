@@ -1,4 +1,4 @@
-"""Commands that tune a model: demo, collect, train."""
+"""Commands that tune a model: demo, collect, train, improve."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from s0_cli.groups import (
     MethodOptions,
     ModelOptions,
     OutOptions,
+    RoundOptions,
     StateOptions,
     TaskOptions,
 )
@@ -189,6 +190,88 @@ def train(
         ExampleOptions(examples, select=select),
         ChoosingOptions(auto=auto, alpha_by=alpha_by, task=task, data=data),
         CheckpointedOut(out, overwrite=overwrite, checkpoint_every=checkpoint_every),
+        JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
+    )
+    put_result(result, as_json)
+
+
+@in_one_line
+def improve(
+    model: options.Model,
+    task: options.TaskName,
+    out: options.AdapterOut,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    kernels: options.Kernels = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    chat: options.Chat = False,
+    data: options.Data = None,
+    limit: options.Limit = None,
+    rounds: options.Rounds = 3,
+    keep: options.KeptAnswers = 4,
+    samples: options.SamplesToCollect = 16,
+    select_samples: options.SelectSamples = 4,
+    temperature: options.Temperature = 0.7,
+    top_p: options.TopP = 0.95,
+    seed: options.Seed = 0,
+    max_new_tokens: options.NewTokens = None,
+    batch_rows: options.BatchRows = 64,
+    method: options.Method = "s0",
+    n_steps: options.Steps = None,
+    lr: options.LearningRate = None,
+    l2_lambda: options.Penalty = None,
+    alpha: options.Alpha = None,
+    patience: options.Patience = None,
+    batch_tokens: options.BatchTokens = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    rank: options.Rank = None,
+    lora_alpha: options.LoraAlpha = None,
+    timeout_s: options.Timeout = None,
+    unsafe_no_sandbox: options.Unsafe = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Collect and train in rounds: each collects with what the last one has learned, and learns anew from all of it.
+
+    The result is the round that solves most select problems; problems of the final split are never asked. Examples and
+    what each round has learned stay in the folder OUT.rounds. Interrupted or killed, the same command goes on where it
+    stopped; so does one with more --rounds.
+
+    Example: s0 improve -m pocket:gdn -t pocket-code --lr 0.01 --out improved
+    """
+    from s0_cli.work.improve import improve as run
+
+    settings: dict[str, Any] = dict(
+        n_steps=n_steps,
+        lr=lr,
+        l2_lambda=l2_lambda,
+        alpha=parsed_alpha(alpha),
+        patience=patience,
+        batch_tokens=batch_tokens,
+        gradient_checkpointing=gradient_checkpointing or None,
+        rank=rank,
+        lora_alpha=lora_alpha,
+    )
+    result = run(
+        ModelOptions(
+            model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
+        ),
+        TaskOptions(task, data=data, split="train", limit=limit),
+        MethodOptions(method, settings),
+        RoundOptions(
+            chat=chat,
+            max_new_tokens=max_new_tokens,
+            batch_rows=batch_rows,
+            samples=samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            rounds=rounds,
+            keep=keep,
+            select_samples=select_samples,
+        ),
+        OutOptions(out, overwrite=overwrite),
         JudgingOptions(timeout_s=timeout_s, unsafe=unsafe_no_sandbox),
     )
     put_result(result, as_json)

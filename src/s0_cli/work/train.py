@@ -43,7 +43,8 @@ def train(
 ) -> dict[str, Any]:
     """`s0 train`."""
     _require_choices(method, examples, choosing)
-    config, source = _training_settings(method, examples, choosing), model.source
+    can_choose = examples.select is not None and not choosing.by_verdicts
+    config, source = settings_of(method, can_choose=can_choose), model.source
     learned = read_examples(examples.train)
     select = None if examples.select is None else read_examples(examples.select)
     questions = Questions(*load_problems(choosing.problems)) if choosing.problems else None
@@ -167,8 +168,16 @@ def _after_training(
     return ["eval", *model.as_typed(), "--state", out, *same_way, "--out", f"{out}-eval"]
 
 
-def _training_settings(options: MethodOptions, examples: ExampleOptions, choosing: ChoosingOptions) -> Settings:
-    """The method's settings: its own defaults, changed where an option was given."""
+def settings_of(options: MethodOptions, *, can_choose: bool) -> Settings:
+    """The method's settings: its own defaults, changed where an option was given.
+
+    Args:
+        options: what was given.
+        can_choose: whether there are select examples, on which a scale is chosen where nothing else is said of it.
+
+    Raises:
+        ConfigError: no such method, or options that it has not or that cannot work.
+    """
     method = options.name
     if method not in METHODS:
         raise ConfigError(f"expected --method to be one of {', '.join(METHODS)}, got {method!r}; name one of them")
@@ -182,7 +191,6 @@ def _training_settings(options: MethodOptions, examples: ExampleOptions, choosin
         hint = ", or take --lora-alpha" if method == "lora" and "alpha" in chosen else ""
         raise ConfigError(f"expected options that --method {method} has, got {unknown}; leave them out{hint}")
     settings = {known[name]: value for name, value in chosen.items()}
-    can_choose = examples.select is not None and not choosing.by_verdicts
     if METHODS[method].has_scale and can_choose and not settings.get("scale_in_training"):
         settings.setdefault("alpha", "auto")
     try:
