@@ -9,6 +9,7 @@ S0Error
 ├── SandboxError (RuntimeError)          the sandbox itself broke; never "the answer was wrong"
 ├── EngineError (RuntimeError)           a kernel or serving engine did something this library cannot follow
 │   └── StandInError (AttributeError)    a mixer asked what stands in its cache's place for more than states
+├── ExecutorError (RuntimeError)         a process or job that had a unit of a study to do was lost
 └── ServingError (RuntimeError)          a request that a server does not take, or does not finish
     ├── UnknownStateError                it names a state that is not there
     ├── QueueFullError                   as many requests wait as may
@@ -52,6 +53,10 @@ class SandboxError(S0Error, RuntimeError):
 
 class EngineError(S0Error, RuntimeError):
     """A kernel or serving engine behaves in a way this library cannot follow exactly."""
+
+
+class ExecutorError(S0Error, RuntimeError):
+    """A process or job that had a unit of a study to do was lost."""
 
 
 class StandInError(EngineError, AttributeError):

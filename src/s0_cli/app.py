@@ -12,6 +12,7 @@ from s0_cli.commands.looking import export, inspect, verify
 from s0_cli.commands.report import report
 from s0_cli.commands.sandbox import sandbox
 from s0_cli.commands.serving import serve
+from s0_cli.commands.study import study
 from s0_cli.commands.tuning import collect, demo, improve, train
 from s0_cli.exits import EXIT_STATUS
 from s0_cli.options import GroupedHelp
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sandbox, name="sandbox")
+app.add_typer(study, name="study")
 
 
 @app.callback()

@@ -191,6 +191,26 @@ class JudgingOptions:
 
 
 @dataclass(frozen=True)
+class StudyOptions:
+    """A study file, the folder of the records of all studies, and whether it is run in small."""
+
+    file: Path
+    records: Path
+    _: KW_ONLY
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """How many units are done at a time, by whom, and whether those that failed are done again."""
+
+    jobs: int
+    _: KW_ONLY
+    slurm: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
 class ServedStates:
     """States as they were typed, NAME=STATE, those that are pinned, and where more may come from."""
 

@@ -11,8 +11,8 @@ from typer.core import TyperCommand
 
 MODEL, TASK, SAMPLING, TRAINING = "Model", "Task", "Sampling", "Training"
 CHOOSING, BASELINES, JUDGING, OUTPUT = "Choosing on select examples", "Baselines", "Judging", "Output"
-ADDRESS, LIMITS = "Address", "Limits"
-_OF_WORK = (MODEL, TASK, SAMPLING, TRAINING, CHOOSING, BASELINES, JUDGING, OUTPUT)
+ADDRESS, LIMITS, STUDY = "Address", "Limits", "Study"
+_OF_WORK = (MODEL, TASK, STUDY, SAMPLING, TRAINING, CHOOSING, BASELINES, JUDGING, OUTPUT)
 _PANELS = ("Arguments", *_OF_WORK, ADDRESS, LIMITS, "Options")
 
 
@@ -317,6 +317,10 @@ RecordOut = Annotated[
     ),
 ]
 ReportOut = Annotated[Path, option("--out", group=OUTPUT, help="Folder for report.html and its plots.")]
+StudyReportOut = Annotated[
+    Path | None,
+    option("--out", group=OUTPUT, help="Folder for report.md and its figures, report.json; default: only show them."),
+]
 Layout = Annotated[str, option("--to", group=OUTPUT, help="published: the layout of s0-tuning 0.1.2.")]
 New = Annotated[
     bool, option("--new", group=OUTPUT, help="Start over in a new folder in runs/, though one is unfinished.")

@@ -23,6 +23,7 @@ from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
 from s0.study import SETTINGS_FILE
+from s0.study import page as study_page
 from s0_cli.processes import is_speaker
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
@@ -178,11 +179,18 @@ def _holds_adapter(folder: Path) -> bool:
     return _is_adapter(folder, _seen(folder))
 
 
+def _is_study_report(folder: Path, names: Collection[str]) -> bool:
+    return {*names} <= {study_page.PAGE, study_page.FIGURES} and (
+        _json(folder / study_page.FIGURES).get("kind") == "study report"
+    )
+
+
 DEMO = Result("a finished demo", _is_demo)
 TRAINED = Result("a finished training", _is_adapter)
 EXPORTED = Result("an exported state", _is_published)
 EVALUATION = Result("the record of an evaluation", _is_evaluation)
 REPORT = Result("the report of an evaluation", _is_report)
+STUDY_REPORT = Result("the report of a study", _is_study_report)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from s0.record import parsed
 from s0.report.terminal import CONSOLE, show_record
+from s0_cli.exits import put
 
 _WITH_CHECKPOINTING = " with --gradient-checkpointing"
 
@@ -204,6 +205,39 @@ def _layers(result: Mapping[str, Any]) -> None:
     CONSOLE.print(table)
 
 
+def _studies(result: Mapping[str, Any]) -> None:
+    for study in result["studies"]:
+        _study(study)
+    CONSOLE.print(f"records are in {result['records']}", soft_wrap=True)
+
+
+def _study(study: Mapping[str, Any]) -> None:
+    figures = f"{study['done']} of {study['units']} units done, {len(study['failed'])} failed, {study['left']} left"
+    CONSOLE.print(f"{study['study']}: {figures}", soft_wrap=True)
+    for failure in study["failed"]:
+        CONSOLE.print(f"failed: {failure['unit']}: {failure['error']} ({failure['record']})", soft_wrap=True)
+
+
+def _study_units(result: Mapping[str, Any]) -> None:
+    table = Table(title=f"units of {result['study']}", box=SIMPLE)
+    table.add_column("unit", overflow="fold")
+    table.add_column("")
+    table.add_column("seconds", justify="right")
+    for unit in result["listed"]:
+        seconds = "" if unit["seconds"] is None else f"{unit['seconds']:.0f}"
+        table.add_row(unit["unit"], unit["standing"], seconds)
+    CONSOLE.print(table)
+    _study(result)
+    if result["estimated"]:
+        CONSOLE.print(result["estimated"], soft_wrap=True)
+
+
+def _study_report(result: Mapping[str, Any]) -> None:
+    put(result["page"])
+    if result["out"]:
+        CONSOLE.print(f"written to {result['out']}", soft_wrap=True)
+
+
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "demo": _evaluation,
     "eval": _evaluation,
@@ -217,4 +251,7 @@ _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "model": _model,
     "state": _layers,
     "adapter": _layers,
+    "study": _studies,
+    "study list": _study_units,
+    "study report": _study_report,
 }

@@ -1,0 +1,251 @@
+"""The tables of a study: means over seeds with intervals, gains over the reference, contrasts, from the records alone.
+
+A seed is one measurement: where a seed has several draws of examples, they are averaged first. Intervals are Student's
+over seeds and hold for the problems that were asked; p-values are of t-tests paired by seed, adjusted by Holm over the
+rows of a table. A single seed has Wilson's interval over problems and no test.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from s0.bench import holm, paired_t, rate, t_interval
+from s0.errors import DatasetError
+from s0.study.plan import Cell
+from s0.study.runner import LEFT, Standing
+from s0.study.spec import Amount, Study
+from s0.study.store import Answered, VariantRecord
+
+Interval = tuple[float, float, float]
+"""A mean and the ends of its 95% interval, in points."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant in a table.
+
+    Attributes:
+        variant: its name; label: what it is called.
+        seeds: how many were measured.
+        parameters: numbers trained; 0 for none.
+        standard, paper: pass@1 by scoring.
+        gain: over the reference under the standard scoring, paired by seed; None for the reference.
+        p_value, p_holm: that there is no gain; None for one seed. Where all seeds agree it says nothing of others.
+        pass_at_k: by k, in points, of sampled answers.
+        published: what others have reported.
+    """
+
+    variant: str
+    label: str
+    seeds: int
+    parameters: int
+    standard: Interval
+    paper: Interval
+    gain: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    pass_at_k: Mapping[str, float] | None = None
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A variant against another, paired by seed: second minus first, in points."""
+
+    first: str
+    second: str
+    difference: Interval
+    p_value: float | None
+    p_holm: float | None
+
+
+Tested = TypeVar("Tested", Row, Contrast)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one model makes of one amount of examples of one task, asked one task.
+
+    Attributes:
+        model, task: that learned, and what.
+        asked: the task that was asked; n_problems: of it.
+        amount: how many examples were learned from; None for all.
+        rows: by variant, the reference first.
+        contrasts: that the study names.
+        missing: variants of which not every seed is done, with how many are.
+    """
+
+    model: str
+    task: str
+    asked: str
+    n_problems: int
+    amount: int | None
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    missing: Mapping[str, int]
+
+
+def tables(standing: Standing) -> list[Table]:
+    """The tables of a study, of what is done of it.
+
+    Raises:
+        DatasetError: nothing is.
+    """
+    study = standing.study
+    made = [
+        table
+        for model in study.models
+        for task in study.tasks
+        for asked in study.asked_after(task)
+        for amount in study.examples
+        if (table := _table(standing, (model, task, asked, amount)))
+    ]
+    if not made:
+        raise DatasetError(f"expected results of the study {study.name}, got none; run it first: s0 study run")
+    return made
+
+
+def _table(standing: Standing, place: tuple[str, str, str, Amount]) -> Table | None:
+    study, (model, task, asked, amount) = standing.study, place
+    cells = [cell for cell in standing.plan.cells if (cell.model, cell.task, cell.amount) == (model, task, amount)]
+    by_variant = {
+        name: _Measured.of([cell for cell in cells if cell.variant == name], standing, asked)
+        for name in dict.fromkeys(cell.variant for cell in cells)
+    }
+    whole = {name: measured for name, measured in by_variant.items() if measured.seeds == len(study.seeds)}
+    if not whole:
+        return None
+    reference = whole.get(study.reference)
+    rows = [_row(study, model, name, measured, reference) for name, measured in whole.items()]
+    return Table(
+        model=model,
+        task=task,
+        asked=asked,
+        n_problems=len(next(iter(whole.values())).answered[0].problems),
+        amount=amount.n,
+        rows=tuple(_adjusted(rows)),
+        contrasts=tuple(_adjusted(_contrasts(study, whole))),
+        missing={name: measured.seeds for name, measured in by_variant.items() if name not in whole},
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The answers of a variant.
+
+    Attributes:
+        by_seed: of every seed that is done, the answers of its draws.
+        records: of all of them.
+    """
+
+    by_seed: Mapping[int, Sequence[Answered]]
+    records: Sequence[VariantRecord]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], standing: Standing, asked: str) -> _Measured:
+        """The answers to a task in some cells of one variant; a seed counts where all its draws are there."""
+        records = {cell: standing.records.get(cell.key) for cell in cells}
+        seeds = dict.fromkeys(cell.seed for cell in cells)
+        by_seed = {seed: [records[cell] for cell in cells if cell.seed == seed] for seed in seeds}
+        done = {
+            seed: [record for record in runs if isinstance(record, VariantRecord)]
+            for seed, runs in by_seed.items()
+            if all(isinstance(record, VariantRecord) for record in runs)
+        }
+        answers = {seed: [record.answered[asked] for record in runs] for seed, runs in done.items()}
+        return cls(answers, [record for runs in done.values() for record in runs])
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seed)
+
+    @property
+    def answered(self) -> list[Answered]:
+        return [answered for draws in self.by_seed.values() for answered in draws]
+
+    def points(self, scoring: str) -> list[float]:
+        """pass@1 of every seed, counted from the verdicts, in points."""
+        return [
+            statistics.fmean(
+                100 * answered.verdicts[scoring].count("1") / len(answered.verdicts[scoring]) for answered in draws
+            )
+            for draws in self.by_seed.values()
+        ]
+
+    def interval(self, scoring: str) -> Interval:
+        points = self.points(scoring)
+        if len(points) > 1:
+            return t_interval(points)
+        if len(self.answered) > 1:  # draws of one seed share its examples
+            return points[0], points[0], points[0]
+        verdicts = [verdict == "1" for answered in self.answered for verdict in answered.verdicts[scoring]]
+        single = rate(verdicts)
+        return 100 * single.value, 100 * single.low, 100 * single.high
+
+    @property
+    def pass_at_k(self) -> dict[str, float] | None:
+        """The mean of pass@k over all seeds and draws, in points, under the standard scoring."""
+        drawn = [answered.drawn.summary.pass_at_k.standard for answered in self.answered if answered.drawn]
+        if not drawn:
+            return None
+        return {k: statistics.fmean(100 * each[k].value for each in drawn) for k in drawn[0]}
+
+
+def _row(study: Study, model: str, name: str, measured: _Measured, reference: _Measured | None) -> Row:
+    variant = study.variants_on(model)[name]
+    is_compared = reference is not None and name != study.reference
+    gain, p_value = _compared(reference, measured) if reference and is_compared else (None, None)
+    return Row(
+        variant=name,
+        label=variant.label or name,
+        seeds=measured.seeds,
+        parameters=measured.records[0].run.parameters or 0,
+        standard=measured.interval("standard"),
+        paper=measured.interval("paper"),
+        gain=gain,
+        p_value=p_value,
+        pass_at_k=measured.pass_at_k,
+        published=variant.published.get(model, ""),
+    )
+
+
+def _compared(first: _Measured, second: _Measured) -> tuple[Interval, float | None]:
+    """Second minus first, paired by seed, and p; None where there is only one."""
+    before, after = first.points("standard"), second.points("standard")
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    if len(changes) < 2:
+        return (changes[0], changes[0], changes[0]), None
+    return t_interval(changes), paired_t(before, after).p_value
+
+
+def _contrasts(study: Study, measured: Mapping[str, _Measured]) -> list[Contrast]:
+    pairs = [pair for pair in study.contrasts if set(pair) <= set(measured)]
+    compared = [(pair, *_compared(measured[pair[0]], measured[pair[1]])) for pair in pairs]
+    return [Contrast(*pair, difference, p_value, None) for pair, difference, p_value in compared]
+
+
+def _adjusted(entries: Sequence[Tested]) -> list[Tested]:
+    """The same with p-values adjusted by Holm for all that were tested."""
+    tested = [entry.p_value for entry in entries if entry.p_value is not None]
+    adjusted = iter(holm(tested))
+    return [entry if entry.p_value is None else replace(entry, p_holm=next(adjusted)) for entry in entries]
+
+
+def facts(standing: Standing) -> dict[str, Any]:
+    """A study's tables as JSON: what was run, how far it is, and every table."""
+    study = standing.study
+    return {
+        "kind": "study report",
+        "study": study.name,
+        "title": study.title,
+        "quick": study.is_quick,
+        "split": study.split,
+        "seeds": list(study.seeds),
+        "reference": study.reference,
+        "failed": {key: failure.error for key, failure in standing.failures.items()},
+        "left": len(standing.keys(LEFT)),
+        "tables": [asdict(table) for table in tables(standing)],
+    }

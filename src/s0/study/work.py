@@ -1,0 +1,200 @@
+"""Doing a unit: in whatever process, with nothing but its config and the folder of units."""
+
+from __future__ import annotations
+
+import atexit
+import random
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import msgspec
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from s0.bench import Answerer, CollectSettings, Outcome, Questions, collect, environment, run_variant
+from s0.bench.answers import open_answers
+from s0.bench.evaluation import sampled_summary, summary
+from s0.bench.record import model_facts
+from s0.errors import DatasetError
+from s0.examples import Example
+from s0.files import locked, remove_leftovers
+from s0.models import ModelSource
+from s0.record import Answer, Run, TaskFacts, compressed
+from s0.study.plan import AnyUnit, Asked, CollectionUnit, Learned, VariantUnit
+from s0.study.store import (
+    Answered,
+    CollectionRecord,
+    Drawn,
+    Failure,
+    Record,
+    Store,
+    VariantRecord,
+    collection_record,
+    verdicts_of,
+)
+from s0.tasks import SCORINGS
+from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
+
+_EXAMPLES, _ANSWERS, _TRAINED = "examples.jsonl", "answers.jsonl", "trained"
+_WAIT_S = 5.0
+"""For the lock of a unit: as long as a process may take to end after the one that started it was killed."""
+
+
+def do(config: bytes, folder: str, unsafe: bool = False) -> None:
+    """Do a unit, or go on with it, and keep its record; where it fails, that.
+
+    Args:
+        config: the unit, as JSON.
+        folder: of all units.
+        unsafe: judge programs without a sandbox.
+
+    Raises:
+        BlockingIOError: another process is at it.
+        OSError: the folder cannot be written.
+    """
+    torch.set_num_threads(1)
+    unit: AnyUnit = msgspec.json.decode(config, type=AnyUnit)
+    store = Store(folder)
+    work = store.work(unit.key)
+    _wait_for(work)
+    with locked(work):
+        if isinstance(store.read(unit.key), (CollectionRecord, VariantRecord)):
+            return
+        remove_leftovers(work)
+        is_new = not work.exists()
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # records keep the cautions
+                record = _done(unit, store, _sandbox(unsafe, **unit.limits), is_new)
+        except Exception as error:  # whatever it is, the study's other units go on
+            record = Failure.of(unit, error)
+        store.write(record)
+
+
+def _wait_for(work: Path) -> None:
+    """Wait until nobody is at a unit, or it is clear that somebody will stay."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            with locked(work):
+                return
+        except BlockingIOError:
+            time.sleep(0.1)
+
+
+@cache
+def _sandbox(unsafe: bool, **limits: float) -> Sandbox:
+    """A process has one for all of its units."""
+    sandbox = Sandbox(UNSAFE if unsafe else None, Limits(**limits))  # type: ignore[arg-type]
+    atexit.register(sandbox.close)
+    return sandbox
+
+
+@lru_cache(maxsize=1)
+def loaded_model(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of the last unit stays: what a variant puts on it, it takes off."""
+    return source.load()
+
+
+def _done(unit: AnyUnit, store: Store, sandbox: Sandbox, is_new: bool) -> Record:
+    model, tokenizer = loaded_model(unit.source)
+    work = store.work(unit.key)
+    if isinstance(unit, CollectionUnit):
+        return _collected(unit, Answerer(model, tokenizer), work, sandbox, is_new)
+    base = Answerer(model, tokenizer, journal=open_answers(work / _ANSWERS, model))
+    examples = {split: _learned(learned, store) for split, learned in unit.learned.items()}
+    return _answered(unit, base, {"train": [], **examples}, work, (sandbox, is_new))
+
+
+def _collected(unit: CollectionUnit, answerer: Answerer, work: Path, sandbox: Sandbox, is_new: bool) -> Record:
+    started = time.perf_counter()
+    examples = collect(answerer, _questions(unit.asked, sandbox), work / _EXAMPLES, CollectSettings(**unit.settings))
+    seconds = round(time.perf_counter() - started, 2) if is_new else None
+    return collection_record(unit, model_facts(unit.source, answerer.model), examples, seconds)
+
+
+def _learned(learned: Learned, store: Store) -> list[Example]:
+    """The examples that are learned from: a draw of fewer is part of the same draw of more.
+
+    Raises:
+        DatasetError: they were not collected, or are fewer.
+    """
+    record = store.finished(learned.collection.key, CollectionRecord)
+    if record is None:
+        raise DatasetError(
+            f"expected the collection {learned.collection.key} to have come to its end, got none; run it first, or "
+            "again with --retry-failed"
+        )
+    examples = record.examples()
+    if learned.n is None:
+        return examples
+    if learned.n > len(examples):
+        raise DatasetError(
+            f"expected at least {learned.n} examples of {learned.collection.asked.task}, got {len(examples)}; collect "
+            "from more problems, draw more samples of each, or learn from fewer"
+        )
+    order = [*range(len(examples))]
+    random.Random(f"draw {learned.draw} of {record.sha256}").shuffle(order)
+    return [examples[i] for i in sorted(order[: learned.n])]
+
+
+def _answered(
+    unit: VariantUnit,
+    base: Answerer,
+    examples: Mapping[str, Sequence[Example]],
+    work: Path,
+    how: tuple[Sandbox, bool],
+) -> Record:
+    sandbox, is_new = how
+    outcomes: dict[str, Outcome] = {}
+    for asked in unit.asked:
+        questions = _questions(asked, sandbox, unit)
+        # The first one trains and keeps it; those after it take that.
+        outcomes[asked.task] = run_variant(unit.variant, base, questions, examples, out=work / _TRAINED)
+    first = next(iter(outcomes.values()))
+    return VariantRecord(
+        environment=environment(),
+        unit=unit,
+        model=model_facts(unit.source, base.model),
+        run=msgspec.convert(first.facts, Run),
+        n_examples={split: len(verified) for split, verified in examples.items() if split in unit.learned},
+        seconds=first.seconds.get("train") if is_new else None,
+        answered={
+            asked.task: _account(outcomes[asked.task], _questions(asked, sandbox, unit), is_new) for asked in unit.asked
+        },
+    )
+
+
+def _questions(asked: Asked, sandbox: Sandbox, unit: VariantUnit | None = None) -> Questions:
+    task = asked.load_task().judged_in(sandbox)
+    return Questions(
+        task, asked.problems(), asked.chat, asked.max_new_tokens, samples=None if unit is None else unit.drawn
+    )
+
+
+def _account(outcome: Outcome, questions: Questions, is_new: bool) -> Answered:
+    task, samples = questions.task, questions.samples
+    return Answered(
+        task=TaskFacts(task.name, task.version, task.data_sha256, dict(task.scorer.notes), task.left_out),
+        problems=tuple(problem.id for problem in questions.problems),
+        summary=summary(outcome.answers),
+        verdicts=_verdicts(outcome.answers),
+        completions=compressed([answer.completion for answer in outcome.answers]),
+        n_tokens=tuple(answer.n_tokens for answer in outcome.answers),
+        seconds=outcome.seconds["evaluate"] if is_new else None,
+        drawn=Drawn(
+            sampled_summary(outcome.sampled, samples),
+            _verdicts(outcome.sampled),
+            compressed([answer.completion for answer in outcome.sampled]),
+        )
+        if samples
+        else None,
+    )
+
+
+def _verdicts(answers: Sequence[Answer]) -> dict[str, str]:
+    return {scoring: verdicts_of([answer.passed[scoring] for answer in answers]) for scoring in SCORINGS}

@@ -1,0 +1,157 @@
+"""`s0 study`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from s0.errors import ConfigError
+from s0.study.executors import Executor, Processes, Slurm
+from s0.study.page import page, write_page
+from s0.study.plan import AnyUnit, CollectionUnit
+from s0.study.runner import FAILED, LEFT, Standing, estimated, opened, standing
+from s0.study.runner import run as run_study
+from s0.study.store import Failure, Record, Store
+from s0.study.tables import facts
+from s0.tasks.sandbox import Sandbox
+from s0_cli.exits import interruptible, same_command
+from s0_cli.groups import ExecutorOptions, JudgingOptions, OutOptions, StudyOptions
+from s0_cli.outputs import STUDY_REPORT, claimed, require_free_folder
+from s0_cli.work.problems import sandbox
+from s0_cli.work.stages import say, stage
+
+
+def run(studies: Sequence[StudyOptions], how: ExecutorOptions, judging: JudgingOptions) -> dict[str, Any]:
+    """`s0 study run`."""
+    if how.slurm and len(studies) > 1:
+        raise ConfigError("expected a single study with --slurm, whose parameters stand in its file; run one by one")
+    folder = studies[0].records
+    for each in studies:
+        opened(each.file, each.records)  # all are refused before any is begun
+    kept = f"what was done so far is kept in {folder}; go on with: {same_command()}"
+    with ExitStack() as stack:
+        stack.enter_context(interruptible(lambda: kept))
+        cells = stack.enter_context(sandbox(judging))
+        processes = None if how.slurm else stack.enter_context(Processes(how.jobs, judging.unsafe))
+        results = [_run(each, how, processes, cells) for each in studies]
+    return {"kind": "study", "studies": results, "records": str(folder)}
+
+
+def _run(options: StudyOptions, how: ExecutorOptions, processes: Executor | None, cells: Sandbox) -> dict[str, Any]:
+    study, store = opened(options.file, options.records, options.quick)
+    before = standing(study, store)
+    executor = processes or Slurm(study.slurm)
+    todo = before.keys(LEFT, FAILED) if how.retry_failed else before.keys(LEFT)
+    expected = estimated(_only(before, todo), store, cells if processes else None)
+    say(f"{study.name}: {_counts(before)}{_expectation(expected.left(todo, executor.at_once), todo, expected)}")
+    mean = sum(expected.seconds.values()) / len(expected.seconds) if expected.seconds else 1.0
+    weights = {key: expected.seconds.get(key, mean) for key in todo}
+    n_done = 0
+    with stage(study.name, round(sum(weights.values())) or None) as advance:
+
+        def tell(key: str, record: Record | None) -> None:
+            nonlocal n_done
+            n_done += 1
+            if isinstance(record, Failure):
+                say(f"failed: {described(before.plan.units[key])}: {record.error:.200}")
+            advance(weights[key], f"{n_done}/{len(todo)} units")
+
+        after = run_study(before, store, executor, retry_failed=how.retry_failed, on_done=tell)
+    return {"study": study.name, "quick": study.is_quick, **_outcome(after, store)}
+
+
+def _only(before: Standing, keys: Sequence[str]) -> Standing:
+    """The same of some units alone."""
+    return replace(before, plan=replace(before.plan, units={key: before.plan.units[key] for key in keys}))
+
+
+def _counts(standing: Standing) -> str:
+    counts = Counter(standing.of(key) for key in standing.plan.units)
+    return f"{len(standing.plan.units)} units, " + ", ".join(f"{n} {how}" for how, n in sorted(counts.items()))
+
+
+def _expectation(seconds: float, todo: Sequence[str], expected: Any) -> str:
+    if not todo:
+        return ""
+    if not expected.seconds:
+        return "; how long it takes is not known yet"
+    bases = {
+        "by records of their like": expected.by_records,
+        "by a short calibration": expected.by_calibration,
+        "as the mean of the others": expected.unknown,
+    }
+    basis = ", ".join(f"{n} {how}" for how, n in bases.items() if n)
+    return f"; about {timedelta(seconds=round(seconds))} to go ({basis})"
+
+
+def _outcome(after: Standing, store: Store) -> dict[str, Any]:
+    failures = [
+        {"unit": described(after.plan.units[key]), "error": failure.error, "record": str(store.path(key))}
+        for key, failure in after.failures.items()
+    ]
+    n_left = len(after.keys(LEFT))
+    return {
+        "units": len(after.plan.units),
+        "done": len(after.plan.units) - n_left - len(failures),
+        "failed": failures,
+        "left": n_left,
+    }
+
+
+def described(unit: AnyUnit) -> str:
+    """A unit in a few words."""
+    if isinstance(unit, CollectionUnit):
+        seed = unit.settings.get("seed", 0)
+        return f"examples of {unit.asked.task} ({unit.asked.split}) from {unit.model}, seed {seed}"
+    settings = ", ".join(f"{name} {value}" for name, value in unit.settings.items())
+    method = f"{unit.shots} shots" if unit.shots else unit.method
+    words = [method + (f" ({settings})" if settings else "")]
+    words += ["on wrong content"] if unit.content == "wrong" else []
+    words += [f"on {unit.model}"]
+    if unit.train:
+        seed = unit.train.collection.settings.get("seed", 0)
+        n = "all" if unit.train.n is None else f"{unit.train.n} (draw {unit.train.draw})"
+        words += [f"from {n} examples of {unit.train.collection.asked.task}, seed {seed}"]
+    return " ".join([*words, "asked", ", ".join(asked.task for asked in unit.asked)])
+
+
+def list_units(options: StudyOptions, jobs: int) -> dict[str, Any]:
+    """`s0 study list`."""
+    study, store = opened(options.file, options.records, options.quick)
+    before = standing(study, store)
+    todo = before.keys(LEFT, FAILED)
+    with sandbox(JudgingOptions()) as cells:
+        expected = estimated(before, store, cells)
+    return {
+        "kind": "study list",
+        "study": study.name,
+        "quick": study.is_quick,
+        **_outcome(before, store),
+        "seconds_left": round(expected.left(todo, jobs), 1),
+        "estimated": _expectation(expected.left(todo, jobs), todo, expected).removeprefix("; "),
+        "listed": [
+            {
+                "unit": described(unit),
+                "standing": before.of(key),
+                "seconds": None if key not in expected.seconds else round(expected.seconds[key], 1),
+                "record": str(store.path(key)),
+            }
+            for key, unit in before.plan.units.items()
+        ],
+    }
+
+
+def report(options: StudyOptions, out: OutOptions | None) -> dict[str, Any]:
+    """`s0 study report`, on the terminal where no folder is named."""
+    study, store = opened(options.file, options.records, options.quick)
+    done = standing(study, store)
+    result = {**facts(done), "page": page(done), "out": None}
+    if out is not None:
+        inputs = [options.file, store.folder]
+        with claimed(out.path, inputs, lambda: require_free_folder(out.path, STUDY_REPORT, out.overwrite)):
+            result["out"] = str(write_page(done, out.path))
+    return result

@@ -1,0 +1,88 @@
+"""docs/studies.md runs as it stands, in small: the study that it shows, its commands, its Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from s0.study.executors import Processes
+from s0.study.spec import read_study
+from tests.cli.calls import result, s0
+from tests.study.small import Here
+
+PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Processes, "run", lambda self, units, folder: Here().run(units, folder))
+
+
+def test_the_page_leads_from_a_file_to_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    in_this_process(monkeypatch)
+    study, slurm = blocks("toml")
+    Path("study.toml").write_text(study + slurm)
+    assert read_study("study.toml").slurm["mem_gb"] == 32
+    (commands,) = blocks("sh")
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        done = s0(*arguments)
+        assert program == "s0" and done.returncode == 0, done.stderr
+    assert "| LoRA r24 |" in done.stdout and "## pocket:gdn, 2 examples of pocket-code" in done.stdout
+    assert Path("study-report/report.md").read_text() == done.stdout.removesuffix("\n")
+    (code,) = blocks("python")
+    exec(compile(code, "studies.md", "exec"), {})
+    assert "LoRA r24" in capsys.readouterr().out
+    assert all_units_are_done()
+    refused = s0("study", "report", "study.toml", "--quick", "--out", "study-report")
+    assert refused.returncode == 2 and "--overwrite" in refused.stderr
+    assert s0("study", "report", "study.toml", "--quick", "--out", "study-report", "--overwrite").returncode == 0
+
+
+def all_units_are_done() -> bool:
+    listed = result("study", "list", "study.toml", "--quick")["listed"]
+    again = result("study", "run", "study.toml", "--quick")["studies"]
+    return {unit["standing"] for unit in listed} == {"done"} and again[0]["done"] == len(listed)
+
+
+def test_a_failure_ends_the_command_with_status_1_and_says_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    in_this_process(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "300")
+    text = blocks("toml")[0].replace("train_problems = 96", "train_problems = 96\ntemperature = 0.01\n")
+    Path("study.toml").write_text(text.replace('[5, "all"]', "[5]"))
+    monkeypatch.setattr("s0.study.quick._TRAIN_PROBLEMS", 1)
+    done = s0("study", "run", "study.toml", "--quick")
+    assert done.returncode == 1
+    assert "failed: " in done.stderr and "expected" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("study run absent.toml", "absent.toml"),
+        ("study run wrong.toml", "'modles'"),
+        ("study list wrong.toml", "'modles'"),
+        ("study run right.toml right.toml --slurm", "single study"),
+        ("study run right.toml --jobs 0", "--jobs"),
+        ("study report right.toml", "run it first"),
+    ],
+)
+def test_wrong_calls_end_in_one_line(command: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("right.toml").write_text(blocks("toml")[0])
+    Path("wrong.toml").write_text("modles = 1")
+    done = s0(*command.split())
+    assert done.returncode in (1, 2) and says in done.stderr and "Traceback" not in done.stderr
