@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from s0.bench import Answerer, CollectSettings, Questions, collect, evaluate
-from s0.errors import DatasetError
+from s0.errors import S0Error
 from s0.examples import Example
 from s0.study.estimate import Kind, rows_of
 from s0.study.plan import AnyUnit, Asked, CollectionUnit, VariantUnit
@@ -41,7 +41,7 @@ def calibrated(missing: Mapping[Kind, AnyUnit], sandbox: Sandbox) -> dict[Kind, 
         for kind, unit in missing.items():
             try:
                 seconds[kind] = _TRIES[kind[0]](kind, unit, sandbox)
-            except DatasetError:  # of so few problems none may be solved: then it stays unknown
+            except S0Error:  # the unit will tell; and of so few problems none may be solved
                 continue
     return seconds
 

@@ -46,7 +46,8 @@ def _run(options: StudyOptions, how: ExecutorOptions, processes: Executor | None
     before = standing(study, store)
     executor = processes or Slurm(study.slurm)
     todo = before.keys(LEFT, FAILED) if how.retry_failed else before.keys(LEFT)
-    expected = estimated(_only(before, todo), store, cells if processes else None)
+    is_tried = processes is not None and not study.is_quick  # what takes seconds is not worth a try
+    expected = estimated(_only(before, todo), store, cells if is_tried else None)
     say(f"{study.name}: {_counts(before)}{_expectation(expected.left(todo, executor.at_once), todo, expected)}")
     mean = sum(expected.seconds.values()) / len(expected.seconds) if expected.seconds else 1.0
     weights = {key: expected.seconds.get(key, mean) for key in todo}
@@ -125,7 +126,7 @@ def list_units(options: StudyOptions, jobs: int) -> dict[str, Any]:
     before = standing(study, store)
     todo = before.keys(LEFT, FAILED)
     with sandbox(JudgingOptions()) as cells:
-        expected = estimated(before, store, cells)
+        expected = estimated(before, store, None if study.is_quick else cells)
     return {
         "kind": "study list",
         "study": study.name,
