@@ -22,12 +22,12 @@ from s0.decode import Batcher
 step, steps = Batcher.step, []
 def patient(self):
     steps.append(1)
-    while len(steps) > 6 and not pathlib.Path({!r}).exists():
+    while len(steps) > 1 and not pathlib.Path({!r}).exists():
         time.sleep(0.01)
     return step(self)
 Batcher.step = patient
 """
-"""The model writes a few tokens, and no more before a file is there."""
+"""The model takes one step, in which a text's first tokens come, and no other before a file is there."""
 
 running: list[tuple[Process, int]] = []
 
