@@ -12,7 +12,8 @@ from s0.adapter.fingerprint import fingerprint
 from s0.adapter.load import load, read
 from s0.decode import Sampling, generate
 from s0.models import POCKET_MODELS, shipped_states
-from s0.record import decompressed
+from s0.record import decompressed, read_record
+from s0.serve.facts import facts_of
 from s0.tasks import load as load_task
 from tests.cli.calls import s0
 from tests.pocket_rows import study_record
@@ -31,7 +32,7 @@ def test_a_state_is_small_and_of_the_model_that_it_ships_with(name):
     folder = shipped_states(name)["pocket-code"]
     model, _ = load_model(name)
     stored = read(folder, model)
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 100_000
+    assert sum(file.stat().st_size for file in folder.iterdir() if file.name != "record.json") < 100_000
     assert stored.fingerprint == fingerprint(model) and stored.base_model == name
     settings = study_record(name)["s0_auto"]
     assert stored.alpha == settings["scale"]["chosen"]
@@ -52,6 +53,19 @@ def test_a_state_writes_what_the_study_has_recorded_and_more_of_it_passes(name):
     assert [answer.text for (answer,) in answers] == texts != decompressed(variants["base"]["completions"])[:n]
     passed = {variant: variants[variant]["verdicts"]["standard"][:n].count("1") for variant in ("base", "s0_auto")}
     assert passed["s0_auto"] > passed["base"]
+
+
+@names
+def test_what_a_state_claims_to_have_gained_is_what_the_study_has_recorded(name):
+    folder, variants = shipped_states(name)["pocket-code"], study_record(name)
+    claim = facts_of(folder)["record"]
+    before, after = (variants[variant]["summary"]["pass_at_1"]["standard"]["value"] for variant in ("base", "s0_auto"))
+    assert claim["effect"] == "helped" and claim["task"] == "pocket-code"
+    assert claim["summary"].startswith(f"{100 * before:.1f}% → {100 * after:.1f}% of 240 final problems, ")
+    record = read_record(folder / "record.json")
+    for variant in ("base", "s0_auto"):
+        texts = [answer.completion for answer in record.answers[variant]]
+        assert texts == decompressed(variants[variant]["completions"])
 
 
 @pytest.mark.slow
