@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from s0.bench.stats import compare, holm, mean_pass_at_k, paired_t, pass_at_k, rate, t_interval, welch
+from s0.bench.stats import compare, crossed, holm, mean_pass_at_k, paired_t, pass_at_k, rate, t_interval, welch
 from s0.errors import ConfigError
 
 VERDICTS = st.lists(st.booleans(), min_size=1, max_size=60)
@@ -203,6 +203,47 @@ def test_t_interval_over_seeds():
     assert t_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
 
 
+def drawn(rng, n_seeds, n_problems, gain):
+    """Verdicts of two variants; how good a seed is, and how hard a problem, is shared by its row or column."""
+    level = 0.4 + rng.normal(0, 0.15, n_problems) + rng.normal(0, 0.05, (n_seeds, 1))
+    own = gain + rng.normal(0, 0.08, n_problems) + rng.normal(0, 0.05, (n_seeds, 1))
+    first, second = (rng.random((n_seeds, n_problems)) < np.clip(chance, 0, 1) for chance in (level, level + own))
+    return first, second
+
+
+def test_the_crossed_interval_is_that_of_resampling_rows_and_columns_one_by_one():
+    rng = np.random.default_rng(1)
+    first, second = drawn(rng, 6, 30, 0.1)
+    changes = second.astype(float) - first
+    slow = []
+    for _ in range(4000):
+        rows, columns = rng.integers(0, 6, 6), rng.integers(0, 30, 30)
+        slow.append(np.mean([[changes[row, column] for column in columns] for row in rows]))
+    result = crossed(first, second)
+    assert result.difference == pytest.approx(changes.mean())
+    assert [result.low, result.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.01)
+    assert result.p_above(0) == pytest.approx(np.mean(np.array(slow) <= 0), abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_crossed_interval_covers_the_truth_as_often_as_it_says_where_a_paired_one_does_not():
+    rng, covered, covered_by_seeds = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        first, second = drawn(rng, 20, 60, 0.1)
+        result = crossed(first, second, replicates=1000)
+        covered += result.low <= 0.1 <= result.high
+        by_seed = paired_t(first.mean(1).tolist(), second.mean(1).tolist())
+        covered_by_seeds += by_seed.low <= 0.1 <= by_seed.high
+    assert covered >= 0.93 * 400 > covered_by_seeds
+
+
+def test_a_chance_is_never_told_to_be_none():
+    always = crossed([[False] * 5] * 3, [[True] * 5] * 3, replicates=99)
+    assert (always.difference, always.low, always.p_above(0)) == (1, 1, 0.01)
+    never = crossed([[True] * 5] * 3, [[True] * 5] * 3)
+    assert (never.difference, never.p_above(0)) == (0, 1) and never.p_above(-0.02) < 0.001
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -220,6 +261,10 @@ def test_t_interval_over_seeds():
         lambda: welch([0.1, math.inf], [0.1, 0.2]),
         lambda: paired_t([0.1, 0.2], [0.1, 0.2, 0.3]),
         lambda: paired_t([0.1], [0.2]),
+        lambda: crossed([[True, False]], [[True, True]]),
+        lambda: crossed([[True], [False]], [[True], [True]]),
+        lambda: crossed([[True, False]] * 2, [[True, True]] * 3),
+        lambda: crossed([True, False], [True, True]),
     ],
 )
 def test_impossible_input_is_refused(wrong):

@@ -9,7 +9,7 @@ from s0.bench.pass_rate_scale import scale_by_pass_rate
 from s0.bench.record import comparisons, environment, evaluation_record
 from s0.bench.rounds import Improvement, ImproveSettings, improve
 from s0.bench.saved_states import evaluate_states
-from s0.bench.stats import compare, holm, paired_t, pass_at_k, rate, t_interval, welch
+from s0.bench.stats import compare, crossed, holm, paired_t, pass_at_k, rate, t_interval, welch
 from s0.bench.variants import Outcome, Variant, answer, run_variant, tuned_facts
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "collect",
     "compare",
     "comparisons",
+    "crossed",
     "environment",
     "evaluate",
     "evaluate_states",

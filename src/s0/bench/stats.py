@@ -218,3 +218,59 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, mean, mean
     low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=error)
     return mean, float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossedDifference:
+    """Two variants, trained with the same seeds and asked the same problems, compared for other seeds and problems.
+
+    Attributes:
+        n_seeds, n_problems: how many there are.
+        difference: second pass rate minus first.
+        low, high: 95% interval of the difference.
+        replicates: the differences of the resampled seeds and problems.
+    """
+
+    n_seeds: int
+    n_problems: int
+    difference: float
+    low: float
+    high: float
+    replicates: np.ndarray
+
+    def p_above(self, threshold: float) -> float:
+        """One-sided: how often resampled differences do not exceed `threshold`, the observed one counted with them."""
+        return float((1 + (self.replicates <= threshold).sum()) / (1 + len(self.replicates)))
+
+
+def crossed(
+    first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]], *, replicates: int = 10_000, seed: int = 0
+) -> CrossedDifference:
+    """Compare verdicts by seed and problem, with seeds and problems both resampled.
+
+    The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1:386): rows and columns are drawn with
+    replacement, apart from each other, so that what all problems of a seed and all seeds of a problem have in common
+    counts as the chance that it is. It errs on the side of wide intervals. The interval is by percentiles.
+
+    Args:
+        first, second: verdicts, a row for each seed, a column for each problem, in the same order.
+        replicates: how often is resampled.
+        seed: of the resampling.
+
+    Raises:
+        ConfigError: verdicts that are no table of at least two seeds and two problems, or of different forms.
+    """
+    shape = np.shape(first)
+    if shape != np.shape(second) or len(shape) != 2 or min(shape) < 2:
+        raise ConfigError(
+            f"expected verdicts of two or more seeds on the same problems, got tables of {shape} and "
+            f"{np.shape(second)}; pair them by seed and problem"
+        )
+    changes = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    n_seeds, n_problems = shape
+    draw = np.random.default_rng(seed)
+    seeds = draw.multinomial(n_seeds, [1 / n_seeds] * n_seeds, replicates)  # how often each is drawn
+    problems = draw.multinomial(n_problems, [1 / n_problems] * n_problems, replicates)
+    means = ((seeds @ changes) * problems).sum(1) / changes.size
+    low, high = np.quantile(means, [0.025, 0.975])
+    return CrossedDifference(n_seeds, n_problems, float(changes.mean()), float(low), float(high), means)
