@@ -16,7 +16,7 @@ import torch
 from s0.bench import Answerer, CollectSettings, Questions, collect, evaluate
 from s0.errors import S0Error
 from s0.examples import Example
-from s0.study.estimate import Kind, rows_of
+from s0.study.estimate import Kind, collecting, rows_of
 from s0.study.plan import AnyUnit, Asked, CollectionUnit, VariantUnit
 from s0.study.work import loaded_model
 from s0.tasks.sandbox import Sandbox
@@ -59,7 +59,8 @@ def _as_in_a_study() -> Iterator[None]:
 
 
 def _collecting(kind: Kind, unit: AnyUnit, sandbox: Sandbox) -> float:
-    assert isinstance(unit, CollectionUnit)
+    collected = [unit] if isinstance(unit, CollectionUnit) else [*unit.collected.values()]
+    unit = next(each for each in collected if kind == collecting(each))
     questions = _questions(unit.asked, _COLLECTED, sandbox)
     answerer = Answerer(*loaded_model(unit.source))
     with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +70,9 @@ def _collecting(kind: Kind, unit: AnyUnit, sandbox: Sandbox) -> float:
 
 
 def _learning(kind: Kind, unit: AnyUnit, sandbox: Sandbox) -> float:
-    assert isinstance(unit, VariantUnit) and unit.train is not None
+    assert isinstance(unit, VariantUnit)
     model, tokenizer = loaded_model(unit.source)
-    examples = _unverified(unit.train.collection.asked, Answerer(model, tokenizer), sandbox)
+    examples = _unverified(unit.collected["train"].asked, Answerer(model, tokenizer), sandbox)
     settings: Any = METHODS[unit.method].configure(**unit.settings)
     scale = {"alpha": 1.0} if METHODS[unit.method].has_scale else {}
     trainer = make_trainer(model, tokenizer, replace(settings, n_steps=_STEPS, patience=None, **scale))
@@ -96,7 +97,8 @@ def _unverified(asked: Asked, answerer: Answerer, sandbox: Sandbox) -> list[Exam
 
 def _answering(kind: Kind, unit: AnyUnit, sandbox: Sandbox) -> float:
     assert isinstance(unit, VariantUnit)
-    asked = next(each for each in unit.asked if each.task == kind[2])
+    known = [*unit.asked, *(each.asked for each in unit.collected.values())]
+    asked = next(each for each in known if each.task == kind[2])
     answerer = Answerer(*loaded_model(unit.source))
     questions = _questions(asked, _ANSWERED, sandbox)
     if unit.shots and unit.train is not None:

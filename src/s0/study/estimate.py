@@ -102,9 +102,16 @@ def estimate(units: Mapping[str, AnyUnit], store: Store, pace: Pace) -> Estimate
 def work_of(unit: AnyUnit, store: Store) -> dict[Kind, float]:
     """How many pieces of work a unit is, by kind."""
     if isinstance(unit, CollectionUnit):
-        return {_collecting(unit): float(len(unit.asked.problems()))}
+        return {collecting(unit): float(len(unit.asked.problems()))}
     pieces: dict[Kind, float] = {}
-    if unit.method in METHODS:
+    if unit.rounds:
+        n_problems = {split: len(first.asked.problems()) for split, first in unit.collected.items()}
+        for split, first in unit.collected.items():
+            kind = collecting(first)
+            pieces[kind] = pieces.get(kind, 0.0) + unit.rounds.rounds * n_problems[split]
+        pieces[_learning(unit)] = unit.rounds.rounds * _rows(unit, n_problems)
+        pieces[_answering(unit, unit.rounds.select.asked.task)] = (1 + unit.rounds.rounds) * n_problems["select"]
+    elif unit.method in METHODS:
         sizes = {split: _n_examples(learned, store) for split, learned in unit.learned.items()}
         pieces[_learning(unit)] = _rows(unit, sizes)
     for asked in unit.asked:
@@ -114,14 +121,14 @@ def work_of(unit: AnyUnit, store: Store) -> dict[Kind, float]:
     return pieces
 
 
-def _collecting(unit: CollectionUnit) -> Kind:
+def collecting(unit: CollectionUnit) -> Kind:
+    """The kind of work that a collection is."""
     how = (f"{name} {value}" for name, value in sorted(unit.settings.items()) if name in ("samples", "keep"))
     return "collect", unit.model, unit.asked.task, *how
 
 
 def _learning(unit: VariantUnit) -> Kind:
-    assert unit.train is not None
-    return "learn", unit.model, unit.train.collection.asked.task, unit.method
+    return "learn", unit.model, unit.collected["train"].asked.task, unit.method
 
 
 def _answering(unit: VariantUnit, task: str) -> Kind:
@@ -152,10 +159,10 @@ def rows_of(n_steps: int, n_examples: float) -> float:
 def _observed(record: Record) -> Iterable[tuple[Kind, float, float]]:
     """Kinds of work in a record: pieces and seconds."""
     if isinstance(record, CollectionRecord) and record.seconds is not None:
-        yield _collecting(record.unit), record.of_problems, record.seconds
+        yield collecting(record.unit), record.of_problems, record.seconds
     if isinstance(record, VariantRecord):
         unit = record.unit
-        if record.seconds is not None and record.n_examples:
+        if record.seconds is not None and record.n_examples and unit.rounds is None:
             yield _learning(unit), _rows(unit, record.n_examples), record.seconds
         for task, answered in record.answered.items():
             if answered.seconds is not None:

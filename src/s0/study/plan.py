@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -95,6 +95,15 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     draw: int = 0
 
 
+class Rounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Rounds of collecting and learning: what the first one collects, and see `s0.bench.ImproveSettings`."""
+
+    train: CollectionUnit
+    select: CollectionUnit
+    rounds: int
+    keep: int
+
+
 class VariantUnit(Unit, frozen=True, omit_defaults=True, kw_only=True, tag="variant"):
     """A variant that learns and answers.
 
@@ -102,7 +111,8 @@ class VariantUnit(Unit, frozen=True, omit_defaults=True, kw_only=True, tag="vari
         method: one of `METHODS`, or base.
         settings: of the method, what is not as it has it.
         content, shots, seed: see `s0.bench.Variant`.
-        train, select: what it learns from and chooses on, if anything.
+        train, select: what it learns from and chooses on, if that was collected before.
+        rounds: in which it collects for itself, if it does.
         asked: what it answers.
         drawn: answers sampled beside the greedy ones.
     """
@@ -114,6 +124,7 @@ class VariantUnit(Unit, frozen=True, omit_defaults=True, kw_only=True, tag="vari
     seed: int = 0
     train: Learned | None = None
     select: Learned | None = None
+    rounds: Rounds | None = None
     asked: tuple[Asked, ...]
     drawn: Samples | None = None
 
@@ -127,6 +138,13 @@ class VariantUnit(Unit, frozen=True, omit_defaults=True, kw_only=True, tag="vari
     def learned(self) -> dict[str, Learned]:
         """What it learns from and chooses on, by split."""
         return {split: part for split in ("train", "select") if (part := getattr(self, split))}
+
+    @property
+    def collected(self) -> dict[str, CollectionUnit]:
+        """The collections of these, or those that the first round makes."""
+        if self.rounds:
+            return {"train": self.rounds.train, "select": self.rounds.select}
+        return {split: part.collection for split, part in self.learned.items()}
 
 
 AnyUnit = CollectionUnit | VariantUnit
@@ -224,6 +242,10 @@ def _unit(
         split: Learned(_collection(study, model, task, split, seed), n, 0 if n is None else draw)
         for split, n in (sizes if variant.needs_examples else {}).items()
     }
+    rounds = None
+    if variant.rounds:
+        first = {split: _first_of_rounds(study, model, task, split, seed) for split in ("train", "select")}
+        rounds = Rounds(**first, rounds=variant.rounds.n, keep=variant.rounds.keep)
     return VariantUnit(
         model=model,
         loading=_changed(study.loading),
@@ -234,6 +256,7 @@ def _unit(
         shots=variant.shots,
         seed=seed if variant.content == "wrong" else 0,
         **learned,
+        rounds=rounds,
         asked=tuple(_asked(study, each, study.split, study.limit) for each in study.asked_after(task)),
         drawn=study.drawn,
     )
@@ -247,6 +270,12 @@ def _collection(study: Study, model: str, task: str, split: str, seed: int) -> C
         asked=_asked(study, task, split, study.collection.problems(split)),
         settings=_changed(study.collection.settings(split, seed)),
     )
+
+
+def _first_of_rounds(study: Study, model: str, task: str, split: str, seed: int) -> CollectionUnit:
+    """A split's collection in the first of some rounds, which keep all that differ."""
+    kept = replace(study, collection=replace(study.collection, keep="all"))
+    return _collection(kept, model, task, split, seed)
 
 
 def _asked(study: Study, name: str, split: str, limit: int | None) -> Asked:

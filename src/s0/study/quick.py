@@ -1,4 +1,4 @@
-"""The same study in small: all its variants, models and tasks, on so few examples and problems that it takes seconds."""
+"""The same study in small: all its variants, models and tasks, on so few examples and problems that it is quick."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from s0.study.spec import Amount, Study, VariantSpec
 
 _SEEDS, _STEPS, _ASKED = 1, 2, 8
 _TRAIN_PROBLEMS, _SELECT_PROBLEMS, _SAMPLES, _DRAWN = 12, 10, 4, 2
-_ENTRIES = 2
-"""Of a grid: enough to choose from."""
+_ROUNDS, _ENTRIES = 2, 2
+"""Of a grid and of a variant in rounds: enough to choose from."""
 
 
 def quickened(study: Study) -> Study:
@@ -46,6 +46,7 @@ def _small_variant(variant: VariantSpec) -> VariantSpec:
         return variant
     return replace(
         variant,
+        rounds=variant.rounds and replace(variant.rounds, n=min(variant.rounds.n, _ROUNDS)),
         settings=_small_settings(variant.settings),
         on={model: _small_settings(settings) for model, settings in variant.on.items()},
         grid=[_small_settings(settings) for settings in variant.grid[:_ENTRIES]],

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from s0.bench import CollectSettings, Samples
+from s0.bench import CollectSettings, ImproveSettings, Samples
 from s0.errors import ConfigError
 from s0.models import LoadSettings
 from s0.tasks import SPLITS, TASKS
@@ -115,6 +115,23 @@ class Winner:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InRounds:
+    """The table `rounds` of a variant, which collects for itself: see `s0.bench.rounds`.
+
+    Attributes:
+        n: rounds, at most.
+        keep: different answers of a problem that are learned from, at most.
+    """
+
+    n: int = ImproveSettings.rounds
+    keep: int = ImproveSettings.keep
+
+    def __post_init__(self) -> None:
+        if min(self.n, self.keep) < 1:
+            raise ConfigError(f"expected `n` and `keep` of at least 1, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class VariantSpec:
     """A table in `variants`: a method with its settings.
 
@@ -126,6 +143,7 @@ class VariantSpec:
         winner: the grid whose winner's settings hold where `settings` and `on` say nothing else.
         models: those that it runs on; None for all of the study.
         content, shots: see `s0.bench.Variant`.
+        rounds: of collecting and learning, each collected with what the last one has learned; None for none.
         label: what a report calls it; the name where there is none.
         published: what others have reported of it, by model, for the report.
     """
@@ -138,6 +156,7 @@ class VariantSpec:
     models: tuple[str, ...] | None = None
     content: str = "right"
     shots: int = 0
+    rounds: InRounds | None = None
     label: str = ""
     published: Mapping[str, str] = field(default_factory=dict)
 
@@ -148,6 +167,8 @@ class VariantSpec:
             raise ConfigError(f"expected content right or wrong and shots >= 0, got {self.content!r}, {self.shots}")
         for settings in (self.settings, *self.on.values(), *self.grid):
             self._require_settings(settings)
+        if self.rounds and (not self.learns or self.shots or self.content != "right"):
+            raise ConfigError(f"expected `rounds` of a variant that learns what passes, got {self.method!r} without")
         if self.winner and self.grid:
             raise ConfigError("expected `grid` or `winner`, got both: a grid tries what a winner was chosen from")
 
@@ -171,8 +192,8 @@ class VariantSpec:
 
     @property
     def needs_examples(self) -> bool:
-        """Whether it learns from examples, or is shown some."""
-        return self.learns or self.shots > 0
+        """Whether it learns from examples that were collected before, or is shown some."""
+        return (self.learns and not self.rounds) or self.shots > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +266,8 @@ class Study:
                 'expected `split = "select"` in a study with a grid, got final: nothing may be chosen on final '
                 "problems; correct the split"
             )
+        if any(each.rounds for each in self.variants.values()) and self.examples != (Amount(),):
+            raise ConfigError("expected no `examples` beside a variant in `rounds`, which learns from all it collects")
         require_known([self.reference], self.variants, "a reference among the variants")
         require_known([name for pair in self.contrasts for name in pair], self.variants, "variants to contrast")
 
@@ -295,6 +318,7 @@ def _parsed(table: dict[str, Any], path: Path) -> Study:
     for name, variant in _table(table.get("variants", {}), "variants").items():
         _require_table(variant, VariantSpec, f"variants.{name}")
         _require_table(variant.get("winner", {}), Winner, f"variants.{name}.winner")
+        _require_table(variant.get("rounds", {}), InRounds, f"variants.{name}.rounds")
         _converted(variant, VariantSpec, f"variants.{name}: ")
     written: dict[str, Any] = {**table, "name": path.stem, "folder": path.parent}
     if type(table.get("seeds")) is int:

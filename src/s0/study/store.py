@@ -116,6 +116,24 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
     drawn: Drawn | None = None
 
 
+class RoundFacts(msgspec.Struct, frozen=True):
+    """What a round has come to, see `s0.bench.rounds.Round`."""
+
+    n_new: int
+    n_examples: int
+    n_solved: int
+    n_select: int
+
+
+class RoundsFacts(msgspec.Struct, frozen=True):
+    """What all rounds have come to, see `s0.bench.Improvement`; `best` counts from 1."""
+
+    n_select_before: int
+    rounds: tuple[RoundFacts, ...]
+    ended_by: str
+    best: int
+
+
 class VariantRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="variant"):
     """What a variant has answered.
 
@@ -125,6 +143,7 @@ class VariantRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="v
         run: method, settings and training.
         n_examples: that it learned from and chose on, by split.
         seconds: that it trained; None where it did not, or was interrupted.
+        rounds: in which it learned, if it did so.
         answered: by task.
     """
 
@@ -133,6 +152,7 @@ class VariantRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="v
     run: Run
     n_examples: dict[str, int] = {}
     seconds: float | None = None
+    rounds: RoundsFacts | None = None
     answered: dict[str, Answered]
 
     @property

@@ -14,10 +14,24 @@ import msgspec
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.bench import Answerer, CollectSettings, Outcome, Questions, collect, environment, run_variant
+from s0.bench import (
+    Answerer,
+    CollectSettings,
+    Improvement,
+    ImproveSettings,
+    Outcome,
+    Questions,
+    answer,
+    collect,
+    environment,
+    improve,
+    run_variant,
+)
 from s0.bench.answers import open_answers
 from s0.bench.evaluation import sampled_summary, summary
 from s0.bench.record import model_facts
+from s0.bench.rounds import TUNED_FOLDER
+from s0.core.families import unwrapped
 from s0.errors import DatasetError
 from s0.examples import Example
 from s0.files import locked, remove_leftovers
@@ -30,6 +44,8 @@ from s0.study.store import (
     Drawn,
     Failure,
     Record,
+    RoundFacts,
+    RoundsFacts,
     Store,
     VariantRecord,
     collection_record,
@@ -37,8 +53,9 @@ from s0.study.store import (
 )
 from s0.tasks import SCORINGS
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
+from s0.train import load_tuned
 
-_EXAMPLES, _ANSWERS, _TRAINED = "examples.jsonl", "answers.jsonl", "trained"
+_EXAMPLES, _ANSWERS, _TRAINED, _ROUNDS = "examples.jsonl", "answers.jsonl", "trained", "rounds"
 _WAIT_S = 5.0
 """For the lock of a unit: as long as a process may take to end after the one that started it was killed."""
 
@@ -150,23 +167,60 @@ def _answered(
     how: tuple[Sandbox, bool],
 ) -> Record:
     sandbox, is_new = how
+    improvement = _improved(unit, base, work, sandbox) if unit.rounds else None
     outcomes: dict[str, Outcome] = {}
     for asked in unit.asked:
         questions = _questions(asked, sandbox, unit)
-        # The first one trains and keeps it; those after it take that.
-        outcomes[asked.task] = run_variant(unit.variant, base, questions, examples, out=work / _TRAINED)
+        if improvement:
+            outcomes[asked.task] = _answers_of_best(improvement, base, questions)
+        else:
+            # The first one trains and keeps it; those after it take that.
+            outcomes[asked.task] = run_variant(unit.variant, base, questions, examples, out=work / _TRAINED)
     first = next(iter(outcomes.values()))
+    n_examples = {split: len(verified) for split, verified in examples.items() if split in unit.learned}
     return VariantRecord(
         environment=environment(),
         unit=unit,
         model=model_facts(unit.source, base.model),
         run=msgspec.convert(first.facts, Run),
-        n_examples={split: len(verified) for split, verified in examples.items() if split in unit.learned},
+        n_examples={"train": improvement.best.n_examples} if improvement else n_examples,
         seconds=first.seconds.get("train") if is_new else None,
+        rounds=_rounds_facts(improvement) if improvement else None,
         answered={
             asked.task: _account(outcomes[asked.task], _questions(asked, sandbox, unit), is_new) for asked in unit.asked
         },
     )
+
+
+def _improved(unit: VariantUnit, base: Answerer, work: Path, sandbox: Sandbox) -> Improvement:
+    assert unit.rounds is not None
+    train, select = (CollectSettings(**collected.settings) for collected in (unit.rounds.train, unit.rounds.select))
+    settings = ImproveSettings(
+        unit.variant,
+        unit.rounds.rounds,
+        unit.rounds.keep,
+        train.samples,
+        select.samples,
+        train.temperature,
+        train.top_p,
+        train.seed,
+    )
+    questions = {split: _questions(collected.asked, sandbox) for split, collected in unit.collected.items()}
+    return improve(base, questions, work / _ROUNDS, settings)
+
+
+def _answers_of_best(improvement: Improvement, base: Answerer, questions: Questions) -> Outcome:
+    model: PreTrainedModel = unwrapped(base.model)
+    trainer = load_tuned(model, base.tokenizer, improvement.best.folder / TUNED_FOLDER)
+    try:
+        return answer(base.tuned_by(trainer), questions, improvement.best.outcome.facts)
+    finally:
+        trainer.detach()
+
+
+def _rounds_facts(improvement: Improvement) -> RoundsFacts:
+    rounds = tuple(RoundFacts(each.n_new, each.n_examples, each.n_solved, each.n_select) for each in improvement.rounds)
+    return RoundsFacts(improvement.n_select_before, rounds, improvement.ended_by, improvement.best.number)
 
 
 def _questions(asked: Asked, sandbox: Sandbox, unit: VariantUnit | None = None) -> Questions:
