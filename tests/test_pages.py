@@ -81,15 +81,15 @@ def test_a_method_is_trained_saved_and_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(METHODS, "ia3", None)
-    monkeypatch.setitem(baseline_files.KINDS, "IA3", None)
+    monkeypatch.setitem(METHODS, "hra", None)
+    monkeypatch.setitem(baseline_files.KINDS, "HRA", None)
     run_blocks("add-a-method")
     before, after = map(float, re.findall(r"\d+\.\d+", capsys.readouterr().out))
     assert after < before
     write_examples(Path("train.jsonl"), [Example("def f(n):\n", "    return n\n")])
     trained, inspected = (s0(*shlex.split(line)[1:]) for line in blocks("add-a-method", "sh")[0].splitlines())
     assert trained.returncode == 0 == inspected.returncode, trained.stderr + inspected.stderr
-    assert "method: ia3" in inspected.stderr
+    assert "method: hra" in inspected.stderr
 
 
 def tree_with(folder: Path, *pages: str) -> Path:
@@ -139,7 +139,7 @@ def test_what_the_pages_add_has_its_place_in_the_tree(tmp_path: Path) -> None:
     names = run_in(tree, "python", "-c", "from s0 import tasks; print(*tasks.names())").split()
     assert "patterns" in names and names == sorted(names)
     rows = "from s0.train import METHODS; from s0.core.families import FAMILIES; print(*METHODS, *FAMILIES)"
-    assert {"ia3", "toy_retention"} < set(run_in(tree, "python", "-c", rows).split())
+    assert {"hra", "toy_retention"} < set(run_in(tree, "python", "-c", rows).split())
 
 
 @pytest.mark.slow

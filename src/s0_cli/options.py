@@ -182,7 +182,7 @@ Method = Annotated[
     option(
         "--method",
         group=TRAINING,
-        help="s0 (the initial state), offset (read at every step), or a baseline: lora, prefix.",
+        help="s0 (the initial state), offset (read at every step), or a baseline: lora, prefix, gains (of norms), ia3.",
     ),
 ]
 Steps = Annotated[
@@ -191,7 +191,7 @@ Steps = Annotated[
         "--n-steps",
         group=TRAINING,
         min=1,
-        help="Optimiser steps over all examples; default: 20, LoRA and prefix 50.",
+        help="Optimiser steps over all examples; default: 20; LoRA, prefix and IA3: 50.",
     ),
 ]
 LearningRate = Annotated[
@@ -266,6 +266,16 @@ Rank = Annotated[int | None, option("--rank", group=BASELINES, min=1, help="Of L
 LoraAlpha = Annotated[
     float | None,
     option("--lora-alpha", group=BASELINES, help="Of LoRA, whose update is that / rank; default: 2 x rank."),
+]
+Targets = Annotated[
+    list[str] | None,
+    option(
+        "--targets",
+        group=BASELINES,
+        metavar="WHERE",
+        help="Linear layers of LoRA: attention, recurrent, all-linear, or a name like q_proj; may be repeated. IA3: of "
+        "its outputs.",
+    ),
 ]
 VirtualTokens = Annotated[
     int | None, option("--virtual-tokens", group=BASELINES, min=1, help="Of a prefix; default: 30.")

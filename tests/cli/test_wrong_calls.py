@@ -53,7 +53,7 @@ FILES = {
     "results/notes.txt": "mine",
     "no-model/config.json": '{"model_type": "nothing"}',
     "broken-state/adapter_config.json": '{"peft_type": "S0"}',
-    "other-adapter/adapter_config.json": '{"peft_type": "IA3"}',
+    "other-adapter/adapter_config.json": '{"peft_type": "LOHA"}',
 }  # fmt: skip
 
 CALLS: list[tuple[str, int, str]] = [
@@ -169,14 +169,14 @@ CALLS: list[tuple[str, int, str]] = [
     ("generate a --state e.jsonl", 1, "e.jsonl"),
     ("generate a --state results", 1, "notes.txt"),
     ("generate a --state broken-state", 1, "format_version"),
-    ("generate a --state other-adapter", 1, "IA3"),
+    ("generate a --state other-adapter", 1, "LOHA"),
     ("generate a --state state --model pocket:mamba2", 1, "pocket:gdn"),
     ("generate a --state lora --model pocket:transformer", 1, "lora"),
     ("generate a --chat", 1, "chat template"),
     (f"{EVAL} --state state --state absent", 1, "absent"),
     ("eval --model pocket:mamba2 --task pocket-code --state state", 1, "pocket:gdn"),
     ("inspect broken-state", 1, "format_version"),
-    ("inspect other-adapter", 1, "IA3"),
+    ("inspect other-adapter", 1, "LOHA"),
     ("export absent --out x", 1, "absent"),
     ("export lora --out x", 2, "LORA"),
     ("export broken-state --out x", 1, "format_version"),

@@ -1,9 +1,10 @@
-"""LoRA and prefix tuning against plain PEFT, plain torch, and attention with the prefix written into it."""
+"""Baselines against plain PEFT, plain torch, attention with a prefix written into it, and norms with other weights."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +23,11 @@ from s0.core.states import state_layers
 from s0.decode import Sampling
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError, UnsupportedModelError
 from s0.train import (
+    BaselineSettings,
     BaselineTrainer,
     FitSettings,
+    GainsTuning,
+    Ia3Tuning,
     LoraTuning,
     PrefixTuning,
     S0Trainer,
@@ -41,6 +45,12 @@ from tests.train.helpers import BUDGETS, EXAMPLES, PAIRS, assert_states_equal, i
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LORA = {"n_steps": 4, "lr": 1e-2, "rank": 4}
 PREFIX = {"n_steps": 4, "lr": 1e-2, "virtual_tokens": 5}
+TUNINGS: dict[str, tuple[type[BaselineSettings], dict[str, Any]]] = {
+    "lora": (LoraTuning, LORA),
+    "prefix": (PrefixTuning, PREFIX),
+    "gains": (GainsTuning, {"n_steps": 4, "lr": 1e-2}),
+    "ia3": (Ia3Tuning, {"n_steps": 4, "lr": 1e-2}),
+}
 PROMPTS = ["def add(a, b", "x", "def double(x):\n    re", "a b c"]
 TRANSFORMER: dict[str, Any] = dict(
     **dict(vocab_size=zoo.VOCAB, pad_token_id=0, initializer_range=0.2, hidden_size=32, intermediate_size=48),
@@ -50,19 +60,25 @@ TRANSFORMER: dict[str, Any] = dict(
 
 def make(name: str = "qwen3", seed: int = 0, **settings: Any) -> nn.Module:
     """A model of the zoo, or a tiny Transformer of another type with weights that make prompts matter."""
-    if name in {**zoo.TUNABLE, **zoo.REFUSED}:
+    if name in {*zoo.FAMILIES, *zoo.REFUSED}:
         return zoo.make(name, seed=seed)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**TRANSFORMER, **settings})).eval()
 
 
-def settings_for(method: str, **settings: Any) -> LoraTuning | PrefixTuning:
-    return LoraTuning(**{**LORA, **settings}) if method == "lora" else PrefixTuning(**{**PREFIX, **settings})
+def settings_for(method: str, **settings: Any) -> BaselineSettings:
+    kind, usual = TUNINGS[method]
+    return kind(**{**usual, **settings})
+
+
+def family_for(method: str) -> str:
+    """A hybrid, where the method can be exact on one."""
+    return "qwen3" if method == "prefix" else "qwen3_5"
 
 
 def trainer(method: str, model: nn.Module | None = None, **settings: Any) -> BaselineTrainer:
-    """A new trainer, LoRA on a hybrid and prefix on a Transformer unless there is a model."""
-    model = make("qwen3_5" if method == "lora" else "qwen3") if model is None else model
+    """A new trainer, on a model that its method can tune unless there is one."""
+    model = make(family_for(method)) if model is None else model
     return BaselineTrainer(model, helpers.tokenizer(), settings_for(method, **settings))
 
 
@@ -77,7 +93,7 @@ def held(of: BaselineTrainer) -> dict[str, Tensor]:
     return of._contents()[1]
 
 
-METHODS = pytest.mark.parametrize("method", ["lora", "prefix"])
+METHODS = pytest.mark.parametrize("method", TUNINGS)
 
 # --- The same training as PEFT's in a plain loop ---
 
@@ -115,6 +131,38 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(usual)
 
 
+def norm_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights of a model's RMSNorms, by the names of the norms, but for those of a vision tower."""
+    named = dict(
+        model.named_parameters(remove_duplicate=False)
+    )  # some are tied: Zamba runs one block in several layers
+    norms = {name.removesuffix(".weight") for name in named if re.search(r"norm\w*\.weight$", name)}
+    text = {name for name in norms if f"{name}.bias" not in named and "visual" not in name}
+    return {name: weight for key, weight in named.items() if (name := key.removesuffix(".weight")) in text}
+
+
+@zoo.every_family
+def test_gains_are_the_weights_of_all_norms(family: str) -> None:
+    model, made = make(family), trained("gains", make(family), n_steps=2, lr=0.1)
+    weights, learned = norm_weights(model), held(made)
+    assert learned.keys() == {f"base_model.model.{name}.ln_tuning_layers.weight" for name in weights}
+    made.activate()
+    before = logits(model)
+    for name in weights:
+        values = learned[f"base_model.model.{name}.ln_tuning_layers.weight"]
+        model.get_submodule(name).weight = nn.Parameter(values)
+    assert torch.equal(logits(made.model), logits(model))
+    assert (logits(model) - before).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1"])
+def test_gains_learn_what_the_weights_of_norms_learn(family: str, in_double: None) -> None:
+    model = make(family).requires_grad_(False)
+    weights = [weight.requires_grad_(True) for weight in norm_weights(model).values()]
+    slow_fit(model, weights, FitSettings(n_steps=2, lr=0.1, l2_lambda=0.0))
+    assert_states_equal(list(held(trained("gains", make(family), n_steps=2, lr=0.1)).values()), weights)
+
+
 @pytest.mark.parametrize("projection", [True, False])
 def test_a_prefix_learns_what_plain_peft_learns(projection: bool, in_double: None) -> None:
     config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, prefix_projection=projection)
@@ -139,7 +187,7 @@ def test_recomputing_activations_changes_nothing() -> None:
 
 @METHODS
 def test_the_seed_decides_and_nothing_else_is_disturbed(method: str) -> None:
-    model = make("qwen3_5" if method == "lora" else "qwen3")
+    model = make(family_for(method))
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first = trained(method, model)
@@ -147,7 +195,7 @@ def test_the_seed_decides_and_nothing_else_is_disturbed(method: str) -> None:
     again, other = trained(method), trained(method, seed=1)
     for key, tensor in held(first).items():
         assert torch.equal(held(again)[key], tensor)
-        assert not torch.equal(held(other)[key], tensor)
+        assert method in ("gains", "ia3") or not torch.equal(held(other)[key], tensor)  # they begin with ones
     again.train(PAIRS)  # from scratch, not from where it was
     assert all(torch.equal(held(again)[key], tensor) for key, tensor in held(first).items())
 
@@ -229,7 +277,16 @@ def test_padded_and_cached_generation_behind_a_prefix(name: str, written_out: An
         assert new == want.argmax(-1).tolist()
 
 
-@pytest.mark.parametrize(("method", "name"), [("lora", "qwen3_5"), ("lora", "falcon_h1"), ("prefix", "qwen3")])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        *[("lora", "qwen3_5"), ("lora", "falcon_h1"), ("prefix", "qwen3"), ("ia3", "falcon_h1")],
+        *mostly_slow(
+            [("gains", family) for family in zoo.FAMILIES if family != "minimax"],  # whose cache the batcher refuses
+            [("gains", "qwen3_5"), ("gains", "falcon_h1")],
+        ),
+    ],
+)
 def test_many_prompts_are_answered_as_each_alone(method: str, name: str) -> None:
     made = trained(method, make(name), lr=0.1)
     tokenizer, sampling = words.characters(), Sampling(max_new_tokens=8)
@@ -295,6 +352,10 @@ def test_padding_is_wrong_where_a_prefix_meets_windows() -> None:
 # --- Switching on and off, and taking off ---
 
 
+ADAPTERS = (".lora_", ".ln_tuning_layers.", ".ia3_l.")
+"""Parts of the names of adapters' own tensors."""
+
+
 def everything(model: nn.Module) -> dict[str, Any]:
     """What can be seen of a model from outside, and what adapters like to leave behind."""
     parts = {name: (type(module), module.training, sorted(vars(module))) for name, module in model.named_modules()}
@@ -305,7 +366,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
 
 @METHODS
 def test_off_is_the_untouched_model(method: str) -> None:
-    name = "falcon_h1" if method == "lora" else "qwen3"
+    name = "qwen3" if method == "prefix" else "falcon_h1"
     made, base = trained(method, make(name), lr=0.1), make(name)
     handle = made.model
     assert not made.is_active
@@ -332,7 +393,7 @@ def test_off_is_the_untouched_model(method: str) -> None:
 
 @METHODS
 def test_detaching_leaves_nothing(method: str) -> None:
-    model = make("qwen3_5" if method == "lora" else "qwen3")
+    model = make(family_for(method))
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 2 == 0)
     for i, module in enumerate(model.modules()):
@@ -341,7 +402,7 @@ def test_detaching_leaves_nothing(method: str) -> None:
     made = trained(method, model)
     handle = made.model
     for name, parameter in model.named_parameters():  # holding an adapter changes nothing else
-        assert ".lora_" in name or before["flags"][name.replace(".base_layer", "")] == (
+        assert any(part in name for part in ADAPTERS) or before["flags"][name.replace(".base_layer", "")] == (
             id(parameter),
             parameter.requires_grad,
         )
@@ -352,7 +413,7 @@ def test_detaching_leaves_nothing(method: str) -> None:
     assert made.model is model
     assert not made.is_active
     model.eval()
-    assert torch.equal(logits(handle), logits(make("qwen3_5" if method == "lora" else "qwen3")))
+    assert torch.equal(logits(handle), logits(make(family_for(method))))
     for refused in (
         made.activate,
         lambda: made.train(PAIRS),
@@ -462,7 +523,7 @@ def test_a_training_that_cannot_start_keeps_what_was_there(method: str) -> None:
     assert torch.equal(logits(made.model), shown)
 
 
-@METHODS
+@pytest.mark.parametrize("method", ["lora", "prefix", "gains"])  # IA3's factors are normalised away
 def test_a_loss_that_is_not_finite_leaves_the_last_good_values(method: str) -> None:
     made = trainer(method, lr=1e30)
     with pytest.raises(DatasetError, match=r"not finite.*lower `lr`|is nan.*lower `lr`"):
@@ -485,7 +546,7 @@ def test_patience_keeps_the_best_step(method: str) -> None:
     assert told["select_final_loss"] < last["select_final_loss"]
     assert told["select_initial_loss"] == last["select_initial_loss"]
     with torch.no_grad():
-        alone = slow_losses(make("qwen3_5" if method == "lora" else "qwen3"), select)
+        alone = slow_losses(make(family_for(method)), select)
     assert abs(told["select_initial_loss"] - sum(alone) / len(select)) < 1e-5
 
 
@@ -530,7 +591,7 @@ def test_saved_and_loaded_is_the_same_to_the_bit(method: str, tmp_path: Path) ->
         "adapter_model.safetensors",
         "training.json",
     ]
-    name = "qwen3_5" if method == "lora" else "qwen3"
+    name = family_for(method)
     by_peft = PeftModel.from_pretrained(make(name), tmp_path / "a").eval()
     assert torch.equal(logits(by_peft), want)
     loaded = load_tuned(make(name), helpers.tokenizer(), tmp_path / "a")
@@ -546,14 +607,14 @@ def test_saved_and_loaded_is_the_same_to_the_bit(method: str, tmp_path: Path) ->
     loaded.settings = made.settings
     loaded.train(PAIRS)
     assert torch.equal(logits(loaded.model), want)
-    other = trainer(method, make(name), **({"rank": 2} if method == "lora" else {"virtual_tokens": 3}))
+    other = trainer(method, make(name), **{"lora": {"rank": 2}, "prefix": {"virtual_tokens": 3}}.get(method, {}))
     other.load(tmp_path / "a")
     assert not other.is_active
     other.activate()
     assert torch.equal(logits(other.model), want)
 
 
-@METHODS
+@pytest.mark.parametrize("method", ["lora", "prefix", "ia3"])
 def test_adapters_of_a_bfloat16_model_are_float32(method: str, tmp_path: Path) -> None:
     model = make("qwen3").to(torch.bfloat16)
     made = trained(method, model, lr=0.1)
@@ -565,6 +626,18 @@ def test_adapters_of_a_bfloat16_model_are_float32(method: str, tmp_path: Path) -
         load_tuned(make("qwen3").to(torch.bfloat16), helpers.tokenizer(), tmp_path).model,
     ):
         assert torch.equal(logits(loaded), logits(made.model))
+
+
+def test_gains_of_norms_that_would_round_them_are_refused(folders: dict[str, Path]) -> None:
+    model = make("qwen3_5").to(torch.bfloat16)
+    before = everything(model)
+    for refused in (
+        lambda: trainer("gains", model),
+        lambda: load_tuned(model, helpers.tokenizer(), folders["gains"]),
+    ):
+        with pytest.raises((ConfigError, StateMismatchError), match=r"float32 .*bfloat16"):
+            refused()
+        assert everything(model) == before
 
 
 def test_what_a_file_tells_of_its_training(tmp_path: Path) -> None:
@@ -671,11 +744,23 @@ PREFIX_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "another depth": (CONFIG, lambda c: c.update(num_layers=2), "num_layers"),
     "other heads": (CONFIG, lambda c: c.update(num_attention_heads=4), "num_attention_heads"),
 }
+GAINS_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
+    "fewer norms": (CONFIG, lambda c: c.update(target_modules=["q_norm"]), "leaves out"),
+    "norms left out": (CONFIG, lambda c: c.update(exclude_modules=["q_norm"]), "leaves out 1 of the model's 11"),
+    "all norms, and a layer": (TENSORS, lambda t: t.update({"base_model.model.lm_head.x": torch.ones(1)}), "a tensor"),
+    "more to save": (CONFIG, lambda c: c.update(modules_to_save=["lm_head"]), "modules_to_save"),
+}
+IA3_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
+    "factors of inputs for outputs": (CONFIG, lambda c: c.update(feedforward_modules=[]), "float32"),
+    "factors of no known layer": (CONFIG, lambda c: c.update(target_modules=["k_proj"]), "plain IA3"),
+    "no factors of inputs": (CONFIG, lambda c: c.update(feedforward_modules=3), "plain IA3"),
+    "turned weights": (CONFIG, lambda c: c.update(fan_in_fan_out=True), "fan_in_fan_out"),
+}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {method: tmp_path_factory.mktemp(method) for method in ("lora", "prefix")}
+    made = {method: tmp_path_factory.mktemp(method) for method in TUNINGS}
     for method, path in made.items():
         trained(method).save(path)
     return made
@@ -684,7 +769,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def receivers() -> dict[str, BaselineTrainer]:
     """Trainers with another adapter on, which no test may change."""
-    made = {method: trained(method, seed=5, lr=0.1) for method in ("lora", "prefix")}
+    made = {method: trained(method, seed=5, lr=0.1) for method in TUNINGS}
     for one in made.values():
         one.activate()
     return made
@@ -693,9 +778,11 @@ def receivers() -> dict[str, BaselineTrainer]:
 @pytest.mark.parametrize(
     ("method", "damage"),
     [
-        *((method, damage) for method in ("lora", "prefix") for damage in DAMAGES),
+        *((method, damage) for method in TUNINGS for damage in DAMAGES),
         *(("lora", damage) for damage in LORA_DAMAGES),
         *(("prefix", damage) for damage in PREFIX_DAMAGES),
+        *(("gains", damage) for damage in GAINS_DAMAGES),
+        *(("ia3", damage) for damage in IA3_DAMAGES),
     ],
 )
 def test_damage_is_refused_and_changes_nothing(
@@ -703,7 +790,7 @@ def test_damage_is_refused_and_changes_nothing(
 ) -> None:
     for file in folders[method].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    file, change, reason = {**DAMAGES, **LORA_DAMAGES, **PREFIX_DAMAGES}[damage]
+    file, change, reason = {**DAMAGES, **LORA_DAMAGES, **PREFIX_DAMAGES, **GAINS_DAMAGES, **IA3_DAMAGES}[damage]
     rewrite(tmp_path, file, change)
     into = receivers[method]
     want, settings = logits(into.model), into.settings
@@ -712,7 +799,7 @@ def test_damage_is_refused_and_changes_nothing(
     assert into.settings == settings
     assert into.is_active
     assert torch.equal(logits(into.model), want)
-    model = make("qwen3_5" if method == "lora" else "qwen3")
+    model = make(family_for(method))
     before = everything(model)
     with pytest.raises(StateMismatchError, match=reason):
         load_tuned(model, helpers.tokenizer(), tmp_path)
@@ -741,7 +828,7 @@ def test_other_damage_is_refused(
 
 @METHODS
 def test_another_base_can_be_accepted(method: str, folders: dict[str, Path]) -> None:
-    other = make("qwen3_5" if method == "lora" else "qwen3", seed=9)
+    other = make(family_for(method), seed=9)
     with pytest.raises(StateMismatchError, match="fingerprint"):
         load_tuned(other, helpers.tokenizer(), folders[method])
     assert load_tuned(other, helpers.tokenizer(), folders[method], allow_other_base=True).is_active
@@ -820,6 +907,45 @@ def test_targets_are_attention_layers_unless_named_in_full() -> None:
     for target in ("in_proj", "qproj", "gate_proj", "nowhere.q_proj"):
         with pytest.raises(UnsupportedModelError, match=r"o_proj.*q_proj"):
             trainer("lora", make("falcon_h1"), targets=(target,))
+
+
+PLACED = {
+    "qwen3_5": {
+        "attention": {"q_proj", "k_proj", "v_proj", "o_proj"},
+        "recurrent": {"in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"},
+    },
+    "kimi_linear": {
+        "attention": {"q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"},
+        "recurrent": {f"{name}_proj" for name in ("q", "k", "v", "o", "b", "f_a", "f_b", "g_a", "g_b")},
+    },
+    "falcon_h1": {"attention": {"q_proj", "k_proj", "v_proj", "o_proj"}, "recurrent": {"in_proj"}},
+    "jamba": {"attention": {"q_proj", "k_proj", "v_proj", "o_proj"}, "recurrent": {"in_proj", "x_proj", "out_proj"}},
+}
+
+
+@pytest.mark.parametrize("family", PLACED)
+def test_targets_may_be_a_part_of_the_model(family: str) -> None:
+    by_place = {place: targeted(family, place) for place in ("attention", "recurrent", "all-linear")}
+    for place, names in PLACED[family].items():
+        assert {name.rpartition(".")[2] for name in by_place[place]} == names
+    assert not by_place["attention"] & by_place["recurrent"]
+    assert by_place["attention"] | by_place["recurrent"] < by_place["all-linear"]
+    assert not any("lm_head" in name for name in by_place["all-linear"])
+    with pytest.raises(UnsupportedModelError, match="'attention'"):
+        targeted("mamba2", "attention")
+
+
+@zoo.every_family
+def test_every_layer_of_a_place_is_run(family: str) -> None:
+    """A layer whose weights are read past it would learn nothing, and change nothing."""
+    made = trained("lora", make(family), targets=("recurrent",), n_steps=1)
+    made.activate()
+    updates = {name: p for name, p in made.model.named_parameters() if "lora_B" in name}
+    for update in updates.values():
+        update.requires_grad_(True)
+    ids = words.characters()(["def add(a, b"])["input_ids"]
+    made.model(input_ids=torch.tensor(ids), use_cache=False).logits.pow(2).sum().backward()
+    assert not [name for name, update in updates.items() if update.grad is None or not update.grad.any()]
 
 
 def test_lora_inside_a_mixer_learns_what_plain_peft_learns() -> None:

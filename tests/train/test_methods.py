@@ -47,10 +47,10 @@ def test_settings_of_no_method_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(METHODS, "lora")
     settings: Any
     for settings in (LoraTuning(), {"n_steps": 2}):
-        with pytest.raises(ConfigError, match="expected settings of one of the methods s0, offset, prefix, got"):
+        with pytest.raises(ConfigError, match="of one of the methods s0, offset, prefix, gains, ia3, got"):
             method_of(settings)
 
 
 def test_a_subclass_of_the_trainer_of_states_has_a_scale() -> None:
     assert Method(S0Config, CarefulTrainer).has_scale and METHODS["offset"].has_scale
-    assert not METHODS["lora"].has_scale and not METHODS["prefix"].has_scale
+    assert not any(METHODS[name].has_scale for name in ("lora", "prefix", "gains", "ia3"))

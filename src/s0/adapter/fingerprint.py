@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s0.core.families import plain_name
+from s0.core.families import is_beside_decoder, plain_name
 from s0.core.kernel_backends import TORCH, packages_of, versions_of
 from s0.errors import StateMismatchError
 
 UNKNOWN = "unknown"
 _TENSORS, _VALUES_EACH = 32, 16
-_NOT_DECODER = ("visual", "vision", "mtp.")
 _WRAPPED = ("base_layer", "original_module")  # where PEFT's wrappers keep what they wrap
 
 
@@ -135,4 +134,4 @@ def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_decoder_weight(name: str) -> bool:
-    return "layers." in name and not any(part in name for part in _NOT_DECODER)
+    return "layers." in name and not is_beside_decoder(name)

@@ -71,7 +71,7 @@ Leaned on as they are, though private, or known by their insides; until when is 
 | implementation, torch_function,          | telling and changing what | transformers 5.23 | core/kernel_backends.py   |
 | applicable_params, is_new_implementation | a kernel runs on          |                   |                           |
 | co_names                                 | a mixer is what it calls  | transformers 5.23 | core/families.py,         |
-|                                          |                           |                   | train/baselines.py        |
+|                                          |                           |                   | train/placement.py        |
 | _attn_implementation                     | keeping documents apart   | transformers 5.23 | core/packing.py           |
 | _experts_implementation                  | copies in float64         | transformers 5.23 | verify/subject.py         |
 | _TRL_REFERENCE                           | TRL's name for a copy     | trl 1.16          | adapter/model.py          |

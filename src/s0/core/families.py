@@ -163,6 +163,11 @@ def plain_name(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
+def is_beside_decoder(name: str) -> bool:
+    """Whether a module or weight of this name is in no layer that text goes through: a vision tower, spare heads."""
+    return any(part in name for part in ("visual", "vision", "mtp."))
+
+
 def unwrapped(model: Any) -> Any:
     """The model within a wrapper of PEFT's, or the model itself."""
     return getattr(model, "get_base_model", lambda: model)()

@@ -6,6 +6,8 @@ from s0.train.checkpoint import Checkpoint
 from s0.train.data import Batch, Splits, TrainingData, TrainingSet, TrainingSets, batches, prepare, tokenize
 from s0.train.evaluator import mean_loss
 from s0.train.fitting import FitResult, fit
+from s0.train.gains import GainsTuning
+from s0.train.ia3 import Ia3Tuning
 from s0.train.methods import METHODS, make_trainer, method_of
 from s0.train.scale import ScaleChoice, choose_scale, scale_curve, scales_as_rows
 from s0.train.search import Grid
@@ -21,7 +23,9 @@ __all__ = [
     "Checkpoint",
     "FitResult",
     "FitSettings",
+    "GainsTuning",
     "Grid",
+    "Ia3Tuning",
     "LoraTuning",
     "PrefixTuning",
     "S0Config",

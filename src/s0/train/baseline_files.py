@@ -1,4 +1,4 @@
-"""LoRA and prefix adapters on disk: PEFT's own files, and how the adapter was trained beside them.
+"""Baselines on disk: PEFT's own files, and how the adapter was trained beside them.
 
 A file is checked against itself (checksum, finite tensors, known settings) and against the model before anything is
 taken over; what this package would not compute as PEFT does is refused.
@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PrefixTuningConfig
+from peft import IA3Config, LNTuningConfig, LoraConfig, PeftConfig, PrefixTuningConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 
 from s0.adapter import checks, state_files
 from s0.adapter.fingerprint import UNKNOWN, check_base
+from s0.core.norms import find_norms
 from s0.errors import ConfigError, StateMismatchError
-from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning, linear_modules
+from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.gains import GainsTuning
+from s0.train.ia3 import Ia3Tuning
+from s0.train.placement import linear_modules
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class BaselineFiles:
     """An adapter as it lies on disk.
 
     Attributes:
-        kind: PEFT's name of the method, "LORA" or "PREFIX_TUNING".
+        kind: PEFT's name of the method, one of `KINDS`.
         config: as PEFT writes it.
         tensors: by their names in the file, floating ones in float32.
         training: how it was trained; empty where PEFT wrote the adapter.
@@ -83,7 +87,7 @@ def holds_baseline(folder: Path) -> bool:
 
 
 def read_files(folder: Path) -> BaselineFiles:
-    """Read a LoRA or a prefix without its model.
+    """Read a baseline without its model.
 
     Returns:
         what lies in the folder, its tensors not yet checked.
@@ -109,7 +113,7 @@ def read_files(folder: Path) -> BaselineFiles:
 
 
 def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> StoredBaseline:
-    """Read a LoRA or a prefix for `model`.
+    """Read a baseline for `model`.
 
     Args:
         folder: where it lies.
@@ -149,8 +153,7 @@ def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, d
     if alpha is None:
         raise ValueError("it has no lora_alpha")
     names = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    which = LoraConfig(**{name: config.get(name) for name in names})
-    layers = {name: layer for name, layer in linear_modules(model).items() if check_target_module_exists(which, name)}
+    layers = _targeted(LoraConfig(**{name: config.get(name) for name in names}), linear_modules(model))
     shapes: dict[str, list[int]] = {}
     for name, layer in layers.items():
         shapes[f"base_model.model.{name}.lora_A.weight"] = [rank, layer.in_features]
@@ -170,9 +173,49 @@ def _prefix_of(config: Mapping[str, Any], model: nn.Module) -> tuple[PrefixTunin
     return settings, {"prompt_embeddings": [settings.virtual_tokens, fitting.num_layers * 2 * fitting.token_dim]}
 
 
+def _gains_of(config: Mapping[str, Any], model: nn.Module) -> tuple[GainsTuning, dict[str, list[int]]]:
+    """The same for gains."""
+    require_plain(LNTuningConfig, config)
+    norms = find_norms(model)
+    names = ("target_modules", "exclude_modules")
+    left_out = sorted(norms.keys() - _targeted(LNTuningConfig(**{name: config.get(name) for name in names}), norms))
+    if left_out:
+        raise ValueError(f"it leaves out {len(left_out)} of the model's {len(norms)} norms, such as {left_out[0]}")
+    shapes = {name: list(norm.get_parameter("weight").shape) for name, norm in norms.items()}
+    return GainsTuning(), {f"base_model.model.{name}.ln_tuning_layers.weight": shape for name, shape in shapes.items()}
+
+
+def _ia3_of(config: Mapping[str, Any], model: nn.Module) -> tuple[Ia3Tuning, dict[str, list[int]]]:
+    """The same for IA3."""
+    require_plain(IA3Config, config)
+    names = ("target_modules", "exclude_modules", "feedforward_modules")
+    which = IA3Config(**{name: config.get(name) for name in names})
+    layers = _targeted(which, linear_modules(model))
+    inputs = {name for name in layers if _is_feedforward(which, name)}
+    shapes = {
+        f"base_model.model.{name}.ia3_l": [1, layer.in_features] if name in inputs else [layer.out_features, 1]
+        for name, layer in layers.items()
+    }
+    return Ia3Tuning(targets=tuple(layers.keys() - inputs), feedforward=tuple(inputs)), shapes
+
+
+def _is_feedforward(which: IA3Config, name: str) -> bool:
+    """Whether the factors of a layer are for its inputs, as PEFT tells it."""
+    if isinstance(which.feedforward_modules, str):
+        return re.fullmatch(which.feedforward_modules, name) is not None
+    return name.endswith(tuple(which.feedforward_modules or ()))
+
+
+def _targeted(which: PeftConfig, modules: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some modules that a config of PEFT's targets."""
+    return {name: module for name, module in modules.items() if check_target_module_exists(which, name)}
+
+
 KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[BaselineSettings, dict[str, list[int]]]]] = {
     "LORA": _lora_of,
     "PREFIX_TUNING": _prefix_of,
+    "LN_TUNING": _gains_of,
+    "IA3": _ia3_of,
 }
 """How a folder is read, by PEFT's name of the method: the settings, and the shapes that the tensors have to have."""
 
@@ -182,8 +225,9 @@ _FREE = {
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
     *("num_virtual_tokens", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"),
     *("encoder_hidden_size", "prefix_projection", "init_weights"),
+    "feedforward_modules",
 }
-"""What a PEFT config may say about an adapter that is just a LoRA or a prefix; what matters of it is read."""
+"""What a PEFT config may say about an adapter that is plain; what matters of it is read."""
 
 
 def require_plain(kind: type[PeftConfig], config: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The trainer of a baseline, LoRA or a prefix: the same loop on the same batches as for a state."""
+"""The trainer of a baseline, an adapter of PEFT's: the same loop on the same batches as for a state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LEFTOVERS = ("peft_config", "prepare_inputs_for_generation", "generation_config
 
 
 class BaselineTrainer(BaseTrainer):
-    """Tunes, holds and applies one adapter of PEFT's, LoRA or a prefix, of one model; the interface is `S0Trainer`'s.
+    """Tunes, holds and applies one adapter of PEFT's of one model, a LoRA for one; the interface is `S0Trainer`'s.
 
         trainer = BaselineTrainer(model, tokenizer, LoraTuning(rank=8))
         trainer.train([Example(prompt, completion), ...])
@@ -126,7 +126,8 @@ class BaselineTrainer(BaseTrainer):
         self._leftovers = [(part, key) for part in parts for key in _LEFTOVERS if key not in vars(part)]
         name = "tuned_0"
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*")  # a name PEFT should not use
+            # A name PEFT should not use; and norms of classes it has not heard of, of which it makes copies that work.
+            warnings.filterwarnings("ignore", ".*(is_gradient_checkpointing|Unsupported layer type).*")
             self.model = get_peft_model(self._base, config, adapter_name=name)
         return name
 

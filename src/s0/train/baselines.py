@@ -8,7 +8,6 @@ plain tensors afterwards. Both are PEFT's own.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,9 +23,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from s0.adapter import checks
-from s0.core.families import plain_name
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
+from s0.train.placement import target_layers
 from s0.train.settings import FitSettings, fit_settings_of, require_whole
 
 
@@ -89,7 +88,8 @@ class LoraTuning(BaselineSettings):
         rank: of every update.
         alpha: the update is alpha / rank times B A; None for 2 x rank.
         targets: names of linear layers inside attention layers; a name with a dot (`mamba.in_proj`) is the ending of a
-            full module name and reaches layers anywhere.
+            full module name and reaches layers anywhere. Or "attention", "recurrent" or "all-linear", for the linear
+            layers inside attention layers, inside recurrent mixers, or all but the head (see `s0.train.placement`).
     """
 
     layer_kinds = (LoraLayer,)
@@ -115,7 +115,7 @@ class LoraTuning(BaselineSettings):
             UnsupportedModelError: the model lacks a target.
             ConfigError: the rank is above the widest layer's.
         """
-        layers = _linear_layers(model, self.targets)
+        layers = target_layers(model, self.targets)
         widest = max(max(layer.in_features, layer.out_features) for layer in layers.values())
         if self.rank > widest:
             raise ConfigError(f"expected `rank` of at most {widest}, the widest layer's, got {self.rank}; lower it")
@@ -175,38 +175,6 @@ SHARED = frozenset(field.name for field in fields(BaselineSettings))
 """Settings that say how to train, not what the adapter is."""
 
 
-def _linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
-    """The linear layers that `LoraTuning.targets` name, by module name."""
-    linears = linear_modules(model)
-    attention = tuple(f"{plain_name(name)}." for name, module in model.named_modules() if _is_attention(module))
-    names: set[str] = set()
-    for target in targets:
-        reach = [name for name in linears if "." in target or name.startswith(attention)]
-        hits = {name for name in reach if f".{name}".endswith(f".{target}")}
-        if not hits:
-            there = sorted({name.rpartition(".")[2] for name in linears if name.startswith(attention)})
-            raise UnsupportedModelError(
-                f"expected {type(model).__name__} to have the LoRA target {target!r}, but the linear layers of its "
-                f"attention are {there}; set targets to some of these, or to endings of full module names with a dot"
-            )
-        names |= hits
-    return {name: layer for name, layer in linears.items() if name in names}
-
-
-def linear_modules(model: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of a model by their names without any adapter, the adapters' own left out."""
-    named = [(name, module) for name, module in model.named_modules() if ".lora_" not in name]
-    return {plain_name(name): module for name, module in named if isinstance(module, nn.Linear)}
-
-
-def _is_attention(module: nn.Module) -> bool:
-    """Whether its forward adds keys and values to a cache. Names do not tell: some recurrent mixers are `self_attn`."""
-    forward = inspect.unwrap(type(module).forward)
-    code = getattr(forward, "__code__", None)
-    updates_something = code is not None and "update" in code.co_names
-    return updates_something and cache_name(forward) is not None
-
-
 _NO_PREFIX = {
     "LinearAttention": "the cache that PEFT fills with a prefix has no place for the states of its recurrent layers",
     "Sliding": "its attention windows count the pads between a prefix and a prompt, so that a row of a padded batch "
@@ -254,5 +222,5 @@ def rank_matching(model: nn.Module, n_parameters: int, targets: Sequence[str] = 
         ConfigError: `n_parameters` is no whole number of at least 1.
     """
     require_whole("n_parameters", n_parameters, 1)
-    each = sum(layer.in_features + layer.out_features for layer in _linear_layers(model, targets).values())
+    each = sum(layer.in_features + layer.out_features for layer in target_layers(model, targets).values())
     return max(1, round(n_parameters / each))

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from s0.errors import ConfigError
 from s0.train.baseline_trainer import BaselineTrainer
 from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.gains import GainsTuning
+from s0.train.ia3 import Ia3Tuning
 from s0.train.settings import S0Config
 from s0.train.trainer import S0Trainer
 
@@ -59,6 +61,8 @@ METHODS: dict[str, Method] = {
     "offset": Method(S0Config, S0Trainer, {"kind": "offset"}),
     "lora": Method(LoraTuning, BaselineTrainer),
     "prefix": Method(PrefixTuning, BaselineTrainer),
+    "gains": Method(GainsTuning, BaselineTrainer),
+    "ia3": Method(Ia3Tuning, BaselineTrainer),
 }
 
 

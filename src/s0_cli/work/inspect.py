@@ -22,6 +22,8 @@ from s0_cli.work.step_memory import step_memory_facts
 _SHOWN = {
     "LORA": ("lora", {"rank": "r", "lora_alpha": "lora_alpha", "targets": "target_modules"}),
     "PREFIX_TUNING": ("prefix", {"virtual_tokens": "num_virtual_tokens"}),
+    "LN_TUNING": ("gains", {"norms": "target_modules"}),
+    "IA3": ("ia3", {"targets": "target_modules", "feedforward": "feedforward_modules"}),
 }
 """By PEFT's name of a method: our name of it, and its settings by their names in PEFT's config."""
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
