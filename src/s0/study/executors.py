@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,13 +67,14 @@ class Processes:
         self._pool = concurrent.futures.ProcessPoolExecutor(at_once, context, _begin_process, (os.getpid(),))
 
     def __enter__(self) -> Processes:
+        self._of_others = {*multiprocessing.active_children()}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self._pool.shutdown()
             return
-        processes = [*(self._pool._processes or {}).values()]
+        processes = {*multiprocessing.active_children()} - self._of_others
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()  # what it does goes on where it was
@@ -163,4 +165,4 @@ def _begin_process(parent: int) -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
