@@ -931,6 +931,7 @@ def test_targets_may_be_a_part_of_the_model(family: str) -> None:
     assert not by_place["attention"] & by_place["recurrent"]
     assert by_place["attention"] | by_place["recurrent"] < by_place["all-linear"]
     assert not any("lm_head" in name for name in by_place["all-linear"])
+    assert LoraTuning(**{"targets": "recurrent"}) == LoraTuning(targets=("recurrent",))
     with pytest.raises(UnsupportedModelError, match="'attention'"):
         targeted("mamba2", "attention")
 

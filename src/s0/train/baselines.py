@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from s0.adapter import checks
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
-from s0.train.placement import target_layers
+from s0.train.placement import as_names, target_layers
 from s0.train.settings import FitSettings, fit_settings_of, require_whole
 
 
@@ -103,7 +103,7 @@ class LoraTuning(BaselineSettings):
         require_whole("rank", self.rank, 1)
         if self.alpha is not None and (not checks.is_finite_number(self.alpha) or self.alpha <= 0):
             raise ConfigError(f"expected `alpha` to be a finite number above 0, or None, got {self.alpha!r}")
-        object.__setattr__(self, "targets", tuple(self.targets))
+        object.__setattr__(self, "targets", as_names(self.targets))
 
     def adapter(self, model: nn.Module) -> PeftConfig:
         """These settings in PEFT's words.

@@ -13,7 +13,7 @@ from peft.tuners.ia3 import IA3Layer
 from torch import nn
 
 from s0.train.baselines import BaselineSettings
-from s0.train.placement import linear_modules, target_layers
+from s0.train.placement import as_names, linear_modules, target_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Ia3Tuning(BaselineSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "targets", tuple(self.targets))
-        object.__setattr__(self, "feedforward", tuple(self.feedforward))
+        object.__setattr__(self, "targets", as_names(self.targets))
+        object.__setattr__(self, "feedforward", as_names(self.feedforward))
 
     def adapter(self, model: nn.Module) -> PeftConfig:
         """These settings in PEFT's words.

@@ -19,6 +19,11 @@ PLACES = (ATTENTION, RECURRENT, ALL_LINEAR)
 """The linear layers inside attention layers; inside the recurrent mixers; all of them but the head."""
 
 
+def as_names(targets: str | Sequence[str]) -> tuple[str, ...]:
+    """Targets as settings keep them; a single one may be told as it is."""
+    return (targets,) if isinstance(targets, str) else tuple(targets)
+
+
 def target_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
     """The linear layers that `LoraTuning.targets` name, by module name.
 

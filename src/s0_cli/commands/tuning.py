@@ -229,6 +229,7 @@ def improve(
     gradient_checkpointing: options.GradientCheckpointing = False,
     rank: options.Rank = None,
     lora_alpha: options.LoraAlpha = None,
+    targets: options.Targets = None,
     timeout_s: options.Timeout = None,
     unsafe_no_sandbox: options.Unsafe = False,
     overwrite: options.Overwrite = False,
@@ -254,6 +255,7 @@ def improve(
         gradient_checkpointing=gradient_checkpointing or None,
         rank=rank,
         lora_alpha=lora_alpha,
+        targets=targets,
     )
     result = run(
         ModelOptions(
