@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from s0 import rnn
-from s0.adapter import state_files
+from s0.adapter import state_files, tensor_keys
 from s0.errors import ConfigError, StateMismatchError, UnsupportedModelError
 from s0.rnn import InitialState
 from tests import zoo
@@ -368,7 +368,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     def with_tensor(value: Tensor) -> None:
         changed = {**tensors, key: value}
         save_file(changed, tmp_path / state_files.STATE_FILE)
-        names = {state_files.layer_name(one): tensor for one, tensor in changed.items()}
+        names = {tensor_keys.layer_name(one): tensor for one, tensor in changed.items()}
         (tmp_path / state_files.CONFIG_FILE).write_text(
             json.dumps({**config, "checksum": state_files.checksum(names, config)})
         )

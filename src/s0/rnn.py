@@ -104,7 +104,7 @@ class InitialState(nn.Module):
         checks.check_tensors(dict(self.s0_state.items()), shapes, f"the states for {path}")
         config = {
             "peft_type": "S0",
-            "format_version": state_files.FORMAT_VERSION,
+            "format_version": state_files.format_version(gains=False),
             "family": self._recurrence,
             "state_shapes": shapes,
             "fingerprint": fingerprint(self.base_layer),

@@ -182,7 +182,8 @@ Method = Annotated[
     option(
         "--method",
         group=TRAINING,
-        help="s0 (the initial state), offset (read at every step), or a baseline: lora, prefix, gains (of norms), ia3.",
+        help="s0 (the initial state), s0+gains (of norms, too), offset (read at every step), or a baseline: lora, "
+        "prefix, gains, ia3.",
     ),
 ]
 Steps = Annotated[

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from s0 import S0AdapterConfig
-from s0.adapter import card, state_files
+from s0.adapter import card, state_files, tensor_keys
 from s0.adapter.fingerprint import UNKNOWN, fingerprint
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error, StateMismatchError
@@ -92,9 +92,9 @@ class Bench:
         except S0Error:
             self.refuses(folder)
         else:
-            assert set(stored.tensors) == {state_files.layer_name(key) for key in self.tensors}
+            assert set(stored.tensors) == {tensor_keys.layer_name(key) for key in self.tensors}
             assert all(
-                torch.equal(stored.tensors[state_files.layer_name(key)], old) for key, old in self.tensors.items()
+                torch.equal(stored.tensors[tensor_keys.layer_name(key)], old) for key, old in self.tensors.items()
             )
 
 
@@ -113,7 +113,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
     config.update(changes)
     if "checksum" not in changes:  # which covers alpha, normalize and layers: no other check shall hide behind it
         with contextlib.suppress(Exception):  # values that cannot even be sealed
-            tensors = {state_files.layer_name(key): value for key, value in load_file(folder / STATE).items()}
+            tensors = {tensor_keys.layer_name(key): value for key, value in load_file(folder / STATE).items()}
             config["checksum"] = state_files.checksum(tensors, config)
     (folder / CONFIG).write_text(json.dumps(config))
 

@@ -122,6 +122,17 @@ def test_a_step_is_that_of_one_process_and_is_saved_whole(wrapper: str, family: 
         torch.testing.assert_close(got, want, atol=1e-3 * moved, rtol=0)
 
 
+@each_wrapper
+def test_gains_learn_in_each_process(wrapper: str, found: list[dict[str, Tensor]]) -> None:
+    want = two_processes.with_gains(lambda model: model, slice(None), share=0.5)
+    real = two_processes.batch("left")[1].bool()
+    stock = two_processes.run(zoo.make("falcon_h1"), "falcon_h1", *two_processes.batch("left"))
+    got = rows_of(found, f"{wrapper}/falcon_h1/gains/logits")
+    assert_same(got[real], want["gains/logits"][real], stock[real].detach())
+    for one in found:
+        assert_same_gradient(one[f"{wrapper}/falcon_h1/gains/gradient"], want["gains/gradient"])
+
+
 @pytest.mark.parametrize("family", two_processes.WITH_ROWS)
 @each_wrapper
 def test_rows_choose_their_states_in_each_process(wrapper: str, family: str, found: list[dict[str, Tensor]]) -> None:

@@ -31,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s0 import S0AdapterConfig
 from s0.adapter import state_files
+from s0.core.gains import tuned_with
 from s0.core.sharding import whole
 from s0.core.states import state_layers
 from tests import zoo
@@ -152,6 +153,8 @@ def under_ddp(family: str, rank: int, folder: Path) -> dict[str, Tensor]:
         model = with_two(family)
         called = DistributedDataParallel(model, find_unused_parameters=True)
         found |= mixed(called, model, family, CHOSEN["DDP"], OWN[rank])
+    if family == "falcon_h1":
+        found |= with_gains(DistributedDataParallel, OWN[rank])
     return found
 
 
@@ -169,7 +172,20 @@ def under_fsdp2(family: str, rank: int, folder: Path) -> dict[str, Tensor]:
         found["generated"] = generate(model, ids, mask)
         model = sharded(with_two(family))
         found |= mixed(model, model, family, CHOSEN["FSDP2"], OWN[rank])
+    if family == "falcon_h1":
+        found |= with_gains(sharded, OWN[rank])
     return found
+
+
+def with_gains(wrapped: Callable[[PeftModel], Any], rows: slice, share: float = 1.0) -> dict[str, Tensor]:
+    """Run and differentiate a model with gains."""
+    model = tuned("falcon_h1", gains=True)
+    called, (ids, mask) = wrapped(model), batch("left", rows)
+    output = run(called, "falcon_h1", ids, mask)
+    (share * loss(output, ids, mask)).backward()
+    learned = [layer.raw["default"] for layer in tuned_with(model, "default").values()]
+    gradient = torch.cat([whole(tensor.grad).flatten() for tensor in learned])
+    return {"gains/logits": output.detach(), "gains/gradient": gradient}
 
 
 def half_precision() -> Tensor:

@@ -25,7 +25,7 @@ def test_the_code_of_the_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.
         exec(compile(block, PAGE.name, "exec"), names)
         if "trainer.train()" in block:
             learned.append([layer.s0_state["default"] for layer in state_layers(names["trainer"].model)])
-    assert len(blocks) == 3 and len(learned) == 2
+    assert len(blocks) == 4 and len(learned) == 2
     assert all(bool(state.any()) for states in learned for state in states)
     lora, both = names["lora"], names["both"]
     assert set(lora.peft_config) == {"my-lora", "my-state"} == set(both.peft_config)

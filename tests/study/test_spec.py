@@ -24,7 +24,11 @@ WRONG = {
     "limit = 4": ('split = "all"', "train, select, final", "'all'"),
     "samples = 4": ("sample = 4", "keys of `collection` (keep,", "'sample'"),
     "[variants.base]": ("[variants.base]\nrank = 2", "keys of `variants.base` (content,", "'rank'"),
-    'method = "s0"': ('method = "s1"', "variants.s0: ", "base, s0, offset, lora, prefix, gains, ia3, got 's1'"),
+    'method = "s0"': (
+        'method = "s1"',
+        "variants.s0: ",
+        "base, s0, s0+gains, offset, lora, prefix, gains, ia3, got 's1'",
+    ),
     "lr = 1e-2": ("rank = 2", "settings of s0 (alpha,", "'rank'"),
     "n_steps = 2": ("n_steps = 0", "variants.s0: ", "`n_steps`", "got 0"),
     '"pocket-code"]': ('"pocket-cod"]', "tasks (gsm8k,", "'pocket-cod'"),

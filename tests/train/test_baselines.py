@@ -132,12 +132,12 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def norm_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of a model's RMSNorms, by the names of the norms, but for those of a vision tower."""
+    """The weights of a model's RMSNorms by the names of the norms, without those of a vision tower and of indexers."""
     named = dict(
         model.named_parameters(remove_duplicate=False)
     )  # some are tied: Zamba runs one block in several layers
     norms = {name.removesuffix(".weight") for name in named if re.search(r"norm\w*\.weight$", name)}
-    text = {name for name in norms if f"{name}.bias" not in named and "visual" not in name}
+    text = {name for name in norms if f"{name}.bias" not in named and not re.search("visual|indexer", name)}
     return {name: weight for key, weight in named.items() if (name := key.removesuffix(".weight")) in text}
 
 

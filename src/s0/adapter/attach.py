@@ -1,4 +1,7 @@
-"""The adapter that holds one state, on its model: put on, switched and taken off; all else about the model stays."""
+"""The adapter that holds one state, on its model: put on, switched and taken off; all else about the model stays.
+
+One way of taking off does not leave the model as it was, and says so: `merge_gains`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,13 @@ from typing import Any
 from peft import PeftModel, get_peft_model
 from torch import nn
 
+from s0.adapter import state_files
 from s0.adapter.config import S0AdapterConfig
+from s0.adapter.fingerprint import fingerprint
 from s0.adapter.model import unwrap
+from s0.core import gains
 from s0.core.flags import Flags
+from s0.core.layer import TunedLayer, tuned_layers
 from s0.core.states import StateLayer, state_layers
 from s0.errors import ConfigError
 
@@ -26,7 +33,7 @@ def attach(
     Args:
         model: a transformers model, or a PEFT model with states.
         layers: as in `S0Config`.
-        deployment: alpha, normalize and kind.
+        deployment: alpha, normalize, kind and gains.
         name: the state's adapter name; None for one that is free.
 
     Returns:
@@ -95,7 +102,7 @@ def detach(model: Any, name: str) -> Any:
 
 def switch_to(model: nn.Module, name: str | None) -> None:
     """Start every sequence of the model from this state; None for no state."""
-    for layer in state_layers(model):
+    for layer in tuned_layers(model):
         _set_switch(layer, [] if name is None else [name], False)
 
 
@@ -115,7 +122,7 @@ def alone(model: nn.Module, name: str) -> Iterator[None]:
 @contextmanager
 def switches_kept(model: nn.Module) -> Iterator[None]:
     """After this context the model starts from the states that it started from before."""
-    before = [(layer, *_switch(layer)) for layer in state_layers(model)]
+    before = [(layer, *_switch(layer)) for layer in tuned_layers(model)]
     try:
         yield
     finally:
@@ -130,21 +137,50 @@ def _remembered(model: nn.Module) -> Callable[[nn.Module], None]:
         puts it back on the model, which may be wrapped, or have lost states, by then.
     """
     flags = Flags(model)
-    switches = [(layer, *_switch(layer)) for layer in state_layers(model)]
+    switches = [(layer, *_switch(layer)) for layer in tuned_layers(model)]
 
     def put_back(model: nn.Module) -> None:
         flags.put_back(model)
         switch_to(model, None)
         for layer, active, disabled in switches:
-            _set_switch(layer, [name for name in active if name in layer.s0_state], disabled)
+            _set_switch(layer, [name for name in active if name in layer.raw], disabled)
 
     return put_back
 
 
-def _switch(layer: StateLayer) -> tuple[list[str], bool]:
+def _switch(layer: TunedLayer) -> tuple[list[str], bool]:
     return list(layer.active_adapters), bool(layer._disable_adapters)
 
 
-def _set_switch(layer: StateLayer, active: list[str], disabled: bool) -> None:
+def _set_switch(layer: TunedLayer, active: list[str], disabled: bool) -> None:
     layer._active_adapter = list(active)
     layer._disable_adapters = disabled
+
+
+def merge_gains(model: Any, name: str) -> None:
+    """Put an adapter's gains into the weights of the model's norms, for good; what is left of it is its state.
+
+    Afterwards the model is another one: save it (`model.get_base_model().save_pretrained(...)` once the state is
+    unloaded), and the state for it.
+
+    Args:
+        model: a PEFT model with this adapter alone.
+        name: the adapter's.
+
+    Raises:
+        ConfigError: other adapters are on the model, whose weights would no longer be theirs; or it has no gains.
+        UnsupportedModelError: a norm does not multiply by its weight, or by 1 + its weight.
+    """
+    names = {adapter for layer in tuned_layers(model) for adapter in layer.raw}
+    if names != {name} or not gains.gains_with(model, name):
+        raise ConfigError(
+            f"expected a model with the adapter {name!r} alone, which has gains, to merge them, got {sorted(names)}; "
+            "delete the others, which the merged weights would change"
+        )
+    gains.merge_gains(model, name)
+    for layer in gains.gains_with(model, name).values():
+        del layer.s0_state_gain[name]
+    gains.take_off_unused_gain_layers(model)
+    config = model.peft_config[name]
+    config.gains, config.gain_shapes, config.format_version = False, None, state_files.format_version(False)
+    config.fingerprint = fingerprint(model)

@@ -31,6 +31,13 @@ _KINDS = {
         "learned while every weight stayed as it was ([S0 tuning](https://arxiv.org/abs/2604.01168)). The first token "
         "absorbs it; from the second one on the model does exactly the work of the untouched model.",
     ),
+    "state and gains": (
+        "An initial state with gains",
+        "This is where the recurrent state of each of the model's recurrent layers starts "
+        "([S0 tuning](https://arxiv.org/abs/2604.01168)), and a factor for each number that the model's norms give, "
+        "learned together while every weight stayed as it was. The first token absorbs the state; the factors hold at "
+        "every token, and cost a multiplication until they are merged into the norms' weights.",
+    ),
     "offset": (
         "A state offset",
         "This is not a set of weights: it is what each of the model's recurrent layers adds to its recurrent state "
@@ -38,7 +45,7 @@ _KINDS = {
         "token and costs a little at every token.",
     ),
 }
-"""{kind: what a card calls it, and what it says of it}."""
+"""{kind: what a card calls it, and what it says of it}; with gains, a state is of a kind of its own here."""
 
 
 def write_card(folder: str | Path, config: Mapping[str, Any], record: Record | None = None) -> None:
@@ -88,7 +95,12 @@ def card(config: Mapping[str, Any], record: Record | None = None) -> str:
         "layers": f"{len(shapes)}, {n_values:,} numbers in float32",
         "scale": f"alpha = {config.get('alpha')}; what enters the model is {scale}",
     }
-    title, what = _KINDS[config.get(NAMES_ON_DISK["kind"]) or "state"]
+    gains: Mapping[str, list[int]] = config.get("gain_shapes") or {}
+    if gains:
+        facts["gains"] = (
+            f"of {len(gains)} norms, {sum(map(math.prod, gains.values())):,} numbers in float32, not scaled"
+        )
+    title, what = _KINDS["state and gains" if gains else config.get(NAMES_ON_DISK["kind"]) or "state"]
     parts = [
         "---\n" + "\n".join(f"{name}: {json.dumps(value)}" for name, value in header.items()) + "\n---",
         f"# {title} for {base or 'a hybrid language model'}",

@@ -43,25 +43,29 @@ class S0AdapterConfig(PeftConfig):
         alpha: scale of the effective state, applied in training and inference alike.
         normalize: divide each layer's state by its norm first.
         layers: indices of the layers to tune; None for every recurrent layer.
+        gains: learn a factor for each number that the model's RMSNorms give, too (see `s0.core.gains`); of all norms,
+            whatever `layers` says, and not scaled by `alpha`.
         init: "zeros", or the folder of a state to start from.
         allow_other_base: accept a state that was tuned on other weights of the same shape.
         target_modules: set by this library to the names of the tuned layers.
         recurrence: the name of the tuned layers'.
-        format_version, state_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
+        format_version, state_shapes, gain_shapes, fingerprint, checksum, training: see `s0.adapter.state_files`.
     """
 
     kind: str = "state"
     alpha: float = 1.0
     normalize: bool = False
     layers: list[int] | None = None
+    gains: bool = False
     init: str = "zeros"
     allow_other_base: bool = False
     target_modules: list[str] | set[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
-    format_version: int = state_files.FORMAT_VERSION
+    format_version: int | None = None
     recurrence: str | None = None
     state_shapes: dict[str, list[int]] | None = None
+    gain_shapes: dict[str, list[int]] | None = None
     fingerprint: str | None = None
     checksum: str | None = None
     training: dict[str, Any] | None = field(default=None)
@@ -94,11 +98,15 @@ class S0AdapterConfig(PeftConfig):
             raise ConfigError(
                 f"expected no modules_to_save, got {self.modules_to_save!r}: a state file holds only states"
             )
-        if self.format_version != state_files.FORMAT_VERSION:
+        if not isinstance(self.gains, bool) or (self.gains and self.kind != "state"):
+            raise ConfigError(f"expected gains to be True beside a state, or False, got {self.gains!r} ({self.kind})")
+        version = state_files.format_version(self.gains)
+        if self.format_version not in (None, version):
             raise StateMismatchError(
-                f"expected format_version {state_files.FORMAT_VERSION}, got {self.format_version!r}; use the s0-tuning "
-                "version that wrote the state"
+                f"expected format_version {version}, got {self.format_version!r}; use the s0-tuning version that wrote "
+                "the state"
             )
+        self.format_version = version
         # Only a file tells a checksum. Trust in another base is the caller's to give, not the file's; and the start
         # of a finished training is history.
         if self.checksum is not None:
@@ -132,7 +140,7 @@ class S0AdapterConfig(PeftConfig):
         super(S0AdapterConfig, described).save_pretrained(save_directory, **kwargs)
 
     def _states(self) -> dict[str, Tensor]:
-        """The adapter's raw states by layer name; none before it is on a model, or once it is deleted."""
+        """The adapter's raw states and gains by layer name; none before it is on a model, or once it is deleted."""
         name, layers = self._on_model
         return {layer: raw(name) for layer, raw in layers.items() if name in raw}
 

@@ -27,10 +27,14 @@ from transformers import PreTrainedModel
 from s0.adapter import checks, state_files
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.fingerprint import check_base, fingerprint
+from s0.adapter.gains import check_gains, gain_shapes
+from s0.adapter.tensor_keys import file_key, states_and_gains
 from s0.core import packing, padding
 from s0.core.families import find_mixers, layer_index, plain_name, recurrence_of
+from s0.core.gains import put_gain_layers, take_off_unused_gain_layers
+from s0.core.layer import TunedLayer
 from s0.core.quantised import keep_unpacked, let_pack
-from s0.core.row_choice import RowChoice, RowsUnderCheckpointing, forget_rows_under_checkpointing, rows_choose
+from s0.core.row_choice import RowsUnderCheckpointing, choose_in, forget_rows_under_checkpointing, rows_choose
 from s0.core.sharding import refuse_sharded, whole
 from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
 from s0.errors import ConfigError, StateMismatchError
@@ -45,7 +49,7 @@ class S0Model(BaseTuner):
     """Wraps a model's recurrent mixers in `StateLayer`s. PEFT makes one; it is not called directly."""
 
     prefix = "s0_state"
-    tuner_layer_cls = StateLayer
+    tuner_layer_cls = TunedLayer
     target_module_mapping: Mapping[str, list[str]] = {}
 
     def __init__(
@@ -59,7 +63,7 @@ class S0Model(BaseTuner):
             )
         if any(
             isinstance(module, BaseTunerLayer)
-            and not isinstance(module, StateLayer)
+            and not isinstance(module, TunedLayer)
             and adapter_name in module._get_available_adapters()
             for module in model.modules()
         ):
@@ -109,15 +113,30 @@ class S0Model(BaseTuner):
             layer.limits, layer.has_packed_weights = limits, has_packed_weights
         new = layers_with(model, adapter_name)
         config._on_model = adapter_name, {name: layer.s0_state for name, layer in new.items()}
+        if config.gains:
+            self._add_gains(adapter_name, config)
         for module in model.modules():
             if isinstance(module, PreTrainedModel) and state_layers(module):
                 padding.watch(module)
                 packing.watch(module)
         if starts_as_default:
-            for layer in new.values():
-                layer.s0_state[adapter_name].data.copy_(layer.s0_state["default"])
+            for raw in config._on_model[1].values():
+                raw[adapter_name].data.copy_(raw["default"])
         if config.checksum is not None:
             _check_at_first_use(next(iter(new.values())), adapter_name, config)
+
+    def _add_gains(self, adapter_name: str, config: S0AdapterConfig) -> None:
+        """After the states: norms are in mixers, too, which PEFT has wrapped by now where it looks for targets."""
+        layers = put_gain_layers(self.model)
+        first = state_layers(self.model)[0]
+        learns = any(raw[adapter_name].requires_grad for raw in config._on_model[1].values())
+        for name, layer in layers.items():
+            layer._active_adapter, layer._disable_adapters = first._active_adapter, first._disable_adapters
+            layer.add_raw(adapter_name, self._initial.get(name))
+            layer.s0_state_gain[adapter_name].requires_grad_(learns)
+            config._on_model[1][name] = layer.s0_state_gain
+        for state_layer in state_layers(self.model):  # also those without a state of it (see `states_of_rows`)
+            state_layer.deployments[adapter_name] = config
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
@@ -129,11 +148,13 @@ class S0Model(BaseTuner):
             state_files.check_recurrence(peft_config.recurrence, peft_config.base_model_name_or_path, self.model)
             if peft_config.state_shapes != shapes:
                 raise StateMismatchError(_of_other_layers(peft_config.state_shapes or {}, shapes, self.model))
+            check_gains(peft_config.gain_shapes or {}, self.model)
             if not peft_config.allow_other_base:
                 check_base(str(peft_config.fingerprint), self.model)
         if len(mixers) == len(recurrent):
             peft_config.layers = None  # all of them: a file alone could not tell
         peft_config.state_shapes = shapes
+        peft_config.gain_shapes = gain_shapes(self.model) if peft_config.gains else None
         peft_config.fingerprint = fingerprint(self.model)
         peft_config.recurrence = recurrence
         peft_config.target_modules = set(mixers)
@@ -176,7 +197,7 @@ class S0Model(BaseTuner):
                 "load the adapter first"
             )
         self._remember_rows_under_checkpointing()
-        choice = RowChoice(tuple(adapter_names), frozenset(map(id, state_layers(self.model))))
+        choice = choose_in(self.model, adapter_names)
         inputs = (*args[:1], *(kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")))
         prompts = next((value for value in inputs if isinstance(value, Tensor)), None)
         if prompts is not None:  # generate() copies them, forward() does not
@@ -205,6 +226,9 @@ class S0Model(BaseTuner):
         """Delete an adapter; if it was active, what is left active, or the first one left, becomes so on all layers."""
         was_active = any(adapter_name in layer.active_adapters for layer in state_layers(self.model))
         super().delete_adapter(adapter_name)
+        for layer in state_layers(self.model):
+            layer.deployments.pop(adapter_name, None)  # PEFT looks where there is a state only
+        take_off_unused_gain_layers(self.model)
         # PEFT asks each layer by itself which adapter is active now, and that layer may have none left.
         if was_active and self.peft_config:
             self.set_adapter(self.active_adapters or next(iter(self.peft_config)))
@@ -223,6 +247,10 @@ class S0Model(BaseTuner):
         kinds = {self.peft_config[name].kind for name in adapters}
         if len(kinds) != 1:
             raise ConfigError(f"expected adapters of one kind, got {sorted(kinds)}; combine each by itself")
+        if any(self.peft_config[name].gains for name in adapters):
+            raise ConfigError(
+                "expected adapters without gains to combine, whose factors have no weighted sum; got some"
+            )
         kind = kinds.pop()
         recurrent = state_layers(self.model)
         covered = [layer for layer in recurrent if any(name in layer.s0_state for name in adapters)]
@@ -266,9 +294,11 @@ class S0Model(BaseTuner):
         cls, model: nn.Module, config: S0AdapterConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         # PEFT only warns about missing layers and accepts extra ones and NaN.
-        state_dict = {state_files.file_key(key): tensor for key, tensor in state_dict.items()}
-        tensors = {state_files.layer_name(key): tensor for key, tensor in state_dict.items()}
-        checks.check_tensors(tensors, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
+        state_dict = {file_key(key): tensor for key, tensor in state_dict.items()}
+        states, gains = states_and_gains(state_dict)
+        checks.check_tensors(states, config.state_shapes or {}, f"the tensors for adapter {adapter_name!r}")
+        if gains or config.gains:
+            checks.check_tensors(gains, config.gain_shapes or {}, f"the gains for adapter {adapter_name!r}")
         remapped: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
@@ -283,9 +313,9 @@ def _number(weight: Any) -> float:
 
 
 def unwrap(model: nn.Module) -> None:
-    """Take the state layers off `model`, and all else that this library has put on it."""
-    for layer_name, module in list(model.named_modules()):
-        if isinstance(module, StateLayer):
+    """Take the state and gain layers off `model`, and all else that this library has put on it."""
+    for layer_name, module in reversed(list(model.named_modules(remove_duplicate=False))):  # norms before their mixers
+        if isinstance(module, TunedLayer):
             model.set_submodule(layer_name, module.base_layer)
     forget_rows_under_checkpointing(model)
     let_pack(model)
@@ -350,6 +380,8 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     if config.init == "zeros":
         return {}
     stored = state_files.read(config.init, kind=config.kind)
+    if bool(stored.gains) > config.gains:
+        raise ConfigError(f"expected gains=True to start from {config.init}, which has gains")
     if config.normalize or config.alpha == 0:
         raise ConfigError("expected a non-zero alpha and normalize=False with a state to start from; set them after")
     if stored.alpha is None:
@@ -359,7 +391,8 @@ def initial_state(config: S0AdapterConfig, model: nn.Module) -> dict[str, Tensor
     left_out = sorted(set(matched) - set(_selected(find_mixers(model), config.layers)))
     if left_out:
         raise ConfigError(f"expected layers to include all those of {config.init}, but they leave out {left_out}")
-    return {name: effective_state(raw, scale) / config.alpha for name, raw in matched.items()}
+    states = {name: effective_state(raw, scale) / config.alpha for name, raw in matched.items()}
+    return {**states, **stored.gains}
 
 
 def _of_other_layers(stored: Mapping[str, Sequence[int]], shapes: Mapping[str, Sequence[int]], model: nn.Module) -> str:

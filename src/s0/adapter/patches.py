@@ -107,8 +107,9 @@ from s0.adapter.config import S0AdapterConfig, loading_a_state
 from s0.adapter.model import S0Model
 from s0.core.families import plain_name
 from s0.core.generate_arguments import refuse_pads
+from s0.core.layer import TunedLayer
 from s0.core.sharding import refuse_shards
-from s0.core.states import StateLayer, state_layers
+from s0.core.states import state_layers
 from s0.errors import ConfigError, StateMismatchError
 
 Method = Callable[..., Any]
@@ -173,9 +174,10 @@ def _left_out(config: PeftConfig, model: nn.Module) -> str | None:
     targets = getattr(config, "target_modules", None)
     exact = [*(getattr(config, "target_parameters", None) or ()), *(getattr(config, "modules_to_save", None) or ())]
     for path, layer in model.named_modules():
-        if not isinstance(layer, StateLayer):
+        if not isinstance(layer, TunedLayer):
             continue
         modules = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_modules() if name]
+        modules = modules or [plain_name(path)]  # a norm has nothing in it, and its copy would have no gain
         parameters = [plain_name(f"{path}.{name}") for name, _ in layer.base_layer.named_parameters()]
         for name in modules:  # without targets, or with all linear layers, PEFT makes a choice of its own
             if targets in (None, "all-linear") or check_target_module_exists(config, name):

@@ -3,13 +3,15 @@
 A state is a PEFT adapter folder. `adapter_model.safetensors` holds one float32 tensor per tuned layer, the raw state;
 `adapter_config.json` holds the scale that makes it effective, and:
 
-    format_version   1
+    format_version   1; 2 with gains
     family           the name of the recurrence, e.g. "gated_delta_net"
     state_shapes     {layer name: [H, K, V]}, or [H] for a layer of torch.nn (see `s0.rnn`)
     fingerprint      of the model the state was tuned on (see `s0.adapter.fingerprint`), or "unknown"
     training         how it was trained: resolved settings, data hash, versions
     variant          its kind: "state"; or "offset", which every step reads (see `s0.core.offset`)
     checksum         sha256 over the scale, the layers, the variant, and the tensors' names, shapes and values
+    gains            true where a raw gain of each of the model's norms lies beside the states (see `s0.core.gains`)
+    gain_shapes      {norm name: [D]}, then
 
 The layout of the published package (`states.safetensors` or `states.pt`, `config.json`, `meta.json`) is read too.
 Files are hostile until checked: no pickle, sizes bounded, every value finite, names and shapes as announced.
@@ -31,14 +33,16 @@ from torch import Tensor, nn
 
 from s0.adapter import checks
 from s0.adapter.fingerprint import UNKNOWN, check_base
+from s0.adapter.gains import check_gains
 from s0.adapter.names_on_disk import NAMES_ON_DISK
+from s0.adapter.tensor_keys import file_keys, states_and_gains
 from s0.core.families import find_mixers, layer_index, recurrence_of, unwrapped
 from s0.core.recurrences import RECURRENCES
 from s0.core.sharding import refuse_shards
 from s0.errors import StateMismatchError
 from s0.files import write_files
 
-FORMAT_VERSION = 1
+_FORMAT_VERSION, _FORMAT_VERSION_WITH_GAINS = 1, 2
 KINDS = ("state", "offset")
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
@@ -47,7 +51,11 @@ TRAINING_FILE = "training.json"
 HUB_SETTINGS = ("revision", "cache_dir", "token")
 PUBLISHED_STATE_FILE = "states.safetensors"
 _PUBLISHED_TENSORS = (PUBLISHED_STATE_FILE, "states.pt")
-_PREFIX, _SUFFIX = "base_model.model.", ".s0_state"  # PEFT's key of a layer's tensor
+
+
+def format_version(gains: bool) -> int:
+    """Of a folder with gains, or without: earlier versions of this package read these and refuse those."""
+    return _FORMAT_VERSION_WITH_GAINS if gains else _FORMAT_VERSION
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class StoredState:
         training: how the state was trained.
         layout: "peft" or "published".
         kind: "state", or "offset".
+        gains: raw float32 gains by the names of their norms' layers; none where the state has none.
     """
 
     tensors: Mapping[str, Tensor]
@@ -78,6 +87,13 @@ class StoredState:
     training: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "peft"
     kind: str = "state"
+    gains: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def checksum(self) -> str:
+        """Of what enters the model."""
+        config = {"alpha": self.alpha, "normalize": self.normalize, NAMES_ON_DISK["kind"]: self.kind}
+        return checksum({**self.tensors, **self.gains}, {**config, "gains": bool(self.gains)})
 
     def require_kind(self, kind: str, where: str = "") -> None:
         """Refuse a state of another kind.
@@ -173,15 +189,17 @@ def _read_peft(folder: Path) -> StoredState:
             f"expected {folder / CONFIG_FILE} to hold an S0 state, got peft_type {config.get('peft_type')!r}; "
             "load other adapters with peft"
         )
-    version = config.get("format_version")
-    if version != FORMAT_VERSION:
+    version, has_gains = config.get("format_version"), checks.field({"gains": False, **config}, "gains", bool, folder)
+    if version != format_version(has_gains):
         raise StateMismatchError(
-            f"expected format_version {FORMAT_VERSION} in {folder / CONFIG_FILE}, got {version!r}; "
+            f"expected format_version {format_version(has_gains)} in {folder / CONFIG_FILE}, got {version!r}; "
             "use the s0-tuning version that wrote it"
         )
-    tensors = _read_layers(folder)
-    shapes = checks.field(config, "state_shapes", dict, folder)
-    checks.check_tensors(tensors, shapes, str(folder))
+    tensors, gains = states_and_gains(checks.read_tensors(folder / STATE_FILE))
+    checks.check_tensors(tensors, checks.field(config, "state_shapes", dict, folder), str(folder))
+    norms = checks.field({"gain_shapes": None, **config}, "gain_shapes", dict if has_gains else NoneType, folder)
+    if has_gains or gains:
+        checks.check_tensors(gains, norms or {}, f"{folder}, of gains,")
     # PEFT shortens long lists to endings of names.
     targets = checks.field(config, "target_modules", (list, NoneType), folder)
     if targets is not None and not all(any(f".{name}".endswith(f".{end}") for name in tensors) for end in targets):
@@ -200,10 +218,11 @@ def _read_peft(folder: Path) -> StoredState:
             f"expected {key} in {folder / CONFIG_FILE} to be one of {', '.join(KINDS)}, got {kind!r:.80}; "
             "use the s0-tuning version that wrote it"
         )
-    if config.get("checksum") != checksum(tensors, config):
+    actual = checksum({**tensors, **gains}, config)
+    if config.get("checksum") != actual:
         raise StateMismatchError(
             f"expected the state and scale in {folder} to have checksum {config.get('checksum')!r}, got "
-            f"{checksum(tensors, config)!r}; a file is damaged, edited or of another state: copy the folder again, and "
+            f"{actual!r}; a file is damaged, edited or of another state: copy the folder again, and "
             "set another alpha after loading"
         )
     return StoredState(
@@ -216,6 +235,7 @@ def _read_peft(folder: Path) -> StoredState:
         base_model=checks.field(config, "base_model_name_or_path", (str, NoneType), folder),
         training=checks.field(config, "training", (dict, NoneType), folder) or {},
         kind=kind,
+        gains=gains,
     )
 
 
@@ -259,22 +279,6 @@ def _published_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_layers(folder: Path) -> dict[str, Tensor]:
-    return {layer_name(key): tensor for key, tensor in checks.read_tensors(folder / STATE_FILE).items()}
-
-
-def layer_name(key: str) -> str:
-    """The layer a tensor of an adapter file belongs to."""
-    if not (key.startswith(_PREFIX) and key.endswith(_SUFFIX)):
-        raise StateMismatchError(f"expected only state tensors ('{_PREFIX}...{_SUFFIX}'), got {key!r:.80}")
-    return key.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-
-
-def file_key(key: str) -> str:
-    """How a file names a tensor that PEFT calls `key`: of a model without PEFT's wrapper, it leaves the prefix out."""
-    return _PREFIX + key.removeprefix(_PREFIX)
-
-
 # --- Against a model ---
 
 
@@ -313,6 +317,7 @@ def match(stored: StoredState, model: nn.Module, *, allow_other_base: bool = Fal
                 f"expected layer {key} to have shape {expected}, got {tuple(stored.tensors[key].shape)}; "
                 "the state was tuned on another model"
             )
+    check_gains({name: list(gain.shape) for name, gain in stored.gains.items()}, model)
     if not allow_other_base:
         check_base(stored.fingerprint, model)
     return {name: stored.tensors[key] for key, name in names.items()}
@@ -350,7 +355,7 @@ def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     """sha256 over what `config` says of the state, then the sorted names, shapes and little-endian float32 values.
 
     Args:
-        tensors: raw states by layer name.
+        tensors: raw states, and gains, by layer name.
         config: the adapter's by its keys in a file.
 
     Raises:
@@ -361,6 +366,8 @@ def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     kind = config.get(NAMES_ON_DISK["kind"], "state")
     if kind != "state":  # states written before there were others keep their checksum
         described.append(kind)
+    if config.get("gains"):
+        described.append("gains")
     digest = hashlib.sha256(json.dumps(described).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -371,7 +378,8 @@ def checksum(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 def checksum_of_file(folder: str | Path, config: Mapping[str, Any]) -> str:
     """`checksum` of the tensors in a state folder that PEFT wrote, with the config it is about to write."""
-    return checksum(_read_layers(Path(folder)), config)
+    states, gains = states_and_gains(checks.read_tensors(Path(folder, STATE_FILE)))
+    return checksum({**states, **gains}, config)
 
 
 def write(
@@ -381,11 +389,12 @@ def write(
 
     Args:
         path: the folder; made if need be. Other files in it are left alone.
-        tensors: raw states by layer name.
+        tensors: raw states, and gains, by layer name.
         config: the adapter's config as PEFT serialises it; the checksum is added here.
         texts: further files by name, a card for one.
     """
-    keyed = {f"{_PREFIX}{name}{_SUFFIX}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    keys = file_keys(tensors, config.get("gain_shapes") or {})
+    keyed = {keys[name]: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**config, "checksum": checksum(tensors, config)}
     write_contents(Path(path), {**(texts or {}), STATE_FILE: keyed, CONFIG_FILE: described})
 

@@ -19,16 +19,23 @@ def find_norms(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         UnsupportedModelError: the model has none.
     """
-    norms: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        is_copy = ".ln_tuning_layers." in name  # of PEFT's, to be tuned
-        if _is_rms_norm(module) and not is_copy and not is_beside_decoder(name):
-            norms[plain_name(name)] = module
+    norms = norms_of(model)
     if not norms:
         raise UnsupportedModelError(
             f"expected a model with RMSNorms, whose gains can be learned, got {type(model).__name__}, which has none; "
             "learn a state, or use LoRA instead"
         )
+    return norms
+
+
+def norms_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The same, and none where the model has none."""
+    norms: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        # PEFT's copies, to be tuned; and what an indexer chooses keys by, through which no gradient comes.
+        is_left_out = ".ln_tuning_layers." in name or ".indexer." in name or is_beside_decoder(name)
+        if _is_rms_norm(module) and not is_left_out:
+            norms[plain_name(name)] = module
     return norms
 
 

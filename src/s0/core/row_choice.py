@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from s0.core.layer import tuned_layers
 from s0.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class RowChoice:
-    """One adapter name per row of a batch, for the state layers of one model."""
+    """One adapter name per row of a batch, for the layers of one model that have adapters."""
 
     names: tuple[str, ...]
-    layers: frozenset[int]  # id() of each StateLayer it speaks to
+    layers: frozenset[int]  # id() of each layer it speaks to
     repeats: bool = False  # whether rows may be copies of each other, as generation makes for beams
 
     def copies(self, batch: int) -> int:
         """How many consecutive rows of a batch each name stands for."""
-        copies, rest = divmod(batch, len(self.names) or batch + 1)
-        if rest or (copies > 1 and not self.repeats):
-            raise ConfigError(
-                f"expected one adapter name per row, got {len(self.names)} names for a batch of {batch}; pass one name "
-                "per prompt (beams and returned sequences repeat it)"
-            )
+        copies = self.parts(batch)
+        if copies > 1 and not self.repeats:
+            raise self._wrong_number(batch)
         return copies
+
+    def parts(self, n: int) -> int:
+        """How many of `n` consecutive parts of a batch are of one row, where a model has split rows in as many each."""
+        each, rest = divmod(n, len(self.names) or n + 1)
+        if rest:
+            raise self._wrong_number(n)
+        return each
+
+    def _wrong_number(self, batch: int) -> ConfigError:
+        return ConfigError(
+            f"expected one adapter name per row, got {len(self.names)} names for a batch of {batch}; pass one name "
+            "per prompt (beams and returned sequences repeat it)"
+        )
 
 
 class _RowChoices(threading.local):
@@ -38,6 +49,11 @@ class _RowChoices(threading.local):
 
 
 _ROWS = _RowChoices()
+
+
+def choose_in(model: nn.Module, names: Sequence[str], *, repeats: bool = False) -> RowChoice:
+    """The choice that speaks to all layers of `model` that have adapters."""
+    return RowChoice(tuple(names), frozenset(map(id, tuned_layers(model))), repeats)
 
 
 def rows_choose(choice: RowChoice) -> AbstractContextManager[None]:

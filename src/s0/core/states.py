@@ -62,14 +62,14 @@ from s0.core import releases
 from s0.core.families import layer_index, plain_name, recurrence_of
 from s0.core.kernel_backends import refuse_wrong_gradient
 from s0.core.kernels import at_kernel, install_seam
-from s0.core.layer import MixerLayer
+from s0.core.layer import TunedLayer
 from s0.core.offset import added_to_readout, install_readout
 from s0.core.padding import Limits, OwnColumns, Padding, call_mask, with_a_pad
 from s0.core.quantised import no_gradient_error
 from s0.core.raw_states import RawStates
 from s0.core.refusals import ignored_state_error, refuse_packing, refuse_replaced_forward
 from s0.core.row_choice import choice_for
-from s0.core.sharding import expected_to_learn, refuse_rounded, refuse_sharded_layer
+from s0.core.sharding import expected_to_learn, refuse_sharded_layer
 from s0.core.stand_ins import NoCache, SeededCache
 
 BASE = "__base__"
@@ -85,6 +85,7 @@ class Deployment(Protocol):
     alpha: float
     normalize: bool
     kind: str  # "state", or "offset" (see `s0.core.offset`)
+    gains: bool  # whether norms have gains as well (see `s0.core.gains`)
 
 
 def effective_state(raw: Tensor, deployment: Deployment) -> Tensor:
@@ -98,7 +99,7 @@ def effective_state(raw: Tensor, deployment: Deployment) -> Tensor:
     return deployment.alpha * state
 
 
-class StateLayer(MixerLayer):
+class StateLayer(TunedLayer):
     """A recurrent mixer whose sequences start from a learned state, or from zero where it has none.
 
     Holds one raw state (H, K, V) per adapter, float32 whatever the model's dtype is. States of several active adapters
@@ -119,6 +120,15 @@ class StateLayer(MixerLayer):
         self.s0_state = RawStates()
         self.deployments: dict[str, Deployment] = {}
         install_seam(mixer)  # now, because torch.compile could not trace it later
+
+    @property
+    def raw(self) -> RawStates:
+        """The raw states, by adapter."""
+        return self.s0_state
+
+    def zero(self) -> Tensor:
+        """(H, K, V) float32, the state that sequences start from untouched."""
+        return torch.zeros(self.state_shape, dtype=torch.float32)
 
     # --- The method: which state each row starts from, and how it enters ---
 
@@ -177,8 +187,9 @@ class StateLayer(MixerLayer):
         """(B, H, K, V) effective states, or offsets, for (B, T, D) tokens; None where every row is the base model.
 
         Rows choose by `rows_choose` (`s0.core.row_choice`), which the model around calls for `adapter_names`. Rows that
-        read an offset get a state of zero: without a cache to ask for a state, Mamba-1's mixers would take a fused
-        kernel in train mode, which has no seam to read the offset in (transformers 5.23).
+        read an offset, or have gains, get a state of zero: without a cache to ask for a state, mixers would take a
+        fused kernel in train mode, which has no seam to read the offset in (Mamba-1), and takes the weight of a norm
+        past its gain (Mamba-2; transformers 5.23).
         """
         with_zeros = kind == "state"
         counted = {name for name, deployed in self.deployments.items() if with_zeros or deployed.kind == kind}
@@ -203,8 +214,7 @@ class StateLayer(MixerLayer):
         """The effective state (H, K, V), or offset, of adapter `name`; zero for any that has none here."""
         if name not in self.s0_state or self.deployments[name].kind != kind:
             return torch.zeros(self.state_shape, device=self.state_device())
-        raw = self.s0_state(name)
-        self._restore_float32(raw)
+        raw = self.raw_of(name)
         self._refuse_lost_gradient(raw)
         return effective_state(raw, self.deployments[name])
 
@@ -263,11 +273,6 @@ class StateLayer(MixerLayer):
         reads_cache = self.recurrence.kernel_takes_state or (n_tokens == 1 and attention_mask is None)
         return None if reads_cache else cache.get_recurrent_state(self.layer_idx, 0)
 
-    def _restore_float32(self, raw: Tensor) -> None:
-        if raw.dtype != torch.float32:  # TRL rounds what it trains on quantised models
-            refuse_rounded(raw.dtype)
-            raw.data = raw.data.float()
-
     def _refuse_lost_gradient(self, raw: Tensor) -> None:
         learns = raw.requires_grad and torch.is_grad_enabled()
         if learns and self.has_packed_weights:
@@ -277,11 +282,7 @@ class StateLayer(MixerLayer):
 
     def add_state(self, name: str, deployment: Deployment, initial: Tensor | None = None) -> None:
         """Add a trainable state called `name`, zero or a copy of `initial` (H, K, V)."""
-        raw = torch.zeros(self.state_shape, dtype=torch.float32)
-        if initial is not None:
-            raw.copy_(initial)
-        # PEFT's low_cpu_mem_usage makes `raw` a meta tensor here, to be filled from a file.
-        self.s0_state[name] = nn.Parameter(raw if raw.is_meta else raw.to(self.state_device()))
+        self.add_raw(name, initial)
         self.deployments[name] = deployment
         if deployment.kind == "offset":
             install_readout(self.base_layer)

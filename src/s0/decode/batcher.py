@@ -32,6 +32,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from s0.core.families import unwrapped
+from s0.core.layer import tuned_layers
 from s0.core.row_choice import RowChoice, rows_choose
 from s0.core.states import BASE, state_layers
 from s0.decode.caches import OneRow, Rows, side_by_side
@@ -100,7 +101,7 @@ class Batcher:
         self._longest: int | None = getattr(config, "max_position_embeddings", None)
         self._new_cache = partial(Rows, max_rows) if side_by_side(DynamicCache(config=base.config)) else OneRow
         self._cache: OneRow = self._new_cache()
-        self._layers = state_layers(model)
+        self._find_layers()
         self._submitted = 0
         self._max_batch_tokens = max_batch_tokens
         self._waiting: dict[int, Request] = {}
@@ -151,16 +152,16 @@ class Batcher:
                 f"{len(request.tokens)} and `max_new_tokens={request.max_new_tokens}`: shorten one of them"
             )
         if request.state not in (None, BASE):
-            self._layers = state_layers(self.model)  # a first state may have been put on the model since
+            self._find_layers()  # a first state may have been put on the model since
             names = {name for layer in self._layers for name in layer.s0_state}
             if request.state not in names:
                 raise ConfigError(
                     f"expected one of the model's states {sorted(names)}, got {request.state!r}; load it first"
                 )
-            if len(self._active) > 1 and any(map(self._is_offset, {request.state, *self._active})):
+            if len(self._active) > 1 and any(map(self._is_read_on, {request.state, *self._active})):
                 raise ConfigError(
-                    f"expected at most one active state where requests name theirs and some are offsets, got "
-                    f"{sorted(self._active)}; switch the others off"
+                    f"expected at most one active state where requests name theirs and some are offsets or have "
+                    f"gains, got {sorted(self._active)}; switch the others off"
                 )
         self._submitted += 1
         self._waiting[self._submitted] = request
@@ -285,7 +286,7 @@ class Batcher:
         numbers = [number for number in reading.group if number in self._waiting]  # the others were cancelled
         requests = [self._waiting.pop(number) for number in numbers]
         rows = [
-            Row(number, request, self.tokenizer, reads_offset=self._is_offset(request.state))
+            Row(number, request, self.tokenizer, reads_on=self._is_read_on(request.state))
             for number, request in zip(numbers, requests, strict=True)
         ]
         events = self._choose(rows, logits[[reading.group[number] for number in numbers]])
@@ -327,24 +328,29 @@ class Batcher:
         self._rows[i] = self._rows[-1]
         self._rows.pop()
 
+    def _find_layers(self) -> None:
+        self._layers = state_layers(self.model)
+        self._choosing = frozenset(map(id, tuned_layers(self.model)))
+
     def _rows_start_from(self, states: Sequence[str | None]) -> AbstractContextManager[None]:
         names = tuple(state for state in states if state is not None)
         if not names:
             return nullcontext()
-        return rows_choose(RowChoice(names, frozenset(map(id, self._layers))))
+        return rows_choose(RowChoice(names, self._choosing))
 
     def _rows_go_on(self) -> AbstractContextManager[None]:
-        # A state was absorbed by the first token it met; only offsets are read at every step.
+        # A state was absorbed by the first token it met; only offsets and gains are read at every step.
         states, active = [row.request.state for row in self._rows], self._active
-        are_offsets_read = any(row.reads_offset for row in self._rows) or any(map(self._is_offset, active))
-        if not any(states) or not are_offsets_read:
+        is_some_read_on = any(row.reads_on for row in self._rows) or any(map(self._is_read_on, active))
+        if not any(states) or not is_some_read_on:
             return nullcontext()
         (otherwise,) = active or {BASE}
         return self._rows_start_from([state or otherwise for state in states])
 
-    def _is_offset(self, state: str | None) -> bool:
+    def _is_read_on(self, state: str | None) -> bool:
         deployed = (layer.deployments[state] for layer in self._layers if state in layer.deployments)
-        return any(deployment.kind == "offset" for deployment in islice(deployed, 1))  # of one kind in all layers
+        # Of one kind in all layers.
+        return any(deployment.kind == "offset" or deployment.gains for deployment in islice(deployed, 1))
 
     @property
     def _active(self) -> set[str]:

@@ -49,12 +49,12 @@ class Event:
 
 
 class Row:
-    """A request that is being answered; `reads_offset` where it starts from an offset, which every step reads."""
+    """A request that is being answered; `reads_on` where every step reads its state: an offset, or one with gains."""
 
     def __init__(
-        self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase, *, reads_offset: bool = False
+        self, number: int, request: Request, tokenizer: PreTrainedTokenizerBase, *, reads_on: bool = False
     ) -> None:
-        self.number, self.request, self.reads_offset = number, request, reads_offset
+        self.number, self.request, self.reads_on = number, request, reads_on
         self.random = random.Random(str(request.seed))
         self.text = Text(tokenizer, request.stop)
         self.n_tokens = 0

@@ -18,11 +18,16 @@ def write(path: str | Path, stored: state_files.StoredState, indices: Mapping[st
         indices: layer index of each of its layers.
 
     Raises:
-        StateMismatchError: its layers differ in shape, it is of some layers only, or it is an offset: what the
-            published package refuses to load, or cannot express.
+        StateMismatchError: its layers differ in shape, it is of some layers only, it is an offset, or has gains: what
+            the published package refuses to load, or cannot express.
     """
     if stored.kind != "state":
         raise StateMismatchError(f"expected a state for the published layout, got the kind {stored.kind!r}")
+    if stored.gains:
+        raise StateMismatchError(
+            "expected a state alone for the published layout, got one with gains; merge them into a copy of the model "
+            "(s0.adapter.attach.merge_gains), and export the state for that one"
+        )
     if stored.layers is not None:
         raise StateMismatchError(
             "expected a state of all recurrent layers for the published layout, got one of the layers "

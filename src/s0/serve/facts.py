@@ -69,12 +69,13 @@ def _facts(folder: Path) -> Facts:
     is_published = not (folder / CONFIG_FILE).is_file()
     config = checks.read_json(folder / ("config.json" if is_published else CONFIG_FILE))
     shapes = _published_shapes(folder) if is_published else _shapes(config, folder)
+    gains = _shapes({"state_shapes": config.get("gain_shapes") or {}}, folder)
     training = {"settings": config} if is_published else config.get("training") or {}
     checks.check_account(checks.field({"training": training}, "training", dict, folder), str(folder))
     file = folder / (PUBLISHED_STATE_FILE if is_published else STATE_FILE)
     return {
         "size_bytes": file.stat().st_size if file.is_file() else None,
-        "parameters": sum(map(math.prod, shapes)),
+        "parameters": sum(map(math.prod, [*shapes, *gains])),
         "layers": len(shapes),
         "kind": _text(config.get(NAMES_ON_DISK["kind"], "state")),
         "alpha": None if config.get("alpha") is None else checks.finite(config, "alpha", folder),

@@ -26,9 +26,9 @@ from torch import nn
 from s0.adapter import checks
 from s0.adapter.attach import detach
 from s0.adapter.load import put, read
-from s0.adapter.names_on_disk import NAMES_ON_DISK
-from s0.adapter.state_files import CONFIG_FILE, StoredState, checksum
+from s0.adapter.state_files import CONFIG_FILE, StoredState
 from s0.core.families import find_mixers, recurrence_of
+from s0.core.norms import norms_of
 from s0.core.states import BASE
 from s0.errors import ConfigError, StateMismatchError, UnknownStateError
 from s0.serve.folders import FILES, NAME, TENSOR_FILES, Stamp, StateFolders, stamp_of
@@ -107,7 +107,8 @@ class Registry:
         self._model: Any = model
         self._folders = StateFolders(folders)
         shapes = [recurrence_of(mixer).state_shape(mixer) for mixer in find_mixers(model).values()]
-        self._most_bytes = 4 * sum(map(math.prod, shapes)) + _HEADER_BYTES
+        n_gains = sum(norm.get_parameter("weight").numel() for norm in norms_of(model).values())
+        self._most_bytes = 4 * (sum(map(math.prod, shapes)) + n_gains) + _HEADER_BYTES
         self._entries: dict[str, _Entry] = {}
         self._on_model: dict[str, Version] = {}  # by adapter, the least recently used one first
         self._numbers = count()
@@ -390,5 +391,4 @@ def _signature(folder: Path) -> Signature:
 
 
 def _digest(stored: StoredState) -> str:
-    scale = {"alpha": stored.alpha, "normalize": stored.normalize}
-    return checksum(stored.tensors, {**scale, NAMES_ON_DISK["kind"]: stored.kind})[:16]
+    return stored.checksum[:16]

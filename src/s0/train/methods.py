@@ -57,7 +57,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "s0": Method(S0Config, S0Trainer, {"kind": "state"}),
+    "s0": Method(S0Config, S0Trainer, {"kind": "state", "gains": False}),
+    "s0+gains": Method(S0Config, S0Trainer, {"kind": "state", "gains": True}),
     "offset": Method(S0Config, S0Trainer, {"kind": "offset"}),
     "lora": Method(LoraTuning, BaselineTrainer),
     "prefix": Method(PrefixTuning, BaselineTrainer),

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from s0.adapter.attach import free_names, switches_kept
-from s0.core.row_choice import RowChoice, rows_choose
+from s0.core.layer import TunedLayer, tuned_layers
+from s0.core.row_choice import choose_in, rows_choose
 from s0.core.states import Deployment, StateLayer, state_layers
 from s0.errors import ConfigError, DatasetError
 from s0.train.data import Batch
@@ -60,6 +61,7 @@ class FixedDeployment:
     alpha: float
     normalize: bool = False
     kind: str = "state"
+    gains: bool = False
 
 
 def choose_scale(
@@ -127,7 +129,8 @@ def scale_curve(
         model: a model with the state on it; left as it is.
         adapter_name: the state. Whether it is active, and what else is, does not matter.
         batches: the mean is over their examples, by weight, each by its mean loss.
-        alphas: scales; the adapter's `normalize` applies, its own alpha does not.
+        alphas: scales; the adapter's `normalize` applies, its own alpha does not. 0 stands for the untouched model:
+            there alone its gains, which no scale changes, count for nothing.
         batch_tokens: largest rows x longest row of a forward, in tokens.
 
     Returns:
@@ -150,24 +153,32 @@ def scales_as_rows(model: nn.Module, adapter_name: str, alphas: Sequence[float])
     Args:
         model: a model with the state on it; afterwards as before.
         adapter_name: the state.
-        alphas: the scales; the adapter's `normalize` applies, its own alpha does not.
+        alphas: the scales, as of `scale_curve`.
 
     Raises:
         ConfigError: the model has no such state.
     """
-    layers = {layer: layer.s0_state[adapter_name] for layer in state_layers(model) if adapter_name in layer.s0_state}
+    layers = {layer: layer.raw[adapter_name] for layer in tuned_layers(model) if adapter_name in layer.raw}
     if not layers:
         known = sorted({name for layer in state_layers(model) for name in layer.s0_state})
         raise ConfigError(f"expected a state's name among {known}, got {adapter_name!r}; make a trainer, or load one")
-    deployed = next(iter(layers)).deployments[adapter_name]
-    deployments = [FixedDeployment(alpha, deployed.normalize, deployed.kind) for alpha in alphas]
-    with passing_states(model, [(layers, deployment) for deployment in deployments]) as names:
+    deployed = next(layer for layer in layers if isinstance(layer, StateLayer)).deployments[adapter_name]
+    with passing_states(model, [at_scale(layers, alpha, deployed) for alpha in alphas]) as names:
         yield names
+
+
+def at_scale(
+    raw: Mapping[TunedLayer, nn.Parameter], alpha: float, like: Deployment
+) -> tuple[Mapping[TunedLayer, nn.Parameter], Deployment]:
+    """For `passing_states`, what is learned at another scale than that of `like`; at 0 without its gains."""
+    if alpha == 0:
+        raw = {layer: tensor for layer, tensor in raw.items() if isinstance(layer, StateLayer)}
+    return raw, FixedDeployment(alpha, like.normalize, like.kind, like.gains and alpha != 0)
 
 
 @contextmanager
 def passing_states(
-    model: nn.Module, states: Sequence[tuple[Mapping[StateLayer, nn.Parameter], Deployment]]
+    model: nn.Module, states: Sequence[tuple[Mapping[TunedLayer, nn.Parameter], Deployment]]
 ) -> Iterator[tuple[str, ...]]:
     """Within this context, rows can start from `states`; yields one name for each.
 
@@ -175,10 +186,10 @@ def passing_states(
 
     Args:
         model: a model with state layers.
-        states: for each, the raw state (H, K, V) of every layer it has one for, and how it is deployed.
+        states: for each, the raw state (H, K, V), or gain (D,), of every layer it has one for, and how it is deployed.
     """
-    layers = state_layers(model)
-    taken = {name for layer in layers for name in layer.s0_state}
+    layers = tuned_layers(model)
+    taken = {name for layer in layers for name in layer.raw}
     names = tuple(islice(free_names("passing_", taken), len(states)))
     with switches_kept(model):
         try:
@@ -187,13 +198,17 @@ def passing_states(
                     layer._active_adapter, layer._disable_adapters = [], False
             for name, (raw, deployment) in zip(names, states, strict=True):
                 for layer, tensor in raw.items():
-                    layer.s0_state[name], layer.deployments[name] = tensor, deployment
+                    layer.raw[name] = tensor
+                for state_layer in state_layers(model):
+                    if state_layer in raw or deployment.gains:
+                        state_layer.deployments[name] = deployment
             yield names
         finally:
             for layer, name in product(layers, names):
-                if name in layer.s0_state:
-                    del layer.s0_state[name]
-                layer.deployments.pop(name, None)
+                if name in layer.raw:
+                    del layer.raw[name]
+            for state_layer, name in product(state_layers(model), names):
+                state_layer.deployments.pop(name, None)
 
 
 def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = False) -> AbstractContextManager[None]:
@@ -207,7 +222,7 @@ def rows_start_from(model: nn.Module, names: Sequence[str], *, copies: bool = Fa
     Returns:
         a context, which holds on this thread.
     """
-    return rows_choose(RowChoice(tuple(names), frozenset(map(id, state_layers(model))), repeats=copies))
+    return rows_choose(choose_in(model, names, repeats=copies))
 
 
 @dataclass(frozen=True)

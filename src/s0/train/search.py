@@ -12,11 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from s0.adapter.attach import alone
-from s0.core.states import StateLayer
+from s0.core.layer import TunedLayer
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Stage, silent
 from s0.train.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ from s0.train.data import Splits
 from s0.train.distributed import Processes
 from s0.train.learner import Learner
 from s0.train.loop import training_loop
-from s0.train.scale import FixedDeployment, ScaleChoice, choose_scale, loss_by_state, passing_states
+from s0.train.scale import FixedDeployment, ScaleChoice, at_scale, choose_scale, loss_by_state, passing_states
 from s0.train.settings import FitSettings, S0Config, require_whole
 
 
@@ -97,14 +96,14 @@ class Search:
 
     Attributes:
         model: left as it is.
-        layers: its layers that are to have a state.
+        layers: its layers that are to have a state, then those that are to have a gain.
         splits: examples to learn from, and of other problems to choose on.
         config: all settings of a state, but for the learning rate, number of steps and scale.
         grid: what is tried.
     """
 
     model: nn.Module
-    layers: Sequence[StateLayer]
+    layers: Sequence[TunedLayer]
     splits: Splits
     config: S0Config
     grid: Grid = Grid()
@@ -155,12 +154,12 @@ class Search:
         """
         lrs, steps = self.grid.lrs, self.grid.steps
         settings = self.config.fit_settings()
-        raw = [{layer: _zero_state(layer) for layer in self.layers} for _ in lrs]
+        raw = [{layer: nn.Parameter(layer.zero().to(layer.state_device())) for layer in self.layers} for _ in lrs]
         learners = [
             Learner(list(state.values()), replace(settings, lr=lr, n_steps=max(steps)))
             for state, lr in zip(raw, lrs, strict=True)
         ]
-        unscaled = FixedDeployment(1.0, kind=self.config.kind)
+        unscaled = FixedDeployment(1.0, kind=self.config.kind, gains=self.config.gains)
         with (
             passing_states(self.model, [(state, unscaled) for state in raw]) as names,
             training_loop(self.model, learners, Splits(self.splits.train), checkpoint, stage, sorted(steps)) as loop,
@@ -200,13 +199,9 @@ class Search:
             return Candidate(lr, n_steps)
         return Candidate(lr, n_steps, scale, scale.values[scale.alphas.index(scale.alpha)])
 
-    def _losses(self, state: Mapping[StateLayer, nn.Parameter], alphas: Sequence[float]) -> list[float]:
+    def _losses(self, state: Mapping[TunedLayer, nn.Parameter], alphas: Sequence[float]) -> list[float]:
         """The select examples' mean loss, in nats per token, with a state at each of `alphas`."""
         config = self.config
-        deployments = [FixedDeployment(alpha, config.normalize, config.kind) for alpha in alphas]
-        with passing_states(self.model, [(state, deployment) for deployment in deployments]) as names:
+        like = FixedDeployment(1.0, config.normalize, config.kind, config.gains)
+        with passing_states(self.model, [at_scale(state, alpha, like) for alpha in alphas]) as names:
             return loss_by_state(self.model, names, self.splits.select, batch_tokens=config.batch_tokens)
-
-
-def _zero_state(layer: StateLayer) -> nn.Parameter:
-    return nn.Parameter(torch.zeros(layer.state_shape, device=layer.state_device()))

@@ -90,7 +90,7 @@ class S0Config:
     """Settings of S0 tuning; the first seven are the published ones.
 
     What cannot work is refused (ConfigError) when it is made, and where it is used if it was set later. Once a trainer
-    has a state, `alpha`, `normalize` and `kind` of its config stay: the state's scale is `S0Trainer.alpha`.
+    has a state, `alpha`, `normalize`, `kind` and `gains` of its config stay: the state's scale is `S0Trainer.alpha`.
 
     Attributes:
         n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, scale_in_training, patience: see `FitSettings`.
@@ -102,6 +102,7 @@ class S0Config:
         batch_tokens: size of a micro-batch, rows x longest row, in tokens; changes memory and speed, not the result.
         kind: "state", or "offset": what is learned is not where sequences start but what every step reads beside
             its state, at a cost per step (see `s0.core.offset`); no scale is published for it, so None for alpha is 1.
+        gains: learn a factor for each number that the model's norms give, too (see `s0.core.gains`): at no scale.
     """
 
     n_steps: int = 20
@@ -117,13 +118,14 @@ class S0Config:
     scale_in_training: bool = False
     patience: int | None = None
     kind: str = "state"
+    gains: bool = False
     _is_of_a_state = False  # not annotated, so no field: a copy made by `dataclasses.replace` can be set again
 
     def __post_init__(self) -> None:
         self.fit_settings()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._is_of_a_state and name in ("alpha", "normalize", "kind"):
+        if self._is_of_a_state and name in ("alpha", "normalize", "kind", "gains"):
             raise ConfigError(
                 f"expected `{name}` to stay as the state was trained or loaded with, got {value!r:.40}; deploy the "
                 "state at another scale with trainer.set_scale(x), or set trainer.config = "
@@ -153,5 +155,6 @@ class S0Config:
                 "deployed scale needs it before training, and 'auto' chooses it afterwards; leave one of them out"
             )
         alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha
-        S0AdapterConfig(kind=self.kind, alpha=alpha, normalize=self.normalize, layers=self.layers)  # checks them
+        # checks them
+        S0AdapterConfig(kind=self.kind, alpha=alpha, normalize=self.normalize, layers=self.layers, gains=self.gains)
         return fit_settings

@@ -14,13 +14,13 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from s0.adapter import load, state_files
+from s0.adapter import load, save, state_files
 from s0.adapter.attach import alone, attach, detach, is_on, switch_to
-from s0.adapter.card import CARD_FILE, card_for
 from s0.adapter.checks import are_distinct_indices
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.state_files import StoredState
-from s0.core.families import recurrence_in, unwrapped
+from s0.core.families import recurrence_in
+from s0.core.gains import tuned_with
 from s0.core.states import StateLayer, layers_with
 from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
@@ -60,7 +60,7 @@ class S0Trainer(BaseTrainer):
     `training` says that it was interrupted.
 
     `load` and `take` also read the published package's layout; the config becomes a copy with the file's alpha,
-    normalize and layers. `save` writes what `s0.adapter.state_files` describes.
+    normalize, layers and gains. `save` writes what `s0.adapter.state_files` describes.
 
     Attributes:
         config: how to train.
@@ -111,12 +111,12 @@ class S0Trainer(BaseTrainer):
 
     def _deployment(self, model: nn.Module) -> dict[str, Any]:
         """The scale and kind that `config` asks for; 1 for a scale that will be chosen after training."""
-        alpha = self.config.alpha
+        config, alpha = self.config, self.config.alpha
         if alpha is None:
-            alpha = recurrence_in(model).alpha if self.config.kind == "state" else 1.0
+            alpha = recurrence_in(model).alpha if config.kind == "state" else 1.0
         elif alpha == "auto":
             alpha = 1.0
-        return {"alpha": alpha, "normalize": self.config.normalize, "kind": self.config.kind}
+        return {"alpha": alpha, "normalize": config.normalize, "kind": config.kind, "gains": config.gains}
 
     @property
     def _adapter(self) -> S0AdapterConfig:
@@ -132,7 +132,11 @@ class S0Trainer(BaseTrainer):
         return layers_with(self.model, self.adapter_name)
 
     def _states(self) -> dict[str, nn.Parameter]:
-        return {name: layer.s0_state[self.adapter_name] for name, layer in self._layers().items()}
+        return {name: layer.raw[self.adapter_name] for name, layer in self._layers().items()}
+
+    def _tensors(self) -> dict[str, nn.Parameter]:
+        """The raw states, then the raw gains, by layer name."""
+        return {name: layer.raw[self.adapter_name] for name, layer in tuned_with(self.model, self.adapter_name).items()}
 
     @property
     def checksum(self) -> str:
@@ -142,7 +146,7 @@ class S0Trainer(BaseTrainer):
     def checksum_at(self, alpha: float) -> str:
         """The `checksum` that it has at another scale."""
         self._require_attached()
-        return state_files.checksum(self._states(), {**self._adapter.to_dict(), "alpha": alpha})
+        return state_files.checksum(self._tensors(), {**self._adapter.to_dict(), "alpha": alpha})
 
     @property
     def _settings(self) -> S0Config:
@@ -152,10 +156,10 @@ class S0Trainer(BaseTrainer):
     def _description(self) -> str:
         if not self._is_attached:
             return self.config.kind
-        undecided = self._training is None and self.config.alpha == "auto"
-        alpha = "auto" if undecided else f"{self.alpha:.4g}"
+        alpha = "auto" if self._training is None and self.config.alpha == "auto" else f"{self.alpha:.4g}"
         normalized = " (normalized)" if self._adapter.normalize else ""
-        return f"{self.config.kind} of {len(self._layers())} layers, alpha={alpha}{normalized}"
+        gains = " and gains" if self._adapter.gains else ""
+        return f"{self.config.kind}{gains} of {len(self._layers())} layers, alpha={alpha}{normalized}"
 
     @property
     def _is_attached(self) -> bool:
@@ -178,7 +182,7 @@ class S0Trainer(BaseTrainer):
         return self._adapter.alpha
 
     def _parameters(self) -> list[nn.Parameter]:
-        return list(self._states().values())
+        return list(self._tensors().values())
 
     def _origin(self, sets: TrainingSets) -> dict[str, Any]:
         return {"config": recorded(self.config), **hashes(sets)}
@@ -233,7 +237,7 @@ class S0Trainer(BaseTrainer):
         train, chosen_on = self._training_set(data, "the training data"), self._training_set(select, "the select data")
         sets = TrainingSets(train, chosen_on)
         checkpoint_file = self._checkpoint(checkpoint, checkpoint_every, sets)
-        layers, splits = list(self._layers().values()), sets.splits(with_select=True)
+        layers, splits = list(tuned_with(self.model, self.adapter_name).values()), sets.splits(with_select=True)
         result = Search(self.model, layers, splits, config, grid).choose(checkpoint_file, stage)
         best = result.best
         chosen = replace(config, lr=best.lr, n_steps=best.n_steps)
@@ -300,7 +304,7 @@ class S0Trainer(BaseTrainer):
 
     def _completed_report(self, report: dict[str, float], select: TrainingSet | None) -> dict[str, float]:
         """`report` with what every training tells of its state."""
-        norms = [state.detach().norm().item() for state in self._parameters()]
+        norms = [state.detach().norm().item() for state in self._states().values()]
         whole = {**report, "avg_state_norm": sum(norms) / len(norms), "alpha": self.alpha}
         if select is not None:
             whole["select_initial_loss"], whole["select_final_loss"] = self._curve(select, [0.0, self.alpha])
@@ -337,28 +341,13 @@ class S0Trainer(BaseTrainer):
             switch_to(self.model, None)
 
     def _write(self, path: str | Path, record: Record | None = None) -> None:
-        base, adapter = unwrapped(self.model), self._adapter
-        # By these PEFT's auto classes find the base model. A second trainer's adapter has no name of it.
-        base_name = adapter.base_model_name_or_path or vars(base).get("name_or_path")
-        config = {
-            **adapter.to_dict(),
-            "target_modules": sorted(self._states()),
-            "base_model_name_or_path": base_name or None,
-            "auto_mapping": {"base_model_class": type(base).__name__, "parent_library": type(base).__module__},
-        }
-        card = card_for(path, config, record)
         replaces_baseline = holds_baseline(Path(path))
-        state_files.write(path, self._states(), config, {} if card is None else {CARD_FILE: card})
+        save.write(self.model, self.adapter_name, path, record)
         if replaces_baseline:
             (Path(path) / state_files.TRAINING_FILE).unlink(missing_ok=True)
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        record: Record | None = None,
-        private: bool | None = None,
-        token: str | None = None,
+        self, repo_id: str, *, record: Record | None = None, private: bool | None = None, token: str | None = None
     ) -> str:
         """Upload the state, with a model card, to the Hugging Face Hub; a card somebody has written there stays.
 
@@ -388,16 +377,25 @@ class S0Trainer(BaseTrainer):
         self._require_ready()
         stored.require_kind(self.config.kind)
         layers = None if stored.layers is None else sorted(stored.layers)
-        config = replace(self.config, alpha=stored.alpha, normalize=stored.normalize, layers=layers)
-        was_active = self.is_active
-        if set(stored.tensors) != set(self._states()):
+        of_file: dict[str, Any] = {
+            "alpha": stored.alpha,
+            "normalize": stored.normalize,
+            "layers": layers,
+            "gains": bool(stored.gains),
+        }
+        config, was_active, tensors = (
+            replace(self.config, **of_file),
+            self.is_active,
+            {**stored.tensors, **stored.gains},
+        )
+        if set(tensors) != set(self._tensors()):
             self.deactivate()
             self.model.delete_adapter(self.adapter_name)
             self.config = config
             self.model, self.adapter_name = attach(self.model, config.layers, self._deployment(self.model))
         self.config, self._training, self._unsaved_checkpoint = config, dict(stored.training), None
-        for name, state in self._states().items():
-            state.data.copy_(stored.tensors[name])
+        for name, tensor in self._tensors().items():
+            tensor.data.copy_(tensors[name])
         self._take_deployment()
         self._adapter.training, self._adapter.layers = self._training, config.layers
         self.config.settle()
@@ -409,7 +407,7 @@ class S0Trainer(BaseTrainer):
 
     def _require_ready(self) -> None:
         super()._require_ready()
-        for name in ("kind", "layers"):
+        for name in ("kind", "layers", "gains"):
             attached, asked = getattr(self._adapter, name), getattr(self.config, name)
             if attached != asked and not (name == "layers" and self._are_its_layers(asked)):
                 raise ConfigError(

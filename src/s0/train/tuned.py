@@ -76,7 +76,7 @@ def trainer_of(
         settings = stored.settings
     else:
         layers = None if stored.layers is None else sorted(stored.layers)
-        settings = S0Config(kind=stored.kind, layers=layers)
+        settings = S0Config(kind=stored.kind, layers=layers, gains=bool(stored.gains))
     trainer: Any = make_trainer(model, tokenizer, settings)
     trainer.take(stored)
     trainer.activate()

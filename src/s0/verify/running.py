@@ -14,17 +14,24 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
+from s0.core.gains import gains_with
 from s0.core.releases import cache_name, cache_of
 from s0.core.states import state_layers
 
+_GAIN_SIZE = 0.2
+"""The standard deviation of random gains."""
+
 
 def fill(model: nn.Module, name: str = "default", seed: int = 1, size: float = 1.0) -> None:
-    """Give the adapter `name` normal random states of standard deviation `size`, the same for the same seed."""
+    """Give the adapter `name` normal random states of standard deviation `size`, and gains, the same for a seed."""
     generator = torch.Generator().manual_seed(seed)
     for layer in state_layers(model):
         if name in layer.s0_state:
             state = layer.s0_state[name].data
             state.copy_(size * torch.randn(state.shape, generator=generator))
+    for norm in gains_with(model, name).values():
+        gain = norm.s0_state_gain[name].data
+        gain.copy_(_GAIN_SIZE * torch.randn(gain.shape, generator=generator))
 
 
 def forward(model: nn.Module, ids: Tensor, mask: Tensor | None = None, cache: Any = None, **kwargs: Any) -> Any:

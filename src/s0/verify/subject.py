@@ -18,6 +18,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from s0.adapter.config import S0AdapterConfig
+from s0.core.layer import TunedLayer
 from s0.core.states import BASE, StateLayer, state_layers
 from s0.errors import ConfigError
 from s0.verify.running import fill, gradients, logits
@@ -121,10 +122,10 @@ class Subject:
         places = [
             (name, layer)
             for name, layer in self.base.named_modules(remove_duplicate=False)
-            if isinstance(layer, StateLayer)
+            if isinstance(layer, TunedLayer)
         ]
         before, self.is_untouched = self.is_untouched, True
-        for name, layer in places:
+        for name, layer in reversed(places):  # norms before the mixers that they are in
             self.base.set_submodule(name, layer.base_layer)
         try:
             yield

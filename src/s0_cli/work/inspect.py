@@ -92,6 +92,7 @@ def _require_nothing_loaded(adapter: ModelOptions) -> None:
 def _inspect_state(target: str) -> dict[str, Any]:
     stored = state_files.read(target, kind=None)
     sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
+    n_gains = sum(gain.numel() for gain in stored.gains.values())
     return {
         "kind": "state",
         "path": target,
@@ -104,8 +105,9 @@ def _inspect_state(target: str) -> dict[str, Any]:
         "fingerprint": stored.fingerprint,
         "state_parameters": sum(sizes.values()),
         "state_bytes": 4 * sum(sizes.values()),
+        **({"gain_parameters": n_gains} if n_gains else {}),
         "training": dict(stored.training),
-        "layers": _tensor_facts(stored.tensors),
+        "layers": _tensor_facts({**stored.tensors, **stored.gains}),
     }
 
 

@@ -130,11 +130,13 @@ def _require_choices(method: MethodOptions, examples: ExampleOptions, choosing: 
     has_scale = method.name in METHODS and METHODS[method.name].has_scale
     if choosing.by_verdicts and (choosing.task is None or not has_scale or auto):
         raise ConfigError(
-            "expected --method s0 or offset with --task, and no --auto, for --alpha-by pass-rate: it asks problems"
+            "expected --method s0, s0+gains or offset with --task, and no --auto, for --alpha-by pass-rate: it asks "
+            "problems"
         )
     if auto and not (has_scale and has_select):
         raise ConfigError(
-            "expected --method s0 or offset, and --select, for --auto: candidates are compared on select examples"
+            "expected --method s0, s0+gains or offset, and --select, for --auto: candidates are compared on select "
+            "examples"
         )
     fixed = [name for name in ("lr", "n_steps", "alpha") if auto and settings[name] not in (None, "auto")]
     if fixed:
