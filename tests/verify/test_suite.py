@@ -48,6 +48,7 @@ KNOWN = {
     "mamba": {"packed": "refused", **NO_LENGTH},
     "falcon_mamba": {"packed": "refused", **NO_LENGTH},
     "jamba": {"packed": "refused"},
+    "zamba": {"gains, merged": "refused"},  # it runs one block in several layers
     "minimax": {
         "packed": "refused",
         "generate in chunks": "not applicable",

@@ -16,7 +16,7 @@ from torch import nn
 from s0.core.families import find_mixers
 from s0.core.states import state_layers
 from s0.errors import ConfigError, S0Error
-from s0.verify import adapters, arrival, generation, learning, padding, row_choice
+from s0.verify import adapters, arrival, gains, generation, learning, padding, row_choice
 from s0.verify.check import Check
 from s0.verify.subject import Comparison, NotApplicable, Subject, ordinary_tokens
 
@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     *padding.CHECKS,
     *row_choice.CHECKS,
     *adapters.CHECKS,
+    *gains.CHECKS,
 )
 
 SAME_WAY = 10.0
