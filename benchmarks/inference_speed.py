@@ -1,4 +1,4 @@
-"""Does a tuned state cost anything? Prefill and decode, tuned : untouched, beside an offset and an unmerged LoRA.
+"""Does a tuned state cost anything? Prefill and decode, tuned : untouched, beside gains, an offset, an unmerged LoRA.
 
     python benchmarks/inference_speed.py [--pairs 40] [--out benchmarks/results/inference_speed.json]
 
@@ -6,7 +6,8 @@ Same model as in training_speed.py, float32, one thread, CPU seconds of the proc
 turns, pair by pair; the ratio is the geometric mean over pairs with its 95% t-interval on the log scale. Prefill: 4
 prompts of 192 tokens into an empty cache, where the state enters. Decode: 64 single steps from there, where it costs
 nothing but a look at the cache. The offset is the kind that every step reads, in prefill and decode alike, with as
-many numbers as the state. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
+many numbers as the state. Gains: a state with gains of all norms, for the whole model, and chosen by each row, half
+of the rows another one than the other half. LoRA: rank 24 on q, k, v and o of the attention layers, not merged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import copy
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,24 +28,24 @@ from transformers import DynamicCache
 
 from s0 import S0AdapterConfig
 from s0.bench import environment
-from s0.core.states import state_layers
 from s0.record import write_record
-from s0.verify.running import name_of_cache
+from s0.verify.running import fill, name_of_cache
 
 BATCH, PROMPT, STEPS = 4, 192, 64
 
 
 class Job:
-    """Prefill and decode of one model."""
+    """Prefill and decode of one model, whose rows choose adapters where they are named."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: torch.nn.Module, **names: list[str]) -> None:
+        self.model = partial(model, **names)
+        self.config = model.config
         self.cache_name = name_of_cache(model)
         self.tokens: Tensor = torch.randint(1, VOCABULARY, (BATCH, PROMPT), generator=torch.Generator().manual_seed(2))
 
     @torch.no_grad()
     def prefill(self) -> DynamicCache:
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache(config=self.config)
         self.model(input_ids=self.tokens, use_cache=True, **{self.cache_name: cache}, logits_to_keep=1)
         return cache
 
@@ -71,17 +73,22 @@ def main() -> None:
     torch.set_num_threads(1)
     untouched = build_model()
     tuned = {}
-    for name, kind in {"s0": "state", "offset": "offset"}.items():
-        tuned[name] = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig(kind=kind)).eval()
-        for layer in state_layers(tuned[name]):
-            torch.nn.init.normal_(layer.s0_state["default"], std=0.1)
+    settings = {"s0": {}, "s0_gains": {"gains": True}, "offset": {"kind": "offset"}}
+    for name, setting in settings.items():
+        tuned[name] = get_peft_model(copy.deepcopy(untouched), S0AdapterConfig(**setting)).eval()
+        fill(tuned[name], size=0.1)
+    by_rows = copy.deepcopy(tuned["s0_gains"])
+    by_rows.add_adapter("other", S0AdapterConfig(gains=True))
+    fill(by_rows, "other", seed=2, size=0.1)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     lora = get_peft_model(copy.deepcopy(untouched), LoraConfig(r=24, lora_alpha=48, target_modules=targets)).eval()
     base = Job(untouched)
     record = {"benchmark": "inference_speed", "environment": environment()}
     adapted = {**tuned, "lora_r24_unmerged": lora, "untouched_again": copy.deepcopy(untouched)}
-    for name, model in adapted.items():
-        record[name] = {phase: measure(Job(model), base, chosen.pairs, phase) for phase in ("prefill", "decode")}
+    jobs = {name: Job(model) for name, model in adapted.items()}
+    jobs["s0_gains_by_rows"] = Job(by_rows, adapter_names=BATCH // 2 * ["default", "other"])
+    for name, job in jobs.items():
+        record[name] = {phase: measure(job, base, chosen.pairs, phase) for phase in ("prefill", "decode")}
     print(json.dumps(record, indent=1))
     if chosen.out:
         write_record(chosen.out, record)
