@@ -190,12 +190,14 @@ def speed() -> str:
     ]
     names = {
         "s0": "S0",
+        "s0_gains": "S0 and gains",
+        "s0_gains_by_rows": "S0 and gains, chosen by rows",
         "offset": "the per-step offset",
         "lora_r24_unmerged": "LoRA r24, unmerged",
         "untouched_again": "a second copy of the untouched",
     }
     for key, name in names.items():
-        for phase, values in inference[key].items():
+        for phase, values in inference.get(key, {}).items():  # an older record has no gains
             rows.append(
                 f"| {phase}, {name} : untouched | {values['ratio']:.3f} [{values['low']:.3f}, {values['high']:.3f}], "
                 f"{values['pairs']} pairs |"
