@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s0 import S0AdapterConfig
 from s0.adapter.attach import merge_gains
+from s0.core.families import kernel_globals
 from s0.core.gains import GainLayer, gains_with
 from s0.core.states import BASE, state_layers
 from s0.errors import ConfigError, UnsupportedModelError
@@ -210,6 +211,20 @@ def test_layers_without_a_state_have_gains_too() -> None:
     plain_layer.s0_state["default"].data.copy_(layer.s0_state["default"])
     for mode in (False, True):
         assert_same(logits(model.train(mode), ids), logits(plain.train(mode), ids), logits(stock, ids))
+
+
+@torch.no_grad()
+def test_no_fused_kernel_takes_a_norms_weight_past_its_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = get_peft_model(zoo.make("falcon_h1"), S0AdapterConfig(gains=True, layers=[0])).train()
+    calls: list[Any] = []
+    namespace = kernel_globals(state_layers(model)[1].base_layer)
+    monkeypatch.setitem(namespace, "mamba2_split_conv1d_scan_combined", lambda *args, **kwargs: calls.append(kwargs))
+    for names in ({}, {"adapter_names": [BASE, "default"]}):
+        logits(model, tokens(2, 6), **names)
+    assert not calls
+    with model.disable_adapter():
+        logits(model, tokens(2, 6))
+    assert len(calls) == 2  # both layers, as the untouched model
 
 
 @zoo.every_family

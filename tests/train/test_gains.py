@@ -21,7 +21,7 @@ from s0.decode import Sampling
 from s0.errors import ConfigError, StateMismatchError
 from s0.export import published
 from s0.serve.registry import Registry
-from s0.train import FitSettings, Grid, load_tuned, mean_loss, read_tuned
+from s0.train import FitSettings, Grid, load_tuned, mean_loss, read_tuned, scales_as_rows
 from tests import words, zoo
 from tests.decode.completing import complete
 from tests.train import helpers
@@ -220,6 +220,19 @@ def test_rows_of_many_adapters_are_answered_as_each_alone(family: str, tmp_path:
             fresh = load_tuned(fresh, helpers.tokenizer(), tmp_path / name[1:]).model
         plain += complete(fresh, tokenizer, [prompt], Sampling(max_new_tokens=12))
     assert together == plain
+
+
+def test_scales_answer_side_by_side_as_each_alone() -> None:
+    made, prompt, alphas = trained(), "def add(a, b", (0.0, 0.5, 2.0)
+    with scales_as_rows(made.model, made.adapter_name, alphas) as names:
+        together = complete(made.model, words.characters(), [prompt] * 3, Sampling(max_new_tokens=12), states=names)
+    alone = [complete(made.model, words.characters(), [prompt], Sampling(max_new_tokens=12))[0]]  # untouched
+    made.activate()
+    for alpha in alphas[1:]:
+        made.set_scale(alpha)
+        alone += complete(made.model, words.characters(), [prompt], Sampling(max_new_tokens=12))
+    assert together == alone
+    assert len({completion.text for completion in alone}) == 3
 
 
 def test_a_server_tells_adapters_apart_by_their_gains(tmp_path: Path) -> None:
