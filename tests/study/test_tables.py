@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scipy import stats
 
+from s0.bench import crossed
 from s0.errors import DatasetError
 from s0.record import Model, Run, TaskFacts
 from s0.record.parts import Estimate, Rate, SampledSummary, Scored, Summary
@@ -38,8 +40,12 @@ PASSED = {"base": [4, 4, 4], "s0": [6, 7, 8], "lora": [5, 8, 5]}
 """Of ten answers, by seed."""
 
 
+def verdicts(passed: int) -> list[bool]:
+    return [i < passed for i in range(N)]
+
+
 def answered(passed: int, pass_at_2: float | None = None) -> Answered:
-    verdicts = {"standard": verdicts_of([i < passed for i in range(N)]), "paper": "0" * N}
+    each = {"standard": verdicts_of(verdicts(passed)), "paper": "0" * N}
     rates = Scored(Rate(passed, N, passed / N, 0.0, 1.0), Rate(0, N, 0.0, 0.0, 1.0))
     drawn = None
     if pass_at_2 is not None:
@@ -47,7 +53,7 @@ def answered(passed: int, pass_at_2: float | None = None) -> Answered:
         drawn = Drawn(SampledSummary(Scored(estimates, estimates), N, 0.0, {}, 1.0), {}, "")
     problems = tuple(f"mine/{i}" for i in range(N))
     summary = Summary(rates, 0.0, {}, 1.0)
-    return Answered(TaskFacts("pocket-code", "1", "0"), problems, summary, verdicts, "", (1,) * N, drawn=drawn)
+    return Answered(TaskFacts("pocket-code", "1", "0"), problems, summary, each, "", (1,) * N, drawn=drawn)
 
 
 def measured(study: Study, passed: dict[str, list[int]], draws: int = 1, **rest: float) -> Standing:
@@ -80,6 +86,8 @@ def test_means_gains_and_p_values_are_those_worked_out_by_hand() -> None:
     assert (s0.p_value, lora.p_value) == pytest.approx((p_s0, p_lora))
     assert p_s0 < p_lora  # Holm: the smaller one twice, the larger one as it is, or as the smaller one
     assert s0.p_holm == pytest.approx(2 * p_s0) and lora.p_holm == pytest.approx(max(2 * p_s0, p_lora))
+    seen = crossed([verdicts(n) for n in PASSED["base"]], [verdicts(n) for n in PASSED["s0"]])
+    assert s0.crossed == pytest.approx((30.0, 100 * seen.low, 100 * seen.high))
     (contrast,) = table.contrasts
     assert (contrast.first, contrast.second) == ("lora", "s0")
     assert contrast.difference[0] == pytest.approx(10.0)  # 1, -1 and 3 problems
@@ -92,6 +100,7 @@ def test_draws_of_a_seed_are_one_measurement() -> None:
     s0 = next(row for row in table.rows if row.variant == "s0")
     assert s0.seeds == 2 and s0.gain is not None
     assert s0.gain[0] == pytest.approx(30.0)  # means of 6 and 8
+    assert s0.crossed is None
     assert s0.p_value == pytest.approx(float(stats.ttest_rel([6, 8], [4, 4]).pvalue))
 
 
@@ -101,7 +110,7 @@ def test_a_single_seed_has_intervals_over_problems_and_no_test() -> None:
     base, s0, _ = table.rows
     wilson = stats.binomtest(4, N).proportion_ci(method="wilson")
     assert base.standard == pytest.approx((40.0, 100 * wilson.low, 100 * wilson.high))
-    assert s0.gain == (20.0, 20.0, 20.0) and s0.p_value is None and s0.p_holm is None
+    assert s0.gain == (20.0, 20.0, 20.0) and (s0.crossed, s0.p_value, s0.p_holm) == (None, None, None)
 
 
 def test_what_is_not_done_is_named_and_left_out() -> None:
@@ -130,6 +139,8 @@ def test_the_page_shows_the_figures_and_keeps_them_as_json(tmp_path: Path) -> No
     assert "# By hand" in text and "## pocket:gdn, all examples of pocket-code" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| S0 |")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["S0", "8,192", "70.0 [45.2, 94.8]", "0.0", "+30.0 [+5.2, +54.8]", "0.07", "25.0", "50.0", "+9"]
+    gain, crossed_gain, *rest = cells[4:]
+    assert cells[:4] == ["S0", "8,192", "70.0 [45.2, 94.8]", "0.0"] and gain == "+30.0 [+5.2, +54.8]"
+    assert re.fullmatch(r"\[\+\d+\.\d, \+\d+\.\d\]", crossed_gain) and rest == ["0.07", "25.0", "50.0", "+9"]
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert figures["kind"] == "study report" and figures["tables"][0]["rows"][1]["gain"][0] == pytest.approx(30.0)

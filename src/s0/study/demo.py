@@ -15,7 +15,7 @@ from s0.tasks.pocket import POCKET_TASKS
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
 
-# Winners of the grid on the select split, benchmarks/results/grid; `python benchmarks/grid.py` makes it again.
+# Winners on the select split of benchmarks/studies/grid.toml; `make grid` runs it again.
 POCKET_VARIANTS: Mapping[str, Mapping[str, Variant]] = {
     "pocket:gdn": {
         "s0": Variant(S0Config(n_steps=20, lr=1e-2, alpha="auto")),

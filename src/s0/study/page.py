@@ -49,8 +49,8 @@ def _about(standing: Standing) -> list[str]:
     lines = [
         f"Greedy pass@1 in % on {study.split} problems, {_counted(len(study.seeds), 'seed')}; 95% intervals: "
         + ("Student's over seeds, for these problems." if len(study.seeds) > 1 else "Wilson's over problems."),
-        f"Gains in points over {study.reference}, standard scoring, paired by seed; p by Holm over the rows of a table "
-        "(t-test, two-sided), - where no test says anything.",
+        f"Gains in points over {study.reference}, standard scoring, paired by seed; crossed: for other problems too, a "
+        "bootstrap over both. p by Holm over the rows of a table (t-test, two-sided), - where no test says anything.",
     ]
     if study.is_quick:
         lines.insert(0, "**A quick run, which shows that the study runs and nothing else.**")
@@ -66,7 +66,7 @@ def _counted(n: int, what: str) -> str:
 def _lines(table: Table, reference: str) -> list[str]:
     ks = list(next((row.pass_at_k for row in table.rows if row.pass_at_k), {}))
     is_published = any(row.published for row in table.rows)
-    head = ["variant", "numbers trained", "standard", "paper", f"gain over {reference}", "p"]
+    head = ["variant", "numbers trained", "standard", "paper", f"gain over {reference}", "crossed", "p"]
     head += [f"sampled pass@{k}" for k in ks] + (["published"] if is_published else [])
     lines = [_in_cells(head), "|" + "---|" * len(head)]
     for row in table.rows:
@@ -74,9 +74,9 @@ def _lines(table: Table, reference: str) -> list[str]:
         lines.append(_in_cells([*_cells(row), *sampled, *([row.published] if is_published else [])]))
     lines += ["", f"{table.n_problems} problems."]
     if table.contrasts:
-        lines += ["", _in_cells(["second - first", "points", "p"]), "|---|---|---|"]
+        lines += ["", _in_cells(["second - first", "points", "crossed", "p"]), "|---|---|---|---|"]
         lines += [
-            _in_cells([f"{each.second} - {each.first}", _gain(each.difference), _p(each.p_holm, each.difference)])
+            _in_cells([f"{each.second} - {each.first}", *_differences(each.difference, each.crossed, each.p_holm)])
             for each in table.contrasts
         ]
     if table.missing:
@@ -85,8 +85,12 @@ def _lines(table: Table, reference: str) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    gain = "" if row.gain is None else _gain(row.gain)
-    return [row.label, f"{row.parameters:,}", _rate(row.standard), _rate(row.paper), gain, _p(row.p_holm, row.gain)]
+    differences = _differences(row.gain, row.crossed, row.p_holm) if row.gain else ["", "", ""]
+    return [row.label, f"{row.parameters:,}", _rate(row.standard), _rate(row.paper), *differences]
+
+
+def _differences(difference: Interval, crossed: Interval | None, p_holm: float | None) -> list[str]:
+    return [_gain(difference), _range(crossed) if crossed else "", _p(p_holm, difference)]
 
 
 def _seeds_done(missing: Mapping[str, int]) -> str:
@@ -107,9 +111,12 @@ def _gain(interval: Interval) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if high - low > 1e-9 else f"{mean:+.1f}"
 
 
-def _p(p_value: float | None, tested: Interval | None) -> str:
+def _range(interval: Interval) -> str:
+    _, low, high = interval
+    return f"[{low:+.1f}, {high:+.1f}]"
+
+
+def _p(p_value: float | None, tested: Interval) -> str:
     """A p-value; a test of differences that are all the same says nothing."""
-    if tested is None:
-        return ""
     _, low, high = tested
     return "-" if p_value is None or high - low < 1e-9 else f"{p_value:.1g}"

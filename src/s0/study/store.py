@@ -101,7 +101,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
         summary: what the greedy answers come to.
         verdicts: of those by scoring, a character each: 1 passed, 0 failed.
         completions: their texts, compressed.
-        n_tokens: their lengths.
+        n_tokens: their lengths; empty where they were not recorded.
         seconds: that they took, with those drawn; None where that was interrupted.
         drawn: sampled answers, if any were.
     """
@@ -111,7 +111,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
     summary: Summary
     verdicts: dict[str, str]
     completions: str
-    n_tokens: tuple[int, ...]
+    n_tokens: tuple[int, ...] = ()
     seconds: float | None = None
     drawn: Drawn | None = None
 

@@ -1,8 +1,8 @@
 """The tables of a study: means over seeds with intervals, gains over the reference, contrasts, from the records alone.
 
 A seed is one measurement: where a seed has several draws of examples, they are averaged first. Intervals are Student's
-over seeds and hold for the problems that were asked; p-values are of t-tests paired by seed, adjusted by Holm over the
-rows of a table. A single seed has Wilson's interval over problems and no test.
+over seeds and hold for the problems that were asked, those named crossed for others too; p-values are of t-tests paired
+by seed, adjusted by Holm over the rows of a table. A single seed has Wilson's interval over problems and no test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from s0.bench import holm, paired_t, rate, t_interval
+from s0.bench import crossed, holm, paired_t, rate, t_interval
 from s0.errors import DatasetError
 from s0.study.plan import Cell
 from s0.study.runner import LEFT, Standing
@@ -33,6 +33,8 @@ class Row:
         parameters: numbers trained; 0 for none.
         standard, paper: pass@1 by scoring.
         gain: over the reference under the standard scoring, paired by seed; None for the reference.
+        crossed: the same with an interval for other seeds and other problems, see `s0.bench.crossed`; None where there
+            is one seed, or several draws of each.
         p_value, p_holm: that there is no gain; None for one seed. Where all seeds agree it says nothing of others.
         pass_at_k: by k, in points, of sampled answers.
         published: what others have reported.
@@ -45,6 +47,7 @@ class Row:
     standard: Interval
     paper: Interval
     gain: Interval | None = None
+    crossed: Interval | None = None
     p_value: float | None = None
     p_holm: float | None = None
     pass_at_k: Mapping[str, float] | None = None
@@ -53,11 +56,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A variant against another, paired by seed: second minus first, in points."""
+    """A variant against another, paired by seed: second minus first, in points; the rest as of `Row`."""
 
     first: str
     second: str
     difference: Interval
+    crossed: Interval | None
     p_value: float | None
     p_holm: float | None
 
@@ -175,14 +179,18 @@ class _Measured:
             for draws in self.by_seed.values()
         ]
 
+    @property
+    def verdicts(self) -> list[list[bool]]:
+        """Whether each answer passed the standard scoring, a row for each seed or draw."""
+        return [[verdict == "1" for verdict in answered.verdicts["standard"]] for answered in self.answered]
+
     def interval(self, scoring: str) -> Interval:
         points = self.points(scoring)
         if len(points) > 1:
             return t_interval(points)
         if len(self.answered) > 1:  # draws of one seed share its examples
             return points[0], points[0], points[0]
-        verdicts = [verdict == "1" for answered in self.answered for verdict in answered.verdicts[scoring]]
-        single = rate(verdicts)
+        single = rate([verdict == "1" for answered in self.answered for verdict in answered.verdicts[scoring]])
         return 100 * single.value, 100 * single.low, 100 * single.high
 
     @property
@@ -197,7 +205,7 @@ class _Measured:
 def _row(study: Study, model: str, name: str, measured: _Measured, reference: _Measured | None) -> Row:
     variant = study.variants_on(model)[name]
     is_compared = reference is not None and name != study.reference
-    gain, p_value = _compared(reference, measured) if reference and is_compared else (None, None)
+    gain, crossed_gain, p_value = _compared(reference, measured) if reference and is_compared else (None, None, None)
     return Row(
         variant=name,
         label=variant.label or name,
@@ -206,25 +214,36 @@ def _row(study: Study, model: str, name: str, measured: _Measured, reference: _M
         standard=measured.interval("standard"),
         paper=measured.interval("paper"),
         gain=gain,
+        crossed=crossed_gain,
         p_value=p_value,
         pass_at_k=measured.pass_at_k,
         published=variant.published.get(model, ""),
     )
 
 
-def _compared(first: _Measured, second: _Measured) -> tuple[Interval, float | None]:
-    """Second minus first, paired by seed, and p; None where there is only one."""
+def _compared(first: _Measured, second: _Measured) -> tuple[Interval, Interval | None, float | None]:
+    """Second minus first, paired by seed: for these problems, for others too, and p; as of `Row`."""
     before, after = first.points("standard"), second.points("standard")
     changes = [b - a for a, b in zip(before, after, strict=True)]
     if len(changes) < 2:
-        return (changes[0], changes[0], changes[0]), None
-    return t_interval(changes), paired_t(before, after).p_value
+        return (changes[0], changes[0], changes[0]), None, None
+    return t_interval(changes), _crossed(first, second), paired_t(before, after).p_value
+
+
+def _crossed(first: _Measured, second: _Measured) -> Interval | None:
+    if any(len(draws) > 1 for measured in (first, second) for draws in measured.by_seed.values()):
+        return None
+    result = crossed(first.verdicts, second.verdicts)
+    return 100 * result.difference, 100 * result.low, 100 * result.high
 
 
 def _contrasts(study: Study, measured: Mapping[str, _Measured]) -> list[Contrast]:
     pairs = [pair for pair in study.contrasts if set(pair) <= set(measured)]
-    compared = [(pair, *_compared(measured[pair[0]], measured[pair[1]])) for pair in pairs]
-    return [Contrast(*pair, difference, p_value, None) for pair, difference, p_value in compared]
+    contrasts = []
+    for first, second in pairs:
+        difference, crossed_difference, p_value = _compared(measured[first], measured[second])
+        contrasts.append(Contrast(first, second, difference, crossed_difference, p_value, None))
+    return contrasts
 
 
 def _adjusted(entries: Sequence[Tested]) -> list[Tested]:
