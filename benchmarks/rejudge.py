@@ -2,7 +2,7 @@
 
     python benchmarks/rejudge.py RECORD.json ... [--data PATH]
 
-Records of `s0 eval`, `s0 demo`, grid.py, study.py and pocket_models.py keep their completions. Every one is judged by
+Records of `s0 eval`, `s0 demo` and the units of `s0 study` keep their completions. Every one is judged by
 both scorings, and each verdict that is not the recorded one is told, with those of the examples that were learned from.
 Completions of a row that is left out by now are told as such. Nothing is changed: a record whose verdicts differ has to
 be made again. Exits with 1 where any do. --data as in `s0 eval`, for a record that was made from a file, or before a
@@ -72,6 +72,29 @@ def _kept(whose: str, problems: Sequence[str], entry: Mapping[str, Any]) -> Judg
     return Judged(whose, [problem for problem in problems for _ in range(each)], texts, passed)
 
 
+def records_in(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A record by itself; a study's unit as a record for each task that it asked, or collected examples of."""
+    limits = record.get("unit", {}).get("limits", {})
+    if record.get("kind") == "collection":
+        asked = record["unit"]["asked"]
+        task = {"name": asked["task"], "version": asked["version"], "data_sha256": asked["data_sha256"]}
+        examples = {asked["split"]: {"problems": record["problems"], "completions": record["completions"]}}
+        return [{"task": task, "problems": record["problems"], "examples": examples, "sandbox": limits}]
+    if record.get("kind") == "variant":
+        name = record["run"]["method"]
+        return [
+            {
+                "task": answered["task"],
+                "problems": answered["problems"],
+                "greedy": {name: answered},
+                "drawn": {name: answered["drawn"]} if "drawn" in answered else {},
+                "sandbox": limits,
+            }
+            for answered in record["answered"].values()
+        ]
+    return [dict(record)]
+
+
 def sandbox_of(record: Mapping[str, Any]) -> AbstractContextManager[Sandbox | None]:
     """One with the limit of time that the record was judged with; None where that is the usual one."""
     timeout_s = (record.get("sandbox") or {}).get("timeout_s", Limits().timeout_s)
@@ -112,7 +135,8 @@ def record_in(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DatasetError(f"expected {path} to be a record in JSON, got {error}; name a record.json") from None
-    if not isinstance(record, dict) or not {"task", "problems"} <= record.keys():
+    is_unit = isinstance(record, dict) and record.get("kind") in ("collection", "variant") and "unit" in record
+    if not isinstance(record, dict) or not (is_unit or {"task", "problems"} <= record.keys()):
         raise DatasetError(f"expected {path} to be a record of answers, got other JSON; name a record.json")
     return record
 
@@ -123,8 +147,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     chosen = parser.parse_args()
     n_differing = 0
-    for path in chosen.records:
-        record = record_in(path)
+    for path, record in [(file, part) for file in chosen.records for part in records_in(record_in(file))]:
         n = sum(len(judged.completions) for judged in judged_in(record))
         if n == 0:
             raise DatasetError(f"expected a record that keeps its completions, got {path} without any; make it again")

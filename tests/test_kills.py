@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 
 from s0.cautions import Caution
 from s0.study import run_unit
+from s0.study.runner import opened, standing
+from s0.study.runner import run as run_study
 from s0.tasks.sandbox import Sandbox
 from s0_cli.app import app
 from s0_cli.outputs import claimed
 from tests.kills import Job, report_of
 from tests.study.runs import UNIT, demo, timeless
+from tests.study.small import Here, written
+from tests.study.small import timeless as timeless_units
 
 GOLDEN = Path(__file__).parent / "golden"
 ASKED = ("--model", "pocket:gdn", "--task", "pocket-code", "--data", GOLDEN / "problems.jsonl")
@@ -72,10 +77,23 @@ def evaluated(folder: Path) -> str | None:
     return timeless(out / "record.json") if (out / "report.html").exists() else None
 
 
+def studied(folder: Path) -> None:
+    """A study, all in this process."""
+    study, store = opened(written(folder), folder)
+    run_study(standing(study, store), store, Here())
+
+
+def all_units(folder: Path) -> str | None:
+    """The records of a study, but for times, where all units have one."""
+    records = timeless_units(folder)
+    return json.dumps(records, sort_keys=True) if len(records) == 5 else None
+
+
 # With --overwrite: what was killed when the result was there, and before the rest was, is taken for finished otherwise.
 JOBS = {
     "demo": Job(judged(demo), recorded, n_kills=4),
     "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), recorded, n_kills=2),
+    "study": Job(studied, all_units, n_kills=4),
     "collect": Job(
         command("collect", *ASKED, "--samples", 4, "--keep", "shortest", "--out", "FOLDER/e.jsonl"),
         collected,

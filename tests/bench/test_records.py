@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.rejudge import differences, judged_in, record_in
+from benchmarks.rejudge import differences, judged_in, record_in, records_in
 from s0 import tasks
 from s0.errors import DatasetError
 from s0.record import compressed, compression, decompressed
@@ -86,6 +86,28 @@ def test_a_record_is_judged_again() -> None:
     ]
     with pytest.raises(DatasetError, match="expected the problems that the record is of, got others"):
         next(differences({**record, "task": {**record["task"], "data_sha256": "0"}}, None))  # type: ignore[dict-item]
+
+
+def test_the_units_of_a_study_are_judged_again() -> None:
+    task = tasks.load("pocket-math")
+    right, wrong, _ = (f"#### {problem.answer}" for problem in task.problems[:3])  # type: ignore[attr-defined]
+    ids = [problem.id for problem in task.problems[:2]]
+    facts = {"name": task.name, "version": "0", "data_sha256": task.data_sha256}
+    answers = {"verdicts": dict.fromkeys(tasks.SCORINGS, "11"), "completions": compressed([right, "no"])}
+    answered = {**answers, "task": facts, "problems": ids, "drawn": answers}
+    variant = {"kind": "variant", "unit": {}, "run": {"method": "s0"}, "answered": {task.name: answered}}
+    (record,) = records_in(variant)
+    assert list(differences(record, None)) == [
+        f"{place} s0, {scoring}, {ids[1]}: passed, now 'unparsable': 'no'"
+        for place in ("greedy", "drawn")
+        for scoring in tasks.SCORINGS
+    ]
+    asked = {"task": task.name, "version": "0", "data_sha256": task.data_sha256, "split": "train"}
+    collected = {"kind": "collection", "unit": {"asked": asked, "limits": {"timeout_s": 9.0}}, "problems": ids}
+    (record,) = records_in({**collected, "completions": compressed([right, wrong])})
+    assert list(differences(record, None)) == [] and record["sandbox"] == {"timeout_s": 9.0}
+    (record,) = records_in({**collected, "completions": compressed([right, right])})
+    assert [line.partition(":")[0] for line in differences(record, None)] == [f"train examples, standard, {ids[1]}"]
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,13 @@ def do(config: bytes, folder: str, unsafe: bool = False) -> None:
     unit: AnyUnit = msgspec.json.decode(config, type=AnyUnit)
     store = Store(folder)
     work = store.work(unit.key)
+    work.parent.mkdir(parents=True, exist_ok=True)  # stays, so that no process removes it under another
     _wait_for(work)
     with locked(work):
         if isinstance(store.read(unit.key), (CollectionRecord, VariantRecord)):
             return
-        remove_leftovers(work)
+        for place in (work, store.path(unit.key)):
+            remove_leftovers(place)
         is_new = not work.exists()
         work.mkdir(parents=True, exist_ok=True)
         try:
