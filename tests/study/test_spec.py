@@ -63,7 +63,9 @@ def test_a_grid_is_kept_from_final_problems(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'`split = "select"`.*got final'):
         read_study(written(tmp_path, GRID.replace('split = "select"', "")))
     grid = read_study(written(tmp_path, GRID))
-    assert list(grid.variants_on("pocket:gdn")) == ["base", "s0 1", "s0 2", "lora"]
+    variants = grid.variants_on("pocket:gdn")
+    assert list(variants) == ["base", "s0 1", "s0 2", "lora"]
+    assert [variants[name].label for name in ("s0 1", "s0 2")] == ["s0, n_steps 2", "s0, n_steps 1"]
     asked = {asked.split for unit in plan(grid).variants.values() for asked in unit.asked}
     assert asked == {"select"}
 

@@ -277,7 +277,12 @@ class Study:
         entries: dict[str, VariantSpec] = {}
         for name, variant in here.items():
             entries |= {
-                f"{name} {number}": replace(variant, grid=(), settings={**variant.settings, **settings})
+                f"{name} {number}": replace(
+                    variant,
+                    grid=(),
+                    settings={**variant.settings, **settings},
+                    label=", ".join([variant.label or name, *(f"{key} {value}" for key, value in settings.items())]),
+                )
                 for number, settings in enumerate(variant.grid, start=1)
             } or {name: variant}
         return entries
