@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --constraint constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study states again bench soak judges gpu clean
+.PHONY: demo test test-slow test-newest newest-tests newest-commands newest-install test-next check pocket families grid study quick-study states again bench soak judges gpu clean
 
 demo: .venv/runtime
 	$(BIN)/s0 demo
@@ -75,22 +75,28 @@ families: .venv/dev .venv-newest/dev
 	.venv-newest/bin/python -m benchmarks.families
 	$(BIN)/python benchmarks/pages.py
 
-# Chooses every method's settings on the select split. Both jobs go on where they stopped; `make again` starts over.
+# Chooses every method's settings on the select split. All studies go on where they stopped; `make again` starts over.
+STUDY := $(BIN)/s0 study run --jobs 2 --records benchmarks/results/studies
+GRIDS := $(sort $(wildcard benchmarks/studies/*grid.toml))
+STUDIES := $(filter-out $(GRIDS),$(sort $(wildcard benchmarks/studies/*.toml)))
 grid: .venv/runtime
-	$(BIN)/python benchmarks/grid.py
+	$(STUDY) $(GRIDS)
 
-# The results page: every method on every pocket model, ten seeds; about two hours on two cores with the grid.
+# The paper's studies and the results page; each tells before it begins how long it will take.
 study: grid
-	$(BIN)/python benchmarks/pocket_models.py
-	$(BIN)/python benchmarks/study.py
+	$(STUDY) $(STUDIES)
 	$(BIN)/python benchmarks/pages.py
+
+# All of them in small, to see that they run: five minutes on two cores.
+quick-study: .venv/runtime
+	$(BIN)/s0 study run --jobs 2 --quick $(GRIDS) $(STUDIES)
 
 # The states that ship with the pocket models, from the study's settings and first seed; two minutes.
 states: .venv/runtime
 	$(BIN)/python benchmarks/pocket_states.py
 
 again:
-	rm -rf benchmarks/results/grid benchmarks/results/pocket benchmarks/results/study
+	rm -rf benchmarks/results/studies
 
 # Makes every other number of benchmarks/README.md again.
 bench: .venv/runtime

@@ -1,66 +1,90 @@
-"""The tables of the study and of the single runs beside it, from benchmarks/results; `pages.py` writes them."""
+"""The tables of the studies in benchmarks/studies, from the records in benchmarks/results; `pages.py` writes them."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from grid import best
-
-from s0.bench.stats import holm, paired_t, t_interval, welch
+from s0.bench import Samples
+from s0.bench.stats import compare, holm, paired_t, t_interval, welch
+from s0.models import model_without_weights
+from s0.study.grids import winner
+from s0.study.plan import plan
+from s0.study.runner import opened, standing
+from s0.study.spec import Study
+from s0.study.store import Answered, Store, VariantRecord
 from s0.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+RECORDS = RESULTS / "studies"
+"""Of all studies; `make study` fills it."""
 
 
 def record(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-LABELS = {
-    "base": "untouched",
-    "s0_auto": "S0, scale chosen on select",
-    "s0_published": "S0, published settings",
-    "lora_r24": "LoRA r24",
-    "lora_matched": "LoRA, as many numbers as S0",
-    "prefix": "prefix tuning",
-    "format_control": "S0 on right form, wrong content",
-    "few_shot": "3 of the examples in the prompt",
-}
+def study_on(name: str, task: str) -> tuple[Study, Store]:
+    """A study, one task of it, and the folder of its records."""
+    study, store = opened(ROOT / "benchmarks" / "studies" / f"{name}.toml", RECORDS)
+    return replace(study, tasks=(task,)), store
 
 
-def study_runs() -> dict[str, list[dict[str, Any]]]:
-    """{model: its runs by seed}."""
-    by_model: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((ROOT / "benchmarks" / "results" / "study").glob("*.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        by_model.setdefault(run["model"]["name"], []).append(run)
-    judged_by([run for runs in by_model.values() for run in runs])
-    return {model: sorted(runs, key=lambda run: run["seed"]) for model, runs in by_model.items()}
+@cache
+def runs_of(name: str, task: str) -> dict[str, dict[str, list[VariantRecord]]]:
+    """What a study has recorded of a task: {model: {variant: runs by seed}}."""
+    study, store = study_on(name, task)
+    done = standing(study, store)
+    runs: dict[str, dict[str, list[VariantRecord]]] = {}
+    for cell in done.plan.cells:
+        unit_record = done.records.get(cell.key)
+        if not isinstance(unit_record, VariantRecord):
+            sys.exit(f"expected a record of {cell.variant} on {cell.model}, seed {cell.seed}, got none; `make study`")
+        runs.setdefault(cell.model, {}).setdefault(cell.variant, []).append(unit_record)
+    return runs
 
 
-def judged_by(records: list[dict[str, Any]]) -> str:
+def study_runs() -> dict[str, dict[str, list[VariantRecord]]]:
+    """The main table's on pocket-code."""
+    return runs_of("main", "pocket-code")
+
+
+def answers_in(run: VariantRecord) -> Answered:
+    """The answers to the one task that was asked."""
+    (answered,) = run.answered.values()
+    return answered
+
+
+def judged_by(runs: Sequence[VariantRecord]) -> str:
     """Which version of each task's rules the records were judged by; different ones do not compare."""
     versions: dict[str, set[str]] = {}
-    for record in records:
-        versions.setdefault(record["task"]["name"], set()).add(record["task"]["version"])
-    for task, taken in versions.items():
+    for run in runs:
+        task = answers_in(run).task
+        versions.setdefault(task.name, set()).add(task.version)
+    for name, taken in versions.items():
         if len(taken) > 1:
-            sys.exit(f"expected records of one version of {task}, got {', '.join(sorted(taken))}; run `make study`")
+            sys.exit(f"expected records of one version of {name}, got {', '.join(sorted(taken))}; run `make study`")
     phrases = []
-    for task, (version,) in versions.items():
-        since = "" if version == TASKS[task].version else f" ({TASKS[task].version} now)"
-        phrases.append(f"version {version} of {task}{since}")
+    for name, (version,) in versions.items():
+        since = "" if version == TASKS[name].version else f" ({TASKS[name].version} now)"
+        phrases.append(f"version {version} of {name}{since}")
     return f"Judged by {', '.join(phrases)}."
 
 
-def rates(runs: list[dict[str, Any]], variant: str, scoring: str) -> list[float]:
+def every(by_model: Mapping[str, Mapping[str, Sequence[VariantRecord]]]) -> list[VariantRecord]:
+    return [run for variants in by_model.values() for runs in variants.values() for run in runs]
+
+
+def rates(runs: Sequence[VariantRecord], scoring: str) -> list[float]:
     """pass@1 in points, by seed, counted from the verdicts."""
-    by_seed = [run["variants"][variant]["verdicts"][scoring] for run in runs]
+    by_seed = [answers_in(run).verdicts[scoring] for run in runs]
     return [100 * verdicts.count("1") / len(verdicts) for verdicts in by_seed]
 
 
@@ -78,82 +102,81 @@ def small(p_value: float) -> str:
     return f"{p_value:.1g}" if p_value > 0 else "-"  # a t-test of differences that are all the same says nothing
 
 
+def labels() -> dict[str, str]:
+    """What the variants of the main table are called."""
+    study, _ = study_on("main", "pocket-code")
+    return {name: variant.label for name, variant in study.variants.items()}
+
+
 def results() -> str:
     """pass@1 of every variant on every model, and what it gains."""
     by_model = study_runs()
-    variants = dict.fromkeys(name for runs in by_model.values() for name in runs[0]["variants"])
     lines = ["| | " + " | ".join(by_model) + " |", "|---|" + "---|" * len(by_model)]
-    for name in (name for name in LABELS if name in variants):
-        cells = [LABELS[name]]
+    for name, label in labels().items():
+        cells = [label]
         for runs in by_model.values():
-            if name not in runs[0]["variants"]:
+            if name not in runs:
                 cells.append("")
                 continue
-            each = rates(runs, name, "standard")
-            gain = "" if name == "base" else f", {shown(difference(rates(runs, 'base', 'standard'), each))}"
+            each = rates(runs[name], "standard")
+            gain = "" if name == "base" else f", {shown(difference(rates(runs['base'], 'standard'), each))}"
             cells.append(f"{statistics.mean(each):.1f}{gain}")
         lines.append("| " + " | ".join(cells) + " |")
-    first = next(iter(by_model.values()))
-    sizes = [run["examples"]["train"]["n"] for runs in by_model.values() for run in runs]
+    runs = every(by_model)
+    sizes = [run.n_examples["train"] for run in runs if "train" in run.n_examples]
+    n_problems, n_seeds = len(answers_in(runs[0]).problems), len(next(iter(by_model.values()))["base"])
     below = (
-        f"pass@1 in % on {len(first[0]['problems'])} problems that nothing was chosen on, greedy, standard scoring: "
-        f"mean over {len(first)} samplings of {min(sizes)} to {max(sizes)} examples,\nand the gain in "
+        f"pass@1 in % on {n_problems} problems that nothing was chosen on, greedy, standard scoring: "
+        f"mean over {n_seeds} samplings of {min(sizes)} to {max(sizes)} examples,\nand the gain in "
         "points over the untouched model, paired by seed, with its 95% t-interval (none where all seeds agree)."
     )
-    return "\n".join([*lines, "", below, judged_by([run for runs in by_model.values() for run in runs])])
+    return "\n".join([*lines, "", below, judged_by(runs)])
 
 
 def study() -> str:
     """Every variant of every model: pass@1 under both scorings, gain in skill and gain in format."""
     by_model = study_runs()
-    n = len(next(iter(by_model.values()))[0]["problems"])
     lines = [
-        f"pass@1 in % on the {n} final problems, greedy: mean over seeds +- standard deviation. Gains in points over",
+        f"pass@1 in % on the {len(answers_in(every(by_model)[0]).problems)} final problems, greedy: mean over seeds +- "
+        "standard deviation. Gains in points over",
         "the untouched model, paired by seed, with 95% t-intervals: *skill* under the standard scoring, which takes",
         "a right answer as body or whole function; *format* is the gain under the paper's scoring minus that: below 0",
         "where answers come in forms that it does not take, above 0 where skill is lost that it never saw.",
         "p: two-sided t-test of the gain in skill over seeds, Holm over the variants of a model; - where seeds agree.",
-        judged_by([run for runs in by_model.values() for run in runs]),
+        judged_by(every(by_model)),
         "",
     ]
-    for model, runs in by_model.items():
-        variants = list(runs[0]["variants"])
-        base = {scoring: rates(runs, "base", scoring) for scoring in ("standard", "paper")}
-        tested = {name: paired_t(base["standard"], rates(runs, name, "standard")) for name in variants[1:]}
-        adjusted = dict(zip(tested, holm([result.p_value for result in tested.values()]), strict=True))
+    for model, variants in by_model.items():
         lines += [
-            f"**{model}**, {len(runs)} seeds",
+            f"**{model}**, {len(variants['base'])} seeds",
             "",
             "| variant | numbers trained | standard | paper | gain in skill | p | gain in format |",
             "|---|---|---|---|---|---|---|",
+            *rows_of(variants),
+            "",
         ]
-        for name in variants:
-            cells = [LABELS[name], f"{runs[0]['variants'][name].get('parameters', 0):,}"]
-            for scoring in ("standard", "paper"):
-                each = rates(runs, name, scoring)
-                cells.append(f"{statistics.mean(each):.1f} +- {statistics.stdev(each):.1f}")
-            if name == "base":
-                cells += ["", "", ""]
-            else:
-                gains = {
-                    scoring: [b - a for a, b in zip(base[scoring], rates(runs, name, scoring), strict=True)]
-                    for scoring in base
-                }
-                format_gain = [p - s for s, p in zip(gains["standard"], gains["paper"], strict=True)]
-                cells += [shown(t_interval(gains["standard"])), small(adjusted[name]), shown(t_interval(format_gain))]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
     return "\n".join(lines).rstrip()
 
 
-CONTRASTS = (
-    ("lora_r24", "s0_auto"),
-    ("lora_matched", "s0_auto"),
-    ("s0_published", "s0_auto"),
-    ("format_control", "s0_auto"),
-    ("few_shot", "s0_auto"),
-    ("lora_r24", "prefix"),
-)
+def rows_of(variants: Mapping[str, Sequence[VariantRecord]]) -> list[str]:
+    """The rows of a model."""
+    base = {scoring: rates(variants["base"], scoring) for scoring in ("standard", "paper")}
+    tuned = [name for name in variants if name != "base"]
+    tested = [paired_t(base["standard"], rates(variants[name], "standard")).p_value for name in tuned]
+    adjusted = dict(zip(tuned, holm(tested), strict=True))
+    rows = []
+    for name, runs in variants.items():
+        cells = [labels()[name], f"{runs[0].run.parameters or 0:,}"]
+        each = {scoring: rates(runs, scoring) for scoring in base}
+        cells += [f"{statistics.mean(points):.1f} +- {statistics.stdev(points):.1f}" for points in each.values()]
+        if name == "base":
+            cells += ["", "", ""]
+        else:
+            gains = {s: [b - a for a, b in zip(base[s], each[s], strict=True)] for s in base}
+            format_gain = [p - s for s, p in zip(gains["standard"], gains["paper"], strict=True)]
+            cells += [shown(t_interval(gains["standard"])), small(adjusted[name]), shown(t_interval(format_gain))]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
 
 
 def contrasts() -> str:
@@ -162,25 +185,18 @@ def contrasts() -> str:
         "| model | second - first | standard, paired by seed | p paired | p Welch |",
         "|---|---|---|---|---|",
     ]
-    for model, runs in study_runs().items():
-        pairs = [pair for pair in CONTRASTS if set(pair) <= set(runs[0]["variants"])]
-        values = [(rates(runs, base, "standard"), rates(runs, method, "standard")) for base, method in pairs]
+    named, names = study_on("main", "pocket-code")[0].contrasts, labels()
+    for model, variants in study_runs().items():
+        pairs = [pair for pair in named if set(pair) <= set(variants)]
+        values = [(rates(variants[base], "standard"), rates(variants[method], "standard")) for base, method in pairs]
         paired = holm([paired_t(*pair).p_value for pair in values])
         welched = holm([welch(*pair).p_value for pair in values])
         for (base, method), (first, second), p, p_welch in zip(pairs, values, paired, welched, strict=True):
             lines.append(
-                f"| {model} | {LABELS[method]} - {LABELS[base]} | {shown(difference(first, second))} | {small(p)} "
+                f"| {model} | {names[method]} - {names[base]} | {shown(difference(first, second))} | {small(p)} "
                 f"| {small(p_welch)} |"
             )
     return "\n".join([*lines, "", "p: two-sided, Holm over the contrasts of a model."])
-
-
-MODELS = ("pocket:gdn", "pocket:mamba2", "pocket:transformer")
-
-
-def on_task(model: str, task: str) -> dict[str, Any]:
-    """The record of a pocket model on a pocket task."""
-    return record(f"pocket/{model.removeprefix('pocket:')}-{task}")
 
 
 def models() -> str:
@@ -189,33 +205,40 @@ def models() -> str:
         "| model | weights | greedy, standard | greedy, paper | sampled pass@1 | pass@16 | S0 | LoRA r24 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    by_model = study_runs()
-    for model in MODELS:
-        record = on_task(model, "pocket-code")
-        greedy, sampled = record["final"]["base"]["pass_at_1"], record["sampled"]["final"]["base"]["pass_at_k"]
-        cells = [model, f"{record['weights']:,}"]
-        cells += [f"{100 * greedy[scoring]['value']:.1f}" for scoring in ("standard", "paper")]
-        cells += [f"{100 * sampled['standard'][k]['value']:.1f}" for k in ("1", "16")]
+    by_model, asked = study_runs(), runs_of("pocket", "pocket-code")
+    for model, variants in asked.items():
+        answered = answers_in(variants["base"][0])
+        cells = [model, f"{model_without_weights(model).num_parameters():,}"]
+        cells += [f"{100 * rate.value:.1f}" for _, rate in answered.summary.pass_at_1.items()]
+        cells += [f"{100 * sampled_in(answered, k):.1f}" for k in ("1", "16")]
         for variant in ("s0_auto", "lora_r24"):
-            is_tuned = variant in by_model[model][0]["variants"]
-            cells.append(f"{statistics.mean(rates(by_model[model], variant, 'standard')):.1f}" if is_tuned else "-")
+            is_tuned = variant in by_model[model]
+            cells.append(f"{statistics.mean(rates(by_model[model][variant], 'standard')):.1f}" if is_tuned else "-")
         lines.append("| " + " | ".join(cells) + " |")
-    n, seeds = greedy["standard"]["n"], len(by_model["pocket:gdn"])
+    runs, n_seeds = every(asked), len(by_model["pocket:gdn"]["base"])
     return "\n".join(
         [
             *lines,
             "",
-            f"pass@1 in % on the {n} final problems; sampled at temperature {record['sampled']['temperature']:g}, "
-            f"{record['sampled']['n']} samples each, standard scoring;",
-            f"S0 and LoRA: greedy, standard scoring, mean over {seeds} samplings of examples.",
-            judged_by(
-                [
-                    *(on_task(model, "pocket-code") for model in MODELS),
-                    *(run for runs in by_model.values() for run in runs),
-                ]
-            ),
+            f"pass@1 in % on the {len(answers_in(runs[0]).problems)} final problems; sampled at temperature "
+            f"{sampling().temperature:g}, {sampling().n} samples each, standard scoring;",
+            f"S0 and LoRA: greedy, standard scoring, mean over {n_seeds} samplings of examples.",
+            judged_by([*runs, *every(by_model)]),
         ]
     )
+
+
+def sampling() -> Samples:
+    """How the answers of the pocket study were drawn."""
+    drawn = study_on("pocket", "pocket-code")[0].drawn
+    assert drawn is not None
+    return drawn
+
+
+def sampled_in(answered: Answered, k: str) -> float:
+    """pass@k of the answers that were drawn, standard scoring."""
+    assert answered.drawn is not None
+    return answered.drawn.summary.pass_at_k.standard[k].value
 
 
 def tasks() -> str:
@@ -224,68 +247,94 @@ def tasks() -> str:
         "| task | model | examples | standard | paper | sampled pass@1 | pass@16 | unparsable, empty, cut off |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    runs: list[VariantRecord] = []
     for task in ("pocket-code", "pocket-math", "pocket-sql"):
-        for model in MODELS:
-            record = on_task(model, task)
-            names, sampled = list(record["final"]), record["sampled"]["final"]
-            cells = [task, model, str(record["examples"]["train"]["n"])]
-            for scoring in ("standard", "paper"):
-                shares = [f"{100 * record['final'][name]['pass_at_1'][scoring]['value']:.1f}" for name in names]
-                gains = [interval(comparison[scoring]) for comparison in record["comparisons"]]
-                cells.append(" -> ".join(shares) + "".join(f", {gain}" for gain in gains))
-            for k in ("1", "16"):
-                cells.append(
-                    " -> ".join(f"{100 * sampled[name]['pass_at_k']['standard'][k]['value']:.1f}" for name in names)
-                )
-            failures = [(record["final"][name]["formats"], record["final"][name]["truncated"]) for name in names]
-            cells.append(
-                " -> ".join(
-                    ", ".join(f"{100 * share:.1f}" for share in (forms["unparsable"], forms["empty"], cut))
-                    for forms, cut in failures
-                )
-            )
-            lines.append("| " + " | ".join(cells) + " |")
-    first = on_task("pocket:gdn", "pocket-code")
-    n = first["final"]["base"]["pass_at_1"]["standard"]["n"]
+        by_model = runs_of("pocket", task)
+        runs += every(by_model)
+        lines += [
+            task_row(task, model, [each[0] for each in variants.values()]) for model, variants in by_model.items()
+        ]
     below = (
-        f"In %, on {n} final problems each, untouched -> with the tuned state; greedy, with the gain in points and its "
-        f"95% interval (Tango's, paired\nby problem), one run each; sampled: {first['sampled']['n']} samples, "
-        f"temperature {first['sampled']['temperature']:g}, standard scoring. Examples: of 96 train problems, up to 16 "
-        "samples each."
+        f"In %, on {len(answers_in(runs[0]).problems)} final problems each, untouched -> with the tuned state; greedy, "
+        "with the gain in points and its 95% interval (Tango's, paired\nby problem), one run each; sampled: "
+        f"{sampling().n} samples, temperature {sampling().temperature:g}, standard scoring. Examples: of 96 train "
+        "problems, up to 16 samples each."
     )
-    records = [on_task(model, task) for task in ("pocket-code", "pocket-math", "pocket-sql") for model in MODELS]
-    return "\n".join([*lines, "", below, judged_by(records)])
+    return "\n".join([*lines, "", below, judged_by(runs)])
 
 
-def interval(compared: dict[str, float]) -> str:
-    """A difference in points with its interval."""
-    return shown((100 * compared["difference"], 100 * compared["low"], 100 * compared["high"]))
+def task_row(task: str, model: str, runs: Sequence[VariantRecord]) -> str:
+    """A model on a task: untouched and, where it has a state, tuned."""
+    answered = [answers_in(run) for run in runs]
+    cells = [task, model, str(runs[-1].n_examples.get("train", "-"))]
+    for scoring in ("standard", "paper"):
+        shares = [f"{100 * getattr(each.summary.pass_at_1, scoring).value:.1f}" for each in answered]
+        gains = [gain(answered[0], each, scoring) for each in answered[1:]]
+        cells.append(" -> ".join(shares) + "".join(f", {each}" for each in gains))
+    cells += [" -> ".join(f"{100 * sampled_in(each, k):.1f}" for each in answered) for k in ("1", "16")]
+    failures = [(each.summary.formats, each.summary.truncated) for each in answered]
+    cells.append(
+        " -> ".join(
+            ", ".join(f"{100 * share:.1f}" for share in (forms["unparsable"], forms["empty"], cut))
+            for forms, cut in failures
+        )
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def gain(first: Answered, second: Answered, scoring: str) -> str:
+    """Second minus first on the same problems, in points with Tango's interval."""
+    passed = [[verdict == "1" for verdict in each.verdicts[scoring]] for each in (first, second)]
+    difference = compare(*passed)
+    return shown((100 * difference.difference, 100 * difference.low, 100 * difference.high))
 
 
 def scales() -> str:
     """The scales that were chosen, beside the published ones."""
     lines = ["| model | chosen alpha, by seed | published |", "|---|---|---|"]
     published = {"pocket:gdn": 0.07, "pocket:mamba2": 0.65}
-    for model, runs in study_runs().items():
+    for model, variants in study_runs().items():
         if model in published:
-            chosen = [f"{run['variants']['s0_auto']['scale']['chosen']:g}" for run in runs]
+            chosen = [f"{run.run.scale.chosen:g}" for run in variants["s0_auto"] if run.run.scale]
             lines.append(f"| {model} | {', '.join(chosen)} | {published[model]:g} |")
     return "\n".join(lines)
+
+
+GRIDS = ("lora", "lora_matched", "prefix", "s0")
+"""Those that the main table takes its settings from."""
 
 
 def grid() -> str:
     """All settings that were tried, on the select split."""
     lines = ["| model | method | tried: lr x steps (pass@1 on select in %) | numbers trained |", "|---|---|---|---|"]
-    for path in sorted((ROOT / "benchmarks" / "results" / "grid").glob("*.json")):
-        choice = json.loads(path.read_text(encoding="utf-8"))
-        cells = []
-        for i, row in enumerate(choice["rows"]):
-            settings, value = row["settings"], 100 * row["select"]["standard"]["value"]
-            text = f"{settings['lr']:g} x {settings['n_steps']}"
-            text += "" if settings.get("projection", True) else " without projection"
-            text += f" ({value:.1f})"
-            cells.append(f"**{text}**" if i == best(choice["rows"]) else text)
-        sizes = sorted({row["parameters"] for row in choice["rows"]})
-        kind = choice["kind"].replace("_", ", ")
-        lines.append(f"| {choice['model']} | {kind} | {'; '.join(cells)} | {', '.join(f'{n:,}' for n in sizes)} |")
+    tried, store = study_on("grid", "pocket-code")
+    for model in tried.models:
+        for kind in (name for name in GRIDS if model in (tried.variants[name].models or tried.models)):
+            best = winner(tried, store, kind, model, "pocket-code").variant
+            cells, sizes = [], set()
+            for name, run in entries_of(kind, model).items():
+                text = entry(run)
+                cells.append(f"**{text}**" if name == best else text)
+                sizes.add(run.run.parameters or 0)
+            numbers = ", ".join(f"{n:,}" for n in sorted(sizes))
+            lines.append(f"| {model} | {kind.replace('_', ', ')} | {'; '.join(cells)} | {numbers} |")
     return "\n".join(lines)
+
+
+def entries_of(kind: str, model: str) -> dict[str, VariantRecord]:
+    """The entries of a grid, by name."""
+    study, store = study_on("grid", "pocket-code")
+    entries = {}
+    for cell in plan(study).cells:
+        if cell.model == model and cell.variant.rpartition(" ")[0] == kind:
+            run = store.finished(cell.key, VariantRecord)
+            entries[cell.variant] = run if run else sys.exit(f"expected {cell.variant} to be done; run `make study`")
+    return entries
+
+
+def entry(run: VariantRecord) -> str:
+    """An entry of a grid: its settings, and what it passes."""
+    settings = run.run.settings or {}
+    text = f"{settings['lr']:g} x {settings['n_steps']}"
+    text += "" if settings.get("projection", True) else " without projection"
+    return f"{text} ({100 * answers_in(run).summary.pass_at_1.standard.value:.1f})"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-STUDY = Path(__file__).parents[1] / "benchmarks" / "results" / "study"
+from s0.study.runner import opened, standing
+from s0.study.store import VariantRecord
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def write_rows(path: Path, **per_split: int) -> Path:
@@ -19,7 +22,9 @@ def write_rows(path: Path, **per_split: int) -> Path:
     return path
 
 
-def study_record(model: str) -> dict[str, Any]:
-    """What the study's first seed has recorded of a pocket model's variants, by name, and of which problems."""
-    record = json.loads((STUDY / f"{model.removeprefix('pocket:')}-0.json").read_text(encoding="utf-8"))
-    return {"problems": record["problems"], **record["variants"]}
+def study_record(model: str) -> dict[str, VariantRecord]:
+    """What the main study's first seed has recorded of a pocket model on pocket-code, by variant."""
+    study, store = opened(BENCHMARKS / "studies" / "main.toml", BENCHMARKS / "results" / "studies")
+    done = standing(replace(study, tasks=("pocket-code",), seeds=(0,)), store)
+    records = {cell.variant: done.records[cell.key] for cell in done.plan.cells if cell.model == model}
+    return {name: record for name, record in records.items() if isinstance(record, VariantRecord)}

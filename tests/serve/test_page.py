@@ -102,7 +102,7 @@ def test_a_pocket_model_alone_serves_the_state_that_ships_with_it(model, tmp_pat
         with urllib.request.urlopen(request) as answer:
             text = json.load(answer)["choices"][0]["text"]
     assert models == {model: None, "pocket-code": model}
-    assert text == decompressed(recorded["s0_auto"]["completions"])[0]
+    assert text == decompressed(recorded["s0_auto"].answered["pocket-code"].completions)[0]
 
 
 @pytest.mark.parametrize(("name", "body"), [("completions", CompletionBody), ("chat", ChatBody)])
