@@ -22,7 +22,7 @@ from s0.bench import Variant
 from s0.files import write_files
 from s0.models import POCKET_MODELS, STATES_FOLDER
 from s0.record import compressed
-from s0.study import POCKET_TRAIN_PROBLEMS, Unit, run_unit
+from s0.study import POCKET_TRAIN_PROBLEMS, Experiment, run_experiment
 from s0.study.store import VariantRecord
 from s0.tasks.sandbox import Sandbox
 
@@ -32,9 +32,9 @@ TASK, SEED, VARIANT = "pocket-code", 0, "s0_auto"
 
 def make(model_name: str, recorded: VariantRecord) -> Path:
     variants = {"base": Variant(), VARIANT: recorded.unit.variant}
-    unit = Unit(model_name, variants, task=TASK, seed=SEED, train_problems=POCKET_TRAIN_PROBLEMS)
+    experiment = Experiment(model_name, variants, task=TASK, seed=SEED, train_problems=POCKET_TRAIN_PROBLEMS)
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
-        record = run_unit(unit, folder, sandbox=sandbox)
+        record = run_experiment(experiment, folder, sandbox=sandbox)
         written = [*sorted(Path(folder, VARIANT).iterdir()), Path(folder, "record.json")]
         files = {path.name: path.read_bytes() for path in written}
     completions = compressed([answer.completion for answer in record.answers[VARIANT]])

@@ -1,4 +1,4 @@
-"""Commands, a demo and another unit that are killed again and again end as if they had not been."""
+"""Commands, a demo and another experiment that are killed again and again end as if they had not been."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from s0.cautions import Caution
-from s0.study import run_unit
+from s0.study import run_experiment
 from s0.study.runner import opened, standing
 from s0.study.runner import run as run_study
 from s0.tasks.sandbox import Sandbox
 from s0_cli.app import app
 from s0_cli.outputs import claimed
 from tests.kills import Job, report_of
-from tests.study.runs import UNIT, demo, timeless
+from tests.study.runs import EXPERIMENT, demo, timeless
 from tests.study.small import Here, written
 from tests.study.small import timeless as timeless_units
 
@@ -92,7 +92,9 @@ def all_units(folder: Path) -> str | None:
 # With --overwrite: what was killed when the result was there, and before the rest was, is taken for finished otherwise.
 JOBS = {
     "demo": Job(judged(demo), recorded, n_kills=4),
-    "unit": Job(judged(lambda folder, cells: run_unit(UNIT, folder, sandbox=cells)), recorded, n_kills=2),
+    "experiment": Job(
+        judged(lambda folder, cells: run_experiment(EXPERIMENT, folder, sandbox=cells)), recorded, n_kills=2
+    ),
     "study": Job(studied, all_units, n_kills=4),
     "collect": Job(
         command("collect", *ASKED, "--samples", 4, "--keep", "shortest", "--out", "FOLDER/e.jsonl"),

@@ -1,4 +1,4 @@
-"""A demo and another unit, as small as can be, and a record without what differs from call to call."""
+"""A demo and another experiment, as small as can be, and a record without what differs from call to call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from s0 import S0Config
 from s0.bench import Samples, Variant
 from s0.progress import silent
-from s0.study import DemoSettings, Unit, run_demo
+from s0.study import DemoSettings, Experiment, run_demo
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning
 
@@ -16,7 +16,7 @@ SETTINGS = DemoSettings(data=str(Path(__file__).parents[1] / "golden/problems.js
 VARIANTS = {"s0": Variant(S0Config(n_steps=2, lr=1e-2, alpha="auto")), "lora": Variant(LoraTuning(n_steps=2, rank=2))}
 
 
-UNIT = Unit(
+EXPERIMENT = Experiment(
     "pocket:gdn",
     {
         "few-shot": Variant(shots=1),

@@ -20,8 +20,8 @@ from s0.bench import Variant
 from s0.bench.answers import AnswerJournal
 from s0.errors import ConfigError, S0Error
 from s0.models import LoadSettings
-from s0.study import unit
-from s0.study.unit import Unit, run_unit, unfinished
+from s0.study import experiment
+from s0.study.experiment import Experiment, run_experiment, unfinished
 from s0.tasks.sandbox import Limits, Sandbox
 from s0.train import BaselineTrainer
 from s0_cli.outputs import claimed
@@ -77,13 +77,13 @@ def dies(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, *, call: int = 
 
 
 MOMENTS = {
-    "nothing was done": (lambda patch: dies(patch, unit, "collect"), ["S0Trainer", "BaselineTrainer"]),
+    "nothing was done": (lambda patch: dies(patch, experiment, "collect"), ["S0Trainer", "BaselineTrainer"]),
     "s0 is trained": (lambda patch: dies(patch, S0Trainer, "save"), ["S0Trainer", "BaselineTrainer"]),
     "s0 is saved": (lambda patch: dies(patch, S0Trainer, "_forget_checkpoint"), ["BaselineTrainer"]),
     "s0 has answered": (lambda patch: dies(patch, AnswerJournal, "add", call=2, after=True), ["BaselineTrainer"]),
     "lora is trained": (lambda patch: dies(patch, BaselineTrainer, "save"), ["BaselineTrainer"]),
     "lora is saved": (lambda patch: dies(patch, BaselineTrainer, "save", after=True), []),
-    "all but the record": (lambda patch: dies(patch, unit, "write_record"), []),
+    "all but the record": (lambda patch: dies(patch, experiment, "write_record"), []),
 }
 
 
@@ -145,14 +145,14 @@ def test_what_was_trained_otherwise_is_trained_again(
 def test_a_folder_goes_on_only_with_the_settings_it_began_with(
     change: str, whole: tuple[Path, str], sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "unit"
+    folder = tmp_path / "experiment"
     shutil.copytree(whole[0], folder)
     (folder / "record.json").unlink()
     before = names_in(folder)
-    began = Unit(SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2)
+    began = Experiment(SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2)
     others: dict[str, Any] = {"loading": LoadSettings("bfloat16"), "seed": 1, "variants": {"base": Variant()}}
     with pytest.raises(ConfigError, match=f"got others for {change} in its settings.json.*--overwrite"):
-        run_unit(replace(began, **{change: others[change]}), folder, sandbox=sandbox)
+        run_experiment(replace(began, **{change: others[change]}), folder, sandbox=sandbox)
     assert names_in(folder) == before
 
 
@@ -168,7 +168,9 @@ def test_the_newest_unfinished_folder_with_these_settings_is_found(
             (tmp_path / name / "settings.json").write_text("{" if name == "broken" else json.dumps(other))
             os.utime(tmp_path / name / "settings.json", (1e9 - age, 1e9 - age))
     (tmp_path / "finished" / "record.json").write_text("{}")
-    wanted = Unit(SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2)
+    wanted = Experiment(
+        SETTINGS.model, {"base": Variant(), **VARIANTS}, data=SETTINGS.data, samples=4, select_samples=2
+    )
     names = [path.name for path in unfinished(wanted, tmp_path, sandbox)]
     assert names == ["newest", "middle", "oldest"]
     assert unfinished(wanted, tmp_path / "absent", sandbox) == []

@@ -1,4 +1,4 @@
-"""Studies: units that collect, train, answer and compare, one (a demo) or many."""
+"""Studies: experiments that collect, train, answer and compare, one (a demo) or many."""
 
 from s0.study.demo import (
     POCKET_TRAIN_PROBLEMS,
@@ -8,7 +8,7 @@ from s0.study.demo import (
     run_demo,
     unfinished_demos,
 )
-from s0.study.unit import SETTINGS_FILE, Unit, examples_file, run_unit
+from s0.study.experiment import SETTINGS_FILE, Experiment, examples_file, run_experiment
 
 __all__ = [
     "POCKET_TRAIN_PROBLEMS",
@@ -16,9 +16,9 @@ __all__ = [
     "PUBLISHED_VARIANTS",
     "SETTINGS_FILE",
     "DemoSettings",
-    "Unit",
+    "Experiment",
     "examples_file",
     "run_demo",
-    "run_unit",
+    "run_experiment",
     "unfinished_demos",
 ]

@@ -10,7 +10,7 @@ from s0.bench.variants import Variant
 from s0.models import AS_PUBLISHED, LoadSettings
 from s0.progress import Stage
 from s0.record import Record
-from s0.study.unit import Unit, run_unit, unfinished
+from s0.study.experiment import Experiment, run_experiment, unfinished
 from s0.tasks.pocket import POCKET_TASKS
 from s0.tasks.sandbox import Sandbox
 from s0.train import LoraTuning, PrefixTuning, S0Config
@@ -61,8 +61,8 @@ class DemoSettings:
 
 
 def unfinished_demos(settings: DemoSettings, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
-    """Where in `folder` a demo with these settings has not come to its end; see `s0.study.unit.unfinished`."""
-    return unfinished(_unit(settings), folder, sandbox)
+    """Where in `folder` a demo with these settings has not come to its end; see `s0.study.experiment.unfinished`."""
+    return unfinished(_experiment(settings), folder, sandbox)
 
 
 def run_demo(
@@ -78,13 +78,13 @@ def run_demo(
     Args:
         settings: what to run.
         variants: what to train, by name; None for the model's usual ones.
-        out, stage, sandbox, overwrite: as of `run_unit`, whose files and errors it has.
+        out, stage, sandbox, overwrite: as of `run_experiment`, whose files and errors it has.
     """
-    return run_unit(_unit(settings, variants), out, stage=stage, sandbox=sandbox, overwrite=overwrite)
+    return run_experiment(_experiment(settings, variants), out, stage=stage, sandbox=sandbox, overwrite=overwrite)
 
 
-def _unit(settings: DemoSettings, variants: Mapping[str, Variant] | None = None) -> Unit:
+def _experiment(settings: DemoSettings, variants: Mapping[str, Variant] | None = None) -> Experiment:
     tuned = variants or POCKET_VARIANTS.get(settings.model, PUBLISHED_VARIANTS)
     is_shipped = settings.data is None and settings.task in POCKET_TASKS
     train_problems = POCKET_TRAIN_PROBLEMS if is_shipped else None
-    return Unit(variants={"base": Variant(), **tuned}, train_problems=train_problems, **vars(settings))
+    return Experiment(variants={"base": Variant(), **tuned}, train_problems=train_problems, **vars(settings))

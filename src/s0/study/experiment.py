@@ -1,7 +1,7 @@
-"""A unit: the whole way from a task's problems to compared answers. A demo is one, a study is many.
+"""An experiment: the whole way from a task's problems to compared answers. A demo is one, a study is many.
 
-    unit = Unit("pocket:gdn", {"base": Variant(), "s0": Variant(S0Config(alpha="auto"))})
-    record = run_unit(unit, "runs/first")
+    experiment = Experiment("pocket:gdn", {"base": Variant(), "s0": Variant(S0Config(alpha="auto"))})
+    record = run_experiment(experiment, "runs/first")
 
 1. Examples are collected from the train and the select problems: what the untouched model writes and the judge passes.
 2. Every variant learns from the train examples, and chooses on the select examples what it chooses.
@@ -38,17 +38,17 @@ from s0.tasks.sandbox import Sandbox
 from s0.train import METHODS
 
 SETTINGS_FILE = "settings.json"
-"""Tells in a unit's folder, from its beginning on, what it is run with."""
+"""Tells in an experiment's folder, from its beginning on, what it is run with."""
 _RECORD_FILE = "record.json"
 _COLLECTED = ("train", "select")
 """Splits that examples are collected from."""
 _FILES = {SETTINGS_FILE, _RECORD_FILE, answers_file(_RECORD_FILE).name, "train.jsonl", "select.jsonl"}
 _SETTINGS = ("model", "task", "data", "seed", "train_problems", "samples", "select_samples")
-"""What of a unit its record's `settings` tell: all that stands nowhere else in it."""
+"""What of an experiment its record's `settings` tell: all that stands nowhere else in it."""
 
 
 @dataclass(frozen=True)
-class Unit:
+class Experiment:
     """What is to be run.
 
     Attributes:
@@ -101,8 +101,8 @@ class Unit:
                 )
 
 
-def run_unit(
-    unit: Unit,
+def run_experiment(
+    experiment: Experiment,
     out: str | Path,
     *,
     stage: Stage = silent,
@@ -115,11 +115,11 @@ def run_unit(
     the answers as they come, and `record.json`. Killed at any point, it goes on from there.
 
     Args:
-        unit: what to run.
+        experiment: what to run.
         out: a folder without a record in it, or with `overwrite`.
         stage: shows progress.
         sandbox: None for the strongest of this machine.
-        overwrite: replace a finished unit, and examples that were collected with other settings.
+        overwrite: replace a finished experiment, and examples that were collected with other settings.
 
     Returns:
         the record, with the settings and the counts of examples.
@@ -130,30 +130,30 @@ def run_unit(
     out = Path(out)
     if not overwrite:
         _require_no_record(out)
-    task = unit.load_task().judged_in(sandbox)
-    learned_from = _learned_from(unit, task)
-    asked = Questions(task, task.require_split(unit.split), samples=unit.drawn)
+    task = experiment.load_task().judged_in(sandbox)
+    learned_from = _learned_from(experiment, task)
+    asked = Questions(task, task.require_split(experiment.split), samples=experiment.drawn)
     met = {problem.id: problem for questions in (*learned_from.values(), asked) for problem in questions.problems}
     task.require_runnable([*met.values()])
-    begun = _begun_with(unit, task)
+    begun = _begun_with(experiment, task)
     if not overwrite:
         _require_begun_with(begun, out / SETTINGS_FILE)
-    source = ModelSource(unit.model, unit.loading)
+    source = ModelSource(experiment.model, experiment.loading)
     model, tokenizer = source.load()
-    if unit.tunes_states:
+    if experiment.tunes_states:
         find_mixers(model)  # refuses before the long work
     _begin(out, begun, overwrite)
     base = Answerer(model, tokenizer, journal=open_answers(answers_file(out / _RECORD_FILE), model))
-    examples, seconds = _collected(unit, base, learned_from, out, stage, overwrite)
+    examples, seconds = _collected(experiment, base, learned_from, out, stage, overwrite)
     outcomes = {
         name: run_variant(variant, base, asked, examples, out=out / name, stage=named(stage, name))
-        for name, variant in unit.variants.items()
+        for name, variant in experiment.variants.items()
     }
     record = evaluation_record("demo", model_facts(source, model), asked, outcomes)
     record = replace(
         record,
         seconds={**seconds, **record.seconds},
-        settings={name: getattr(unit, name) for name in _SETTINGS},
+        settings={name: getattr(experiment, name) for name in _SETTINGS},
         examples={
             split: Examples(len(verified), len(learned_from[split].problems), examples_sha256(verified))
             for split, verified in examples.items()
@@ -163,20 +163,20 @@ def run_unit(
     return record
 
 
-def _learned_from(unit: Unit, task: Task) -> dict[str, Questions]:
+def _learned_from(experiment: Experiment, task: Task) -> dict[str, Questions]:
     """The problems that examples are collected from, by split.
 
     Raises:
-        DatasetError: a split has none, or fewer than the unit learns from.
+        DatasetError: a split has none, or fewer than the experiment learns from.
     """
     problems = {split: task.require_split(split) for split in _COLLECTED}
     n_train = len(problems["train"])
-    if unit.train_problems is not None and unit.train_problems > n_train:
+    if experiment.train_problems is not None and experiment.train_problems > n_train:
         raise DatasetError(
-            f"expected at least {unit.train_problems} problems in the train split of {task.name}, got {n_train}; add "
-            "rows, or lower train_problems"
+            f"expected at least {experiment.train_problems} problems in the train split of {task.name}, got {n_train}; "
+            "add rows, or lower train_problems"
         )
-    problems["train"] = problems["train"][: unit.train_problems]
+    problems["train"] = problems["train"][: experiment.train_problems]
     return {split: Questions(task, asked) for split, asked in problems.items()}
 
 
@@ -190,15 +190,15 @@ def _require_no_record(out: Path) -> None:
 def _begin(out: Path, begun: Mapping[str, Any], overwrite: bool) -> None:
     if overwrite or not (out / SETTINGS_FILE).exists():
         write_text(out / SETTINGS_FILE, json.dumps(begun, indent=1) + "\n")
-    (out / _RECORD_FILE).unlink(missing_ok=True)  # of a unit that makes room; interrupted, this one goes on
+    (out / _RECORD_FILE).unlink(missing_ok=True)  # of an experiment that makes room; interrupted, this one goes on
 
 
-def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
-    """Where in `folder` this unit was begun, with the same settings, data and limits, and has not come to its end.
+def unfinished(experiment: Experiment, folder: str | Path, sandbox: Sandbox | None = None) -> list[Path]:
+    """Where in `folder` this experiment was begun, with the same settings, data and limits, and has not ended.
 
     Args:
-        unit: what is to be run.
-        folder: of folders of units.
+        experiment: what is to be run.
+        folder: of folders of experiments.
         sandbox: that programs will be judged in; None for the process-wide one.
 
     Returns:
@@ -207,17 +207,17 @@ def unfinished(unit: Unit, folder: str | Path, sandbox: Sandbox | None = None) -
     Raises:
         S0Error: the task cannot be loaded.
     """
-    wanted = _begun_with(unit, unit.load_task().judged_in(sandbox))
+    wanted = _begun_with(experiment, experiment.load_task().judged_in(sandbox))
     begun = [path for path in Path(folder).glob(f"*/{SETTINGS_FILE}") if not (path.parent / _RECORD_FILE).exists()]
     begun.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.parent for path in begun if _read(path) == wanted]
 
 
-def _begun_with(unit: Unit, task: Task) -> dict[str, Any]:
-    """What a unit's folder tells from its beginning on: what its record depends on, but for weights and versions."""
+def _begun_with(experiment: Experiment, task: Task) -> dict[str, Any]:
+    """What an experiment's folder tells from its beginning on: all its record depends on but weights and versions."""
     facts = {
-        **asdict(unit),
-        "variants": {name: variant.recorded() for name, variant in unit.variants.items()},
+        **asdict(experiment),
+        "variants": {name: variant.recorded() for name, variant in experiment.variants.items()},
         "task_version": task.version,
         "data_sha256": task.data_sha256,
         "sandbox": judged_under(task.sandbox),
@@ -250,13 +250,13 @@ def _read(path: Path) -> object:
 
 
 def _collected(
-    unit: Unit, base: Answerer, questions: Mapping[str, Questions], out: Path, stage: Stage, overwrite: bool
+    experiment: Experiment, base: Answerer, questions: Mapping[str, Questions], out: Path, stage: Stage, overwrite: bool
 ) -> tuple[dict[str, list[Example]], dict[str, float]]:
     """Verified examples of the train and the select problems, and the seconds each took, by stage."""
     examples: dict[str, list[Example]] = {}
     seconds: dict[str, float] = {}
-    for split, samples in zip(_COLLECTED, (unit.samples, unit.select_samples), strict=True):
-        settings, started = CollectSettings(samples=samples, seed=unit.seed), time.perf_counter()
+    for split, samples in zip(_COLLECTED, (experiment.samples, experiment.select_samples), strict=True):
+        settings, started = CollectSettings(samples=samples, seed=experiment.seed), time.perf_counter()
         with stage(f"collect {split}", samples * len(questions[split].problems)) as advance:
             examples[split] = collect(
                 base, questions[split], examples_file(out, split), settings, overwrite=overwrite, on_done=advance
@@ -266,5 +266,5 @@ def _collected(
 
 
 def examples_file(out: str | Path, split: str) -> Path:
-    """Where `run_unit` keeps the examples of a split."""
+    """Where `run_experiment` keeps the examples of a split."""
     return Path(out) / f"{split}.jsonl"
