@@ -314,9 +314,48 @@ def test_what_lies_there_and_cannot_be_served_is_refused_by_name(tmp_path):
     for name, reason in (("lora", "LORA"), ("foreign", "layers"), ("cut", "adapter_config")):
         with pytest.raises(StateMismatchError, match=f"the state '{name}'.*{reason}"):
             states.acquire(name)
-    with pytest.raises(ConfigError, match="served as 'code'"):
-        states.acquire("copy")
-    assert states.n_on_model == 1
+    assert used(states, "copy") != used(states, "code") and states.n_on_model == 2
+
+
+def test_a_folder_answers_by_its_name_whatever_became_of_the_name_that_it_had(tmp_path):
+    allowed = tmp_path / "states"
+    save(allowed / "first", 1)
+    save(allowed / "second", 2)
+    model, states = registry(allowed)
+    text = written(model, used(states, "first"))
+    (allowed / "first").rename(allowed / "renamed")
+    assert written(model, used(states, "renamed")) == text
+    with pytest.raises(StateMismatchError, match="'first'"):
+        states.acquire("first")
+    states.remove("first")
+    states.add_from_request("alias", "second")
+    assert used(states, "second") != used(states, "alias") and {"second", "alias"} <= {*states.names}
+
+
+@pytest.mark.parametrize("part", ["", "adapter_model.safetensors"])
+def test_a_link_that_comes_into_the_place_of_a_known_state_is_not_followed_out(tmp_path, part):
+    allowed, outside = tmp_path / "states", save(tmp_path / "outside", 7)
+    for name in ("asked", "loaded"):
+        save(allowed / name, 1)
+    _, states = registry(allowed)
+    states.add_from_request("by-path", "loaded")
+    used(states, "asked")
+    for name in ("asked", "loaded"):
+        place = allowed / name / part
+        place.rename(tmp_path / f"{name}-before")
+        place.symlink_to(outside / part)
+    for name in ("asked", "by-path"):
+        with pytest.raises(StateMismatchError, match=f"'{name}': expected .* within those that states may be loaded"):
+            states.acquire(name)
+    with pytest.raises(UnknownStateError):
+        states.acquire("loaded")
+
+
+def test_a_state_of_whoever_runs_the_server_may_be_a_link(tmp_path):
+    _, states = registry(tmp_path)
+    save(tmp_path / "old", 1)
+    states.add("own", save(tmp_path / "elsewhere", 2))
+    used(states, "own")
 
 
 def test_a_state_in_a_folder_waits_for_room_as_others_do(tmp_path):

@@ -66,6 +66,7 @@ class _Entry:
     folder: Path
     is_pinned: bool
     digest: str
+    is_confined: bool  # to the folders that requests may find states in
     newest: Version | None = None  # None while none is on the model
 
 
@@ -127,7 +128,7 @@ class Registry:
     def listed(self) -> list[Listed]:
         """Each of these, with where it is; safe from any thread."""
         added = self._entries.copy()
-        taken, folders = {self.base_name, *added}, {entry.folder for entry in added.values()}
+        taken = {self.base_name, *added}
         return [
             *(
                 Listed(name, entry.folder, entry.is_pinned, entry.newest is not None, is_loaded=True)
@@ -136,7 +137,7 @@ class Registry:
             *(
                 Listed(name, folder, is_pinned=False, is_on_model=False, is_loaded=False)
                 for name, folder in self._folders.all_named().items()
-                if name not in taken and folder not in folders and self._seems_a_state(folder)
+                if name not in taken and self._seems_a_state(folder)
             ),
         ]
 
@@ -167,27 +168,31 @@ class Registry:
                 so many pinned ones.
             StateMismatchError: no state of this model, or a damaged one; names the state.
         """
-        entry, stored, signature = self._checked(name, folder, is_pinned)
-        self._entries[name] = entry
-        if is_pinned or len(self._on_model) < self.max_states:
-            self._make_room()
-            self._put(name, entry, stored, signature)
+        self._add(name, folder, is_pinned=is_pinned, is_confined=False)
 
-    def _checked(self, name: str, folder: Path, is_pinned: bool) -> tuple[_Entry, StoredState, Signature]:
-        """What `add` would add, with what it has read for it; its errors."""
+    def _add(self, name: str, folder: Path, *, is_pinned: bool, is_confined: bool) -> None:
         self._require_free(name)
-        folder = Path(os.path.realpath(folder))
-        signature = _signature(folder)
-        stored = self._read(name, folder)
-        digest = _digest(stored)
-        for other, entry in self._entries.items():
-            if entry.folder == folder or entry.digest == digest:
+        entry, stored, signature = self._checked(name, folder, is_pinned, is_confined)
+        for other, there in self._entries.items():
+            if there.folder == entry.folder or there.digest == entry.digest:
                 raise ConfigError(
                     f"expected a state for {name!r} that is not there yet, got the one that is served as {other!r}; "
                     "ask for that"
                 )
         self._require_place(name, is_pinned)
-        return _Entry(folder, is_pinned, digest), stored, signature
+        self._entries[name] = entry
+        if is_pinned or len(self._on_model) < self.max_states:
+            self._make_room()
+            self._put(name, entry, stored, signature)
+
+    def _checked(
+        self, name: str, folder: Path, is_pinned: bool, is_confined: bool
+    ) -> tuple[_Entry, StoredState, Signature]:
+        """The entry of a state whose files were read and checked, with what was read."""
+        folder = Path(os.path.realpath(folder))
+        signature = _signature(folder)
+        stored = self._read(name, folder)
+        return _Entry(folder, is_pinned, _digest(stored), is_confined), stored, signature
 
     def add_from_request(self, name: str, path: str) -> None:
         """The same for a path from outside: absolute, or relative to one of the allowed folders.
@@ -203,7 +208,7 @@ class Registry:
                 f"expected `lora_path` of {name!r} to be a folder within those that states may be loaded from, got "
                 f"{path!r:.200}; " + ("copy it there" if self._folders else "start the server with --states-dir")
             )
-        self.add(name, folder)
+        self._add(name, folder, is_pinned=False, is_confined=True)
 
     def remove(self, name: str) -> None:
         """Forget a state; requests that run on it end on it, and the next one of its name may find it in a folder.
@@ -251,12 +256,12 @@ class Registry:
         return version
 
     def _newly_added(self, name: str) -> Version | None:
-        """The first version of a state that was found by its name in a folder."""
+        """The first version of a state that was found by its name in a folder, whatever else has the same content."""
         folder = self._folder_named(name)
         self._require_place(name, is_pinned=False)
         if not self._has_room():
             return None
-        entry, stored, signature = self._checked(name, folder, is_pinned=False)
+        entry, stored, signature = self._checked(name, folder, is_pinned=False, is_confined=True)
         self._entries[name] = entry
         self._make_room()
         return self._put(name, entry, stored, signature)
@@ -280,6 +285,11 @@ class Registry:
 
     def _renewed(self, name: str, entry: _Entry, signature: Signature) -> Version:
         """The version that its folder holds now, put on the model unless it is there."""
+        if entry.is_confined and self._folders.at(str(entry.folder)) != entry.folder:
+            raise StateMismatchError(
+                f"the state {name!r}: expected {entry.folder} to be a folder within those that states may be loaded "
+                "from, links followed, got none by now; unload it, or put it back"
+            )
         stored = self._read(name, entry.folder)
         digest, old = _digest(stored), entry.newest
         if old is not None and old.digest == digest:
