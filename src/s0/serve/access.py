@@ -160,7 +160,9 @@ class Gate:
             await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send_named)
         finally:
             line = {"request_id": request_id, "method": method, "path": scope["path"], "status": status}
-            logger.info("request", extra={"fields": {**line, "seconds": round(time.monotonic() - began, 4), **logged}})
+            fields = {**line, "seconds": round(time.monotonic() - began, 4), **logged}
+            is_failure = status >= 500 or (status < 400 and "error" in logged)  # in a stream that had begun
+            logger.log(logging.WARNING if is_failure else logging.INFO, "request", extra={"fields": fields})
 
 
 class JsonLines(logging.Formatter):

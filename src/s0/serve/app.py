@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from s0.errors import S0Error, StateMismatchError
+from s0.errors import S0Error, StateMismatchError, UnknownStateError
 from s0.serve.access import Access, Gate
 from s0.serve.answers import ChatForm, Choices, CompletionForm, Form, Head, Usage
-from s0.serve.bodies import CLIENT_GONE, REFUSALS, STREAMED, json_in, refuse, takes
+from s0.serve.bodies import CLIENT_GONE, REFUSALS, STREAMED, json_in, refuse, refused, takes
 from s0.serve.parameters import ChatBody, CompletionBody, LoadBody, Sampled, UnloadBody, parse
 from s0.serve.playground import Playground, add_playground
-from s0.serve.refusals import RequestError, refusal_of
+from s0.serve.refusals import RequestError
 from s0.serve.runner import Stream
 from s0.serve.service import Answering, Service
 
@@ -164,7 +164,8 @@ class _Chunks:
         except ConnectionAbortedError:
             return
         except Exception as error:  # the status was sent long ago
-            yield _event(refusal_of(error, request.state.id).body)
+            request.state.logged.update(Usage(self._answering.prompt_tokens, self._choices.n_tokens).as_dict())
+            yield _event(refused(request, error).body)
             return
         usage = Usage(self._answering.prompt_tokens, self._choices.n_tokens).as_dict()
         request.state.logged.update(usage)
@@ -227,6 +228,8 @@ def _add_states(app: FastAPI, service: Service) -> None:
             said = await asyncio.wrap_future(service.runner.call(lambda: work(asked)))
         except StateMismatchError as error:  # of what the request itself names
             return refuse(request, RequestError(str(error), "lora_path", code="no_such_state"))
+        except UnknownStateError as error:
+            return refuse(request, RequestError(str(error), "lora_name", status=404, code="model_not_found"))
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:

@@ -10,7 +10,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from s0.serve.refusals import RequestError, refusal_of
+from s0.errors import StateMismatchError
+from s0.serve.refusals import Refusal, RequestError, refusal_of
 
 CLIENT_GONE = 499
 """The status of a request whose client did not wait, for the log."""
@@ -52,11 +53,23 @@ logger = logging.getLogger("s0.serve")
 
 def refuse(request: Request, error: Exception) -> Response:
     """The response that tells a client of an error."""
-    refusal = refusal_of(error, request.state.id)
-    request.state.logged.update(error=refusal.body["error"]["message"])
+    refusal = refused(request, error)
+    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+
+
+def refused(request: Request, error: Exception) -> Refusal:
+    """What a client is told of an error, which the log is told, too."""
+    state = request.state.logged.get("model")
+    told = error
+    if isinstance(error, StateMismatchError):  # it says where the server keeps its files, and what is in them
+        told = StateMismatchError(
+            f"the state {state!r} cannot be read now; the server's log says why, at request {request.state.id}"
+        )
+    refusal = refusal_of(told, request.state.id)
+    request.state.logged.update(error=str(error), code=refusal.body["error"]["code"])
     if refusal.status == 500:
         logger.error("a request has failed", exc_info=error, extra={"fields": {"request_id": request.state.id}})
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+    return refusal
 
 
 def takes(body: type[BaseModel]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
 def _refusal(status: int, message: str, kind: str, param: str | None, code: str | None) -> Refusal:
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
-    if status == 504:
-        headers["x-should-retry"] = "false"  # it would take as long again; OpenAI's clients look at this
+    if status == 504 or code == "state_unavailable":
+        headers["x-should-retry"] = (
+            "false"  # it would take as long again, or be no better; OpenAI's clients look at this
+        )
     return Refusal(status, body, headers)
