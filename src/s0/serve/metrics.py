@@ -18,7 +18,12 @@ class Metrics:
         self._prefix_bytes = Gauge("s0_prefix_bytes", "Memory of the beginnings that are kept.", registry=own)
         self._reused = Counter("s0_prompt_tokens_reused", "Prompt tokens that were not read again.", registry=own)
         self._n_reused = 0
-        self._ends = Counter("s0_requests", "Requests that have ended, by how.", ["state", "outcome"], registry=own)
+        self._ends = Counter(
+            "s0_requests",
+            "Completions that have ended, by how; a request may ask for several.",
+            ["state", "outcome"],
+            registry=own,
+        )
         self._prompts = Counter("s0_prompt_tokens", "Prompt tokens read.", ["state"], registry=own)
         self._tokens = Counter("s0_completion_tokens", "Tokens written.", ["state"], registry=own)
         self._first = Histogram(

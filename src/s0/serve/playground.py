@@ -177,7 +177,7 @@ def _add_problems(app: FastAPI, service: Service, playground: Playground) -> Non
             {
                 "base": service.states.base_name,
                 "has_chat_template": service.tokenizer.chat_template is not None,
-                "max_new_tokens": service.limits.max_new_tokens,
+                "max_new_tokens": service.most_new_tokens,
                 "tasks": playground.tasks(),
             }
         )

@@ -133,6 +133,7 @@ class Service:
         seed = secrets.randbits(63) if asked.seed is None else asked.seed
         loop = asyncio.get_running_loop()
         tokens = await loop.run_in_executor(self._encoding, self._encoded, prompts, asked.asks_in)
+        self._require_room(max(map(len, tokens)), max_tokens or 1)
         requests = [
             Request(
                 prompt,
@@ -181,10 +182,23 @@ class Service:
         check_tokens(self._model, self.tokenizer, tokens, "the prompt")
         return tokens
 
+    def _require_room(self, n_prompt: int, max_tokens: int) -> None:
+        if self._longest is not None and n_prompt + max_tokens > self._longest:
+            raise RequestError(
+                f"expected a prompt and `max_tokens` of at most {self._longest} tokens together, for which the model "
+                f"was made, got {n_prompt} and {max_tokens}; ask for less, or shorten the prompt",
+                "max_tokens",
+            )
+
     def _room(self, prompt: tuple[int, ...]) -> int:
-        """The most tokens that can follow a prompt; 1 where none can, which the batcher refuses with its reason."""
+        """The most tokens that can follow a prompt."""
+        return self.most_new_tokens if self._longest is None else min(self.most_new_tokens, self._longest - len(prompt))
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The most tokens that a completion can have."""
         most = self.limits.max_new_tokens
-        return most if self._longest is None else max(1, min(most, self._longest - len(prompt)))
+        return most if self._longest is None else min(most, self._longest - 1)
 
 
 @dataclass(frozen=True)
