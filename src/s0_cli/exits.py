@@ -37,6 +37,7 @@ _REMEDIES = {
     errno.ENOTDIR: "check the path: a part of it that should be a folder is a file",
     errno.EISDIR: "name a file, not a folder",
     errno.EEXIST: "choose another name",
+    errno.EADDRINUSE: "choose another --port, or end what listens there",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "check the path: its links lead in a circle",
     errno.EMFILE: "allow more open files (ulimit -n)",

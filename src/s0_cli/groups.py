@@ -216,6 +216,7 @@ class ServedStates:
 
     named: tuple[str, ...]
     _: KW_ONLY
+    base_name: str | None
     pinned: tuple[str, ...]
     folders: tuple[Path, ...]
     max_states: int

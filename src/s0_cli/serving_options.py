@@ -32,6 +32,12 @@ Pins = Annotated[
     list[str] | None,
     option("--pin", group=MODEL, metavar="NAME", help="A --state that never leaves memory; may be repeated."),
 ]
+ServedName = Annotated[
+    str | None,
+    option(
+        "--served-model-name", group=MODEL, help="What requests call the untouched model; default: as --model has it."
+    ),
+]
 MaxStates = Annotated[
     int,
     option(

@@ -36,6 +36,7 @@ class ServerSettings:
     """What a server serves, to whom, and within which limits.
 
     Attributes:
+        base_name: what requests call the untouched model; None for the name that it is loaded by.
         states: (name, folder or Hugging Face id) of each; where there are neither any nor `states_dirs`, those that
             ship with the model.
         tasks: (name, file or folder of its data, or None for its own) of each whose problems the page offers.
@@ -51,6 +52,7 @@ class ServerSettings:
         asking: limits of what is asked.
     """
 
+    base_name: str | None = None
     states: tuple[tuple[str, str], ...] = ()
     tasks: tuple[tuple[str, str | None], ...] = SHIPPED_TASKS
     pinned: frozenset[str] = frozenset()
@@ -84,7 +86,8 @@ def serve(source: ModelSource, settings: ServerSettings) -> None:
     folders = [(name, locate(folder)) for name, folder in named]
     with _bound(settings.host, settings.port) as listening:
         model, tokenizer = source.load()
-        states = Registry(model, source.name, folders=settings.states_dirs, max_states=settings.max_states)
+        base_name = settings.base_name or source.name
+        states = Registry(model, base_name, folders=settings.states_dirs, max_states=settings.max_states)
         for name, folder in folders:
             states.add(name, folder, is_pinned=name in settings.pinned)
         service = Service(model, tokenizer, states, runner_limits=settings.running, request_limits=settings.asking)

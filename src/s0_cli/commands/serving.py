@@ -14,6 +14,7 @@ def serve(
     states_dir: serving_options.StatesDirs = None,
     pin: serving_options.Pins = None,
     max_states: serving_options.MaxStates = 64,
+    served_model_name: serving_options.ServedName = None,
     task: serving_options.PageTasks = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -37,10 +38,11 @@ def serve(
 ) -> None:
     """Serve one model with many tuned states behind the OpenAI API.
 
-    The state is the `model` of a request, by its NAME; the untouched model goes by what --model says. Requests on
-    different states run in one batch, each exactly as it would alone. Without --state and --states-dir, pocket:gdn and
-    pocket:mamba2 come with a state of their own, `pocket-code`. The log, one JSON object a line, goes to stderr.
-    Ctrl-C or SIGTERM ends the server once the requests that run have ended; again, at once.
+    The state is the `model` of a request, by its NAME; the untouched model goes by what --model says, or by
+    --served-model-name. Requests on different states run in one batch, each exactly as it would alone. Without --state
+    and --states-dir, pocket:gdn and pocket:mamba2 come with a state of their own, `pocket-code`. The log, one JSON
+    object a line, goes to stderr. Ctrl-C or SIGTERM ends the server once the requests that run have ended; again, at
+    once.
 
     The page at / asks the base and up to three states the same and shows their answers side by side: a prompt, or a
     problem of each --task NAME, or NAME=DATA; else of pocket-code, pocket-math and pocket-sql.
@@ -54,7 +56,11 @@ def serve(
             model, dtype=dtype, device=device, kernels=kernels, revision=revision, trust_remote_code=trust_remote_code
         ),
         ServedStates(
-            tuple(state or ()), pinned=tuple(pin or ()), folders=tuple(states_dir or ()), max_states=max_states
+            tuple(state or ()),
+            base_name=served_model_name,
+            pinned=tuple(pin or ()),
+            folders=tuple(states_dir or ()),
+            max_states=max_states,
         ),
         AddressOptions(host, port, api_key_file=api_key_file, no_api_keys=no_api_keys),
         LimitOptions(

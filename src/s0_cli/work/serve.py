@@ -19,6 +19,7 @@ def serve(
 ) -> None:
     """`s0 serve`, until a signal ends it."""
     settings = server.ServerSettings(
+        base_name=states.base_name,
         states=tuple(map(_named, states.named)),
         tasks=tuple(map(_with_data, tasks)) or server.SHIPPED_TASKS,
         pinned=frozenset(states.pinned),
