@@ -21,6 +21,7 @@ import pytest
 from s0 import Example, S0Config, S0Trainer
 from s0.record import decompressed
 from s0.serve.parameters import REFUSED, ChatBody, CompletionBody
+from s0.serve.server import GracefulServer
 from s0.tasks import load as load_task
 from tests import forking
 from tests.cli.calls import s0
@@ -140,6 +141,14 @@ def test_what_cannot_be_served_ends_in_one_line_before_the_model_is_loaded(folde
             done = s0("serve", "--model", "pocket:gdn", *words)
             assert done.returncode == status and said in done.stderr, (words, done)
             assert "Traceback" not in done.stderr
+
+
+def test_the_untouched_model_goes_by_the_name_that_is_asked_for(monkeypatch):
+    names = []
+    monkeypatch.setattr(GracefulServer, "run", lambda self, sockets: names.append(self._runner.states.base_name))
+    for words in ((), ("--served-model-name", "gdn")):
+        assert s0("serve", "--model", "pocket:gdn", "--port", 0, *words).returncode == 0
+    assert names == ["pocket:gdn", "gdn"]
 
 
 def test_states_that_cannot_be_served_are_told_by_name(folder, monkeypatch):

@@ -140,8 +140,7 @@ def test_a_state_in_a_folder_is_there_for_whoever_asks_on_every_server_of_the_fo
         assert unload(server, "late").status == 200
         assert text_of(complete(server, "late")) == texts[0]
         shutil.copytree(folder / "late", folder / "twin")
-        reply = complete(server, "twin", stream=True)
-        assert reply.status == 400 and "served as 'late'" in reply.error["message"]
+        assert text_of(complete(server, "twin")) == texts[0]
         server.all_given_back()
         replica.all_given_back()
 
@@ -176,6 +175,7 @@ def test_what_may_not_be_loaded_is_refused_by_name(server, folder, tmp_path):
         assert reply.status == 400 and word in reply.error["message"], reply.text
     assert "expected" in ask(server, "POST", "/v1/load_lora_adapter", {"lora_name": "x"}).error["message"]
     assert unload(server, "base").status == 400
+    assert unload(server, "unknown").error["param"] == "lora_name"
     unload(server, "good")
 
 
@@ -185,6 +185,7 @@ def test_a_state_that_breaks_on_disk_is_unavailable_and_others_are_not(server, f
     weights.write_bytes(weights.read_bytes()[:-4])
     reply = complete(server, "broken", stream=True)
     assert (reply.status, reply.error["code"]) == (503, "state_unavailable") and "'broken'" in reply.error["message"]
+    assert str(folder) not in reply.text and reply.headers["x-should-retry"] == "false"
     assert text_of(complete(server))
     unload(server, "broken")
 
@@ -219,6 +220,14 @@ def test_malformed_bodies_are_refused_in_openais_form(server, body):
 
 def test_numbers_of_any_size_are_seeds(server):
     assert complete(server, temperature=1, seed=-(10**300), max_tokens=2).status == 200
+
+
+def test_more_than_the_model_has_room_for_is_refused_in_the_words_of_the_api(server, monkeypatch):
+    monkeypatch.setattr(server.service, "_longest", 20)
+    reply = complete(server, max_tokens=14)
+    assert (reply.status, reply.error["param"]) == (400, "max_tokens") and f"got {len(PROMPT)} and 14" in reply.text
+    assert complete(server, max_tokens=13).status == 200
+    assert json.loads(ask(server, "GET", "/playground").text)["max_new_tokens"] == 19
 
 
 def test_bodies_have_a_limit_whatever_they_say_of_their_length(server):
@@ -315,6 +324,16 @@ def test_every_request_is_a_line_of_json_with_its_id(server, caplog):
     assert lines[0]["model"] == "base" and lines[0]["completion_tokens"] == 3 and lines[0]["user"] == "me"
     assert json.loads(replies[0].text)["id"] == f"cmpl-{lines[0]['request_id']}"
     assert all({"time", "level", "method", "path", "seconds"} <= set(line) for line in lines)
+
+
+def test_what_fails_in_a_stream_that_has_begun_is_told_by_the_log(caplog):
+    with caplog.at_level(logging.INFO), serving(*tiny(), running={"timeout_s": 0.5}) as server:
+        reply = complete(server, max_tokens=4000, stream=True)
+        whole, missing = complete(server, max_tokens=3), complete(server, "none")
+        lines = lines_of(caplog, [reply, whole, missing])
+    assert lines[0]["status"] == 200 and lines[0]["code"] == "timeout" and "0.5 seconds" in lines[0]["error"]
+    assert lines[0]["completion_tokens"] > 0
+    assert [line["level"] for line in lines] == ["warning", "info", "info"]
 
 
 def test_a_fault_of_ours_tells_the_client_where_to_look_and_nothing_else(server, monkeypatch, caplog):
