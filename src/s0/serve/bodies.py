@@ -60,12 +60,12 @@ def refuse(request: Request, error: Exception) -> Response:
 def refused(request: Request, error: Exception) -> Refusal:
     """What a client is told of an error, which the log is told, too."""
     state = request.state.logged.get("model")
-    told = error
+    shown = error
     if isinstance(error, StateMismatchError):  # it says where the server keeps its files, and what is in them
-        told = StateMismatchError(
+        shown = StateMismatchError(
             f"the state {state!r} cannot be read now; the server's log says why, at request {request.state.id}"
         )
-    refusal = refusal_of(told, request.state.id)
+    refusal = refusal_of(shown, request.state.id)
     request.state.logged.update(error=str(error), code=refusal.body["error"]["code"])
     if refusal.status == 500:
         logger.error("a request has failed", exc_info=error, extra={"fields": {"request_id": request.state.id}})
