@@ -140,6 +140,39 @@ def loss_memory() -> str:
     return "\n".join([*lines, "", sentence])
 
 
+def serving() -> str:
+    """What many states cost a server: in a batch, before a first token, and beside another server."""
+    measured = record("serving_speed")
+    lines = [
+        "| decoding 64 rows | " + " | ".join(measured["mixing"]) + " |",
+        "|---|" + "---|" * len(measured["mixing"]),
+    ]
+    for mix in next(iter(measured["mixing"].values()))["ratios"]:
+        cells = [_between(model["ratios"][mix], digits=3) for model in measured["mixing"].values()]
+        lines.append(f"| {mix} | " + " | ".join(cells) + " |")
+    rounds = next(iter(measured["mixing"].values()))["rounds"]
+    lines += ["", f"CPU seconds, one thread, {rounds} rounds, 95% t-intervals.", ""]
+    lines += ["| prompt of 64 tokens to first token | milliseconds, median (quartiles) |", "|---|---|"]
+    for way, (low, middle, high) in measured["first_token_ms"].items():
+        lines.append(f"| {way} | {middle:.1f} ({low:.1f} to {high:.1f}) |")
+    asked = measured["clients"]
+    lines += [
+        "",
+        "| 24 clients | tokens a second | s0 serve : this | prompts answered otherwise |",
+        "|---|---|---|---|",
+    ]
+    for way, rate in asked["tokens_per_second"].items():
+        ratio = _between(asked["ratios"][way]) if way in asked["ratios"] else ""
+        lines.append(f"| {way} | {rate:.0f} | {ratio} | {asked['prompts_answered_otherwise'][way]} |")
+    return "\n".join([*lines, "", f"Wall time, {measured['cores']} cores, {asked['rounds']} rounds."])
+
+
+def _between(values: dict[str, Any], digits: int = 2) -> str:
+    """A ratio with its interval."""
+    ratio, low, high = (f"{values[name]:.{digits}f}" for name in ("ratio", "low", "high"))
+    return f"{ratio} [{low}, {high}]"
+
+
 def step_memory() -> str:
     """What a step is said to need beside the weights, and what processes took."""
     mib = 1 << 20
@@ -162,19 +195,14 @@ def step() -> str:
     for kind, figures in measured["profile"].items():
         lines.append(f"| {kind} | {figures['share_of_forward']:.0%} | {figures['step_over_forward']:.1f} |")
     low, compiled = measured["bfloat16_autocast"], measured["compiled"]
+    low_error, error = (way["largest_relative_error"] for way in (low, compiled))
     below = (
         f"Padding: {measured['padding']:.1%} of the tokens. With products in bfloat16 (autocast) a step takes "
-        f"{_interval(low)} of its time, and gradients differ by up to {low['largest_relative_error']:.1%}. Compiled by "
-        f"`torch.compile`, on batches of one shape, it takes {_interval(compiled)}, and gradients differ by up to "
-        f"{compiled['largest_relative_error']:.0e}, after {compiled['compiling_cpu_seconds']:.0f} CPU seconds of "
-        "compiling."
+        f"{_between(low['to_plain'])} of its time, and gradients differ by up to {low_error:.1%}. Compiled by "
+        f"`torch.compile`, on batches of one shape, it takes {_between(compiled['to_plain'])}, and gradients differ by "
+        f"up to {error:.0e}, after {compiled['compiling_cpu_seconds']:.0f} CPU seconds of compiling."
     )
     return "\n".join([*lines, "", below])
-
-
-def _interval(compared: dict[str, Any]) -> str:
-    values = compared["to_plain"]
-    return f"{values['ratio']:.2f} [{values['low']:.2f}, {values['high']:.2f}]"
 
 
 def speed() -> str:
@@ -292,6 +320,7 @@ TABLES = {
     "loss_memory": loss_memory,
     "step_memory": step_memory,
     "step": step,
+    "serving": serving,
     "starting": starting,
 }
 

@@ -3,9 +3,10 @@
     python benchmarks/serving_speed.py [--pairs 40] [--out benchmarks/results/serving_speed.json]
 
 mixing      64 rows decode 24 tokens each, all from the untouched model, from one state, 8 or 64 states; the five
-            batches of a round (the untouched model twice) take turns. CPU seconds of one thread; ratios are geometric
-            means over rounds with 95% t-intervals on the log scale. Models: the pocket models, and the 8 layers of
-            training_speed.py, all with random states.
+            batches of a round (the untouched model twice) take turns at every token, so that what slows the machine
+            down for a moment slows all of them down. CPU seconds of one thread; ratios are geometric means over rounds
+            with 95% t-intervals on the log scale. Models: the pocket models, and the 8 layers of training_speed.py,
+            all with random states.
 first token from a prompt of 64 tokens to its first token, in milliseconds of wall time, the quartiles: in the batcher
             from the untouched model, from a state in memory and from one that has to be read from disk first, all its
             checks included; beside forward passes alone, with LoRA of rank 24 on the attention layers by PEFT:
@@ -78,20 +79,15 @@ def with_states(model: nn.Module, n: int) -> PeftModel:
 # --- Mixing ---
 
 
-def decode_seconds(model: nn.Module, tokenizer: Any, n_states: int) -> float:
-    """CPU seconds of decoding, behind prompts that were read before."""
+def filled(model: nn.Module, tokenizer: Any, n_states: int) -> Batcher:
+    """A batcher with all its rows, whose prompts were read, from so many states."""
     batcher = Batcher(model, tokenizer, ROWS)
     for i in range(ROWS):
         state = f"random_{i % n_states}" if n_states else BASE
         batcher.submit(Request(tuple(5 + (7 * i + j) % 200 for j in range(16)), STEPS + 2, state=state))
     while batcher.n_rows < ROWS:
         batcher.step()
-
-    def steps() -> None:
-        for _ in range(STEPS):
-            batcher.step()
-
-    return cpu_seconds(steps)
+    return batcher
 
 
 def mixing(model: nn.Module, tokenizer: Any, rounds: int) -> dict[str, Any]:
@@ -99,10 +95,15 @@ def mixing(model: nn.Module, tokenizer: Any, rounds: int) -> dict[str, Any]:
     model.generation_config.eos_token_id = [NO_END]
     tuned = with_states(model, max(MIXES.values()))
     seconds: dict[str, list[float]] = {mix: [] for mix in MIXES}
-    for i in range(rounds + 1):  # one to warm up
-        order = [*MIXES][i % len(MIXES) :] + [*MIXES][: i % len(MIXES)]
-        for mix in order:
-            seconds[mix].append(decode_seconds(tuned, tokenizer, MIXES[mix]))
+    for _ in range(rounds + 1):  # one to warm up
+        batchers = {mix: filled(tuned, tokenizer, n_states) for mix, n_states in MIXES.items()}
+        spent = dict.fromkeys(MIXES, 0.0)
+        for step in range(STEPS):
+            first = step % len(MIXES)
+            for mix in [*MIXES][first:] + [*MIXES][:first]:
+                spent[mix] += cpu_seconds(batchers[mix].step)
+        for mix in MIXES:
+            seconds[mix].append(spent[mix])
     seconds = {mix: values[1:] for mix, values in seconds.items()}
     pairs = [(mix, "untouched") for mix in MIXES if mix != "untouched"]
     pairs += [(mix, "1 state") for mix in ("8 states", "64 states")]
@@ -240,7 +241,8 @@ async def answered(address: str, model: str, n_clients: int, n_requests: int) ->
             )
             assert answer.usage is not None
             text = answer.choices[0].message.content or ""
-            texts[prompt] = text.removeprefix(prompt)  # transformers serve repeats a prompt that is no special token
+            # transformers serve repeats a prompt that is no special token, keeps the end token, and strips spaces.
+            texts[prompt] = text.removeprefix(prompt).removesuffix("<eos>").rstrip()
             return answer.usage.completion_tokens
 
         async def work() -> None:
