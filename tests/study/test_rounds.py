@@ -74,7 +74,12 @@ def test_rounds_are_estimated_and_made_small(tmp_path: Path) -> None:
         estimate = estimated(standing(study, store), store, sandbox)
     assert estimate.unknown == 0 and all(seconds > 0 for seconds in estimate.seconds.values())
     many = read_study(written(tmp_path, IN_ROUNDS.replace("n = 2, keep", "n = 9, keep")))
-    assert quickened(many).variants["rounds"].rounds == InRounds(n=2, keep=2)
+    assert quickened(many).variants["rounds"].rounds == InRounds(n=1, keep=2)
+
+
+def test_a_study_in_small_asks_no_problem_that_is_to_be_asked_once(tmp_path: Path) -> None:
+    text = STUDY.replace("limit", 'asked = ["pocket-math-fresh", "pocket-code"]\nlimit')
+    assert quickened(read_study(written(tmp_path, text))).asked == ("pocket-math", "pocket-code")
 
 
 @pytest.mark.parametrize(
