@@ -1,6 +1,5 @@
 """Collection, evaluation and the demo on the real pocket model and the real sandbox, with few problems."""
 
-import importlib
 import json
 import random
 import sys
@@ -38,6 +37,9 @@ from s0.examples import read_examples
 from s0.progress import unheard
 from s0.record import Model, plain
 from s0.study import POCKET_VARIANTS, DemoSettings, run_demo
+from s0.study.grids import winner
+from s0.study.spec import read_study
+from s0.study.store import Store
 from s0.train import LoraTuning, load_tuned
 from tests import forking
 from tests.breadth import mostly_slow
@@ -430,13 +432,13 @@ def test_what_was_trained_in_another_dtype_is_trained_again(sandbox, task, tmp_p
     assert trained_in == ["float32", "bfloat16", "float32"]
 
 
-def test_demo_variants_are_the_winners_of_the_recorded_grid(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
-    grid = importlib.import_module("grid")
+def test_demo_variants_are_the_winners_of_the_recorded_grid():
+    benchmarks = Path(__file__).resolve().parents[2] / "benchmarks"
+    grid, store = read_study(benchmarks / "studies" / "grid.toml"), Store(benchmarks / "results" / "studies")
     for model, variants in POCKET_VARIANTS.items():
-        for kind, variant in variants.items():
-            recorded = type(variant.settings)(**grid.winner(model, kind))  # settings that are newer have their defaults
-            assert json.loads(json.dumps(asdict(variant.settings))) == json.loads(json.dumps(asdict(recorded)))
+        for name, variant in variants.items():
+            best = winner(grid, store, name, model, "pocket-code")
+            assert asdict(variant.settings) == asdict(type(variant.settings)(**best.settings))
 
 
 # --- Controls ---
