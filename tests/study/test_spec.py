@@ -16,6 +16,7 @@ from s0.models import LoadSettings
 from s0.study.plan import CollectionUnit, VariantUnit, plan
 from s0.study.quick import quickened
 from s0.study.spec import Amount, Collecting, Study, VariantSpec, read_study
+from s0.train import METHODS
 from tests.study.small import GRID, PROBLEMS, STUDY, written
 
 WRONG = {
@@ -27,7 +28,7 @@ WRONG = {
     'method = "s0"': (
         'method = "s1"',
         "variants.s0: ",
-        "base, s0, s0+gains, offset, lora, prefix, gains, ia3, got 's1'",
+        f"{', '.join(['base', *METHODS])}, got 's1'",
     ),
     "lr = 1e-2": ("rank = 2", "settings of s0 (alpha,", "'rank'"),
     "n_steps = 2": ("n_steps = 0", "variants.s0: ", "`n_steps`", "got 0"),
