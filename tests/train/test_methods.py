@@ -44,7 +44,9 @@ def test_the_closest_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_of_no_method_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(METHODS, "lora")
+    # A table of its own: what is taken out of the real one comes back behind all others.
+    others = {name: method for name, method in METHODS.items() if name != "lora"}
+    monkeypatch.setattr("s0.train.methods.METHODS", others)
     settings: Any
     for settings in (LoraTuning(), {"n_steps": 2}):
         with pytest.raises(ConfigError, match=r"of one of the methods s0, s0\+gains, offset, prefix, gains, ia3, got"):
