@@ -118,7 +118,7 @@ def test_what_is_not_done_is_named_and_left_out() -> None:
     (table,) = tables(standing)
     assert [row.variant for row in table.rows] == ["base", "s0"] and table.missing == {"lora": 2}
     assert table.rows[1].p_holm == table.rows[1].p_value
-    text = page(standing)
+    text = page(standing, [table])
     assert "Not done: lora (2 seeds done)." in text and "left" in text
     with pytest.raises(DatasetError, match="run it first"):
         tables(measured(STUDY, {name: [] for name in PASSED}))
@@ -130,12 +130,12 @@ def test_a_failure_is_no_result() -> None:
     failure = Failure.of(standing.plan.units[key], RuntimeError("no"))
     (table,) = tables(replace(standing, records={**standing.records, key: failure}))
     assert table.missing == {"s0": 2}
-    assert "1 failed" in page(replace(standing, records={**standing.records, key: failure}))
+    assert "1 failed" in page(replace(standing, records={**standing.records, key: failure}), [table])
 
 
 def test_the_page_shows_the_figures_and_keeps_them_as_json(tmp_path: Path) -> None:
     standing = measured(STUDY, PASSED, pass_at_2=0.5)
-    text = write_page(standing, tmp_path / "out").read_text()
+    text = write_page(standing, tables(standing), tmp_path / "out").read_text()
     assert "# By hand" in text and "## pocket:gdn, all examples of pocket-code" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| S0 |")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s0.files import write_files
 from s0.study.runner import LEFT, Standing
-from s0.study.tables import Interval, Row, Table, facts, tables
+from s0.study.tables import Interval, Row, Table, facts
 
 PAGE, FIGURES = "report.md", "report.json"
 
 
-def write_page(standing: Standing, out: str | Path) -> Path:
+def write_page(standing: Standing, tables: Sequence[Table], out: str | Path) -> Path:
     """Write a study's page, and beside it its figures as JSON.
+
+    Args:
+        standing: how far the study is.
+        tables: of it.
+        out: the folder; made if need be.
 
     Returns:
         where the page is.
 
     Raises:
-        DatasetError: nothing of the study is done.
         OSError: it cannot be written.
     """
-    figures = json.dumps(facts(standing), indent=1, ensure_ascii=False) + "\n"
-    write_files(out, {FIGURES: figures.encode(), PAGE: page(standing).encode()})
+    figures = json.dumps(facts(standing, tables), indent=1, ensure_ascii=False) + "\n"
+    write_files(out, {FIGURES: figures.encode(), PAGE: page(standing, tables).encode()})
     return Path(out) / PAGE
 
 
-def page(standing: Standing) -> str:
-    """The page; errors as of `tables`."""
+def page(standing: Standing, tables: Sequence[Table]) -> str:
+    """The page of a study with these tables."""
     study = standing.study
     parts = [f"# {study.title or study.name}", "", *_about(standing), ""]
-    for table in tables(standing):
+    for table in tables:
         parts += [f"## {heading(table)}", "", *_lines(table, study.reference), ""]
     return "\n".join(parts)
 
@@ -86,11 +90,11 @@ def _lines(table: Table, reference: str) -> list[str]:
 
 def _cells(row: Row) -> list[str]:
     differences = _differences(row.gain, row.crossed, row.p_holm) if row.gain else ["", "", ""]
-    return [row.label, f"{row.parameters:,}", _rate(row.standard), _rate(row.paper), *differences]
+    return [row.label, f"{row.parameters:,}", _points(row.standard), _points(row.paper), *differences]
 
 
 def _differences(difference: Interval, crossed: Interval | None, p_holm: float | None) -> list[str]:
-    return [_gain(difference), _range(crossed) if crossed else "", _p(p_holm, difference)]
+    return [_points(difference, "+"), _range(crossed) if crossed else "", _p(p_holm, difference)]
 
 
 def _seeds_done(missing: Mapping[str, int]) -> str:
@@ -101,14 +105,9 @@ def _in_cells(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _rate(interval: Interval) -> str:
-    mean, low, high = interval
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if high - low > 1e-9 else f"{mean:.1f}"
-
-
-def _gain(interval: Interval) -> str:
-    mean, low, high = interval
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if high - low > 1e-9 else f"{mean:+.1f}"
+def _points(interval: Interval, sign: str = "") -> str:
+    mean, low, high = (f"{value:{sign}.1f}" for value in interval)
+    return f"{mean} [{low}, {high}]" if interval[2] - interval[1] > 1e-9 else mean
 
 
 def _range(interval: Interval) -> str:

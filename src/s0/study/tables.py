@@ -253,8 +253,8 @@ def _adjusted(entries: Sequence[Tested]) -> list[Tested]:
     return [entry if entry.p_value is None else replace(entry, p_holm=next(adjusted)) for entry in entries]
 
 
-def facts(standing: Standing) -> dict[str, Any]:
-    """A study's tables as JSON: what was run, how far it is, and every table."""
+def facts(standing: Standing, made: Sequence[Table]) -> dict[str, Any]:
+    """A study's tables, made before, as JSON: what was run, how far it is, and every table."""
     study = standing.study
     return {
         "kind": "study report",
@@ -266,5 +266,5 @@ def facts(standing: Standing) -> dict[str, Any]:
         "reference": study.reference,
         "failed": {key: failure.error for key, failure in standing.failures.items()},
         "left": len(standing.keys(LEFT)),
-        "tables": [asdict(table) for table in tables(standing)],
+        "tables": [asdict(table) for table in made],
     }

@@ -16,7 +16,7 @@ from s0.study.plan import AnyUnit, CollectionUnit
 from s0.study.runner import FAILED, LEFT, Standing, estimated, opened, standing
 from s0.study.runner import run as run_study
 from s0.study.store import Failure, Record, Store
-from s0.study.tables import facts
+from s0.study.tables import facts, tables
 from s0.tasks.sandbox import Sandbox
 from s0_cli.exits import interruptible, same_command
 from s0_cli.groups import ExecutorOptions, JudgingOptions, OutOptions, StudyOptions
@@ -150,9 +150,10 @@ def report(options: StudyOptions, out: OutOptions | None) -> dict[str, Any]:
     """`s0 study report`, on the terminal where no folder is named."""
     study, store = opened(options.file, options.records, options.quick)
     done = standing(study, store)
-    result = {**facts(done), "page": page(done), "out": None}
+    made = tables(done)
+    result = {**facts(done, made), "page": page(done, made), "out": None}
     if out is not None:
         inputs = [options.file, store.folder]
         with claimed(out.path, inputs, lambda: require_free_folder(out.path, STUDY_REPORT, out.overwrite)):
-            result["out"] = str(write_page(done, out.path))
+            result["out"] = str(write_page(done, made, out.path))
     return result
