@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter.fingerprint import how_loaded
 from s0.bench.answers import UNTOUCHED, AnswerJournal, StoredAnswers
 from s0.bench.controls import shown_before
 from s0.bench.judging import judged_under
+from s0.core.families import unwrapped
 from s0.decode import BATCH_ROWS, Sampling
 from s0.errors import ConfigError
 from s0.examples import Example
 from s0.models import encode_prompt, end_tokens
 from s0.tasks import Problem, Task
 from s0.tasks.sandbox import Sandbox
+from s0.train import load_tuned
 from s0.train.methods import Trainer
 
 _PACKAGES = ("torch", "transformers", "s0-tuning")
@@ -122,6 +126,20 @@ class Answerer:
     def tuned_by(self, trainer: Trainer) -> Answerer:
         """The same model, with what a trainer has put on it and switched on."""
         return replace(self, model=trainer.model, tuned=trainer.checksum)
+
+    @contextmanager
+    def tuned_from(self, folder: str | Path) -> Iterator[Answerer]:
+        """Within this context, the same model with what lies in a folder on it; nothing may be attached before.
+
+        Raises:
+            StateMismatchError, UnsupportedModelError, ConfigError: as `s0.train.load_tuned`.
+        """
+        model: PreTrainedModel = unwrapped(self.model)
+        trainer = load_tuned(model, self.tokenizer, folder)
+        try:
+            yield self.tuned_by(trainer)
+        finally:
+            trainer.detach()
 
     def stored_answers(
         self, questions: Questions, samples: Samples | None = None, **further: Any

@@ -13,21 +13,17 @@ never asked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from transformers import PreTrainedModel
 
 from s0.bench.asking import Answerer, Questions
 from s0.bench.collection import CollectSettings, collect
 from s0.bench.variants import Outcome, Variant, answer, run_variant
-from s0.core.families import unwrapped
 from s0.errors import ConfigError
 from s0.examples import Example, write_examples
 from s0.progress import Stage, named, silent
-from s0.train import load_tuned
 
 LEARNED_FILE = "learned.jsonl"
 """The examples that a round has learned from, in its folder."""
@@ -152,7 +148,8 @@ def improve(
     for number in range(1, settings.rounds + 1):
         folder, shown = Path(out) / f"round-{number}", named(stage, f"round {number}")
         n_known = len(learned["train"])
-        with _answerer_of(base, rounds) as answerer:
+        last = base.tuned_from(rounds[-1].folder / TUNED_FOLDER) if rounds else nullcontext(base)
+        with last as answerer:
             for split, asked in questions.items():
                 how, file = settings.collecting(split, number), folder / f"{split}.jsonl"
                 with shown(f"collect {split}", how.samples * len(asked.problems)) as advance:
@@ -174,20 +171,6 @@ def _require_splits(questions: Mapping[str, Questions]) -> None:
     splits = {name: asked.split for name, asked in questions.items()}
     if splits != {"train": "train", "select": "select"}:
         raise ConfigError(f"expected problems of the splits train and select, under these names, got {splits}")
-
-
-@contextmanager
-def _answerer_of(base: Answerer, rounds: Sequence[Round]) -> Iterator[Answerer]:
-    """Who writes in the next round: what the last one has learned, or the untouched model."""
-    if not rounds:
-        yield base
-        return
-    model: PreTrainedModel = unwrapped(base.model)
-    trainer = load_tuned(model, base.tokenizer, rounds[-1].folder / TUNED_FOLDER)
-    try:
-        yield base.tuned_by(trainer)
-    finally:
-        trainer.detach()
 
 
 def _merged(earlier: Sequence[Example], new: Sequence[Example], questions: Questions, keep: int) -> list[Example]:

@@ -31,7 +31,6 @@ from s0.bench.answers import open_answers
 from s0.bench.evaluation import sampled_summary, summary
 from s0.bench.record import model_facts
 from s0.bench.rounds import TUNED_FOLDER
-from s0.core.families import unwrapped
 from s0.errors import DatasetError
 from s0.examples import Example
 from s0.files import locked, remove_leftovers
@@ -53,7 +52,6 @@ from s0.study.store import (
 )
 from s0.tasks import SCORINGS
 from s0.tasks.sandbox import UNSAFE, Limits, Sandbox
-from s0.train import load_tuned
 
 _EXAMPLES, _ANSWERS, _TRAINED, _ROUNDS = "examples.jsonl", "answers.jsonl", "trained", "rounds"
 _WAIT_S = 5.0
@@ -199,25 +197,21 @@ def _improved(unit: VariantUnit, base: Answerer, work: Path, sandbox: Sandbox) -
     train, select = (CollectSettings(**collected.settings) for collected in (unit.rounds.train, unit.rounds.select))
     settings = ImproveSettings(
         unit.variant,
-        unit.rounds.rounds,
-        unit.rounds.keep,
-        train.samples,
-        select.samples,
-        train.temperature,
-        train.top_p,
-        train.seed,
+        rounds=unit.rounds.rounds,
+        keep=unit.rounds.keep,
+        samples=train.samples,
+        select_samples=select.samples,
+        temperature=train.temperature,
+        top_p=train.top_p,
+        seed=train.seed,
     )
     questions = {split: _questions(collected.asked, sandbox) for split, collected in unit.collected.items()}
     return improve(base, questions, work / _ROUNDS, settings)
 
 
 def _answers_of_best(improvement: Improvement, base: Answerer, questions: Questions) -> Outcome:
-    model: PreTrainedModel = unwrapped(base.model)
-    trainer = load_tuned(model, base.tokenizer, improvement.best.folder / TUNED_FOLDER)
-    try:
-        return answer(base.tuned_by(trainer), questions, improvement.best.outcome.facts)
-    finally:
-        trainer.detach()
+    with base.tuned_from(improvement.best.folder / TUNED_FOLDER) as answerer:
+        return answer(answerer, questions, improvement.best.outcome.facts)
 
 
 def _rounds_facts(improvement: Improvement) -> RoundsFacts:
