@@ -177,7 +177,7 @@ def merge_gains(model: Any, name: str) -> None:
             f"expected a model with the adapter {name!r} alone, which has gains, to merge them, got {sorted(names)}; "
             "delete the others, which the merged weights would change"
         )
-    gains.merge_gains(model, name)
+    gains.multiply_norms(model, name)
     for layer in gains.gains_with(model, name).values():
         del layer.s0_state_gain[name]
     gains.take_off_unused_gain_layers(model)

@@ -19,8 +19,7 @@ from s0.adapter import state_files
 from s0.adapter.attach import attach
 from s0.adapter.state_files import StoredState
 from s0.core.families import recurrence_in
-from s0.core.gains import gains_with
-from s0.core.states import layers_with
+from s0.core.gains import tuned_with
 
 
 def read(
@@ -61,14 +60,17 @@ def put(stored: StoredState, model: nn.Module, name: str) -> PeftModel:
         ConfigError: a name that is taken or cannot be one, or a PEFT model of another kind.
     """
     layers = None if stored.layers is None else sorted(stored.layers)
-    deployment: dict[str, Any] = {"alpha": _alpha(stored, model), "normalize": stored.normalize, "kind": stored.kind}
-    deployment["gains"] = bool(stored.gains)
+    deployment = {
+        "alpha": _alpha(stored, model),
+        "normalize": stored.normalize,
+        "kind": stored.kind,
+        "gains": bool(stored.gains),
+    }
     wrapped, _ = attach(model, layers, deployment, name)
     wrapped.peft_config[name].training = dict(stored.training)
-    for layer_name, layer in layers_with(wrapped, name).items():
-        layer.s0_state[name].data.copy_(stored.tensors[layer_name])
-    for layer_name, norm in gains_with(wrapped, name).items():
-        norm.s0_state_gain[name].data.copy_(stored.gains[layer_name])
+    tensors = stored.all_tensors
+    for layer_name, layer in tuned_with(wrapped, name).items():
+        layer.raw[name].data.copy_(tensors[layer_name])
     return wrapped
 
 

@@ -90,10 +90,15 @@ class StoredState:
     gains: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
+    def all_tensors(self) -> dict[str, Tensor]:
+        """The raw states, then the raw gains, by the names of their layers."""
+        return {**self.tensors, **self.gains}
+
+    @property
     def checksum(self) -> str:
         """Of what enters the model."""
         config = {"alpha": self.alpha, "normalize": self.normalize, NAMES_ON_DISK["kind"]: self.kind}
-        return checksum({**self.tensors, **self.gains}, {**config, "gains": bool(self.gains)})
+        return checksum(self.all_tensors, {**config, "gains": bool(self.gains)})
 
     def require_kind(self, kind: str, where: str = "") -> None:
         """Refuse a state of another kind.

@@ -6,8 +6,8 @@ A state is absorbed by the first token; a gain stays, as a norm's own weight doe
 
 It costs a multiplication for each of these numbers, and no product of matrices. Gains of several active adapters
 multiply; the scale of an adapter is its state's alone. Rows of a batch choose gains and state together, by one name.
-Where one adapter serves a whole model, `merge_gains` puts its gains into the weights of the norms, where they cost
-nothing.
+Where one adapter serves a whole model, `s0.adapter.attach.merge_gains` puts its gains into the weights of the norms,
+where they cost nothing.
 
 `GainLayer` wraps a norm. It finds the numbers of a row by their order: whatever a model does between its layers, the
 rows of a batch stay one after another, also where their tokens or heads have become rows themselves.
@@ -166,7 +166,7 @@ def take_off_unused_gain_layers(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def merge_gains(model: nn.Module, name: str) -> None:
+def multiply_norms(model: nn.Module, name: str) -> None:
     """Multiply the weights of the norms by the factors of adapter `name`, for good.
 
     Raises:

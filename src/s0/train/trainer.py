@@ -377,17 +377,9 @@ class S0Trainer(BaseTrainer):
         self._require_ready()
         stored.require_kind(self.config.kind)
         layers = None if stored.layers is None else sorted(stored.layers)
-        of_file: dict[str, Any] = {
-            "alpha": stored.alpha,
-            "normalize": stored.normalize,
-            "layers": layers,
-            "gains": bool(stored.gains),
-        }
-        config, was_active, tensors = (
-            replace(self.config, **of_file),
-            self.is_active,
-            {**stored.tensors, **stored.gains},
-        )
+        scale: dict[str, Any] = {"alpha": stored.alpha, "normalize": stored.normalize}
+        config = replace(self.config, **scale, layers=layers, gains=bool(stored.gains))
+        was_active, tensors = self.is_active, stored.all_tensors
         if set(tensors) != set(self._tensors()):
             self.deactivate()
             self.model.delete_adapter(self.adapter_name)

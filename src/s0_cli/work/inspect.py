@@ -107,7 +107,7 @@ def _inspect_state(target: str) -> dict[str, Any]:
         "state_bytes": 4 * sum(sizes.values()),
         **({"gain_parameters": n_gains} if n_gains else {}),
         "training": dict(stored.training),
-        "layers": _tensor_facts({**stored.tensors, **stored.gains}),
+        "layers": _tensor_facts(stored.all_tensors),
     }
 
 
