@@ -90,7 +90,7 @@ class Page:
         self.js(f"({element}.value = {value!r}, {element}.dispatchEvent(new Event('{event}')))")
 
     def ready(self) -> None:
-        self.wait("!document.getElementById('everything').hidden && document.querySelector('#states li')")
+        self.wait("document.getElementById('everything')?.hidden === false && document.querySelector('#states li')")
 
     def choose(self, id: str) -> None:
         self.set("task", "pocket-code")
