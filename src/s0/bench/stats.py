@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -268,9 +269,16 @@ def crossed(
         )
     changes = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     n_seeds, n_problems = shape
-    draw = np.random.default_rng(seed)
-    seeds = draw.multinomial(n_seeds, [1 / n_seeds] * n_seeds, replicates)  # how often each is drawn
-    problems = draw.multinomial(n_problems, [1 / n_problems] * n_problems, replicates)
-    means = ((seeds @ changes) * problems).sum(1) / changes.size
+    seeds, problems = _drawn(n_seeds, n_problems, replicates, seed)
+    means = ((problems @ changes.T) * seeds).sum(1) / changes.size
     low, high = np.quantile(means, [0.025, 0.975])
     return CrossedDifference(n_seeds, n_problems, float(changes.mean()), float(low), float(high), means)
+
+
+@lru_cache(maxsize=4)  # a study has hundreds of comparisons of one size
+def _drawn(n_seeds: int, n_problems: int, replicates: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each problem is drawn, a row for each replicate."""
+    draw = np.random.default_rng(seed)
+    seeds = draw.multinomial(n_seeds, [1 / n_seeds] * n_seeds, replicates)
+    problems = draw.multinomial(n_problems, [1 / n_problems] * n_problems, replicates)
+    return seeds.astype(float), problems.astype(float)
