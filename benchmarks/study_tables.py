@@ -34,7 +34,8 @@ def record(name: str) -> dict[str, Any]:
 def study_on(name: str, task: str) -> tuple[Study, Store]:
     """A study, one task of it, and the folder of its records."""
     study, store = opened(ROOT / "benchmarks" / "studies" / f"{name}.toml", RECORDS)
-    return replace(study, tasks=(task,)), store
+    everywhere = {name: replace(variant, tasks=None) for name, variant in study.variants.items()}
+    return replace(study, tasks=(task,), variants=everywhere), store
 
 
 @cache

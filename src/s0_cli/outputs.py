@@ -180,7 +180,7 @@ def _holds_adapter(folder: Path) -> bool:
 
 
 def _is_study_report(folder: Path, names: Collection[str]) -> bool:
-    return {*names} <= {study_page.PAGE, study_page.FIGURES} and (
+    return {*names} <= {study_page.PAGE, study_page.FIGURES, *study_page.PLOTS} and (
         _json(folder / study_page.FIGURES).get("kind") == "study report"
     )
 

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from s0.bench import crossed
+from s0.bench import compare, crossed
 from s0.errors import DatasetError
 from s0.record import Model, Run, TaskFacts
 from s0.record.parts import Estimate, Rate, SampledSummary, Scored, Summary
+from s0.study.findings import finding
 from s0.study.page import page, write_page
 from s0.study.plan import plan
 from s0.study.runner import Standing
 from s0.study.spec import Amount, Study, VariantSpec
 from s0.study.store import Answered, Drawn, Failure, Record, VariantRecord, verdicts_of
-from s0.study.tables import tables
+from s0.study.tables import Contrast, tables
 
 N = 10
 STUDY = Study(
@@ -82,6 +83,7 @@ def test_means_gains_and_p_values_are_those_worked_out_by_hand() -> None:
     # Differences 20, 30, 40: mean 30, standard error 10 / sqrt(3), t(2) at 97.5 % is 4.30265.
     assert s0.gain == pytest.approx((30.0, 30 - 4.30265 * 10 / 3**0.5, 30 + 4.30265 * 10 / 3**0.5), abs=1e-3)
     assert s0.standard[0] == pytest.approx(70.0) and s0.paper[0] == 0.0
+    assert s0.format_gain is not None and s0.format_gain[0] == pytest.approx(-30.0)  # the paper's scoring saw no gain
     p_s0, p_lora = (float(stats.ttest_rel(PASSED[name], PASSED["base"]).pvalue) for name in ("s0", "lora"))
     assert (s0.p_value, lora.p_value) == pytest.approx((p_s0, p_lora))
     assert p_s0 < p_lora  # Holm: the smaller one twice, the larger one as it is, or as the smaller one
@@ -100,17 +102,28 @@ def test_draws_of_a_seed_are_one_measurement() -> None:
     s0 = next(row for row in table.rows if row.variant == "s0")
     assert s0.seeds == 2 and s0.gain is not None
     assert s0.gain[0] == pytest.approx(30.0)  # means of 6 and 8
-    assert s0.crossed is None
+    means = [[1.0] * 5 + [0.5] * 2 + [0.0] * 3, [1.0] * 6 + [0.5] * 4]
+    seen = crossed([[1.0] * 4 + [0.0] * 6] * 2, means)
+    assert s0.crossed == pytest.approx((30.0, 100 * seen.low, 100 * seen.high))
     assert s0.p_value == pytest.approx(float(stats.ttest_rel([6, 8], [4, 4]).pvalue))
 
 
-def test_a_single_seed_has_intervals_over_problems_and_no_test() -> None:
+def test_draws_of_a_single_seed_have_a_mean_and_no_test() -> None:
+    study = replace(STUDY, seeds=(0,), examples=(Amount(n=2, draws=2),))
+    (table,) = tables(measured(study, {"base": [4] * 2, "s0": [5, 7], "lora": [4] * 2}, draws=2))
+    s0 = next(row for row in table.rows if row.variant == "s0")
+    assert s0.gain == pytest.approx((20.0, 20.0, 20.0)) and (s0.crossed, s0.p_value, s0.p_holm) == (None, None, None)
+
+
+def test_a_single_training_has_intervals_and_a_test_over_problems() -> None:
     study = replace(STUDY, seeds=(0,))
     (table,) = tables(measured(study, PASSED))
     base, s0, _ = table.rows
     wilson = stats.binomtest(4, N).proportion_ci(method="wilson")
     assert base.standard == pytest.approx((40.0, 100 * wilson.low, 100 * wilson.high))
-    assert s0.gain == (20.0, 20.0, 20.0) and (s0.crossed, s0.p_value, s0.p_holm) == (None, None, None)
+    tango = compare(verdicts(4), verdicts(6))
+    assert s0.gain == pytest.approx((20.0, 100 * tango.low, 100 * tango.high)) and s0.crossed is None
+    assert s0.p_value == tango.p_value
 
 
 def test_what_is_not_done_is_named_and_left_out() -> None:
@@ -144,3 +157,22 @@ def test_the_page_shows_the_figures_and_keeps_them_as_json(tmp_path: Path) -> No
     assert re.fullmatch(r"\[\+\d+\.\d, \+\d+\.\d\]", crossed_gain) and rest == ["0.07", "25.0", "50.0", "+9"]
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert figures["kind"] == "study report" and figures["tables"][0]["rows"][1]["gain"][0] == pytest.approx(30.0)
+
+
+POINT, WIDE, ABOVE, BELOW = (5.0, 5.0, 5.0), (5.0, -1.0, 11.0), (5.0, 1.0, 9.0), (-5.0, -9.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "for_others", "p_holm", "said"),
+    [
+        (ABOVE, ABOVE, 0.01, "ahead"),
+        (BELOW, BELOW, 0.01, "behind"),
+        (ABOVE, WIDE, 0.01, "ahead, on these problems"),
+        (BELOW, None, 0.01, "behind, on these problems"),
+        (ABOVE, ABOVE, 0.05, "no difference shown"),
+        (ABOVE, ABOVE, None, ""),
+        (POINT, ABOVE, 0.0, ""),
+    ],
+)
+def test_words_claim_no_more_than_the_test(difference, for_others, p_holm, said) -> None:
+    assert finding(Contrast("lora", "s0", difference, for_others, p_holm, p_holm)) == said

@@ -245,7 +245,7 @@ class CrossedDifference:
 
 
 def crossed(
-    first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]], *, replicates: int = 10_000, seed: int = 0
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, replicates: int = 10_000, seed: int = 0
 ) -> CrossedDifference:
     """Compare verdicts by seed and problem, with seeds and problems both resampled.
 
@@ -254,7 +254,8 @@ def crossed(
     counts as the chance that it is. It errs on the side of wide intervals. The interval is by percentiles.
 
     Args:
-        first, second: verdicts, a row for each seed, a column for each problem, in the same order.
+        first, second: verdicts, a row for each seed, a column for each problem, in the same order; or their means over
+            what a seed has several of.
         replicates: how often is resampled.
         seed: of the resampling.
 

@@ -42,8 +42,8 @@ DARK = Ink(
     "#14171a", "#e6e8ea", "#a4acb5", "#363c43", "#9aa3ad",
     ("#5cb3f5", "#f0935a", "#3cc79b", "#dc92d2", "#d6b93a", "#9db1ff", "#ff8b9a"),
 )  # fmt: skip
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-_MARKERS = "osD^vPX*"
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+MARKERS = "osD^vPX*"
 
 
 STYLE: dict[str, Any] = {
@@ -149,8 +149,8 @@ def look_of(ink: Ink, record: Record, name: str) -> dict[str, Any]:
     place = list(record.final).index(name)
     return {
         "color": colour_of(ink, record, name),
-        "linestyle": _DASHES[(place - 1) % len(_DASHES)],
-        "marker": _MARKERS[place % len(_MARKERS)],
+        "linestyle": DASHES[(place - 1) % len(DASHES)],
+        "marker": MARKERS[place % len(MARKERS)],
     }
 
 

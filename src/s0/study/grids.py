@@ -86,7 +86,7 @@ def chosen(study: Study, store: Store) -> dict[tuple[str, str, str], Mapping[str
         (name, variant.winner, model, task)
         for model in study.models
         for task in study.tasks
-        for name, variant in study.variants_on(model).items()
+        for name, variant in study.variants_of(model, task).items()
         if variant.winner
     ]
     grids = {name: _grid(study, name) for name in {each.study for _, each, _, _ in wanted}}

@@ -1,4 +1,4 @@
-"""The page of a study, in Markdown: its tables, and in words what their figures are."""
+"""The page of a study, in Markdown: at a glance, its figures as plots, and every table with all that was measured."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s0.files import write_files
+from s0.study.figures import figures
+from s0.study.lengths import Lengths, by_length
+from s0.study.markdown import heads, in_cells, p_value, points, spread
+from s0.study.overview import LEGEND, amount_in_words, contrast_cells, label_of, overview
 from s0.study.runner import LEFT, Standing
-from s0.study.tables import Interval, Row, Table, facts
+from s0.study.spec import Study
+from s0.study.tables import Row, Table, facts
 
-PAGE, FIGURES = "report.md", "report.json"
+PAGE, FIGURES, PLOTS = "report.md", "report.json", ("gains.svg", "examples.svg")
 
 
 def write_page(standing: Standing, tables: Sequence[Table], out: str | Path) -> Path:
-    """Write a study's page, and beside it its figures as JSON.
+    """Write a study's page, and beside it its figures as JSON and as plots.
 
     Args:
         standing: how far the study is.
@@ -27,34 +32,51 @@ def write_page(standing: Standing, tables: Sequence[Table], out: str | Path) -> 
     Raises:
         OSError: it cannot be written.
     """
-    figures = json.dumps(facts(standing, tables), indent=1, ensure_ascii=False) + "\n"
-    write_files(out, {FIGURES: figures.encode(), PAGE: page(standing, tables).encode()})
+    plots = figures(standing.study, tables)
+    names = {name: f"{name}.svg" for name in plots}
+    text = page(standing, tables, {names[name]: plot.alt for name, plot in plots.items()})
+    figures_json = json.dumps(facts(standing, tables), indent=1, ensure_ascii=False) + "\n"
+    drawn = {names[name]: plot.svg for name, plot in plots.items()}
+    write_files(out, {FIGURES: figures_json.encode(), PAGE: text.encode(), **drawn})
     return Path(out) / PAGE
 
 
-def page(standing: Standing, tables: Sequence[Table]) -> str:
-    """The page of a study with these tables."""
+def page(standing: Standing, tables: Sequence[Table], plots: Mapping[str, str] | None = None) -> str:
+    """The page of a study.
+
+    Args:
+        standing: how far it is.
+        tables: of it.
+        plots: files of plots beside it, with what they show in words.
+    """
     study = standing.study
-    parts = [f"# {study.title or study.name}", "", *_about(standing), ""]
+    parts = [f"# {study.title or study.name}", "", *([study.about, ""] if study.about else []), *_about(standing), ""]
+    for file, alt in (plots or {}).items():
+        parts += [f"![{alt}]({file})", ""]
+    parts += ["## At a glance", "", LEGEND.format(reference=study.reference), "", *overview(study, tables)]
     for table in tables:
-        parts += [f"## {heading(table)}", "", *_lines(table, study.reference), ""]
-    return "\n".join(parts)
+        parts += [f"## {heading(table)}", "", *_lines(study, table), "", *_lengths(by_length(standing, table))]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def heading(table: Table) -> str:
     """What a table is of."""
-    amount = "all examples" if table.amount is None else f"{table.amount} examples"
     asked = "" if table.asked == table.task else f", asked {table.asked}"
-    return f"{table.model}, {amount} of {table.task}{asked}"
+    return f"{table.model}, {amount_in_words(table.amount)} of {table.task}{asked}"
 
 
 def _about(standing: Standing) -> list[str]:
     study = standing.study
+    many = len(study.seeds) > 1
+    spreads = "Student's over seeds, for these problems" if many else "over problems, Wilson's, of gains Tango's"
     lines = [
-        f"Greedy pass@1 in % on {study.split} problems, {_counted(len(study.seeds), 'seed')}; 95% intervals: "
-        + ("Student's over seeds, for these problems." if len(study.seeds) > 1 else "Wilson's over problems."),
+        f"Greedy pass@1 in % on {study.split} problems, {_counted(len(study.seeds), 'seed')}; "
+        f"95% intervals: {spreads}.",
         f"Gains in points over {study.reference}, standard scoring, paired by seed; crossed: for other problems too, a "
-        "bootstrap over both. p by Holm over the rows of a table (t-test, two-sided), - where no test says anything.",
+        "bootstrap over both; form: the gain under the paper's scoring, less that.",
+        "p by Holm over the rows of a table ("
+        + ("t-test" if many else "McNemar's test")
+        + ", two-sided), - where no test says anything.",
     ]
     if study.is_quick:
         lines.insert(0, "**A quick run, which shows that the study runs and nothing else.**")
@@ -67,55 +89,44 @@ def _counted(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _lines(table: Table, reference: str) -> list[str]:
+def _lines(study: Study, table: Table) -> list[str]:
     ks = list(next((row.pass_at_k for row in table.rows if row.pass_at_k), {}))
     is_published = any(row.published for row in table.rows)
-    head = ["variant", "numbers trained", "standard", "paper", f"gain over {reference}", "crossed", "p"]
+    head = ["variant", "numbers trained", "standard", "paper", f"gain over {study.reference}", "crossed", "p", "form"]
     head += [f"sampled pass@{k}" for k in ks] + (["published"] if is_published else [])
-    lines = [_in_cells(head), "|" + "---|" * len(head)]
+    lines = heads(head)
     for row in table.rows:
         sampled = [f"{row.pass_at_k[k]:.1f}" if row.pass_at_k else "" for k in ks]
-        lines.append(_in_cells([*_cells(row), *sampled, *([row.published] if is_published else [])]))
+        lines.append(in_cells([*_cells(row), *sampled, *([row.published] if is_published else [])]))
     lines += ["", f"{table.n_problems} problems."]
     if table.contrasts:
-        lines += ["", _in_cells(["second - first", "points", "crossed", "p"]), "|---|---|---|---|"]
-        lines += [
-            _in_cells([f"{each.second} - {each.first}", *_differences(each.difference, each.crossed, each.p_holm)])
-            for each in table.contrasts
-        ]
+        lines += ["", *heads(["second", "first", "second - first", "crossed", "p", "says of the second"])]
+        for each in table.contrasts:
+            names = [label_of(study, name, [table.model]) for name in (each.second, each.first)]
+            lines.append(in_cells([*names, *contrast_cells(each)]))
     if table.missing:
         lines += ["", "Not done: " + _seeds_done(table.missing) + "."]
     return lines
 
 
 def _cells(row: Row) -> list[str]:
-    differences = _differences(row.gain, row.crossed, row.p_holm) if row.gain else ["", "", ""]
-    return [row.label, f"{row.parameters:,}", _points(row.standard), _points(row.paper), *differences]
-
-
-def _differences(difference: Interval, crossed: Interval | None, p_holm: float | None) -> list[str]:
-    return [_points(difference, "+"), _range(crossed) if crossed else "", _p(p_holm, difference)]
+    cells = [row.label, f"{row.parameters:,}", points(row.standard), points(row.paper)]
+    if row.gain is None:
+        return [*cells, "", "", "", ""]
+    form = points(row.format_gain, "+") if row.format_gain else ""
+    others = spread(row.crossed).strip() if row.crossed else ""
+    return [*cells, points(row.gain, "+"), others, p_value(row.p_holm, row.gain), form]
 
 
 def _seeds_done(missing: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({_counted(n, 'seed')} done)" for name, n in missing.items())
 
 
-def _in_cells(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _points(interval: Interval, sign: str = "") -> str:
-    mean, low, high = (f"{value:{sign}.1f}" for value in interval)
-    return f"{mean} [{low}, {high}]" if interval[2] - interval[1] > 1e-9 else mean
-
-
-def _range(interval: Interval) -> str:
-    _, low, high = interval
-    return f"[{low:+.1f}, {high:+.1f}]"
-
-
-def _p(p_value: float | None, tested: Interval) -> str:
-    """A p-value; a test of differences that are all the same says nothing."""
-    _, low, high = tested
-    return "-" if p_value is None or high - low < 1e-9 else f"{p_value:.1g}"
+def _lengths(parts: Sequence[Lengths]) -> list[str]:
+    lines = []
+    for lengths in parts:
+        lines += [f"By length of the {lengths.of}, in characters: pass@1 in %.", ""]
+        lines += heads(["variant", *(f"{part.low} to {part.high} ({part.n})" for part in lengths.parts)])
+        lines += [in_cells([label, *(f"{value:.1f}" for value in row)]) for label, row in lengths.rows.items()]
+        lines.append("")
+    return lines

@@ -211,7 +211,7 @@ def plan(study: Study, settings: Mapping[tuple[str, str, str], Mapping[str, Any]
     cells: list[Cell] = []
     for model in study.models:
         for task in study.tasks:
-            for name, variant in study.variants_on(model).items():
+            for name, variant in study.variants_of(model, task).items():
                 own = {**chosen.get((name, model, task), {}), **variant.settings_on(model)}
                 for seed, amount, draw in _drawings(study):
                     unit = _unit(study, variant, own, model, task, (seed, amount, draw))

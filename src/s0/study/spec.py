@@ -141,7 +141,7 @@ class VariantSpec:
         on: further settings by model.
         grid: settings to try, each of which makes a variant of its own: "s0 1", "s0 2" and so on.
         winner: the grid whose winner's settings hold where `settings` and `on` say nothing else.
-        models: those that it runs on; None for all of the study.
+        models, tasks: those that it runs on, and learns; None for all of the study.
         content, shots: see `s0.bench.Variant`.
         rounds: of collecting and learning, each collected with what the last one has learned; None for none.
         label: what a report calls it; the name where there is none.
@@ -154,6 +154,7 @@ class VariantSpec:
     grid: Sequence[Mapping[str, Any]] = ()
     winner: Winner | None = None
     models: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
     content: str = "right"
     shots: int = 0
     rounds: InRounds | None = None
@@ -204,6 +205,7 @@ class Study:
         name: the file's, without .toml.
         folder: that it lies in, where grids are that it names.
         title: in a few words, over the report.
+        about: what it is to show, in a sentence or two below that.
         models: names of `s0.load_model`.
         tasks: that are learned.
         variants: by name.
@@ -229,6 +231,7 @@ class Study:
     name: str
     folder: Path
     title: str = ""
+    about: str = ""
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     variants: Mapping[str, VariantSpec]
@@ -261,6 +264,7 @@ class Study:
         require_known((*self.tasks, *self.asked, *self.data), TASKS, "tasks")
         for name, variant in self.variants.items():
             require_known((*(variant.models or ()), *variant.on), self.models, f"models of the variant {name}")
+            require_known(variant.tasks or (), self.tasks, f"tasks of the variant {name}")
         if self.split == "final" and any(variant.grid for variant in self.variants.values()):
             raise ConfigError(
                 'expected `split = "select"` in a study with a grid, got final: nothing may be chosen on final '
@@ -270,6 +274,12 @@ class Study:
             raise ConfigError("expected no `examples` beside a variant in `rounds`, which learns from all it collects")
         require_known([self.reference], self.variants, "a reference among the variants")
         require_known([name for pair in self.contrasts for name in pair], self.variants, "variants to contrast")
+
+    def variants_of(self, model: str, task: str) -> dict[str, VariantSpec]:
+        """The variants that learn a task on a model, as `variants_on`."""
+        return {
+            name: each for name, each in self.variants_on(model).items() if each.tasks is None or task in each.tasks
+        }
 
     def variants_on(self, model: str) -> dict[str, VariantSpec]:
         """The variants that run on a model, each entry of a grid by itself."""

@@ -2,7 +2,8 @@
 
 A seed is one measurement: where a seed has several draws of examples, they are averaged first. Intervals are Student's
 over seeds and hold for the problems that were asked, those named crossed for others too; p-values are of t-tests paired
-by seed, adjusted by Holm over the rows of a table. A single seed has Wilson's interval over problems and no test.
+by seed, adjusted by Holm over the rows of a table. A single seed has Wilson's interval over problems, Tango's for
+gains, and McNemar's test: they hold for this one training.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from s0.bench import crossed, holm, paired_t, rate, t_interval
+import numpy as np
+
+from s0.bench import compare, crossed, holm, paired_t, rate, t_interval
 from s0.errors import DatasetError
 from s0.study.plan import Cell
 from s0.study.runner import LEFT, Standing
@@ -33,9 +36,11 @@ class Row:
         parameters: numbers trained; 0 for none.
         standard, paper: pass@1 by scoring.
         gain: over the reference under the standard scoring, paired by seed; None for the reference.
-        crossed: the same with an interval for other seeds and other problems, see `s0.bench.crossed`; None where there
-            is one seed, or several draws of each.
-        p_value, p_holm: that there is no gain; None for one seed. Where all seeds agree it says nothing of others.
+        crossed: the same with an interval for other seeds and other problems, see `s0.bench.crossed`; None for one
+            seed.
+        format_gain: the gain under the paper's scoring, less that: what changed in the answers' form alone.
+        p_value, p_holm: that there is no gain; None for draws of one seed. Where all seeds agree it says nothing of
+            others.
         pass_at_k: by k, in points, of sampled answers.
         published: what others have reported.
     """
@@ -48,6 +53,7 @@ class Row:
     paper: Interval
     gain: Interval | None = None
     crossed: Interval | None = None
+    format_gain: Interval | None = None
     p_value: float | None = None
     p_holm: float | None = None
     pass_at_k: Mapping[str, float] | None = None
@@ -180,15 +186,22 @@ class _Measured:
         ]
 
     @property
-    def verdicts(self) -> list[list[bool]]:
-        """Whether each answer passed the standard scoring, a row for each seed or draw."""
-        return [[verdict == "1" for verdict in answered.verdicts["standard"]] for answered in self.answered]
+    def verdicts(self) -> list[list[float]]:
+        """The share of a seed's draws that passed each problem under the standard scoring; a row for each seed."""
+        return [
+            [statistics.fmean(verdict == "1" for verdict in problem) for problem in zip(*draws, strict=True)]
+            for draws in ([each.verdicts["standard"] for each in answers] for answers in self.by_seed.values())
+        ]
+
+    @property
+    def is_one_training(self) -> bool:
+        return len(self.answered) == 1
 
     def interval(self, scoring: str) -> Interval:
         points = self.points(scoring)
         if len(points) > 1:
             return t_interval(points)
-        if len(self.answered) > 1:  # draws of one seed share its examples
+        if not self.is_one_training:  # draws of one seed share its examples
             return points[0], points[0], points[0]
         single = rate([verdict == "1" for answered in self.answered for verdict in answered.verdicts[scoring]])
         return 100 * single.value, 100 * single.low, 100 * single.high
@@ -204,37 +217,47 @@ class _Measured:
 
 def _row(study: Study, model: str, name: str, measured: _Measured, reference: _Measured | None) -> Row:
     variant = study.variants_on(model)[name]
-    is_compared = reference is not None and name != study.reference
-    gain, crossed_gain, p_value = _compared(reference, measured) if reference and is_compared else (None, None, None)
-    return Row(
+    row = Row(
         variant=name,
         label=variant.label or name,
         seeds=measured.seeds,
         parameters=measured.records[0].run.parameters or 0,
         standard=measured.interval("standard"),
         paper=measured.interval("paper"),
-        gain=gain,
-        crossed=crossed_gain,
-        p_value=p_value,
         pass_at_k=measured.pass_at_k,
         published=variant.published.get(model, ""),
     )
+    if reference is None or name == study.reference:
+        return row
+    gain, crossed_gain, p_value = _compared(reference, measured)
+    format_gain = _mean(_by_seed(reference, measured, "paper") - _by_seed(reference, measured, "standard"))
+    return replace(row, gain=gain, crossed=crossed_gain, format_gain=format_gain, p_value=p_value)
 
 
 def _compared(first: _Measured, second: _Measured) -> tuple[Interval, Interval | None, float | None]:
     """Second minus first, paired by seed: for these problems, for others too, and p; as of `Row`."""
-    before, after = first.points("standard"), second.points("standard")
-    changes = [b - a for a, b in zip(before, after, strict=True)]
-    if len(changes) < 2:
-        return (changes[0], changes[0], changes[0]), None, None
-    return t_interval(changes), _crossed(first, second), paired_t(before, after).p_value
+    if first.is_one_training and second.is_one_training:
+        single = compare(*([share == 1 for share in each.verdicts[0]] for each in (first, second)))
+        return (100 * single.difference, 100 * single.low, 100 * single.high), None, single.p_value
+    difference = _mean(_by_seed(first, second, "standard"))
+    if first.seeds < 2:
+        return difference, None, None
+    for_others = crossed(first.verdicts, second.verdicts)
+    interval = (100 * for_others.difference, 100 * for_others.low, 100 * for_others.high)
+    return difference, interval, paired_t(first.points("standard"), second.points("standard")).p_value
 
 
-def _crossed(first: _Measured, second: _Measured) -> Interval | None:
-    if any(len(draws) > 1 for measured in (first, second) for draws in measured.by_seed.values()):
-        return None
-    result = crossed(first.verdicts, second.verdicts)
-    return 100 * result.difference, 100 * result.low, 100 * result.high
+def _by_seed(first: _Measured, second: _Measured, scoring: str) -> np.ndarray:
+    """Second minus first, in points."""
+    return np.subtract(second.points(scoring), first.points(scoring))
+
+
+def _mean(differences: np.ndarray) -> Interval:
+    """Of differences by seed, with Student's interval where there are several."""
+    if len(differences) > 1:
+        return t_interval(differences.tolist())
+    (single,) = differences.tolist()
+    return single, single, single
 
 
 def _contrasts(study: Study, measured: Mapping[str, _Measured]) -> list[Contrast]:

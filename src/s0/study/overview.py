@@ -1,0 +1,165 @@
+"""A study at a glance: what each variant solves and gains, wherever it was measured, in as few tables as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from s0.study.findings import AHEAD, BEHIND, finding
+from s0.study.markdown import heads, in_cells, p_value, points, spread
+from s0.study.spec import Study
+from s0.study.tables import Contrast, Row, Table
+
+LEGEND = (
+    "pass@1 in %, greedy, standard scoring, and the gain in points over {reference} with its 95% interval for these "
+    "problems; **bold** where it holds for other problems too (p < 0.05 after Holm over a table's rows, and an "
+    "interval over seeds and problems without 0)."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where variants were measured, beside its like in a study.
+
+    Attributes:
+        name: what tells it from the others.
+        table: of it.
+    """
+
+    name: str
+    table: Table
+
+
+def overview(study: Study, tables: Sequence[Table]) -> list[str]:
+    """The lines of a study's tables at a glance, in Markdown.
+
+    Args:
+        study: whose tables they are.
+        tables: all of them.
+    """
+    lines: list[str] = []
+    for title, places in groups(study, tables).items():
+        lines += ([f"**{title}**", ""] if title else []) + [*_pass_rates(study, places), ""]
+        lines += _sampled(study, places)
+    return [*lines, *_contrasts(study, tables)]
+
+
+def groups(study: Study, tables: Sequence[Table]) -> dict[str, list[Place]]:
+    """A study's tables by what stands over them: model, and task where others are asked too; one where that is all."""
+    is_asked_others = len(study.asked) > 1
+    by_title: dict[str, list[Place]] = {}
+    for table in tables:
+        title = table.model + (f", learned on {table.task}" if is_asked_others else "")
+        by_title.setdefault(title, []).append(Place(_place(study, table), table))
+    if all(len(places) == 1 for places in by_title.values()):
+        return {"": [Place(title, place.table) for title, (place,) in by_title.items()]}
+    return by_title
+
+
+def _place(study: Study, table: Table) -> str:
+    parts = [table.task] if len(study.tasks) > 1 and len(study.asked) < 2 else []
+    parts += [table.asked] if len(study.asked) > 1 else []
+    parts += [amount_in_words(table.amount)] if len(study.examples) > 1 else []
+    return ", ".join(parts) or table.asked
+
+
+def amount_in_words(amount: int | None) -> str:
+    """How many examples were learned from; None for all."""
+    return "all examples" if amount is None else f"{amount} examples"
+
+
+def label_of(study: Study, variant: str, models: Iterable[str]) -> str:
+    """What a variant is called."""
+    for model in models:
+        if spec := study.variants_on(model).get(variant):
+            return spec.label or variant
+    return variant
+
+
+def _pass_rates(study: Study, places: Sequence[Place]) -> list[str]:
+    cells = {place.name: {row.variant: _cell(row) for row in place.table.rows} for place in places}
+    published = _published(places)
+    return _pivoted(study, places, cells, published)
+
+
+def _cell(row: Row) -> str:
+    solved = f"{row.standard[0]:.1f}"
+    if row.gain is None:
+        return solved
+    gain = f"**{row.gain[0]:+.1f}**" if finding(row) in (AHEAD, BEHIND) else f"{row.gain[0]:+.1f}"
+    return f"{solved}, {gain}{spread(row.gain)}"
+
+
+def _published(places: Sequence[Place]) -> dict[str, str]:
+    by_variant: dict[str, dict[str, None]] = {}
+    for place in places:
+        for row in place.table.rows:
+            if row.published:
+                by_variant.setdefault(row.variant, {})[row.published] = None
+    return {variant: "; ".join(texts) for variant, texts in by_variant.items()}
+
+
+def _sampled(study: Study, places: Sequence[Place]) -> list[str]:
+    """pass@k where answers were drawn."""
+    ks = next((list(row.pass_at_k) for place in places for row in place.table.rows if row.pass_at_k), [])
+    if not ks:
+        return []
+    cells = {
+        place.name: {
+            row.variant: " / ".join(f"{row.pass_at_k[k]:.1f}" for k in ks) for row in place.table.rows if row.pass_at_k
+        }
+        for place in places
+    }
+    return [f"Sampled: pass@{' / '.join(ks)}.", "", *_pivoted(study, places, cells, {}), ""]
+
+
+def _pivoted(
+    study: Study, places: Sequence[Place], cells: Mapping[str, Mapping[str, str]], published: Mapping[str, str]
+) -> list[str]:
+    """Variants by places, or places by variants where those are fewer."""
+    models = [place.table.model for place in places]
+    variants = list(dict.fromkeys(row.variant for place in places for row in place.table.rows))
+    labels = {variant: label_of(study, variant, models) for variant in variants}
+    names = list(cells)
+    if len(names) > len(variants):
+        rows = [[name, *(cells[name].get(variant, "") for variant in variants)] for name in names]
+        return [*heads(["", *labels.values()]), *(in_cells(row) for row in rows)]
+    head = ["", *names] + (["published"] if published else [])
+    rows = [
+        [labels[variant], *(cells[name].get(variant, "") for name in names)]
+        + ([published.get(variant, "")] if published else [])
+        for variant in variants
+    ]
+    return [*heads(head), *(in_cells(row) for row in rows)]
+
+
+def _contrasts(study: Study, tables: Sequence[Table]) -> list[str]:
+    """Every contrast everywhere, with what can be said of it."""
+    lines = [
+        in_cells([*_names(study, contrast, table.model), _where(study, table), *contrast_cells(contrast)])
+        for table in tables
+        for contrast in table.contrasts
+    ]
+    if not lines:
+        return []
+    return [
+        *heads(["second", "first", "where", "second - first", "other problems", "p", "says of the second"]),
+        *lines,
+        "",
+    ]
+
+
+def _names(study: Study, contrast: Contrast, model: str) -> list[str]:
+    return [label_of(study, name, [model]) for name in (contrast.second, contrast.first)]
+
+
+def _where(study: Study, table: Table) -> str:
+    place = _place(study, table)
+    learned = f", learned on {table.task}" if len(study.asked) > 1 else ""
+    return f"{table.model}{learned}, {place}"
+
+
+def contrast_cells(contrast: Contrast) -> list[str]:
+    """A difference with its interval, that for other problems, p, and what can be said."""
+    others = spread(contrast.crossed).strip() if contrast.crossed else ""
+    return [points(contrast.difference, "+"), others, p_value(contrast.p_holm, contrast.difference), finding(contrast)]
