@@ -12,7 +12,7 @@ from scipy import stats
 
 from s0.bench import compare, crossed
 from s0.errors import DatasetError
-from s0.record import Model, Run, TaskFacts
+from s0.record import Model, Run, TaskFacts, compressed
 from s0.record.parts import Estimate, Rate, SampledSummary, Scored, Summary
 from s0.study.findings import finding
 from s0.study.page import page, write_page
@@ -21,6 +21,7 @@ from s0.study.runner import Standing
 from s0.study.spec import Amount, Study, VariantSpec
 from s0.study.store import Answered, Drawn, Failure, Record, VariantRecord, verdicts_of
 from s0.study.tables import Contrast, tables
+from s0.tasks import load
 
 N = 10
 STUDY = Study(
@@ -52,9 +53,10 @@ def answered(passed: int, pass_at_2: float | None = None) -> Answered:
     if pass_at_2 is not None:
         estimates = {"1": Estimate(pass_at_2 / 2, 0.0, 1.0), "2": Estimate(pass_at_2, 0.0, 1.0)}
         drawn = Drawn(SampledSummary(Scored(estimates, estimates), N, 0.0, {}, 1.0), {}, "")
-    problems = tuple(f"mine/{i}" for i in range(N))
+    problems = tuple(problem.id for problem in load("pocket-code").require_split("final")[:N])
     summary = Summary(rates, 0.0, {}, 1.0)
-    return Answered(TaskFacts("pocket-code", "1", "0"), problems, summary, each, "", (1,) * N, drawn=drawn)
+    texts = compressed(["x" * (i + 1) for i in range(N)])
+    return Answered(TaskFacts("pocket-code", "1", "0"), problems, summary, each, texts, (1,) * N, drawn=drawn)
 
 
 def measured(study: Study, passed: dict[str, list[int]], draws: int = 1, **rest: float) -> Standing:
@@ -150,11 +152,22 @@ def test_the_page_shows_the_figures_and_keeps_them_as_json(tmp_path: Path) -> No
     standing = measured(STUDY, PASSED, pass_at_2=0.5)
     text = write_page(standing, tables(standing), tmp_path / "out").read_text()
     assert "# By hand" in text and "## pocket:gdn, all examples of pocket-code" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("| S0 |")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    gain, crossed_gain, *rest = cells[4:]
-    assert cells[:4] == ["S0", "8,192", "70.0 [45.2, 94.8]", "0.0"] and gain == "+30.0 [+5.2, +54.8]"
-    assert re.fullmatch(r"\[\+\d+\.\d, \+\d+\.\d\]", crossed_gain) and rest == ["0.07", "25.0", "50.0", "+9"]
+    glance, sampled, contrast, whole, contrast_again, by_prompt, by_answer = (
+        [cell.strip() for cell in line.strip("|").split("|")][1:]
+        for line in text.splitlines()
+        if line.startswith("| S0 |")
+    )
+    assert glance == ["70.0, +30.0 [+5.2, +54.8]", "+9"]  # p is 0.07
+    assert sampled == ["25.0 / 50.0"]
+    assert contrast[:3] == ["lora", "pocket:gdn, pocket-code", "+10.0 [-39.7, +59.7]"]
+    assert [*contrast[:1], *contrast[2:]] == contrast_again and contrast[-1] == "no difference shown"
+    gain, crossed_gain, *rest = whole[3:]
+    assert whole[:3] == ["8,192", "70.0 [45.2, 94.8]", "0.0"] and gain == "+30.0 [+5.2, +54.8]"
+    assert re.fullmatch(r"\[\+\d+\.\d, \+\d+\.\d\]", crossed_gain)
+    assert rest == ["0.07", "-30.0 [-54.8, -5.2]", "25.0", "50.0", "+9"]
+    # Answers of 1 to 3, 4 to 6, and 7 to 10 letters; the first 6, 7 and 8 pass.
+    assert by_answer == ["100.0", "100.0", f"{100 * 3 / 12:.1f}"] and len(by_prompt) == 3
+    assert "| variant | 1 to 3 (3) | 4 to 6 (3) | 7 to 10 (4) |" in text
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert figures["kind"] == "study report" and figures["tables"][0]["rows"][1]["gain"][0] == pytest.approx(30.0)
 
