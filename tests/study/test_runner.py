@@ -19,7 +19,7 @@ from s0.study.executors import Processes, Slurm
 from s0.study.grids import chosen, winner
 from s0.study.plan import plan
 from s0.study.runner import DONE, FAILED, LEFT, estimated, opened, run, standing
-from s0.study.spec import Winner
+from s0.study.spec import VariantSpec, Winner
 from s0.study.store import CollectionRecord, Failure, Store, VariantRecord
 from s0.tasks.sandbox import Sandbox
 from tests.breadth import mostly_slow
@@ -196,6 +196,9 @@ def test_an_estimate_comes_from_records_of_like_units_else_from_a_try(
     by_records = estimated(standing(more, store), store)
     assert (by_records.by_records, by_records.by_calibration, by_records.unknown) == (4, 0, 0)
     assert all(seconds > 0 for seconds in by_records.seconds.values())
+    another = {"gains": VariantSpec(method="gains", settings={"n_steps": 2})}
+    of_another = estimated(standing(replace(more, variants={**more.variants, **another}), store), store)
+    assert of_another.by_records > by_records.by_records and not of_another.unknown  # as S0 here
     nothing, empty = estimated(standing(more, Store(tmp_path)), Store(tmp_path)), standing(more, Store(tmp_path))
     assert nothing.unknown == 5 and not nothing.seconds
     with Sandbox() as cells:

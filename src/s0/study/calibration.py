@@ -22,7 +22,7 @@ from s0.study.work import loaded_model
 from s0.tasks.sandbox import Sandbox
 from s0.train import METHODS, make_trainer
 
-_COLLECTED, _LEARNED, _ANSWERED, _STEPS = 16, 24, 64, 2
+_COLLECTED, _LEARNED, _ANSWERED, _STEPS = 48, 24, 64, 2
 """Problems and steps: enough for batches as full as those of a study, and few enough for some seconds."""
 
 

@@ -1,7 +1,7 @@
 """How long units will take: by records of their like, or by a short calibration where there are none.
 
 The work of a unit is counted in pieces of three kinds: problems collected from, rows read and learned, answers written.
-What a piece takes is known by model, task and method, and is the same in a large study and a small one.
+What a piece takes is known by model, task and method, or else by model and task: methods differ less than those do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from s0.train import METHODS
 Kind = tuple[str, ...]
 """What a piece of work is: collect, learn or answer; of which model and task; and how."""
 
+_COLLECT = "collect"
 _SHARE_SOLVED = 0.8
 """Of the problems that are collected from, so many give an example, while nothing is known."""
 _ROWS_OF_A_STEP = 3
@@ -59,23 +60,29 @@ class Pace:
             records: of finished units; those that were interrupted tell nothing.
             calibrated: seconds of a piece where no record tells them.
         """
-        self._calibrated = calibrated
+        self._calibrated = {of_any_method(kind): seconds for kind, seconds in calibrated.items()}
         self._seen: dict[Kind, tuple[float, float]] = {}
         for record in records:
             for kind, pieces, seconds in _observed(record):
-                before = self._seen.get(kind, (0.0, 0.0))
-                self._seen[kind] = (before[0] + pieces, before[1] + seconds)
+                for known in {kind, of_any_method(kind)}:
+                    before = self._seen.get(known, (0.0, 0.0))
+                    self._seen[known] = (before[0] + pieces, before[1] + seconds)
 
     def has_seen(self, kind: Kind) -> bool:
-        """Whether records tell it."""
-        return kind in self._seen
+        """Whether records tell it, be they of other methods."""
+        return of_any_method(kind) in self._seen
 
     def of(self, kind: Kind) -> float | None:
         """Seconds of a piece; None where nothing tells them."""
-        if kind in self._seen:
-            pieces, seconds = self._seen[kind]
+        if self.has_seen(kind):
+            pieces, seconds = self._seen.get(kind) or self._seen[of_any_method(kind)]
             return seconds / pieces
-        return self._calibrated.get(kind)
+        return self._calibrated.get(of_any_method(kind))
+
+
+def of_any_method(kind: Kind) -> Kind:
+    """The kind without the method; collecting has none."""
+    return kind if kind[0] == _COLLECT else kind[:3]
 
 
 def estimate(units: Mapping[str, AnyUnit], store: Store, pace: Pace) -> Estimate:
@@ -124,7 +131,7 @@ def work_of(unit: AnyUnit, store: Store) -> dict[Kind, float]:
 def collecting(unit: CollectionUnit) -> Kind:
     """The kind of work that a collection is."""
     how = (f"{name} {value}" for name, value in sorted(unit.settings.items()) if name in ("samples", "keep"))
-    return "collect", unit.model, unit.asked.task, *how
+    return _COLLECT, unit.model, unit.asked.task, *how
 
 
 def _learning(unit: VariantUnit) -> Kind:

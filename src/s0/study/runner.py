@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s0.study.calibration import calibrated
-from s0.study.estimate import Estimate, Kind, Pace, estimate, work_of
+from s0.study.estimate import Estimate, Kind, Pace, estimate, of_any_method, work_of
 from s0.study.executors import Executor
 from s0.study.grids import chosen
 from s0.study.plan import AnyUnit, Plan, plan
@@ -88,11 +88,12 @@ def estimated(before: Standing, store: Store, sandbox: Sandbox | None = None) ->
     """
     todo = {key: before.plan.units[key] for key in before.keys(LEFT, FAILED)}
     records = list(store.records())
-    missing: dict[Kind, AnyUnit] = {}
+    missing: dict[Kind, tuple[Kind, AnyUnit]] = {}
     pace = Pace(records, {})
     for unit in todo.values():
-        missing |= {kind: unit for kind in work_of(unit, store) if not pace.has_seen(kind)}
-    return estimate(todo, store, Pace(records, calibrated(missing, sandbox) if sandbox else {}))
+        missing |= {of_any_method(kind): (kind, unit) for kind in work_of(unit, store) if not pace.has_seen(kind)}
+    tried = calibrated(dict(missing.values()), sandbox) if sandbox else {}
+    return estimate(todo, store, Pace(records, tried))
 
 
 def run(

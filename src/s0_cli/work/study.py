@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from s0.errors import ConfigError
+from s0.study.estimate import Estimate
 from s0.study.executors import Executor, Processes, Slurm
 from s0.study.page import page, write_page
 from s0.study.plan import AnyUnit, CollectionUnit
@@ -49,10 +50,9 @@ def _run(options: StudyOptions, how: ExecutorOptions, processes: Executor | None
     is_tried = processes is not None and not study.is_quick  # what takes seconds is not worth a try
     expected = estimated(_only(before, todo), store, cells if is_tried else None)
     say(f"{study.name}: {_counts(before)}{_expectation(expected.left(todo, executor.at_once), todo, expected)}")
-    mean = sum(expected.seconds.values()) / len(expected.seconds) if expected.seconds else 1.0
-    weights = {key: expected.seconds.get(key, mean) for key in todo}
+    weights = _weights(expected, todo)
     n_done = 0
-    with stage(study.name, round(sum(weights.values())) or None) as advance:
+    with stage(study.name, len(todo) or None) as advance:
 
         def tell(key: str, record: Record | None) -> None:
             nonlocal n_done
@@ -65,6 +65,13 @@ def _run(options: StudyOptions, how: ExecutorOptions, processes: Executor | None
     return {"study": study.name, "quick": study.is_quick, **_outcome(after, store)}
 
 
+def _weights(expected: Estimate, todo: Sequence[str]) -> dict[str, float]:
+    """How much of all that is to be done each unit is; their mean is 1."""
+    seconds = {key: expected.seconds[key] for key in todo if key in expected.seconds}
+    mean = sum(seconds.values()) / len(seconds) if seconds else 1.0
+    return {key: seconds.get(key, mean) / mean for key in todo}
+
+
 def _only(before: Standing, keys: Sequence[str]) -> Standing:
     """The same of some units alone."""
     return replace(before, plan=replace(before.plan, units={key: before.plan.units[key] for key in keys}))
@@ -75,7 +82,7 @@ def _counts(standing: Standing) -> str:
     return f"{len(standing.plan.units)} units, " + ", ".join(f"{n} {how}" for how, n in sorted(counts.items()))
 
 
-def _expectation(seconds: float, todo: Sequence[str], expected: Any) -> str:
+def _expectation(seconds: float, todo: Sequence[str], expected: Estimate) -> str:
     if not todo:
         return ""
     if not expected.seconds:
