@@ -201,6 +201,15 @@ LearningRate = Annotated[
 Penalty = Annotated[
     float | None, option("--l2-lambda", group=TRAINING, help="Weight of the trained tensors' summed squares.")
 ]
+StateRank = Annotated[
+    int | None,
+    option(
+        "--state-rank",
+        group=TRAINING,
+        min=1,
+        help="Rank of each head's matrix in a state or offset, after every step; default: any.",
+    ),
+]
 Normalize = Annotated[bool, option("--normalize", group=TRAINING, help="Divide each state by its norm first.")]
 ScaleInTraining = Annotated[bool, option("--scale-in-training", group=TRAINING, help="Train at the deployed scale.")]
 MaxLength = Annotated[int | None, option("--max-length", group=TRAINING, min=2, help="Longest row, in tokens.")]

@@ -241,11 +241,15 @@ def test_inspect_says_why_memory_is_not_told(tmp_path):
     assert "memory of a training step: not known" in s0("inspect", tmp_path).stderr
 
 
-def test_batch_tokens_reach_the_training(steps, tmp_path):
+def test_settings_reach_the_training(steps, tmp_path):
     folder, *_ = steps
     asked = ("train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--n-steps", 1, "--batch-tokens", 50)
-    result(*asked, "--out", tmp_path / "state")
-    assert result("inspect", tmp_path / "state")["training"]["settings"]["batch_tokens"] == 50
+    trained = result(*asked, "--state-rank", 2, "--out", tmp_path / "state")
+    inspected = result("inspect", tmp_path / "state")
+    assert inspected["training"]["settings"]["batch_tokens"] == 50
+    assert inspected["state_rank"] == 2 and trained["parameters"] == 2 * 4 * 2 * (32 + 32)  # layers x heads x factors
+    assert "state_rank" not in result("inspect", folder / "state")
+    assert "state_rank: 2" in s0("inspect", tmp_path / "state").stderr
 
 
 def test_inspect_needs_no_tokenizer(tmp_path):

@@ -22,7 +22,7 @@ from s0.record import Difference, Record
 CARD_FILE = "README.md"
 _MARK = "<!-- Made from adapter_config.json; without this line, the card is left as it is. -->"
 _TEMPLATE = "[More Information Needed]"  # in every template, many times
-_SETTINGS = ("n_steps", "lr", "l2_lambda", "grad_clip", "normalize", "scale_in_training", "patience")
+_SETTINGS = ("n_steps", "lr", "l2_lambda", "grad_clip", "normalize", "scale_in_training", "patience", "state_rank")
 
 _KINDS = {
     "state": (

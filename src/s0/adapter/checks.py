@@ -100,6 +100,9 @@ def check_account(training: Mapping[str, Any], where: str) -> None:
     as_written = {name: training.get(name) is None or is_finite_number(training[name]) for name in figures}
     as_written["scale"] = training.get("scale") is None or _is_scale(training["scale"])
     prompts = training.get("prompts") or []
+    settings = training.get("settings")
+    rank = settings.get("state_rank") if isinstance(settings, dict) else None
+    as_written["settings"] = rank is None or (type(rank) is int and rank > 0)
     as_written["prompts"] = isinstance(prompts, list) and all(isinstance(digest, str) for digest in prompts)
     known = training.keys() & {*Training.__struct_fields__}
     as_written |= {name: as_written.get(name, True) and _fits(name, training[name]) for name in sorted(known)}

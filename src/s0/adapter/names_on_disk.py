@@ -8,7 +8,7 @@ from typing import Any
 NAMES_ON_DISK = {"recurrence": "family", "kind": "variant"}
 """By the name of a setting in Python: its key in files."""
 
-_LATER: dict[str, Any] = {"gains": False, "gain_shapes": None}
+_LATER: dict[str, Any] = {"gains": False, "gain_shapes": None, "state_rank": None}
 """Settings that came after the first files, by what they are where a file leaves them out."""
 
 _NAMES_IN_PYTHON = {key: name for name, key in NAMES_ON_DISK.items()}

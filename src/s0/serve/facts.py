@@ -7,7 +7,6 @@ where one tells of just this state: of the same training, at the same scale, on 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from s0.adapter.card import training_facts
 from s0.adapter.names_on_disk import NAMES_ON_DISK
 from s0.adapter.state_files import CONFIG_FILE, PUBLISHED_STATE_FILE, STATE_FILE
 from s0.cautions import cautions
+from s0.core.low_rank import n_numbers
 from s0.errors import DatasetError, StateMismatchError
 from s0.record import Record, Training, read_record
 from s0.report.wording import p_words, percent, points, reservation, shortened
@@ -55,9 +55,9 @@ def facts_of(folder: Path) -> Facts:
     """What a state's folder says of it, in words: everything in it is text of at most a few hundred characters.
 
     Returns:
-        `size_bytes` and `parameters`, how many numbers it is; `layers`; `kind`; `alpha` and `normalize`, its scale;
-        `base_model`; `training` and `cautions`; `record`, or None where there is none of it. None stands for what is
-        not recorded. Of a state that cannot be read, `trouble` alone.
+        `size_bytes` and `parameters`, how many numbers were tuned; `layers`; `kind`; `alpha` and `normalize`, its
+        scale; `base_model`; `training` and `cautions`; `record`, or None where there is none of it. None stands for
+        what is not recorded. Of a state that cannot be read, `trouble` alone.
     """
     try:
         return _facts(folder)
@@ -72,10 +72,11 @@ def _facts(folder: Path) -> Facts:
     gains = _shapes({"state_shapes": config.get("gain_shapes") or {}}, folder)
     training = {"settings": config} if is_published else config.get("training") or {}
     checks.check_account(checks.field({"training": training}, "training", dict, folder), str(folder))
+    rank = (training.get("settings") or {}).get("state_rank")
     file = folder / (PUBLISHED_STATE_FILE if is_published else STATE_FILE)
     return {
         "size_bytes": file.stat().st_size if file.is_file() else None,
-        "parameters": sum(map(math.prod, [*shapes, *gains])),
+        "parameters": sum(n_numbers(shape, rank) for shape in [*shapes, *gains]),
         "layers": len(shapes),
         "kind": _text(config.get(NAMES_ON_DISK["kind"], "state")),
         "alpha": None if config.get("alpha") is None else checks.finite(config, "alpha", folder),

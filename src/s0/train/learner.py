@@ -77,6 +77,7 @@ class Learner:
             self.fail(math.nan, f"the gradient of step {self.steps_done} is not finite (norm {norm.item()})")
             return
         self.optimizer.step()
+        self.settings.project(self.parameters)
         norms = [float(parameter.detach().float().norm()) for parameter in self.parameters]
         self.losses.append(loss)
         self.norms.append(sum(norms) / len(norms))

@@ -14,8 +14,9 @@ The story of a training, phase by phase:
     gradient    `Evaluator.each` has the gradients of the micro-batches added up, from their rows' losses
                 (`Batch.losses`). A micro-batch that memory does not hold is computed in halves (`s0.train.room`). Then
                 every process has what all have come to (`Processes.sum`, `sum_gradients`).
-    update      `Learner.step` adds the gradient of the L2 term, clips the norm and lets Adam update the tensors; after
-                what is not finite, which is named, `Learner.fail` takes the last good ones again.
+    update      `Learner.step` adds the gradient of the L2 term, clips the norm, lets Adam update the tensors and
+                brings them to where they have to be (`FitSettings.project`); after what is not finite, which is named,
+                `Learner.fail` takes the last good ones again.
     tell        show progress; so it is after each micro-batch, since a step may take long.
     save        replace the checkpoint, every so many steps.
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from s0.adapter.checks import is_finite_number
 from s0.adapter.config import S0AdapterConfig
 from s0.adapter.names_on_disk import on_disk
+from s0.core.low_rank import nearest_of_rank
 from s0.errors import ConfigError
 
 
@@ -47,6 +52,35 @@ class FitSettings:
         for name in ("gradient_checkpointing", "scale_in_training"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"expected `{name}` to be True or False, got {getattr(self, name)!r}")
+
+    def project(self, tensors: Sequence[Tensor]) -> None:
+        """End a step: bring the trained tensors, in place, to where they have to be. Here they may be anywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRankFitSettings(FitSettings):
+    """How to train states of low rank: each step ends with the nearest ones (projected gradient descent).
+
+    Adam's moments stay those of the whole matrices, so that a direction that was cut off can still win.
+
+    Attributes:
+        state_rank: of the matrix that each head has.
+    """
+
+    state_rank: int
+
+    @torch.no_grad()
+    def project(self, tensors: Sequence[Tensor]) -> None:
+        """See `FitSettings`.
+
+        Args:
+            tensors: states (H, K, V), of which each head's matrix gets this rank; gains (D,), which stay. What is not
+                finite stays, too: the next loss tells of it.
+        """
+        for tensor in tensors:
+            is_state = tensor.ndim == 3
+            if is_state and tensor.isfinite().all():
+                tensor.copy_(nearest_of_rank(tensor, self.state_rank))
 
 
 def require_whole(name: str, value: object, lowest: int, otherwise: str = "") -> None:
@@ -103,6 +137,8 @@ class S0Config:
         kind: "state", or "offset": what is learned is not where sequences start but what every step reads beside
             its state, at a cost per step (see `s0.core.offset`); no scale is published for it, so None for alpha is 1.
         gains: learn a factor for each number that the model's norms give, too (see `s0.core.gains`): at no scale.
+        state_rank: of each head's matrix, in a state or an offset, after every step (see `LowRankFitSettings`): fewer
+            numbers to learn from few examples. None for any; at most the smaller of the matrix's sides.
     """
 
     n_steps: int = 20
@@ -119,6 +155,7 @@ class S0Config:
     patience: int | None = None
     kind: str = "state"
     gains: bool = False
+    state_rank: int | None = None
     _is_of_a_state = False  # not annotated, so no field: a copy made by `dataclasses.replace` can be set again
 
     def __post_init__(self) -> None:
@@ -157,4 +194,7 @@ class S0Config:
         alpha = 1.0 if self.alpha is None or isinstance(self.alpha, str) else self.alpha
         # checks them
         S0AdapterConfig(kind=self.kind, alpha=alpha, normalize=self.normalize, layers=self.layers, gains=self.gains)
-        return fit_settings
+        if self.state_rank is None:
+            return fit_settings
+        require_whole("state_rank", self.state_rank, 1, "None or ")
+        return LowRankFitSettings(**vars(fit_settings), state_rank=self.state_rank)

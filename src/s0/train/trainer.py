@@ -21,6 +21,7 @@ from s0.adapter.config import S0AdapterConfig
 from s0.adapter.state_files import StoredState
 from s0.core.families import recurrence_in
 from s0.core.gains import tuned_with
+from s0.core.low_rank import n_numbers, require_rank
 from s0.core.states import StateLayer, layers_with
 from s0.errors import ConfigError, DatasetError
 from s0.models import load_model
@@ -87,6 +88,7 @@ class S0Trainer(BaseTrainer):
         require_pair(model, tokenizer)
         self.config = config or S0Config()
         self.config.fit_settings()
+        require_rank(self.config.state_rank, model, self.config.layers)
         self.tokenizer = tokenizer
         self.model, self.adapter_name = attach(model, self.config.layers, self._deployment(model))
 
@@ -147,6 +149,12 @@ class S0Trainer(BaseTrainer):
         """The `checksum` that it has at another scale."""
         self._require_attached()
         return state_files.checksum(self._tensors(), {**self._adapter.to_dict(), "alpha": alpha})
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers were tuned; of low rank, by the account of the training, those of each head's factors."""
+        settings = recorded(self.config) if self._training is None else self._training.get("settings") or {}
+        return sum(n_numbers(tensor.shape, settings.get("state_rank")) for tensor in self._parameters())
 
     @property
     def _settings(self) -> S0Config:
@@ -405,6 +413,7 @@ class S0Trainer(BaseTrainer):
                 raise ConfigError(
                     f"expected the {name} {attached!r} that this trainer was made with, got {asked!r}; make another"
                 )
+        require_rank(self.config.state_rank, self.model, self.config.layers)
 
     def _are_its_layers(self, indices: object) -> bool:
         return are_distinct_indices(indices) and {*indices} == {layer.layer_idx for layer in self._layers().values()}

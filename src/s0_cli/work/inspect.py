@@ -93,6 +93,7 @@ def _inspect_state(target: str) -> dict[str, Any]:
     stored = state_files.read(target, kind=None)
     sizes = {name: tensor.numel() for name, tensor in stored.tensors.items()}
     n_gains = sum(gain.numel() for gain in stored.gains.values())
+    state_rank = (stored.training.get("settings") or {}).get("state_rank")
     return {
         "kind": "state",
         "path": target,
@@ -106,6 +107,7 @@ def _inspect_state(target: str) -> dict[str, Any]:
         "state_parameters": sum(sizes.values()),
         "state_bytes": 4 * sum(sizes.values()),
         **({"gain_parameters": n_gains} if n_gains else {}),
+        **({"state_rank": state_rank} if state_rank else {}),
         "training": dict(stored.training),
         "layers": _tensor_facts(stored.all_tensors),
     }
