@@ -195,3 +195,10 @@ def test_problems_of_other_splits_are_refused_before_anything_is_asked(pocket, q
         with pytest.raises(ConfigError, match="expected problems of the splits train and select"):
             improve(Answerer(*pocket), wrong, tmp_path / "out", SETTINGS)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_put_on_the_model_is_refused_before_anything_is_asked(pocket, questions, tmp_path):
+    settings = replace(SETTINGS, variant=Variant(S0Config(state_rank=33)))
+    with pytest.raises(ConfigError, match="1 to 32"):
+        improve(Answerer(*pocket), questions, tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()

@@ -124,6 +124,7 @@ CALLS: list[tuple[str, int, str]] = [
     (f"{TRAIN} --out x --method lora --virtual-tokens 2", 2, "--virtual-tokens"),
     (f"{TRAIN} --out x --method lora --normalize", 2, "--normalize"),
     (f"{TRAIN} --out x --method lora --state-rank 2", 2, "--state-rank"),
+    (f"improve {GDN} --task pocket-code --out x --method lora --state-rank 2", 2, "--state-rank"),
     (f"{TRAIN} --out x --method prefix", 1, "use LoRA"),
     (f"{TRAIN} --out x --max-length 1", 2, "--max-length"),
     (f"{TRAIN} --out x --checkpoint-every 0", 2, "--checkpoint-every"),

@@ -135,11 +135,13 @@ def improve(
         stage: shows progress.
 
     Raises:
-        ConfigError: problems of other splits; what lies in `out` was made otherwise.
+        ConfigError: problems of other splits; a method that cannot be put on the model; what lies in `out` was made
+            otherwise.
         DatasetError: no answer of the untouched model to a train problem, or none to a select problem, passes.
         S0Error: as of collecting, training and evaluating.
     """
     _require_splits(questions)
+    settings.variant.trainer(base.model, base.tokenizer).detach()  # refused before anything is asked, if at all
     learned: dict[str, list[Example]] = {split: [] for split in questions}
     select = questions["select"]
     before = answer(base, select, {"method": "base"}, stage=named(stage, "untouched"))
