@@ -24,4 +24,12 @@ Slurm = Annotated[
     bool,
     option("--slurm", group=STUDY, help="A job of SLURM for each unit instead; the file's table [slurm] says which."),
 ]
+MethodComparison = Annotated[
+    bool,
+    option(
+        "--method-comparison",
+        group=STUDY,
+        help="With --out: also each trained unit, as the tools in method_comparison of PEFT's repository read it.",
+    ),
+]
 RetryFailed = Annotated[bool, option("--retry-failed", group=STUDY, help="Do again what failed before.")]

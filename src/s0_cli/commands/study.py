@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from s0.errors import ConfigError
 from s0_cli import options, study_options
 from s0_cli.exits import in_one_line
 from s0_cli.groups import ExecutorOptions, JudgingOptions, OutOptions, StudyOptions
@@ -83,6 +84,7 @@ def report(
     out: options.StudyReportOut = None,
     records: study_options.Records = _DEFAULT_RECORDS,
     quick: study_options.Quick = False,
+    method_comparison: study_options.MethodComparison = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -94,5 +96,7 @@ def report(
     """
     from s0_cli.work.study import report as report_study
 
+    if method_comparison and out is None:
+        raise ConfigError("expected --out beside --method-comparison, whose files lie in that folder; add it")
     place = OutOptions(out, overwrite=overwrite) if out else None
-    put_result(report_study(StudyOptions(file, records, quick=quick), place), as_json)
+    put_result(report_study(StudyOptions(file, records, quick=quick), place, method_comparison), as_json)

@@ -10,8 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 from s0.errors import ConfigError
+from s0.files import write_files
 from s0.study.estimate import Estimate
 from s0.study.executors import Executor, Processes, Slurm
+from s0.study.method_comparison import METHOD_COMPARISON, method_comparison
 from s0.study.page import page, write_page
 from s0.study.plan import AnyUnit, CollectionUnit
 from s0.study.runner import FAILED, LEFT, Standing, estimated, opened, standing
@@ -153,7 +155,7 @@ def list_units(options: StudyOptions, jobs: int) -> dict[str, Any]:
     }
 
 
-def report(options: StudyOptions, out: OutOptions | None) -> dict[str, Any]:
+def report(options: StudyOptions, out: OutOptions | None, with_comparison: bool) -> dict[str, Any]:
     """`s0 study report`, on the terminal where no folder is named."""
     study, store = opened(options.file, options.records, options.quick)
     done = standing(study, store)
@@ -163,4 +165,6 @@ def report(options: StudyOptions, out: OutOptions | None) -> dict[str, Any]:
         inputs = [options.file, store.folder]
         with claimed(out.path, inputs, lambda: require_free_folder(out.path, STUDY_REPORT, out.overwrite)):
             result["out"] = str(write_page(done, made, out.path))
+            if with_comparison:
+                write_files(out.path / METHOD_COMPARISON, method_comparison(done))
     return result
