@@ -183,7 +183,7 @@ Method = Annotated[
         "--method",
         group=TRAINING,
         help="s0 (the initial state), s0+gains (of norms, too), offset (read at every step), or a baseline: lora, "
-        "prefix, gains, ia3.",
+        "prefix, gains, ia3; or full, all weights, in float32.",
     ),
 ]
 Steps = Annotated[
@@ -196,7 +196,7 @@ Steps = Annotated[
     ),
 ]
 LearningRate = Annotated[
-    float | None, option("--lr", group=TRAINING, help="Adam's learning rate; default: 1e-3, LoRA 5e-4.")
+    float | None, option("--lr", group=TRAINING, help="Adam's learning rate; default: 1e-3, LoRA 5e-4, full 1e-4.")
 ]
 Penalty = Annotated[
     float | None, option("--l2-lambda", group=TRAINING, help="Weight of the trained tensors' summed squares.")

@@ -286,6 +286,21 @@ def test_an_offset_is_trained_told_apart_and_not_exported(steps):
     assert not (folder / "never").exists()
 
 
+def test_all_weights_are_trained_shown_and_asked(steps):
+    folder, *_ = steps
+    out, of = folder / "full", ("--model", "pocket:gdn")
+    done = result("train", "--method", "full", *of, "--examples", folder / "e.jsonl", "--n-steps", 2, "--out", out)
+    shown = result("inspect", out)
+    assert done["method"] == shown["method"] == "full"
+    assert done["parameters"] == shown["parameters"] == result("inspect", "pocket:gdn")["parameters"]
+    assert shown["bytes"] == 4 * shown["parameters"]
+    assert shown["fingerprint"] == result("inspect", "pocket:gdn")["fingerprint"]
+    assert result("generate", "def add(a, b):", *of, "--max-new-tokens", 4, "--state", out)["state"] == str(out)
+    asked = result("eval", *of, "--state", out, "--task", "pocket-code", "--data", folder / "rows.jsonl")
+    assert asked["model"]["fingerprint"] == shown["fingerprint"]
+    assert [variant["method"] for variant in asked["variants"].values()] == ["base", "full"]
+
+
 @pytest.mark.slow
 def test_the_installed_command_runs_as_a_process(steps):
     folder, *_ = steps

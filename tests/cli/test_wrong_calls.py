@@ -93,7 +93,7 @@ CALLS: list[tuple[str, int, str]] = [
     (f"{EVAL} --split all", 2, "final"),
     (f"{EVAL} --samples -1", 2, "--samples"),
     (f"{EVAL} --max-new-tokens 0", 2, "--max-new-tokens"),
-    (f"{TRAIN} --out x --method full", 2, "lora"),
+    (f"{TRAIN} --out x --method whole", 2, "lora"),
     (f"{TRAIN} --out x --n-steps 0", 2, "--n-steps"),
     (f"{TRAIN} --out x --lr 0", 2, "--lr"),
     (f"{TRAIN} --out x --lr nan", 2, "--lr"),
@@ -125,6 +125,8 @@ CALLS: list[tuple[str, int, str]] = [
     (f"{TRAIN} --out x --method lora --normalize", 2, "--normalize"),
     (f"{TRAIN} --out x --method lora --state-rank 2", 2, "--state-rank"),
     (f"improve {GDN} --task pocket-code --out x --method lora --state-rank 2", 2, "--state-rank"),
+    (f"{TRAIN} --out x --method full --seed 1", 2, "--seed"),
+    (f"{TRAIN} --out x --method full --dtype bfloat16", 2, "--dtype float32"),
     (f"{TRAIN} --out x --method prefix", 1, "use LoRA"),
     (f"{TRAIN} --out x --max-length 1", 2, "--max-length"),
     (f"{TRAIN} --out x --checkpoint-every 0", 2, "--checkpoint-every"),
@@ -183,6 +185,9 @@ CALLS: list[tuple[str, int, str]] = [
     ("inspect other-adapter", 1, "LOHA"),
     ("export absent --out x", 1, "absent"),
     ("export lora --out x", 2, "LORA"),
+    ("export full --out x", 2, "model.save_pretrained"),
+    ("generate a --state full --model pocket:mamba2", 1, "a tensor for each"),
+    ("generate a --state full --dtype bfloat16", 1, "--dtype float32"),
     ("export broken-state --out x", 1, "format_version"),
     # Places that are taken, or cannot be written
     (f"{TRAIN} --out e.jsonl", 2, "e.jsonl"),
@@ -221,6 +226,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = ("train", "--model", "pocket:gdn", "--examples", folder / "e.jsonl", "--n-steps", 1)
     result(*common, "--out", folder / "state")
     result(*common, "--method", "lora", "--rank", 2, "--out", folder / "lora")
+    result(*common, "--method", "full", "--out", folder / "full")
     return folder
 
 

@@ -31,6 +31,7 @@ ADDED_KEYS = {
     "eval": {"format_version", "max_new_tokens"},
     "sandbox check": {"packages"},
     "inspect MODEL": {"memory"},
+    "inspect LORA": {"bytes"},
     "generate": {"model", "settings", "answers"},
 }
 """To what a command answers, since then."""

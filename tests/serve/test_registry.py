@@ -171,6 +171,8 @@ def test_what_is_no_state_of_this_model_is_refused_by_name(tmp_path):
     _, states = registry()
     lora = get_peft_model(zoo.make("qwen3_5"), LoraConfig(target_modules=["o_proj"]))
     lora.save_pretrained(str(tmp_path / "lora"))
+    shutil.copytree(tmp_path / "lora", tmp_path / "full")
+    (tmp_path / "full" / "adapter_config.json").write_text('{"peft_type": "FULL"}')
     save(tmp_path / "foreign", 1, "falcon_h1")
     big = save(tmp_path / "big", 1) / "adapter_model.safetensors"
     big.write_bytes(big.read_bytes() + bytes(2 << 20))
@@ -185,6 +187,7 @@ def test_what_is_no_state_of_this_model_is_refused_by_name(tmp_path):
     nan = save(tmp_path / "nan", 1, size=float("nan"))
     for folder, reason in (
         (tmp_path / "lora", "LORA"),
+        (tmp_path / "full", r"all weights of a model: .*model\.save_pretrained"),
         (tmp_path / "foreign", "layers"),
         (tmp_path / "big", "at most"),
         (pickled, "pickled"),

@@ -23,15 +23,18 @@ from s0.core.states import state_layers
 from s0.decode import Sampling
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError, UnsupportedModelError
 from s0.train import (
-    BaselineSettings,
     BaselineTrainer,
     FitSettings,
+    FullTrainer,
+    FullTuning,
     GainsTuning,
     Ia3Tuning,
     LoraTuning,
     PrefixTuning,
     S0Trainer,
+    TuningSettings,
     load_tuned,
+    make_trainer,
     mean_loss,
     rank_matching,
 )
@@ -45,12 +48,14 @@ from tests.train.helpers import BUDGETS, EXAMPLES, PAIRS, assert_states_equal, i
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LORA = {"n_steps": 4, "lr": 1e-2, "rank": 4}
 PREFIX = {"n_steps": 4, "lr": 1e-2, "virtual_tokens": 5}
-TUNINGS: dict[str, tuple[type[BaselineSettings], dict[str, Any]]] = {
+TUNINGS: dict[str, tuple[type[TuningSettings], dict[str, Any]]] = {
     "lora": (LoraTuning, LORA),
     "prefix": (PrefixTuning, PREFIX),
     "gains": (GainsTuning, {"n_steps": 4, "lr": 1e-2}),
     "ia3": (Ia3Tuning, {"n_steps": 4, "lr": 1e-2}),
+    "full": (FullTuning, {"n_steps": 4, "lr": 1e-3}),
 }
+BY_PEFT = [method for method in TUNINGS if method != "full"]
 PROMPTS = ["def add(a, b", "x", "def double(x):\n    re", "a b c"]
 TRANSFORMER: dict[str, Any] = dict(
     **dict(vocab_size=zoo.VOCAB, pad_token_id=0, initializer_range=0.2, hidden_size=32, intermediate_size=48),
@@ -66,7 +71,7 @@ def make(name: str = "qwen3", seed: int = 0, **settings: Any) -> nn.Module:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**TRANSFORMER, **settings})).eval()
 
 
-def settings_for(method: str, **settings: Any) -> BaselineSettings:
+def settings_for(method: str, **settings: Any) -> Any:
     kind, usual = TUNINGS[method]
     return kind(**{**usual, **settings})
 
@@ -76,24 +81,32 @@ def family_for(method: str) -> str:
     return "qwen3" if method == "prefix" else "qwen3_5"
 
 
-def trainer(method: str, model: nn.Module | None = None, **settings: Any) -> BaselineTrainer:
+def trainer(method: str, model: nn.Module | None = None, **settings: Any) -> Any:
     """A new trainer, on a model that its method can tune unless there is one."""
     model = make(family_for(method)) if model is None else model
-    return BaselineTrainer(model, helpers.tokenizer(), settings_for(method, **settings))
+    return make_trainer(model, helpers.tokenizer(), settings_for(method, **settings))
 
 
-def trained(method: str, model: nn.Module | None = None, **settings: Any) -> BaselineTrainer:
+def trained(method: str, model: nn.Module | None = None, **settings: Any) -> Any:
     made = trainer(method, model, **settings)
     made.train(PAIRS)
     return made
 
 
-def held(of: BaselineTrainer) -> dict[str, Tensor]:
-    """A copy of the adapter's tensors."""
+def held(of: BaselineTrainer | FullTrainer) -> dict[str, Tensor]:
+    """A copy of the tuned tensors."""
+    if isinstance(of, FullTrainer):
+        return {name: tensor.clone() for name, tensor in of._tuned().items()}
     return of._contents()[1]
 
 
+def seeded(method: str, seed: int) -> dict[str, int]:
+    """The setting, where a method has it."""
+    return {"seed": seed} if method in BY_PEFT else {}
+
+
 METHODS = pytest.mark.parametrize("method", TUNINGS)
+METHODS_OF_PEFT = pytest.mark.parametrize("method", BY_PEFT)
 
 # --- The same training as PEFT's in a plain loop ---
 
@@ -185,7 +198,7 @@ def test_recomputing_activations_changes_nothing() -> None:
     )
 
 
-@METHODS
+@METHODS_OF_PEFT
 def test_the_seed_decides_and_nothing_else_is_disturbed(method: str) -> None:
     model = make(family_for(method))
     torch.manual_seed(3)
@@ -281,6 +294,7 @@ def test_padded_and_cached_generation_behind_a_prefix(name: str, written_out: An
     ("method", "name"),
     [
         *[("lora", "qwen3_5"), ("lora", "falcon_h1"), ("prefix", "qwen3"), ("ia3", "falcon_h1")],
+        *[("full", "qwen3_5"), ("full", "falcon_h1")],
         *mostly_slow(
             [("gains", family) for family in zoo.FAMILIES if family != "minimax"],  # whose cache the batcher refuses
             [("gains", "qwen3_5"), ("gains", "falcon_h1")],
@@ -364,7 +378,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
     return {"parts": parts, "hooks": hooks, "flags": flags, "gradients": [p.grad is None for p in model.parameters()]}
 
 
-@METHODS
+@METHODS_OF_PEFT
 def test_off_is_the_untouched_model(method: str) -> None:
     name = "qwen3" if method == "prefix" else "falcon_h1"
     made, base = trained(method, make(name), lr=0.1), make(name)
@@ -493,7 +507,7 @@ def s0_alone(model: nn.Module, like: S0Trainer) -> nn.Module:
     return made.model
 
 
-@METHODS
+@METHODS_OF_PEFT
 def test_gradient_checkpointing_of_the_model_is_refused(method: str) -> None:
     model = make("qwen3")
     model.gradient_checkpointing_enable()
@@ -567,8 +581,9 @@ def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatc
     assert path.is_file()
     with pytest.raises(ConfigError, match="this one is untrained"):  # it is as before: untrained
         made.activate()
-    with pytest.raises(ConfigError, match="`seed` was 0, is 1"):
-        trainer(method, seed=1).train(PAIRS, checkpoint=path)
+    other = seeded(method, 1) or {"lr": 0.5}
+    with pytest.raises(ConfigError, match=f"`{next(iter(other))}` was .*, is {next(iter(other.values()))}"):
+        trainer(method, **other).train(PAIRS, checkpoint=path)
     again = trainer(method)
     again.train(PAIRS, checkpoint=path)
     assert all(torch.equal(held(again)[key], tensor) for key, tensor in want.items())
@@ -592,10 +607,11 @@ def test_saved_and_loaded_is_the_same_to_the_bit(method: str, tmp_path: Path) ->
         "training.json",
     ]
     name = family_for(method)
-    by_peft = PeftModel.from_pretrained(make(name), tmp_path / "a").eval()
-    assert torch.equal(logits(by_peft), want)
+    if method in BY_PEFT:
+        by_peft = PeftModel.from_pretrained(make(name), tmp_path / "a").eval()
+        assert torch.equal(logits(by_peft), want)
     loaded = load_tuned(make(name), helpers.tokenizer(), tmp_path / "a")
-    assert isinstance(loaded, BaselineTrainer)
+    assert type(loaded) is type(made)
     assert loaded.is_active
     assert torch.equal(logits(loaded.model), want)
     assert loaded.training == json.loads(json.dumps(made.training))
@@ -756,6 +772,22 @@ IA3_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "no factors of inputs": (CONFIG, lambda c: c.update(feedforward_modules=3), "plain IA3"),
     "turned weights": (CONFIG, lambda c: c.update(fan_in_fan_out=True), "fan_in_fan_out"),
 }
+FULL_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
+    "no checksum": (TRAINING, lambda t: t.pop("checksum"), "checksum None"),
+    "a setting of an adapter": (CONFIG, lambda c: c.update(r=4), "does not write"),
+    "a weight too many": (
+        TENSORS,
+        lambda t: t.update({"lm_head.bias": torch.ones(1)}),
+        "a tensor for each",
+    ),
+}
+OWN_DAMAGES = {
+    "lora": LORA_DAMAGES,
+    "prefix": PREFIX_DAMAGES,
+    "gains": GAINS_DAMAGES,
+    "ia3": IA3_DAMAGES,
+    "full": FULL_DAMAGES,
+}
 
 
 @pytest.fixture(scope="module")
@@ -769,7 +801,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def receivers() -> dict[str, BaselineTrainer]:
     """Trainers with another adapter on, which no test may change."""
-    made = {method: trained(method, seed=5, lr=0.1) for method in TUNINGS}
+    made = {method: trained(method, lr=0.1, **seeded(method, 5)) for method in TUNINGS}
     for one in made.values():
         one.activate()
     return made
@@ -779,10 +811,7 @@ def receivers() -> dict[str, BaselineTrainer]:
     ("method", "damage"),
     [
         *((method, damage) for method in TUNINGS for damage in DAMAGES),
-        *(("lora", damage) for damage in LORA_DAMAGES),
-        *(("prefix", damage) for damage in PREFIX_DAMAGES),
-        *(("gains", damage) for damage in GAINS_DAMAGES),
-        *(("ia3", damage) for damage in IA3_DAMAGES),
+        *((method, damage) for method, damages in OWN_DAMAGES.items() for damage in damages),
     ],
 )
 def test_damage_is_refused_and_changes_nothing(
@@ -790,7 +819,7 @@ def test_damage_is_refused_and_changes_nothing(
 ) -> None:
     for file in folders[method].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    file, change, reason = {**DAMAGES, **LORA_DAMAGES, **PREFIX_DAMAGES, **GAINS_DAMAGES, **IA3_DAMAGES}[damage]
+    file, change, reason = {**DAMAGES, **OWN_DAMAGES[method]}[damage]
     rewrite(tmp_path, file, change)
     into = receivers[method]
     want, settings = logits(into.model), into.settings

@@ -49,10 +49,10 @@ def test_settings_of_no_method_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("s0.train.methods.METHODS", others)
     settings: Any
     for settings in (LoraTuning(), {"n_steps": 2}):
-        with pytest.raises(ConfigError, match=r"of one of the methods s0, s0\+gains, offset, prefix, gains, ia3, got"):
+        with pytest.raises(ConfigError, match=r"the methods s0, s0\+gains, offset, prefix, gains, ia3, full, got"):
             method_of(settings)
 
 
 def test_a_subclass_of_the_trainer_of_states_has_a_scale() -> None:
     assert Method(S0Config, CarefulTrainer).has_scale and METHODS["offset"].has_scale
-    assert not any(METHODS[name].has_scale for name in ("lora", "prefix", "gains", "ia3"))
+    assert not any(METHODS[name].has_scale for name in ("lora", "prefix", "gains", "ia3", "full"))

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from s0.core.families import is_beside_decoder, plain_name
 from s0.core.kernel_backends import TORCH, packages_of, versions_of
+from s0.core.tuned_weights import untouched_values
 from s0.errors import StateMismatchError
 
 UNKNOWN = "unknown"
@@ -31,7 +32,7 @@ def check_base(expected: str, model: nn.Module) -> None:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Identifies the base model by its text config and a few of its weights, adapters left out.
+    """Identifies the base model by its text config and a few of its weights, without what was tuned on or in it.
 
     The same for float32, bfloat16 and, where the weights were published in bfloat16, float16. Reads 16 values from each
     of at most 32 decoder tensors, never all weights. "unknown" where the weights are quantised, sharded or not loaded.
@@ -125,12 +126,26 @@ def rounding_entry(model: nn.Module) -> dict[str, str]:
 
 
 def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The untouched model's parameters by their names there, whatever methods of PEFT have put adapters around them."""
+    """The untouched model's weights by their names there, whatever was put around them or tuned in their place."""
+    untouched = untouched_values(model)
+    for name, parameter in base_parameters(model):
+        yield name, untouched.get(name, parameter)
+
+
+def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """A base model's parameters by their names there, whatever methods of PEFT have put adapters around them.
+
+    Args:
+        model: with or without adapters.
+
+    Yields:
+        name and parameter; of tied ones, the first.
+    """
     wrappers = {name for name, module in model.named_modules() if hasattr(module, "adapter_layer_names")}
-    for name, weight in model.named_parameters():
+    for name, parameter in model.named_parameters():
         parts = name.split(".")
         if not any(".".join(parts[:i]) in wrappers and parts[i] not in _WRAPPED for i in range(1, len(parts))):
-            yield plain_name(name), weight
+            yield plain_name(name), parameter
 
 
 def _is_decoder_weight(name: str) -> bool:

@@ -37,6 +37,7 @@ from s0.core.quantised import keep_unpacked, let_pack
 from s0.core.row_choice import RowsUnderCheckpointing, choose_in, forget_rows_under_checkpointing, rows_choose
 from s0.core.sharding import refuse_sharded, whole
 from s0.core.states import BASE, StateLayer, effective_state, layers_with, state_layers
+from s0.core.tuned_weights import refuse_tuned_weights
 from s0.errors import ConfigError, StateMismatchError
 
 # To compare what it trains with what that was before, TRL (1.16) adds an adapter of this name and the same config, and
@@ -140,6 +141,7 @@ class S0Model(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: S0AdapterConfig, model_config: dict[str, Any]) -> S0AdapterConfig:
         # Everything that can be refused is refused here, before the model is touched.
+        refuse_tuned_weights(self.model)
         recurrent = find_mixers(self.model)
         mixers = _selected(recurrent, peft_config.layers)
         shapes = {name: list(recurrence_of(mixer).state_shape(mixer)) for name, mixer in mixers.items()}

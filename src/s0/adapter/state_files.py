@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from s0.adapter import checks
 from s0.adapter.fingerprint import UNKNOWN, check_base
 from s0.adapter.gains import check_gains
+from s0.adapter.kinds import advice_on
 from s0.adapter.names_on_disk import NAMES_ON_DISK
 from s0.adapter.tensor_keys import file_keys, states_and_gains
 from s0.core.families import find_mixers, layer_index, recurrence_of, unwrapped
@@ -47,7 +48,7 @@ KINDS = ("state", "offset")
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
 TRAINING_FILE = "training.json"
-"""Beside a LoRA or a prefix: how it was trained. A state has that in its config."""
+"""Beside a LoRA or another baseline: how it was trained. A state has that in its config."""
 HUB_SETTINGS = ("revision", "cache_dir", "token")
 PUBLISHED_STATE_FILE = "states.safetensors"
 _PUBLISHED_TENSORS = (PUBLISHED_STATE_FILE, "states.pt")
@@ -192,7 +193,7 @@ def _read_peft(folder: Path) -> StoredState:
     if config.get("peft_type") != "S0":
         raise StateMismatchError(
             f"expected {folder / CONFIG_FILE} to hold an S0 state, got peft_type {config.get('peft_type')!r}; "
-            "load other adapters with peft"
+            f"{advice_on(config.get('peft_type'))}"
         )
     version, has_gains = config.get("format_version"), checks.field({"gains": False, **config}, "gains", bool, folder)
     if version != format_version(has_gains):

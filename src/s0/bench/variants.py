@@ -22,7 +22,7 @@ from s0.examples import Example, examples_sha256
 from s0.models import encode_prompt
 from s0.progress import Stage, silent
 from s0.record import Answer
-from s0.train import BaselineTrainer, make_trainer, method_of, read_tuned
+from s0.train import S0Trainer, make_trainer, method_of, read_tuned
 from s0.train.account import prompt_digest
 from s0.train.methods import Settings, Trainer
 from s0.train.settings import recorded
@@ -33,7 +33,7 @@ class Variant:
     """A method with its settings.
 
     Attributes:
-        settings: S0Config, LoraTuning or PrefixTuning; None for the untouched model.
+        settings: S0Config, LoraTuning or another method's; None for the untouched model.
         content: "right", or "wrong" for the format control: trained on completions whose form alone is right.
         shots: so many of the examples are shown in front of every problem.
         seed: of what a variant leaves to chance: the choice of wrong completions.
@@ -204,7 +204,7 @@ def tuned_facts(trainer: Trainer, questions: Questions | None = None) -> dict[st
         "training": training,
         "cautions": cautions(trainer.training) + ([] if questions is None else learned_from(trainer, questions)),
     }
-    if isinstance(trainer, BaselineTrainer):
+    if not isinstance(trainer, S0Trainer):
         return {"method": method_of(trainer.settings), **facts}
     if scale is not None:
         curve = zip(scale["alphas"], scale["values"], strict=True)

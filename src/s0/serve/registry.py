@@ -25,6 +25,7 @@ from torch import nn
 
 from s0.adapter import checks
 from s0.adapter.attach import detach
+from s0.adapter.kinds import advice_on
 from s0.adapter.load import put, read
 from s0.adapter.state_files import CONFIG_FILE, StoredState
 from s0.core.families import find_mixers, recurrence_of
@@ -377,7 +378,7 @@ class Registry:
         kind = checks.read_json(folder / CONFIG_FILE).get("peft_type") if (folder / CONFIG_FILE).exists() else "S0"
         if kind != "S0":
             raise StateMismatchError(
-                f"expected an S0 state in {folder}, got an adapter of {kind!r:.40}; see `s0 train`"
+                f"expected an S0 state in {folder}, got an adapter of {kind!r:.40}; {advice_on(kind)}"
             )
         for file in TENSOR_FILES:
             path = folder / file

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from s0.core.families import unwrapped
+from s0.core.tuned_weights import refuse_tuned_weights
 from s0.errors import ConfigError, DatasetError
 from s0.progress import Stage, silent
 from s0.train.account import account, warn
@@ -151,7 +154,7 @@ class BaseTrainer(Generating, ABC):
         self._switch(False)
 
     def save(self, path: str | Path) -> None:
-        """Write what was tuned as a PEFT adapter folder, and how it was trained.
+        """Write what was tuned as an adapter folder, and how it was trained.
 
         Among several processes, the first one does.
 
@@ -337,6 +340,33 @@ class BaseTrainer(Generating, ABC):
         if self._unsaved_checkpoint is not None:
             self._unsaved_checkpoint.remove()
             self._unsaved_checkpoint = None
+
+
+def require_bare(model: nn.Module) -> None:
+    """Check that nothing is attached to a model that a trainer is made for.
+
+    Raises:
+        ConfigError: something is, or it is a PEFT model.
+    """
+    if isinstance(model, PeftModel):
+        raise ConfigError("expected a transformers model, got a PEFT model; pass its base model, get_base_model()")
+    refuse_tuned_weights(model)
+    require_alone(model)
+
+
+def require_alone(model: nn.Module, own: tuple[type[BaseTunerLayer], ...] = ()) -> None:
+    """Check that a model has no layers of adapters but those of a trainer's own kinds.
+
+    Raises:
+        ConfigError: it has.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, own)})
+    if others:
+        raise ConfigError(
+            f"expected a model with nothing else attached, got one with {', '.join(others)}; detach() the other "
+            "trainer first, or unload() the PEFT model"
+        )
 
 
 def require_pair(model: Any, tokenizer: Any) -> None:

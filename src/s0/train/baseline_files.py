@@ -1,4 +1,8 @@
-"""Baselines on disk: PEFT's own files, and how the adapter was trained beside them.
+"""Baselines on disk: PEFT's own files or all weights of a model, and how they were trained beside them.
+
+Full fine-tuning has no adapter, but its folder is read, checked and replaced as an adapter's is: `adapter_config.json`
+names it by the kind FULL, which PEFT does not know, and the base model; `adapter_model.safetensors` holds every weight
+in float32, of tied ones the first, by its name in the model.
 
 A file is checked against itself (checksum, finite tensors, known settings) and against the model before anything is
 taken over; what this package would not compute as PEFT does is refused.
@@ -17,21 +21,25 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 
 from s0.adapter import checks, state_files
+from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import UNKNOWN, check_base
+from s0.adapter.kinds import FULL
 from s0.core.norms import find_norms
 from s0.errors import ConfigError, StateMismatchError
-from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.baselines import LoraTuning, PrefixTuning
+from s0.train.full import FullTuning, weights_to_tune
 from s0.train.gains import GainsTuning
 from s0.train.ia3 import Ia3Tuning
 from s0.train.placement import linear_modules
+from s0.train.settings import TuningSettings
 
 
 @dataclass(frozen=True)
 class BaselineFiles:
-    """An adapter as it lies on disk.
+    """What was tuned, as it lies on disk.
 
     Attributes:
-        kind: PEFT's name of the method, one of `KINDS`.
+        kind: PEFT's name of the method, or `FULL`; one of `KINDS`.
         config: as PEFT writes it.
         tensors: by their names in the file, floating ones in float32.
         training: how it was trained; empty where PEFT wrote the adapter.
@@ -54,7 +62,8 @@ class BaselineFiles:
         """
         checks.require_finite(self.tensors, str(folder))
         checksum = state_files.checksum(self.tensors, {})
-        if self.checksum not in (None, checksum):
+        is_by_peft = self.checksum is None and self.kind != FULL
+        if self.checksum != checksum and not is_by_peft:
             raise StateMismatchError(
                 f"expected the tensors in {folder} to have checksum {self.checksum!r:.70}, got {checksum!r}; a file is "
                 "damaged or of another adapter: copy the folder again"
@@ -63,15 +72,15 @@ class BaselineFiles:
 
 @dataclass(frozen=True)
 class StoredBaseline:
-    """An adapter read from disk, checked against itself and the model."""
+    """What was tuned, read from disk, checked against itself and the model."""
 
-    settings: BaselineSettings
+    settings: TuningSettings
     tensors: Mapping[str, Tensor]
     training: dict[str, Any]
 
 
 def baseline_kind(folder: Path) -> str | None:
-    """PEFT's name of the method whose adapter lies in a folder; None where none does, or a state."""
+    """The kind of the baseline in a folder, as `BaselineFiles.kind`; None where none lies there, or a state."""
     if not (folder / state_files.CONFIG_FILE).is_file():
         return None
     kind = checks.read_json(folder / state_files.CONFIG_FILE).get("peft_type")
@@ -141,6 +150,30 @@ def read_baseline(folder: Path, model: nn.Module, allow_other_base: bool) -> Sto
     return StoredBaseline(settings, files.tensors, dict(files.training))
 
 
+def write_baseline(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], training: Mapping[str, Any]
+) -> None:
+    """Write a baseline, all of it or nothing; what lay there before is replaced.
+
+    Args:
+        folder: made if need be.
+        config: as `BaselineFiles` has it.
+        tensors: by their names in the file, on the CPU.
+        training: how it was trained, and the fingerprint of the base model.
+
+    Raises:
+        ConfigError: a tensor of which this process holds a part only.
+    """
+    # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
+    files = {
+        state_files.STATE_FILE: tensors,
+        state_files.CONFIG_FILE: config,
+        state_files.TRAINING_FILE: {**training, "checksum": state_files.checksum(tensors, {})},
+    }
+    state_files.write_contents(folder, files)
+    remove_card(folder)  # of a state that lay there before
+
+
 def _lora_of(config: Mapping[str, Any], model: nn.Module) -> tuple[LoraTuning, dict[str, list[int]]]:
     """The settings of an adapter, and the shapes that its tensors have to have on `model`."""
     require_plain(LoraConfig, config)
@@ -199,6 +232,14 @@ def _ia3_of(config: Mapping[str, Any], model: nn.Module) -> tuple[Ia3Tuning, dic
     return Ia3Tuning(targets=tuple(layers.keys() - inputs), feedforward=tuple(inputs)), shapes
 
 
+def _full_of(config: Mapping[str, Any], model: nn.Module) -> tuple[FullTuning, dict[str, list[int]]]:
+    """The same for all weights."""
+    unknown = sorted(config.keys() - {"peft_type", "base_model_name_or_path"})
+    if unknown:
+        raise ValueError(f"it has {', '.join(unknown):.80}, which this package does not write")
+    return FullTuning(), {name: list(weight.shape) for name, weight in weights_to_tune(model).items()}
+
+
 def _is_feedforward(which: IA3Config, name: str) -> bool:
     """Whether the factors of a layer are for its inputs, as PEFT tells it."""
     if isinstance(which.feedforward_modules, str):
@@ -211,13 +252,14 @@ def _targeted(which: PeftConfig, modules: Mapping[str, Any]) -> dict[str, Any]:
     return {name: module for name, module in modules.items() if check_target_module_exists(which, name)}
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[BaselineSettings, dict[str, list[int]]]]] = {
+KINDS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[TuningSettings, dict[str, list[int]]]]] = {
     "LORA": _lora_of,
     "PREFIX_TUNING": _prefix_of,
     "LN_TUNING": _gains_of,
     "IA3": _ia3_of,
+    FULL: _full_of,
 }
-"""How a folder is read, by PEFT's name of the method: the settings, and the shapes that the tensors have to have."""
+"""How a folder is read, by `BaselineFiles.kind`: the settings, and the shapes that the tensors have to have."""
 
 _FREE = {
     *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),

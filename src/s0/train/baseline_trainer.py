@@ -12,25 +12,22 @@ from typing import Any
 import torch
 from peft import (
     PeftConfig,
-    PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.adapter import state_files
-from s0.adapter.card import remove_card
 from s0.adapter.fingerprint import fingerprint
 from s0.core.flags import Flags
 from s0.core.releases import drops_prefixes
 from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.train.account import account
-from s0.train.base import BaseTrainer, require_pair
-from s0.train.baseline_files import StoredBaseline, read_baseline
+from s0.train.base import BaseTrainer, require_alone, require_bare, require_pair
+from s0.train.baseline_files import StoredBaseline, read_baseline, write_baseline
 from s0.train.baselines import SHARED, BaselineSettings, PrefixTuning
 from s0.train.data import TrainingSet, TrainingSets
 from s0.train.evaluator import mean_loss
@@ -73,8 +70,7 @@ class BaselineTrainer(BaseTrainer):
             ConfigError: something is attached to the model, or it is none, or there is no tokenizer.
         """
         require_pair(model, tokenizer)
-        if isinstance(model, PeftModel):
-            raise ConfigError("expected a transformers model, got a PEFT model; pass its base model, get_base_model()")
+        require_bare(model)
         self.tokenizer = tokenizer
         self.settings = settings
         self.model = model
@@ -149,14 +145,7 @@ class BaselineTrainer(BaseTrainer):
         self.model, self._name = self._base, None
 
     def _require_alone(self) -> None:
-        expected = self.settings.layer_kinds if self._is_attached else ()
-        layers = [module for module in self._base.modules() if isinstance(module, BaseTunerLayer)]
-        others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, expected)})
-        if others:
-            raise ConfigError(
-                f"expected a model with nothing else attached, got one with {', '.join(others)}; detach() the other "
-                "trainer first, or unload() the PEFT model"
-            )
+        require_alone(self._base, self.settings.layer_kinds if self._is_attached else ())
 
     def _require_no_checkpointing(self) -> None:
         if any(getattr(module, "gradient_checkpointing", False) for module in self._base.modules()):
@@ -285,15 +274,7 @@ class BaselineTrainer(BaseTrainer):
         config, tensors = self._contents()
         described = {**config.to_dict(), "inference_mode": True}
         described = {name: sorted(value) if isinstance(value, set) else value for name, value in described.items()}
-        sealed = {"fingerprint": fingerprint(self._base), "checksum": state_files.checksum(tensors, {})}
-        # In this order: of a folder that was being overwritten when the machine went down, the checksum is wrong.
-        files = {
-            state_files.STATE_FILE: tensors,
-            state_files.CONFIG_FILE: described,
-            state_files.TRAINING_FILE: {**self.training, **sealed},
-        }
-        state_files.write_contents(Path(path), files)
-        remove_card(path)  # of a state that lay there before
+        write_baseline(Path(path), described, tensors, {**self.training, "fingerprint": fingerprint(self._base)})
 
     def _read(self, path: str | Path, allow_other_base: bool) -> StoredBaseline:
         return read_baseline(state_files.locate(path), self._base, allow_other_base)

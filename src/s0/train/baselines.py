@@ -26,45 +26,27 @@ from s0.adapter import checks
 from s0.core.releases import cache_name
 from s0.errors import ConfigError, UnsupportedModelError
 from s0.train.placement import as_names, target_layers
-from s0.train.settings import FitSettings, fit_settings_of, require_whole
+from s0.train.settings import TuningSettings, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(ABC):
-    """Settings of a baseline: what all of them can be told, and what a class for each adds.
+class BaselineSettings(TuningSettings, ABC):
+    """Settings of a baseline that is an adapter of PEFT's: what a class for each adds.
 
     Attributes:
-        n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, patience: see `FitSettings`.
-        max_length, batch_tokens: see `S0Config`.
         seed: of the adapter's first values.
         layer_kinds: the kinds of layers that PEFT puts around the model's own; none of a prefix.
     """
 
     layer_kinds: ClassVar[tuple[type[BaseTunerLayer], ...]] = ()
 
-    n_steps: int = 50
-    lr: float = 5e-4
-    l2_lambda: float = 0.0
-    grad_clip: float = 1.0
-    max_length: int = 2048
-    batch_tokens: int = 1024
-    gradient_checkpointing: bool = False
-    patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise ConfigError(f"expected `seed` below 2**63, got {self.seed}; take a smaller one")
-        self.fit_settings()
-
-    def fit_settings(self) -> FitSettings:
-        """The part of the settings that `fit` takes.
-
-        Raises:
-            ConfigError: a setting that cannot work; says which.
-        """
-        return fit_settings_of(self)
+        super().__post_init__()
 
     @abstractmethod
     def adapter(self, model: nn.Module) -> PeftConfig:

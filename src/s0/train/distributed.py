@@ -1,7 +1,8 @@
 """The processes of one training (`accelerate launch`, `torchrun`): each learns from its share, together they step.
 
-Only the trained tensors matter here: the model's weights are frozen and the same in every process, so the model is not
-wrapped (by DDP, say), and nothing of it is sent. What is summed are the gradients of a few small tensors.
+Only the trained tensors matter here: all else of the model is frozen and the same in every process, so the model is not
+wrapped (by DDP, say), and nothing of it is sent. What is summed are the gradients of a few small tensors, or, in full
+fine-tuning, of all weights.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ lives. That is what transformers' own functions in PyTorch keep; kernels of othe
 
 A process takes more than this by what its allocator cannot use again: little on a GPU; on a CPU up to as much again
 where layers are computed again in the backward pass, and so allocated and freed in turn.
+
+All this is for a state. Full fine-tuning takes several times the model's size besides (see `FullTrainer`).
 """
 
 from __future__ import annotations

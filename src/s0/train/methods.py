@@ -10,14 +10,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from s0.errors import ConfigError
 from s0.train.baseline_trainer import BaselineTrainer
-from s0.train.baselines import BaselineSettings, LoraTuning, PrefixTuning
+from s0.train.baselines import LoraTuning, PrefixTuning
+from s0.train.full import FullTuning
+from s0.train.full_trainer import FullTrainer
 from s0.train.gains import GainsTuning
 from s0.train.ia3 import Ia3Tuning
-from s0.train.settings import S0Config
+from s0.train.settings import S0Config, TuningSettings
 from s0.train.trainer import S0Trainer
 
-Settings = S0Config | BaselineSettings
-Trainer = S0Trainer | BaselineTrainer
+Settings = S0Config | TuningSettings
+Trainer = S0Trainer | BaselineTrainer | FullTrainer
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Method:
         fixed: settings that make it this method, where others share the class.
     """
 
-    settings: type[S0Config] | type[BaselineSettings]
-    trainer: type[S0Trainer] | type[BaselineTrainer]
+    settings: type[S0Config] | type[TuningSettings]
+    trainer: type[S0Trainer] | type[BaselineTrainer] | type[FullTrainer]
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +66,7 @@ METHODS: dict[str, Method] = {
     "prefix": Method(PrefixTuning, BaselineTrainer),
     "gains": Method(GainsTuning, BaselineTrainer),
     "ia3": Method(Ia3Tuning, BaselineTrainer),
+    "full": Method(FullTuning, FullTrainer),
 }
 
 

@@ -1,4 +1,7 @@
-"""Settings: of training by whatever method, and `S0Config`, those of S0 tuning with the published package's names."""
+"""Settings: of training by whatever method, and `S0Config`, those of S0 tuning with the published package's names.
+
+`TuningSettings` are what all other methods can be told.
+"""
 
 from __future__ import annotations
 
@@ -112,6 +115,36 @@ def fit_settings_of(settings: Any) -> FitSettings:
     require_whole("batch_tokens", settings.batch_tokens, 1)
     names = FitSettings.__dataclass_fields__
     return FitSettings(**{name: value for name, value in vars(settings).items() if name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningSettings:
+    """Settings of a method beside S0: what all of them can be told.
+
+    Attributes:
+        n_steps, lr, l2_lambda, grad_clip, gradient_checkpointing, patience: see `FitSettings`.
+        max_length, batch_tokens: see `S0Config`.
+    """
+
+    n_steps: int = 50
+    lr: float = 5e-4
+    l2_lambda: float = 0.0
+    grad_clip: float = 1.0
+    max_length: int = 2048
+    batch_tokens: int = 1024
+    gradient_checkpointing: bool = False
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        self.fit_settings()
+
+    def fit_settings(self) -> FitSettings:
+        """The part of the settings that `fit` takes.
+
+        Raises:
+            ConfigError: a setting that cannot work; says which.
+        """
+        return fit_settings_of(self)
 
 
 def recorded(settings: Any) -> dict[str, Any]:

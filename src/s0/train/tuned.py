@@ -22,7 +22,7 @@ def load_tuned(
     Args:
         model: with nothing attached.
         tokenizer: the model's.
-        path: a folder with a state (of this package or the published one), a LoRA or a prefix; or a Hub repository.
+        path: a folder with a state (of this package or the published one) or another method's; or a Hub repository.
         allow_other_base: accept what was tuned on other weights of the same shape.
 
     Returns:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s0.adapter import state_files
+from s0.adapter.kinds import advice_on
 from s0.errors import ConfigError
 from s0.export import published
 from s0.train.baseline_files import baseline_kind
@@ -22,7 +23,7 @@ def export(state: str, to: str, out: OutOptions) -> dict[str, Any]:
     if kind is not None:
         raise ConfigError(
             f"expected the folder of a state, got {state} with an adapter of kind {kind}, which the layout {to!r} "
-            "cannot hold; it is a plain PEFT adapter already: load it with peft"
+            f"cannot hold; {advice_on(kind)}"
         )
     stored = state_files.read(state)
     indices = published.layer_indices(stored)

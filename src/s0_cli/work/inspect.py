@@ -12,6 +12,7 @@ from torch import Tensor
 
 from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
+from s0.adapter.kinds import FULL
 from s0.core.families import family_of, find_mixers, layer_index, recurrence_of
 from s0.errors import ConfigError
 from s0.models import POCKET_MODELS, load_base_model, model_without_weights
@@ -24,8 +25,9 @@ _SHOWN = {
     "PREFIX_TUNING": ("prefix", {"virtual_tokens": "num_virtual_tokens"}),
     "LN_TUNING": ("gains", {"norms": "target_modules"}),
     "IA3": ("ia3", {"targets": "target_modules", "feedforward": "feedforward_modules"}),
+    FULL: ("full", {}),
 }
-"""By PEFT's name of a method: our name of it, and its settings by their names in PEFT's config."""
+"""By PEFT's name of a method, or ours: our name of it, and its settings by their names in PEFT's config."""
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """The files of which a repository on the hub has one, if it has weights."""
 
@@ -117,6 +119,7 @@ def _inspect_baseline(folder: Path) -> dict[str, Any]:
     files = read_files(folder)
     files.require_whole(folder)
     method, settings = _SHOWN.get(files.kind, (files.kind.lower(), {}))
+    n_parameters = sum(tensor.numel() for tensor in files.tensors.values())
     return {
         "kind": "adapter",
         "path": str(folder),
@@ -124,7 +127,8 @@ def _inspect_baseline(folder: Path) -> dict[str, Any]:
         **{name: files.config.get(key) for name, key in settings.items()},
         "base_model": files.config.get("base_model_name_or_path"),
         "fingerprint": files.fingerprint,
-        "parameters": sum(tensor.numel() for tensor in files.tensors.values()),
+        "parameters": n_parameters,
+        "bytes": 4 * n_parameters,
         "training": dict(files.training),
         "layers": _tensor_facts(files.tensors),
     }
