@@ -475,6 +475,17 @@ def test_other_attachments_are_refused() -> None:
         trainer("lora", model)
 
 
+def test_a_prefix_which_has_no_layers_waits_for_the_weights() -> None:
+    model = make("qwen3")
+    prefix, full = trained("prefix", model), trained("full", model)
+    for refused in (prefix.detach, lambda: prefix.train(PAIRS)):
+        with pytest.raises(ConfigError, match="tunes them all"):
+            refused()
+    full.detach()
+    prefix.detach()
+    assert torch.equal(logits(model), logits(make("qwen3")))
+
+
 def test_a_state_on_top_of_a_lora(tmp_path: Path) -> None:
     model, both = make("falcon_h1"), ("q_proj", "mamba.in_proj")
     lora = trained("lora", model, targets=both, lr=0.1)

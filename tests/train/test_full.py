@@ -35,8 +35,8 @@ from tests.breadth import mostly_slow
 from tests.train import helpers
 from tests.train.helpers import PAIRS, in_batches, logits, slow_fit, slow_losses
 
-TIED = "zamba"
-"""Whose head is its embeddings, and one of whose blocks stands in several layers."""
+TIED = "zamba2"
+"""A family whose head is its embeddings."""
 
 
 def make(name: str = "qwen3_5", seed: int = 0) -> nn.Module:
@@ -66,7 +66,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # --- Learning ---
 
 
-@pytest.mark.parametrize("name", mostly_slow(zoo.FAMILIES, ["qwen3_5", "falcon_h1", TIED]))
+@pytest.mark.parametrize("name", mostly_slow(zoo.FAMILIES, ["qwen3_5"]))
 def test_all_weights_learn_what_a_plain_loop_teaches_them(name: str) -> None:
     plain = make(name)
     parameters = list(plain.parameters())

@@ -23,6 +23,7 @@ from s0.adapter import state_files
 from s0.adapter.fingerprint import fingerprint
 from s0.core.flags import Flags
 from s0.core.releases import drops_prefixes
+from s0.core.tuned_weights import refuse_tuned_weights
 from s0.decode import Prompt
 from s0.errors import ConfigError, DatasetError, EngineError, StateMismatchError
 from s0.train.account import account
@@ -145,6 +146,7 @@ class BaselineTrainer(BaseTrainer):
         self.model, self._name = self._base, None
 
     def _require_alone(self) -> None:
+        refuse_tuned_weights(self._base)
         require_alone(self._base, self.settings.layer_kinds if self._is_attached else ())
 
     def _require_no_checkpointing(self) -> None:
