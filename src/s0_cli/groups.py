@@ -33,6 +33,7 @@ class ModelOptions:
         from s0.models import LoadSettings, ModelSource  # brings torch, without which help is instant
 
         loading = LoadSettings(self.dtype, self.device, self.revision, self.trust_remote_code, self.kernels)
+        loading.require_device()  # before any other work
         return ModelSource(self.name, loading)
 
     def as_typed(self) -> list[str]:

@@ -101,7 +101,7 @@ def test_several_processes_have_a_gpu_each(launched: bool, monkeypatch: pytest.M
     assert tried == ["cuda:1" if launched else "cuda"]  # never what is another process's
     if launched:
         with pytest.raises(ConfigError, match="each of which has its own GPU, got 'cuda:0'"):
-            LoadSettings(device="cuda:0")
+            LoadSettings(device="cuda:0").require_device()
     else:
         assert LoadSettings(device="cuda:0").arguments()["device_map"] == {"": "cuda:0"}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from s0.study.executors import Processes
+from s0.study.executors import Processes, Slurm
+from s0.study.plan import AnyUnit
 from s0.study.spec import read_study
 from tests.cli.calls import result, s0
 from tests.study.small import Here
@@ -88,3 +90,35 @@ def test_wrong_calls_end_in_one_line(command: str, says: str, tmp_path: Path, mo
     Path("wrong.toml").write_text("modles = 1")
     done = s0(*command.split())
     assert done.returncode in (1, 2) and says in done.stderr and "Traceback" not in done.stderr
+
+
+ELSEWHERE = 'loading = { device = "cuda:99" }\n'
+"""As a study for a machine with a GPU says it, on the one that it is sent from."""
+
+
+def test_a_study_for_another_machine_is_listed_and_tells_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    Path("study.toml").write_text(ELSEWHERE + blocks("toml")[0])
+    listed = s0("study", "list", "study.toml")
+    assert listed.returncode == 0 and "how long it takes is not known yet: expected `device`" in listed.stderr
+    refused = s0("study", "run", "study.toml")
+    assert refused.returncode == 2 and "got 'cuda:99'" in refused.stderr and not Path("runs").exists()
+
+
+def test_jobs_of_slurm_judge_as_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.toml").write_text(ELSEWHERE + "".join(blocks("toml")))
+    asked: list[Slurm] = []
+
+    def submit(self: Slurm, units: Sequence[AnyUnit], folder: Path) -> Iterator[str]:
+        asked.append(self)
+        return iter(())
+
+    monkeypatch.setattr(Slurm, "run", submit)
+    for unsafe in ([], ["--unsafe-no-sandbox"]):
+        s0("study", "run", "study.toml", "--slurm", *unsafe)
+    assert [slurm.unsafe for slurm in asked] == [False, False, True, True]  # collections, then variants
+    assert asked[0].parameters["mem_gb"] == 32

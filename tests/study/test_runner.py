@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from s0 import S0Trainer
 from s0.bench.answers import AnswerJournal
 from s0.errors import ConfigError, DatasetError
 from s0.files import locked
-from s0.study import work
+from s0.study import calibration, work
 from s0.study.executors import Processes, Slurm
 from s0.study.grids import chosen, winner
 from s0.study.plan import plan
@@ -205,6 +206,27 @@ def test_an_estimate_comes_from_records_of_like_units_else_from_a_try(
         tried = estimated(empty, Store(tmp_path), cells)
     assert tried.by_calibration == 5 and tried.unknown == 0
     assert tried.left(empty.keys(LEFT), 2) < tried.left(empty.keys(LEFT), 1)
+    assert tried.trouble is None
+
+
+def test_what_cannot_be_tried_here_is_not_estimated_and_the_reason_is_told(tmp_path: Path) -> None:
+    study, store = opened(written(tmp_path, 'loading = { device = "cuda:99" }\n' + STUDY), tmp_path)
+    with Sandbox() as cells:
+        nothing = estimated(standing(study, store), store, cells)
+    assert nothing.unknown == 5 and not nothing.seconds
+    assert nothing.trouble is not None and "got 'cuda:99'" in nothing.trouble
+
+
+def test_a_try_that_memory_is_too_small_for_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs_out(*_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tries = {"collect": lambda *_: 1.0, "learn": runs_out, "answer": lambda *_: 1.0}
+    monkeypatch.setattr(calibration, "_TRIES", tries)
+    study, store = opened(written(tmp_path), tmp_path)
+    with Sandbox() as cells:
+        estimate = estimated(standing(study, store), store, cells)
+    assert (estimate.by_calibration, estimate.unknown, estimate.trouble) == (3, 2, "CUDA out of memory")
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ class LoadSettings:
     Attributes:
         dtype: float32, bfloat16 or float16; None for the default of `load_base_model`.
         device: all weights go there: cpu, cuda, cuda:1, mps; None for the default of `load_base_model`. With several
-            launched processes, cuda is each one's own.
+            launched processes, cuda is each one's own. It has to be there when the model is loaded, not before: what is
+            written down here may be meant for another machine.
         revision: branch, tag or commit of a model from the hub; None for its main branch.
         trust_remote_code: run the code that comes with the model.
         kernels: "torch" for transformers' own functions in PyTorch; None for what it takes by itself, packages where
@@ -81,12 +82,24 @@ class LoadSettings:
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise ConfigError(f"expected `dtype` to be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
-        if self.device is not None:
-            _require_device(self.device)
         _require_kernels(self.kernels)
 
+    def require_device(self) -> None:
+        """Refuse a device that is none, or not of this machine.
+
+        Raises:
+            ConfigError: it is so; names those that are here.
+        """
+        if self.device is not None:
+            _require_device(self.device)
+
     def arguments(self) -> dict[str, Any]:
-        """The same as arguments of `load_model`."""
+        """The same as arguments of `load_model`.
+
+        Raises:
+            ConfigError: as of `require_device`.
+        """
+        self.require_device()
         arguments: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.dtype is not None:
             arguments["dtype"] = getattr(torch, self.dtype)

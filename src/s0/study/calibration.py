@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,20 @@ _COLLECTED, _LEARNED, _ANSWERED, _STEPS = 48, 24, 64, 2
 """Problems and steps: enough for batches as full as those of a study, and few enough for some seconds."""
 
 
-def calibrated(missing: Mapping[Kind, AnyUnit], sandbox: Sandbox) -> dict[Kind, float]:
+@dataclass
+class Calibration:
+    """What a try has told.
+
+    Attributes:
+        seconds: of a piece of work, by kind; without those that could not be tried.
+        trouble: why the first of those could not be; None where all could.
+    """
+
+    seconds: dict[Kind, float] = field(default_factory=dict)
+    trouble: str | None = None
+
+
+def calibrated(missing: Mapping[Kind, AnyUnit], sandbox: Sandbox) -> Calibration:
     """Seconds of a piece of work.
 
     Args:
@@ -34,16 +47,16 @@ def calibrated(missing: Mapping[Kind, AnyUnit], sandbox: Sandbox) -> dict[Kind, 
         sandbox: that answers are judged in.
 
     Returns:
-        them, by kind; without those that could not be tried.
+        them, and why some are missing.
     """
-    seconds = {}
+    calibration = Calibration()
     with _as_in_a_study():
         for kind, unit in missing.items():
             try:
-                seconds[kind] = _TRIES[kind[0]](kind, unit, sandbox)
-            except S0Error:  # the unit will tell; and of so few problems none may be solved
-                continue
-    return seconds
+                calibration.seconds[kind] = _TRIES[kind[0]](kind, unit, sandbox)
+            except (S0Error, torch.OutOfMemoryError) as error:  # of so few problems none may be solved, say
+                calibration.trouble = calibration.trouble or str(error)
+    return calibration
 
 
 @contextmanager

@@ -36,12 +36,14 @@ class Estimate:
         seconds: by the unit's key; those that nothing is known of are missing.
         by_records, by_calibration: how many units are estimated so.
         unknown: how many are not.
+        trouble: why the first of those could not be tried, if it was to be.
     """
 
     seconds: Mapping[str, float]
     by_records: int
     by_calibration: int
     unknown: int
+    trouble: str | None = None
 
     def left(self, keys: Iterable[str], at_once: int) -> float:
         """Seconds until these units are done, so many at a time; unknown ones count as the mean of the others."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s0.study.calibration import calibrated
+from s0.study.calibration import Calibration, calibrated
 from s0.study.estimate import Estimate, Kind, Pace, estimate, of_any_method, work_of
 from s0.study.executors import Executor
 from s0.study.grids import chosen
@@ -92,8 +92,8 @@ def estimated(before: Standing, store: Store, sandbox: Sandbox | None = None) ->
     pace = Pace(records, {})
     for unit in todo.values():
         missing |= {of_any_method(kind): (kind, unit) for kind in work_of(unit, store) if not pace.has_seen(kind)}
-    tried = calibrated(dict(missing.values()), sandbox) if sandbox else {}
-    return estimate(todo, store, Pace(records, tried))
+    tried = calibrated(dict(missing.values()), sandbox) if sandbox else Calibration()
+    return replace(estimate(todo, store, Pace(records, tried.seconds)), trouble=tried.trouble)
 
 
 def run(

@@ -33,23 +33,25 @@ def run(studies: Sequence[StudyOptions], how: ExecutorOptions, judging: JudgingO
     if how.slurm and len(studies) > 1:
         raise ConfigError("expected a single study with --slurm, whose parameters stand in its file; run one by one")
     folder = studies[0].records
-    for each in studies:
-        opened(each.file, each.records)  # all are refused before any is begun
+    files = [opened(each.file, each.records)[0] for each in studies]  # all are refused before any is begun
+    if not how.slurm:  # whose jobs have devices of their own
+        for file in files:
+            file.loading.require_device()
     kept = f"what was done so far is kept in {folder}; go on with: {same_command()}"
     with ExitStack() as stack:
         stack.enter_context(interruptible(lambda: kept))
         cells = stack.enter_context(sandbox(judging))
-        processes = None if how.slurm else stack.enter_context(Processes(how.jobs, judging.unsafe))
-        results = [_run(each, how, processes, cells) for each in studies]
+        here = None if how.slurm else stack.enter_context(Processes(how.jobs, judging.unsafe))
+        executor: Executor = here or Slurm(files[0].slurm, unsafe=judging.unsafe)
+        results = [_run(each, how, executor, cells) for each in studies]
     return {"kind": "study", "studies": results, "records": str(folder)}
 
 
-def _run(options: StudyOptions, how: ExecutorOptions, processes: Executor | None, cells: Sandbox) -> dict[str, Any]:
+def _run(options: StudyOptions, how: ExecutorOptions, executor: Executor, cells: Sandbox) -> dict[str, Any]:
     study, store = opened(options.file, options.records, options.quick)
     before = standing(study, store)
-    executor = processes or Slurm(study.slurm)
     todo = before.keys(LEFT, FAILED) if how.retry_failed else before.keys(LEFT)
-    is_tried = processes is not None and not study.is_quick  # what takes seconds is not worth a try
+    is_tried = not how.slurm and not study.is_quick  # what takes seconds is not worth a try
     expected = estimated(_only(before, todo), store, cells if is_tried else None)
     say(f"{study.name}: {_counts(before)}{_expectation(expected.left(todo, executor.at_once), todo, expected)}")
     weights = _weights(expected, todo)
@@ -88,7 +90,7 @@ def _expectation(seconds: float, todo: Sequence[str], expected: Estimate) -> str
     if not todo:
         return ""
     if not expected.seconds:
-        return "; how long it takes is not known yet"
+        return f"; how long it takes is not known yet{': ' * bool(expected.trouble)}{expected.trouble or ''}"
     bases = {
         "by records of their like": expected.by_records,
         "by a short calibration": expected.by_calibration,
