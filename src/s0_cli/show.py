@@ -11,6 +11,7 @@ from rich.table import Table
 from s0.record import parsed
 from s0.report.terminal import CONSOLE, show_record
 from s0_cli.exits import put
+from s0_cli.memory import needed, size
 
 _WITH_CHECKPOINTING = " with --gradient-checkpointing"
 
@@ -177,21 +178,17 @@ def _model(result: Mapping[str, Any]) -> None:
     memory = result["memory"]
     parts = ("weights", "states", "activations", "logits")
     for step in memory["steps"]:
-        needed = ", ".join(f"{part} {_size(step[part])}" for part in parts)
+        needed = ", ".join(f"{part} {size(step[part])}" for part in parts)
         most = step["most_batch_tokens"]
         advice = f"up to --batch-tokens {most}" if most else "too little for this model"
         CONSOLE.print(
             f"a step that trains its state on {step['batch_tokens']} tokens, in rows of {step['row_tokens']}"
-            f"{_WITH_CHECKPOINTING * step['gradient_checkpointing']}, needs about {_size(step['total'])} ({needed}); "
-            f"{memory['device']} has {_size(memory['device_bytes'])}: {advice}",
+            f"{_WITH_CHECKPOINTING * step['gradient_checkpointing']}, needs about {size(step['total'])} ({needed}); "
+            f"{memory['device']} has {size(memory['device_bytes'])}: {advice}",
             soft_wrap=True,
         )
     if memory["trouble"]:
         CONSOLE.print(f"memory of a training step: not known; {memory['trouble']}", soft_wrap=True)
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
 
 
 def _layers(result: Mapping[str, Any]) -> None:
@@ -230,6 +227,8 @@ def _study_units(result: Mapping[str, Any]) -> None:
     _study(result)
     if result["estimated"]:
         CONSOLE.print(result["estimated"], soft_wrap=True)
+    for facts in result["memory"]:
+        CONSOLE.print(needed(facts), soft_wrap=True)
 
 
 def _study_report(result: Mapping[str, Any]) -> None:

@@ -104,6 +104,7 @@ def test_a_study_for_another_machine_is_listed_and_tells_what_it_needs(
     Path("study.toml").write_text(ELSEWHERE + blocks("toml")[0])
     listed = s0("study", "list", "study.toml")
     assert listed.returncode == 0 and "how long it takes is not known yet: expected `device`" in listed.stderr
+    assert re.search(r"pocket:gdn needs [\d.]+ MiB for its weights, about .* at a row of 2048 tokens\n", listed.stderr)
     refused = s0("study", "run", "study.toml")
     assert refused.returncode == 2 and "got 'cuda:99'" in refused.stderr and not Path("runs").exists()
 
@@ -119,6 +120,7 @@ def test_jobs_of_slurm_judge_as_they_are_told(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Slurm, "run", submit)
     for unsafe in ([], ["--unsafe-no-sandbox"]):
-        s0("study", "run", "study.toml", "--slurm", *unsafe)
+        said = s0("study", "run", "study.toml", "--slurm", *unsafe).stderr
+        assert "pocket:gdn needs " in said
     assert [slurm.unsafe for slurm in asked] == [False, False, True, True]  # collections, then variants
     assert asked[0].parameters["mem_gb"] == 32

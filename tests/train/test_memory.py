@@ -43,6 +43,10 @@ def test_more_tokens_and_wider_numbers_take_more_and_computing_again_less() -> N
     usual = needed(outline("qwen3_5"), 1024)
     assert 1.8 < needed(outline("qwen3_5"), 2048).activations / usual.activations < 2.1
     assert needed(outline("qwen3_5", torch.float32), 1024).weights == 2 * usual.weights
+    rows = [
+        step_memory(outline("qwen3_5"), batch_tokens=1024, gradient_checkpointing=False, row_tokens=n) for n in (8, 128)
+    ]
+    assert rows[0].activations > 2 * rows[1].activations and rows[1] == usual  # each is filled up, and has a state
     many_layers = dict(num_hidden_layers=8, layer_types=["linear_attention"] * 8)
     whole, again = (needed(outline("qwen3_5", **many_layers), 1024, again) for again in (False, True))
     assert again.activations < 0.4 * whole.activations
@@ -61,6 +65,8 @@ def test_the_largest_micro_batch_fits_and_one_more_token_does_not() -> None:
 def test_no_tokens_are_refused(batch_tokens: int) -> None:
     with pytest.raises(ConfigError, match="expected batch_tokens >= 1"):
         needed(outline("qwen3_5"), batch_tokens)
+    with pytest.raises(ConfigError, match="and row_tokens >= 1"):
+        step_memory(outline("qwen3_5"), batch_tokens=8, row_tokens=batch_tokens, gradient_checkpointing=False)
 
 
 def test_experts_in_float32_are_said_to_be_what_cannot_be_rehearsed() -> None:

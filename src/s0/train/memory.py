@@ -33,7 +33,8 @@ from s0.train.token_losses import MOST_LOGITS
 _STATE_COPIES = 6  # the tensors, their gradient, Adam's two moments, the last good ones and the best
 _LOGIT_COPIES = 5  # in float32, while their loss is made and goes back
 ROW_TOKENS = 128
-"""Of the rows that an estimate is for. Short ones need more: each has a state, and is filled up to a kernel's chunk."""
+"""Of the rows that an estimate is for. Short ones need more: each has a state, and is filled up to a kernel's chunk.
+Much longer ones, too, where attention keeps something of every pair of tokens."""
 _USABLE = 0.75
 _STATE = "rehearsed"
 
@@ -70,14 +71,16 @@ class StepMemory:
         return max(0, int(left / self.activations * self.batch_tokens))
 
 
-def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpointing: bool) -> StepMemory:
+def step_memory(
+    model: PreTrainedModel, *, batch_tokens: int, gradient_checkpointing: bool, row_tokens: int = ROW_TOKENS
+) -> StepMemory:
     """Rehearse a step that trains the state of every recurrent layer.
 
     Args:
         model: a transformers model on the meta device; left as it is.
-        batch_tokens: size of the micro-batch, rows x longest row, at least 1. Its rows are taken to have 128 tokens, or
-            all there are, and there to be as many whole ones as that makes.
+        batch_tokens: size of the micro-batch, rows x longest row, at least 1.
         gradient_checkpointing: whether layers are computed again in the backward pass.
+        row_tokens: length of its rows, at least 1, or all tokens there are; there are as many whole rows as that makes.
 
     Returns:
         the bytes of its parts.
@@ -85,10 +88,11 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
     Raises:
         UnsupportedModelError: the model has no recurrent layer whose state can be tuned, or some operation of it wants
             to see data.
-        ConfigError: `gradient_checkpointing` with a model that cannot compute its layers again; batch_tokens below 1.
+        ConfigError: `gradient_checkpointing` with a model that cannot compute its layers again; batch_tokens or
+            row_tokens below 1.
     """
-    if batch_tokens < 1:
-        raise ConfigError(f"expected batch_tokens >= 1, got {batch_tokens}")
+    if min(batch_tokens, row_tokens) < 1:
+        raise ConfigError(f"expected batch_tokens >= 1 and row_tokens >= 1, got {batch_tokens} and {row_tokens}")
     config = model.config
     if getattr(config, "quantization_config", None):
         raise UnsupportedModelError(
@@ -97,7 +101,7 @@ def step_memory(model: PreTrainedModel, *, batch_tokens: int, gradient_checkpoin
     own = (*model.parameters(), *model.buffers())
     weights = sum(tensor.nbytes for tensor in own)
     vocabulary = config.get_text_config().vocab_size
-    row = min(batch_tokens, ROW_TOKENS)
+    row = min(batch_tokens, row_tokens)
     tokens = torch.zeros(batch_tokens // row, row, dtype=torch.long, device="meta")
     tuned, _ = attach(model, None, {"alpha": 1.0}, _STATE)
     try:

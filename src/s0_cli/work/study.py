@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from s0.errors import ConfigError
 from s0.files import write_files
 from s0.study.estimate import Estimate
 from s0.study.executors import Executor, Processes, Slurm
+from s0.study.memory import memory_of
 from s0.study.method_comparison import METHOD_COMPARISON, method_comparison
 from s0.study.page import page, write_page
 from s0.study.plan import AnyUnit, CollectionUnit
@@ -23,6 +24,7 @@ from s0.study.tables import facts, tables
 from s0.tasks.sandbox import Sandbox
 from s0_cli.exits import interruptible, same_command
 from s0_cli.groups import ExecutorOptions, JudgingOptions, OutOptions, StudyOptions
+from s0_cli.memory import needed
 from s0_cli.outputs import STUDY_REPORT, claimed, require_free_folder
 from s0_cli.work.problems import sandbox
 from s0_cli.work.stages import say, stage
@@ -54,6 +56,8 @@ def _run(options: StudyOptions, how: ExecutorOptions, executor: Executor, cells:
     is_tried = not how.slurm and not study.is_quick  # what takes seconds is not worth a try
     expected = estimated(_only(before, todo), store, cells if is_tried else None)
     say(f"{study.name}: {_counts(before)}{_expectation(expected.left(todo, executor.at_once), todo, expected)}")
+    for memory in _memory(before, todo):
+        say(needed(memory))
     weights = _weights(expected, todo)
     n_done = 0
     with stage(study.name, len(todo) or None) as advance:
@@ -84,6 +88,13 @@ def _only(before: Standing, keys: Sequence[str]) -> Standing:
 def _counts(standing: Standing) -> str:
     counts = Counter(standing.of(key) for key in standing.plan.units)
     return f"{len(standing.plan.units)} units, " + ", ".join(f"{n} {how}" for how, n in sorted(counts.items()))
+
+
+def _memory(before: Standing, todo: Sequence[str]) -> list[dict[str, Any]]:
+    """What the models of units need of memory; not told of a study in small, whose units take seconds."""
+    if before.study.is_quick:
+        return []
+    return [asdict(each) for each in memory_of(before.plan.units[key] for key in todo)]
 
 
 def _expectation(seconds: float, todo: Sequence[str], expected: Estimate) -> str:
@@ -145,6 +156,7 @@ def list_units(options: StudyOptions, jobs: int) -> dict[str, Any]:
         **_outcome(before, store),
         "seconds_left": round(expected.left(todo, jobs), 1),
         "estimated": _expectation(expected.left(todo, jobs), todo, expected).removeprefix("; "),
+        "memory": _memory(before, todo),
         "listed": [
             {
                 "unit": described(unit),
