@@ -1,4 +1,4 @@
-"""Write the tables and outputs of README.md and benchmarks/README.md from benchmarks/results.
+"""Write the tables, plots and outputs of README.md, docs/results.md and benchmarks/README.md from benchmarks/results.
 
     python benchmarks/pages.py [--check]
 
@@ -10,10 +10,25 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from study_tables import contrasts, grid, models, record, results, scales, study, tasks
+from beyond import claims
+from study_claims import findings, published
+from study_tables import (
+    STUDIES,
+    grid,
+    lengths,
+    missing,
+    models,
+    plots,
+    plots_of,
+    record,
+    results,
+    scales,
+    section,
+)
 
 from s0.core.families import REFUSED, family_facts
 from s0.core.releases import NEWEST, OLDEST
@@ -23,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "docs" / "results.md",
     *sorted((ROOT / "src" / "s0" / "models").glob("pocket_*/README.md")),
 )
 
@@ -297,6 +313,11 @@ def named(labels: list[str]) -> str:
     return ", ".join([*(label for label in labels if label not in padded), f"{len(padded)} of {len(SQUARE)} with pads"])
 
 
+def by_examples() -> str:
+    """The plot that matters most."""
+    return "".join(f"![{plot.alt}](docs/results/examples.svg)" for plot in plots_of("examples").values()) or "Not run."
+
+
 def demo() -> str:
     text = (ROOT / "benchmarks" / "results" / "demo.txt").read_text(encoding="utf-8")
     return "```text\n" + text.rstrip() + "\n```"
@@ -305,12 +326,16 @@ def demo() -> str:
 TABLES = {
     "demo": demo,
     "results": results,
-    "study": study,
-    "contrasts": contrasts,
+    "findings": findings,
+    "by examples": by_examples,
+    "published": published,
+    **{f"study {name}": partial(section, name) for name in STUDIES},
+    "lengths": lengths,
     "scales": scales,
     "grid": grid,
+    "beyond": claims,
+    "missing": missing,
     "models": models,
-    "tasks": tasks,
     "decoding": decoding,
     "sandbox": sandbox,
     "soak": soak,
@@ -342,6 +367,12 @@ def main() -> None:
             stale.append(page.relative_to(ROOT).as_posix())
             if not check:
                 page.write_text(fresh, encoding="utf-8")
+    for path, drawn in plots().items():
+        if not path.exists() or path.read_bytes() != drawn:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(drawn)
     if placed != set(TABLES):
         sys.exit(f"expected a place for each of {sorted(TABLES)} on some page, found {sorted(placed)}")
     if stale:

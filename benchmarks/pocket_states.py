@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import torch
-from study_tables import answers_in, study_runs
+from study_tables import answers_in, recorded
 
 from s0.bench import Variant
 from s0.files import write_files
@@ -30,15 +30,15 @@ MODELS = ("pocket:gdn", "pocket:mamba2")
 TASK, SEED, VARIANT = "pocket-code", 0, "s0_auto"
 
 
-def make(model_name: str, recorded: VariantRecord) -> Path:
-    variants = {"base": Variant(), VARIANT: recorded.unit.variant}
+def make(model_name: str, known: VariantRecord) -> Path:
+    variants = {"base": Variant(), VARIANT: known.unit.variant}
     experiment = Experiment(model_name, variants, task=TASK, seed=SEED, train_problems=POCKET_TRAIN_PROBLEMS)
     with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         record = run_experiment(experiment, folder, sandbox=sandbox)
         written = [*sorted(Path(folder, VARIANT).iterdir()), Path(folder, "record.json")]
         files = {path.name: path.read_bytes() for path in written}
     completions = compressed([answer.completion for answer in record.answers[VARIANT]])
-    if completions != answers_in(recorded).completions:
+    if completions != answers_in(known).completions:
         raise SystemExit(f"expected of {model_name} the answers that the study has recorded, got others; `make study`")
     out = POCKET_MODELS[model_name] / STATES_FOLDER / TASK
     write_files(out, files)
@@ -48,7 +48,7 @@ def make(model_name: str, recorded: VariantRecord) -> Path:
 def main() -> None:
     torch.set_num_threads(1)
     for model_name in MODELS:
-        print(make(model_name, study_runs()[model_name][VARIANT][SEED]))
+        print(make(model_name, recorded("main", VARIANT, model_name, TASK, SEED)))
 
 
 if __name__ == "__main__":
