@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from study_tables import TUNED, contrasts, rows
 
-from s0.study.findings import AHEAD, BEHIND, NOT_SHOWN, ON_THESE, finding
+from s0.study.findings import AHEAD, BEHIND, NOT_SHOWN, NOT_TESTED, ON_THESE, difference_of, finding
 from s0.study.markdown import heads, in_cells, points
+from s0.study.tables import Contrast, Row, Table
 
 
 def published() -> str:
@@ -80,64 +81,45 @@ def tally(said: Sequence[str]) -> str:
     """How often something can be said: "ahead on 3 of 6 (1 on these problems only), no difference shown on 3 of 6"."""
     parts = []
     for word in (AHEAD, BEHIND, NOT_SHOWN):
-        n = sum(each.startswith(word) for each in said)
-        only_here = sum(each == word + ON_THESE for each in said)
+        n = sum(each in (word, word + ON_THESE) for each in said)
+        only_here = said.count(word + ON_THESE)
         if n:
             parts.append(f"{word} on {n} of {len(said)}" + (f" ({only_here}{ON_THESE[1:]} only)" if only_here else ""))
+    if n_not_tested := said.count(NOT_TESTED):
+        parts.append(f"not tested on {n_not_tested} of {len(said)}")
     return ", ".join(parts)
 
 
-def between(values: Sequence[float]) -> str:
-    return f"{min(values):+.1f} to {max(values):+.1f}" if len(values) > 1 else f"{values[0]:+.1f}"
+def compared(those: Iterable[tuple[Table, Row | Contrast]]) -> str:
+    """The range of differences in points, and what can be said of how many of them."""
+    each = [compared for _, compared in those]
+    if not each:
+        return "not run"
+    differences = [difference[0] for pair in each if (difference := difference_of(pair))]
+    low, high = f"{min(differences):+.1f}", f"{max(differences):+.1f}"
+    return f"{low if low == high else f'{low} to {high}'} points, {tally([finding(pair) for pair in each])}"
 
 
 def findings() -> str:
-    """What holds and what does not, a sentence each."""
-    return "\n".join(f"- {sentence}" for sentence in (_gains(), _scale(), _against_lora(), _few(), _controls()))
-
-
-def _gains() -> str:
-    said, gained = zip(*((finding(row), row.gain[0]) for _, row in rows("main", "s0_auto") if row.gain), strict=True)
-    return (
-        f"**Tuning the initial state** gains {between(gained)} points over the untouched model: {tally(said)} pairs of "
-        "model and task."
+    """What can be said, a sentence for each question; of pairs of model and task."""
+    main = partial(contrasts, "main")
+    sentences = (
+        f"**A tuned initial state**, beside the untouched model: {compared(rows('main', 's0_auto'))}.",
+        "**Rate and scale chosen on select examples**, beside the published ones: "
+        f"{compared(main('s0_published', 's0_auto'))}.",
+        f"**S0 beside LoRA r24**: {compared(main('lora_r24', 's0_auto'))}; beside LoRA of as many numbers as the "
+        f"state: {compared(main('lora_matched', 's0_auto'))}.",
+        f"**By number of examples**, S0 beside LoRA r24 on functions: {'; '.join(map(_by_number, TUNED))}.",
+        "**Right forms with wrong contents** learned instead, beside the untouched model: "
+        f"{compared(rows('main', 'format_control'))}.",
     )
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _scale() -> str:
-    named = [contrast for _, contrast in contrasts("main", "s0_published", "s0_auto")]
-    differences = [contrast.difference[0] for contrast in named]
-    return (
-        "**The scale decides**: rate and scale chosen on select examples, beside the published ones, "
-        f"{between(differences)} points: {tally([finding(contrast) for contrast in named])}."
-    )
-
-
-def _against_lora() -> str:
-    sentences = []
-    for variant, words in (("lora_r24", "LoRA r24"), ("lora_matched", "LoRA of as many numbers as the state")):
-        named = [contrast for _, contrast in contrasts("main", variant, "s0_auto")]
-        differences = [contrast.difference[0] for contrast in named]
-        sentences.append(f"{words} ({between(differences)}): {tally([finding(each) for each in named])}")
-    return f"**S0 beside** {'; beside '.join(sentences)}."
-
-
-def _few() -> str:
-    sentences = []
-    for model in TUNED:
-        by_words: dict[str, list[int]] = {}
-        for table, contrast in contrasts("examples", "lora", "s0"):
-            if table.model == model and table.amount is not None:
-                by_words.setdefault(finding(contrast) or "not tested", []).append(table.amount)
-        words = "; ".join(f"{said} at {', '.join(map(str, amounts))}" for said, amounts in by_words.items())
-        sentences.append(f"on {model}, {words or 'not run'}")
-    return f"**By number of examples**, S0 beside LoRA r24 on functions: {'. And '.join(sentences)}."
-
-
-def _controls() -> str:
-    wrong = [(finding(row), row.gain[0]) for _, row in rows("main", "format_control") if row.gain]
-    said, gained = zip(*wrong, strict=True)
-    return (
-        f"**It is not form alone**: the same training on right forms with wrong contents changes pass@1 by "
-        f"{between(gained)} points: {tally(said)}."
-    )
+def _by_number(model: str) -> str:
+    by_words: dict[str, list[str]] = {}
+    for table, contrast in contrasts("examples", "lora", "s0"):
+        if table.model == model and table.amount is not None:
+            by_words.setdefault(finding(contrast) or "not tested", []).append(str(table.amount))
+    words = ", ".join(f"{said} at {' and '.join(amounts)}" for said, amounts in by_words.items())
+    return f"on {model} {words or 'not run'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s0.study.tables import Contrast, Row
+from s0.study.tables import Contrast, Interval, Row
 
 _LEVEL = 0.05
 
@@ -21,7 +21,7 @@ def finding(compared: Row | Contrast) -> str:
         `AHEAD` or `BEHIND` where the test says so after Holm's adjustment, and the crossed interval for other problems
         too; with `ON_THESE` where that one includes 0, or there is none; `NOT_SHOWN`, or `NOT_TESTED`.
     """
-    difference = compared.gain if isinstance(compared, Row) else compared.difference
+    difference = difference_of(compared)
     if difference is None or compared.p_holm is None or _says_nothing(difference):
         return NOT_TESTED
     if compared.p_holm >= _LEVEL:
@@ -30,12 +30,17 @@ def finding(compared: Row | Contrast) -> str:
     return direction if excludes_zero(compared.crossed) else direction + ON_THESE
 
 
-def excludes_zero(interval: tuple[float, float, float] | None) -> bool:
+def difference_of(compared: Row | Contrast) -> Interval | None:
+    """Of a row over its reference, or of a contrast; None for the reference itself."""
+    return compared.gain if isinstance(compared, Row) else compared.difference
+
+
+def excludes_zero(interval: Interval | None) -> bool:
     """Whether an interval lies on one side of 0; none does not."""
     return interval is not None and (interval[1] > 0 or interval[2] < 0)
 
 
-def _says_nothing(difference: tuple[float, float, float]) -> bool:
+def _says_nothing(difference: Interval) -> bool:
     """Seeds that all agree leave a t-test nothing to go by."""
     _, low, high = difference
     return high - low < 1e-9
