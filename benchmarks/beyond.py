@@ -10,7 +10,7 @@ from study_tables import NAMES, done, study_of
 
 from s0.bench import crossed, holm
 from s0.bench.stats import CrossedDifference
-from s0.errors import ConfigError
+from s0.study.grids import GridNotDone
 from s0.study.markdown import heads, in_cells
 from s0.study.runner import LEFT
 from s0.study.store import Answered, Failure, Record, VariantRecord
@@ -44,13 +44,15 @@ def claim(name: str) -> Claim | None:
     """The claim of a cell; None until all of it is done."""
     try:
         here = done(name)
-    except ConfigError:  # its grid is not done
+    except GridNotDone:
         return None
     if here.keys(LEFT):
         return None
     keys = {variant: [cell.key for cell in here.plan.cells if cell.variant == variant] for variant in _ALL}
     runs = {variant: [here.records[key] for key in keys[variant]] for variant in _ALL}
-    (untouched,) = {answered.verdicts["standard"]: answered for answered in map(_answers, runs[UNTOUCHED])}.values()
+    if isinstance(runs[UNTOUCHED][0], Failure):
+        return None
+    untouched = _answers(runs[UNTOUCHED][0])  # of all seeds
     on_select = {variant: statistics.fmean(_solved_on_select(runs[variant])) for variant in CANDIDATES}
     candidate = max(CANDIDATES, key=lambda variant: on_select[variant])
     verdicts = {
@@ -89,8 +91,7 @@ def claims() -> str:
     if not made:
         return "**Not run.** The rules were committed before any run."
     lines = heads(["cell", "candidate", "minus LoRA r24, fresh problems", "not inferior, p", "ahead, p"])
-    not_inferior = holm([each.result.p_above(-MARGIN) for each in made])
-    ahead = holm([each.result.p_above(0.0) for each in made])
+    not_inferior, ahead = (_adjusted(made, threshold) for threshold in (-MARGIN, 0.0))
     for each, p_not_inferior, p_ahead in zip(made, not_inferior, ahead, strict=True):
         result = each.result
         points = (100 * value for value in (result.difference, result.low, result.high))
@@ -108,6 +109,11 @@ def claims() -> str:
     lines += ["", f"Not done: {', '.join(map(_words, left))}."] if left else []
     broken = [f"- {_words(each.name)}, {line}" for each in made for line in each.broken]
     return "\n".join([*lines, *(["", "Broken down, counted as the untouched model:", "", *broken] if broken else [])])
+
+
+def _adjusted(made: Sequence[Claim], threshold: float) -> list[float]:
+    """p-values by Holm over all cells; one that is not done counts as 1."""
+    return holm([each.result.p_above(threshold) for each in made] + [1.0] * (len(CELLS) - len(made)))[: len(made)]
 
 
 def _words(name: str) -> str:

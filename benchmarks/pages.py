@@ -17,6 +17,7 @@ from typing import Any
 from beyond import claims
 from study_claims import findings, published
 from study_tables import (
+    PLOTS,
     STUDIES,
     grid,
     lengths,
@@ -367,7 +368,13 @@ def main() -> None:
             stale.append(page.relative_to(ROOT).as_posix())
             if not check:
                 page.write_text(fresh, encoding="utf-8")
-    for path, drawn in plots().items():
+    drawn_plots = plots()
+    for path in (*PLOTS.glob("*.svg"),):
+        if path not in drawn_plots:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if not check:
+                path.unlink()
+    for path, drawn in drawn_plots.items():
         if not path.exists() or path.read_bytes() != drawn:
             stale.append(path.relative_to(ROOT).as_posix())
             if not check:

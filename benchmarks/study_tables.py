@@ -12,13 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s0.errors import ConfigError, DatasetError
+from s0.bench import t_interval
+from s0.errors import DatasetError
 from s0.models import model_without_weights
 from s0.study.figures import Plot, figures
-from s0.study.grids import winner
+from s0.study.grids import GridNotDone, winner
 from s0.study.lengths import by_length
-from s0.study.markdown import heads, in_cells, spread
-from s0.study.overview import LEGEND, label_of, overview
+from s0.study.markdown import heads, in_cells, points, spread
+from s0.study.overview import label_of, legend, overview
 from s0.study.runner import DONE, Standing, opened, standing
 from s0.study.spec import Study
 from s0.study.store import Answered, VariantRecord
@@ -65,10 +66,14 @@ def done(name: str) -> Standing:
 
 @cache
 def tables_of(name: str) -> tuple[Table, ...]:
-    """Those of a study in which something is compared; none where its grid is not done either."""
+    """Those of a study in which something is compared; none where nothing of it is done, or its grid is not."""
     try:
-        made = tables(done(name))
-    except (ConfigError, DatasetError):
+        here = done(name)
+    except GridNotDone:
+        return ()
+    try:
+        made = tables(here)
+    except DatasetError:  # nothing is
         return ()
     return tuple(table for table in made if any(row.gain for row in table.rows))
 
@@ -83,24 +88,22 @@ def plots() -> dict[Path, bytes]:
     return {PLOTS / f"{name}.svg": plot.svg for name in STUDIES for plot in plots_of(name).values()}
 
 
-def section(name: str, folder: str = "results") -> str:
+def section(name: str) -> str:
     """A study on the page: what it is about, how far it is, its plot, and its tables at a glance."""
-    file = f"[Study file](../benchmarks/studies/{name}.toml)"
+    study, file = study_of(name), f"[Study file](../benchmarks/studies/{name}.toml)."
     if not tables_of(name):
-        return f"**Not run.** {file}."
+        return f"{study.about} **Not run.** {file}"
     here = done(name)
-    study = here.study
     n_done, n_units = len(here.keys(DONE)), len(here.plan.units)
     problems = sorted({table.n_problems for table in tables_of(name)})
     measured = f"{len(study.seeds)} seeds, {' or '.join(map(str, problems))} {study.split} problems of each task."
     left = "" if n_done == n_units else f" **Not whole: {n_done} of {n_units} units are done.**"
-    legend = LEGEND.format(reference="the untouched model")
     return "\n".join(
         [
-            f"{study.about} {measured} {file}.{left}",
+            f"{study.about} {measured} {file}{left}",
             "",
-            *(f"![{plot.alt}]({folder}/{name}.svg)\n" for plot in plots_of(name).values()),
-            legend,
+            *(f"![{plot.alt}](results/{name}.svg)\n" for plot in plots_of(name).values()),
+            legend(study),
             "",
             *overview(study, tables_of(name)),
             judged_by(here),
@@ -154,8 +157,8 @@ def results() -> str:
     n_problems = sorted({table.n_problems for table in tables_of("main")})
     below = (
         "The untouched model's pass@1 in %, and gains over it in points with 95% t-intervals: "
-        f"{len(study.seeds)} seeds, {' or '.join(map(str, n_problems))} problems of each task that nothing was chosen "
-        "on, greedy, standard scoring."
+        f"{len(study.seeds)} samplings of examples from 96 train problems, {' or '.join(map(str, n_problems))} final "
+        "problems of each task, greedy, standard scoring. Empty: not run yet."
     )
     return "\n".join([*lines, "", below])
 
@@ -169,17 +172,16 @@ def _gain(row: Row | None) -> str:
 def models() -> str:
     """The pocket models on pocket-code, untouched and with the best of what S0 and LoRA make of them."""
     lines = heads(["model", "weights", "greedy, standard", "greedy, paper", "S0", "LoRA r24"])
-    on_code = [table for table in tables_of("main") if table.task == "pocket-code"]
-    for table in on_code:
+    for table in tables_of("main"):
         by_variant = {row.variant: row for row in table.rows}
-        base = by_variant["base"]
-        tuned = [by_variant[name].standard[0] if name in by_variant else None for name in ("s0_auto", "lora_r24")]
-        cells = [table.model, f"{model_without_weights(table.model).num_parameters():,}"]
-        cells += [f"{rate[0]:.1f}" for rate in (base.standard, base.paper)]
-        lines.append(in_cells([*cells, *("-" if rate is None else f"{rate:.1f}" for rate in tuned)]))
+        if table.task == "pocket-code" and "base" in by_variant:
+            solved = [f"{rate[0]:.1f}" for rate in (by_variant["base"].standard, by_variant["base"].paper)]
+            tuned = [by_variant.get(name) for name in ("s0_auto", "lora_r24")]
+            solved += [f"{row.standard[0]:.1f}" if row else "-" for row in tuned]
+            lines.append(in_cells([table.model, f"{model_without_weights(table.model).num_parameters():,}", *solved]))
     below = (
-        f"pass@1 in % on the {on_code[0].n_problems} final problems of pocket-code; S0 and LoRA: greedy, standard "
-        f"scoring, mean over {len(study_of('main').seeds)} samplings of examples."
+        "pass@1 in % on the final problems of pocket-code; S0 and LoRA: greedy, standard scoring, mean over "
+        f"{len(study_of('main').seeds)} samplings of examples."
     )
     return "\n".join([*lines, "", below])
 
@@ -188,19 +190,23 @@ _BY_LENGTH = ("base", "s0_auto", "lora_r24")
 
 
 def lengths() -> str:
-    """Accuracy by length of prompt and answer, on the main table."""
+    """Accuracy by length of prompt and answer, on the main table, and how S0 and LoRA differ there."""
     lines: list[str] = []
     for table in tables_of("main"):
-        if table.model not in TUNED:
+        if table.model not in TUNED or not {*_BY_LENGTH} <= {row.variant for row in table.rows}:
             continue
         for part in by_length(done("main"), table):
-            of = part.of.replace("base", "the untouched model")
-            lines += [f"**{table.model}, {NAMES[table.task]}, by length of the {of}, in characters**", ""]
+            lines += [f"**{table.model}, {NAMES[table.task]}, by length of the {part.of}, in characters**", ""]
             lines += heads(["", *(f"{each.low} to {each.high} ({each.n})" for each in part.parts)])
-            shown = {row.label: part.rows[row.label] for row in table.rows if row.variant in _BY_LENGTH}
-            lines += [in_cells([label, *(f"{rate:.1f}" for rate in rates)]) for label, rates in shown.items()]
-            lines.append("")
-    return "\n".join([*lines, "pass@1 in %, mean over seeds; so many problems in each part."])
+            for variant in _BY_LENGTH:
+                label = label_of(study_of("main"), variant, [table.model])
+                lines.append(in_cells([label, *(f"{rate:.1f}" for rate in part.means(variant))]))
+            tuned = [part.rates[variant] for variant in ("s0_auto", "lora_r24")]
+            by_part = zip(*(zip(*rates, strict=True) for rates in tuned), strict=True)
+            apart = [t_interval([a - b for a, b in zip(s0, lora, strict=True)]) for s0, lora in by_part]
+            lines += [in_cells(["S0 - LoRA r24", *(points(difference, "+") for difference in apart)]), ""]
+    below = "pass@1 in %, mean over seeds (so many problems in each part); differences with 95% t-intervals over seeds."
+    return "\n".join([*lines, below])
 
 
 def scales() -> str:
@@ -271,15 +277,16 @@ def recorded(name: str, variant: str, model: str, task: str, seed: int) -> Varia
 
 
 def missing() -> str:
-    """What of the studies on the page is not done."""
+    """What of all studies is not done, and what failed."""
     lines = []
-    for name in STUDIES:
-        if not tables_of(name):
-            lines.append(f"- {name}: nothing")
+    for file in sorted((ROOT / "benchmarks" / "studies").glob("*.toml")):
+        try:
+            here = done(file.stem)
+        except GridNotDone:
+            lines.append(f"- {file.stem}: waits for its grid")
             continue
-        here = done(name)
         n_done, n_units = len(here.keys(DONE)), len(here.plan.units)
-        failures = "".join(f"; failed: {failure.error}" for failure in here.failures.values())
-        if n_done < n_units or failures:
-            lines.append(f"- {name}: {n_done} of {n_units} units{failures}")
-    return "\n".join(lines) or "Nothing: every unit of every study on this page is done."
+        if n_done < n_units:
+            lines.append(f"- {file.stem}: {n_done} of {n_units} units are done")
+        lines += [f"- {file.stem}, failed: {failure.error:.200}" for failure in here.failures.values()]
+    return "\n".join(lines) or "Nothing: every unit of every study is done."

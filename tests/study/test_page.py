@@ -42,8 +42,8 @@ def test_the_page_leads_from_a_file_to_tables(
         assert program == "s0" and done.returncode == 0, done.stderr
     assert "| LoRA r24 |" in done.stdout and "## pocket:gdn, 2 examples of pocket-code" in done.stdout
     written = Path("study-report/report.md").read_text()
-    assert re.sub(r"!\[.*\]\(gains.svg\)\n\n", "", written, count=1) == done.stdout.removesuffix("\n") != written
-    assert Path("study-report/gains.svg").read_bytes().startswith(b"<?xml")
+    assert re.sub(r"!\[.*\]\(examples.svg\)\n\n", "", written, count=1) == done.stdout.removesuffix("\n") != written
+    assert Path("study-report/examples.svg").read_bytes().startswith(b"<?xml")
     (code,) = blocks("python")
     exec(compile(code, "studies.md", "exec"), {})
     assert "LoRA r24" in capsys.readouterr().out

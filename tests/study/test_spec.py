@@ -20,7 +20,7 @@ from s0.train import METHODS
 from tests.study.small import GRID, PROBLEMS, STUDY, written
 
 WRONG = {
-    'models = ["pocket:gdn"]': ("modles = 1", "keys (asked, chat,", "'modles'"),
+    'models = ["pocket:gdn"]': ("modles = 1", "keys (about, asked,", "'modles'"),
     "seeds = 1": ('seeds = "many"', "array", "$.seeds"),
     "limit = 4": ('split = "all"', "train, select, final", "'all'"),
     "samples = 4": ("sample = 4", "keys of `collection` (keep,", "'sample'"),
@@ -39,6 +39,9 @@ WRONG = {
     "[variants.lora]": ('[variants.lora]\nmodels = ["pocket:gnd"]', "models of the variant lora (pocket:gdn)"),
     "alpha = 1 }": ('alpha = 1 }\nwinner = { grid = "g" }', "keys of `variants.s0.winner` (study, task, variant)"),
     "settings = { n_steps = 1, rank = 2 }": ("settings = 3", "variants.lora", "int"),
+    "[variants.s0]": ('[variants.s0]\nlabel = "base"', "labels that tell variants apart, got 'base' twice"),
+    "seeds = 1\n": ('seeds = 1\ncontrasts = [["lora", "lora"]]\n', "two different ones", "lora"),
+    "limit = 4\n": ("limit = 4\nexamples = [{ n = 2 }, { n = 2, draws = 2 }]\n", "different numbers"),
 }
 
 
@@ -63,6 +66,8 @@ def test_what_is_no_study_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_grid_is_kept_from_final_problems(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'`split = "select"`.*got final'):
         read_study(written(tmp_path, GRID.replace('split = "select"', "")))
+    with pytest.raises(ConfigError, match="without a grid"):
+        read_study(written(tmp_path, GRID.replace("seeds", 'reference = "s0"\nseeds')))
     grid = read_study(written(tmp_path, GRID))
     variants = grid.variants_on("pocket:gdn")
     assert list(variants) == ["base", "s0 1", "s0 2", "lora"]
@@ -107,7 +112,10 @@ MATTERS_NOT = {
     "names": lambda study: replace(study, name="other", folder=Path("elsewhere"), title="Other", is_quick=True),
     "order": lambda study: replace(study, variants=dict(reversed(study.variants.items()))),
     "labels": lambda study: replace(
-        study, variants={name: replace(each, label="L", published={"m": "1"}) for name, each in study.variants.items()}
+        study,
+        variants={
+            name: replace(each, label=f"L {name}", published={"m": "1"}) for name, each in study.variants.items()
+        },
     ),
     "contrasts": lambda study: replace(study, contrasts=(("base", "s0"),), slurm={"mem_gb": 4}),
     "whole": lambda study: replace(study, collection=replace(study.collection, train_problems=6, select_problems=6)),

@@ -6,9 +6,9 @@ from s0.study.tables import Contrast, Interval, Row
 
 _LEVEL = 0.05
 
-AHEAD, BEHIND, NOT_SHOWN, NOT_TESTED = "ahead", "behind", "no difference shown", ""
-"""What can be said; of the first two also that it holds on these problems."""
-ON_THESE = ", on these problems"
+AHEAD, BEHIND, NOT_SHOWN, NOT_TESTED = "ahead", "behind", "no difference shown", "not tested"
+ON_THESE, OF_THIS_TRAINING = ", on these problems", ", of this training"
+"""What narrows the first two: to the problems that were asked, or to the one training that was done."""
 
 
 def finding(compared: Row | Contrast) -> str:
@@ -19,15 +19,18 @@ def finding(compared: Row | Contrast) -> str:
 
     Returns:
         `AHEAD` or `BEHIND` where the test says so after Holm's adjustment, and the crossed interval for other problems
-        too; with `ON_THESE` where that one includes 0, or there is none; `NOT_SHOWN`, or `NOT_TESTED`.
+        too; with `ON_THESE` where that one includes 0, or there are too few seeds for one, with `OF_THIS_TRAINING`
+        where there is one seed, and the test is over problems; `NOT_SHOWN`, or `NOT_TESTED`.
     """
     difference = difference_of(compared)
-    if difference is None or compared.p_holm is None or _says_nothing(difference):
+    if difference is None or compared.p_holm is None:
         return NOT_TESTED
     if compared.p_holm >= _LEVEL:
         return NOT_SHOWN
     direction = AHEAD if difference[0] > 0 else BEHIND
-    return direction if excludes_zero(compared.crossed) else direction + ON_THESE
+    if compared.seeds == 1:
+        return direction + OF_THIS_TRAINING
+    return direction if _excludes_zero(compared.crossed) else direction + ON_THESE
 
 
 def difference_of(compared: Row | Contrast) -> Interval | None:
@@ -35,12 +38,5 @@ def difference_of(compared: Row | Contrast) -> Interval | None:
     return compared.gain if isinstance(compared, Row) else compared.difference
 
 
-def excludes_zero(interval: Interval | None) -> bool:
-    """Whether an interval lies on one side of 0; none does not."""
+def _excludes_zero(interval: Interval | None) -> bool:
     return interval is not None and (interval[1] > 0 or interval[2] < 0)
-
-
-def _says_nothing(difference: Interval) -> bool:
-    """Seeds that all agree leave a t-test nothing to go by."""
-    _, low, high = difference
-    return high - low < 1e-9

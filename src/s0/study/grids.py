@@ -13,6 +13,10 @@ from s0.study.spec import Study, read_study
 from s0.study.store import Store, VariantRecord
 
 
+class GridNotDone(ConfigError):
+    """A grid whose winner is wanted has not come to its end."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An entry of a grid that was tried.
@@ -34,7 +38,8 @@ def winner(study: Study, store: Store, variant: str, model: str, task: str) -> E
     """The entry of a grid that passes most select problems; of equal ones the shortest training, then the first.
 
     Raises:
-        ConfigError: the grid has no such variant, asks final problems, or has not come to its end.
+        ConfigError: the grid has no such variant, or asks final problems.
+        GridNotDone: it has not come to its end.
     """
     if study.split == "final":
         raise ConfigError(f"expected a grid on select problems, got {study.name}, which asks final ones; correct it")
@@ -59,7 +64,7 @@ def _entries(study: Study, store: Store, variant: str, model: str, task: str) ->
             record = store.finished(cell.key, VariantRecord)
             if record is None:
                 file = study.folder / f"{study.name}.toml"
-                raise ConfigError(f"expected {cell.variant} of the grid {file} to be done, got no record; run it first")
+                raise GridNotDone(f"expected {cell.variant} of the grid {file} to be done, got no record; run it first")
             records.setdefault(cell.variant, []).append(record)
     return [
         Entry(

@@ -6,11 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from s0.record import decompressed
 from s0.study.plan import VariantUnit
 from s0.study.runner import Standing
 from s0.study.store import Answered, VariantRecord
 from s0.study.tables import Table
+from s0.tasks import Problem
+from s0.tasks.problem import CodeProblem
+from s0.tasks.sql import SqlProblem
 
 _PARTS = 3
 """So many parts of as equal a number of problems as their lengths allow."""
@@ -30,48 +32,60 @@ class Lengths:
     """pass@1 by length.
 
     Attributes:
-        of: what is so long: the prompt, or the untouched model's answer.
+        of: what is so long: the prompt, or the right answer.
         parts: of the problems, from short to long.
-        rows: by label of a variant, pass@1 in % in each part under the standard scoring, the mean over seeds.
+        rates: by variant, of every seed and draw, pass@1 in % in each part under the standard scoring.
     """
 
     of: str
     parts: tuple[Part, ...]
-    rows: Mapping[str, tuple[float, ...]]
+    rates: Mapping[str, Sequence[tuple[float, ...]]]
+
+    def means(self, variant: str) -> list[float]:
+        """A variant's rate in each part, the mean over seeds and draws."""
+        return [statistics.fmean(part) for part in zip(*self.rates[variant], strict=True)]
 
 
 def by_length(standing: Standing, table: Table) -> list[Lengths]:
-    """What the variants of a table solve, by the length of the prompt and of the reference's answer.
-
-    The answer's length is that of the reference's first answer to a problem, so that all variants are measured on the
-    same problems.
+    """What the variants of a table solve, by the length of the prompt and of the right answer where there is one.
 
     Args:
         standing: has the answers.
         table: which of them.
     """
-    reference = _answers(standing, table, standing.study.reference)
-    if not reference:
-        return []
-    first, (unit, _) = reference[0][1], reference[0]
+    unit, first = _answers(standing, table, table.rows[0].variant)[0]
     asked = next(each for each in unit.asked if each.task == table.asked)
     task, by_id = asked.load_task(), {problem.id: problem for problem in asked.problems()}
-    prompts = [str(task.prompt(by_id[problem], asked.chat)) for problem in first.problems]
-    lengths = {"prompt": prompts, f"answer of {standing.study.reference}": decompressed(first.completions)}
-    made = [_lengths(standing, table, of, [len(text) for text in texts]) for of, texts in lengths.items()]
+    problems = [by_id[problem] for problem in first.problems]
+    texts = {
+        "prompt": [str(task.prompt(problem, asked.chat)) for problem in problems],
+        "right answer": [answer for problem in problems if (answer := _right_answer(problem))],
+    }
+    made = [
+        _lengths(standing, table, of, [len(text) for text in each])
+        for of, each in texts.items()
+        if len(each) == len(problems)
+    ]
     return [each for each in made if len(each.parts) > 1]
+
+
+def _right_answer(problem: Problem) -> str | None:
+    """One that comes with the problem and is written out."""
+    if isinstance(problem, CodeProblem):
+        return problem.canonical_solution
+    return problem.gold if isinstance(problem, SqlProblem) else None
 
 
 def _lengths(standing: Standing, table: Table, of: str, lengths: Sequence[int]) -> Lengths:
     places = parted(lengths, _PARTS)
-    rows = {}
+    rates = {}
     for row in table.rows:
         verdicts = [answered.verdicts["standard"] for _, answered in _answers(standing, table, row.variant)]
-        rows[row.label] = tuple(
-            100 * statistics.fmean(each[i] == "1" for each in verdicts for i in place) for place in places
-        )
+        rates[row.variant] = [
+            tuple(100 * statistics.fmean(each[i] == "1" for i in place) for place in places) for each in verdicts
+        ]
     parts = [Part(lengths[place[0]], lengths[place[-1]], len(place)) for place in places]
-    return Lengths(of, tuple(parts), rows)
+    return Lengths(of, tuple(parts), rates)
 
 
 def parted(lengths: Sequence[int], n: int) -> list[list[int]]:

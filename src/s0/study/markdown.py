@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 from s0.study.tables import Interval
 
-_NO_SPREAD = 1e-9
-"""Below this an interval is a point."""
-
 
 def in_cells(cells: Sequence[str]) -> str:
     """A row of a table."""
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def heads(names: Sequence[str]) -> list[str]:
@@ -25,13 +22,13 @@ def points(interval: Interval, sign: str = "") -> str:
     return f"{interval[0]:{sign}.1f}{spread(interval, sign)}"
 
 
-def spread(interval: Interval, sign: str = "+") -> str:
-    """The interval alone; nothing where it is a point."""
-    _, low, high = interval
-    return f" [{low:{sign}.1f}, {high:{sign}.1f}]" if high - low > _NO_SPREAD else ""
+def spread(interval: Interval | None, sign: str = "+") -> str:
+    """The interval alone, behind a space; nothing where it is a point, or there is none."""
+    if interval is None or interval[1] == interval[2]:
+        return ""
+    return f" [{interval[1]:{sign}.1f}, {interval[2]:{sign}.1f}]"
 
 
-def p_value(value: float | None, tested: Interval) -> str:
-    """A p-value; a test of differences that are all the same says nothing."""
-    _, low, high = tested
-    return "-" if value is None or high - low < _NO_SPREAD else f"{value:.1g}"
+def p_value(value: float | None) -> str:
+    """A p-value, or a dash where nothing was tested."""
+    return "-" if value is None else f"{value:.1g}"

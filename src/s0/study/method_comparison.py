@@ -77,7 +77,8 @@ def _result(record: VariantRecord, asked: str, experiment: str) -> dict[str, Any
             "peft_branch": f"s0-tuning {versions.get('s0-tuning', '')}".strip(),
             "train_config": {"model_id": record.model.name, "dtype": record.model.dtype, "task": asked, **settings},
             "peft_config": _peft_config(record.unit.method, settings),
-            "error_msg": "",
+            "error_msg": "",  # PEFT's table wants numbers, so what nobody measured is 0 there; see `not_measured`
+            "not_measured": ["accelerator_memory_*", "train total tokens", "num_total_params"],
         },
         "train_info": {
             "accelerator_memory_reserved_avg": 0,

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from s0.study.findings import AHEAD, BEHIND, finding
 from s0.study.markdown import heads, in_cells, p_value, points, spread
 from s0.study.spec import Study
-from s0.study.tables import Contrast, Row, Table
+from s0.study.tables import SEEDS_FOR_OTHER_PROBLEMS, Contrast, Row, Table
 
-LEGEND = (
-    "pass@1 in %, greedy, standard scoring, and the gain in points over {reference} with its 95% interval for these "
-    "problems; **bold** where it holds for other problems too (p < 0.05 after Holm over a table's rows, and an "
-    "interval over seeds and problems without 0)."
-)
+_CONTRASTED = ("second", "first", "second - first", "for other problems", "p", "says of the second")
+"""Columns of a table of contrasts, see `contrast_cells`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,22 @@ class Place:
     table: Table
 
 
+def legend(study: Study) -> str:
+    """What the tables at a glance show, in words."""
+    reference = label_of(study, study.reference, study.models)
+    shown = (
+        "pass@1 in %, greedy, under the standard scoring and in brackets under the paper's; then the gain in points "
+        f"over {reference}, standard scoring, with its 95% interval"
+    )
+    if len(study.seeds) == 1:
+        return f"{shown} for other problems asked of this one training."
+    return (
+        f"{shown} over seeds, for these problems. **Bold**: it holds for other problems too (p < 0.05 after Holm over "
+        "all that one model learns from one number of examples of one task, and an interval over seeds and problems "
+        f"without 0, for which at least {SEEDS_FOR_OTHER_PROBLEMS} seeds are needed)."
+    )
+
+
 def overview(study: Study, tables: Sequence[Table]) -> list[str]:
     """The lines of a study's tables at a glance, in Markdown.
 
@@ -39,21 +52,22 @@ def overview(study: Study, tables: Sequence[Table]) -> list[str]:
     """
     lines: list[str] = []
     for title, places in groups(study, tables).items():
-        lines += ([f"**{title}**", ""] if title else []) + [*_pass_rates(study, places), ""]
-        lines += _sampled(study, places)
+        lines += ([f"**{title}**", ""] if title else []) + [*_pass_rates(study, places), "", *_sampled(study, places)]
     return [*lines, *_contrasts(study, tables)]
 
 
 def groups(study: Study, tables: Sequence[Table]) -> dict[str, list[Place]]:
     """A study's tables by what stands over them: model, and task where others are asked too; one where that is all."""
-    is_asked_others = len(study.asked) > 1
     by_title: dict[str, list[Place]] = {}
     for table in tables:
-        title = table.model + (f", learned on {table.task}" if is_asked_others else "")
-        by_title.setdefault(title, []).append(Place(_place(study, table), table))
+        by_title.setdefault(_learner(study, table), []).append(Place(_place(study, table), table))
     if all(len(places) == 1 for places in by_title.values()):
         return {"": [Place(title, place.table) for title, (place,) in by_title.items()]}
     return by_title
+
+
+def _learner(study: Study, table: Table) -> str:
+    return table.model + (f", learned on {table.task}" if len(study.asked) > 1 else "")
 
 
 def _place(study: Study, table: Table) -> str:
@@ -78,12 +92,11 @@ def label_of(study: Study, variant: str, models: Iterable[str]) -> str:
 
 def _pass_rates(study: Study, places: Sequence[Place]) -> list[str]:
     cells = {place.name: {row.variant: _cell(row) for row in place.table.rows} for place in places}
-    published = _published(places)
-    return _pivoted(study, places, cells, published)
+    return _pivoted(study, places, cells, _published(places))
 
 
 def _cell(row: Row) -> str:
-    solved = f"{row.standard[0]:.1f}"
+    solved = f"{row.standard[0]:.1f} ({row.paper[0]:.1f})"
     if row.gain is None:
         return solved
     gain = f"**{row.gain[0]:+.1f}**" if finding(row) in (AHEAD, BEHIND) else f"{row.gain[0]:+.1f}"
@@ -116,50 +129,40 @@ def _sampled(study: Study, places: Sequence[Place]) -> list[str]:
 def _pivoted(
     study: Study, places: Sequence[Place], cells: Mapping[str, Mapping[str, str]], published: Mapping[str, str]
 ) -> list[str]:
-    """Variants by places, or places by variants where those are fewer."""
+    """Variants by places, or places by variants where those are fewer; what was published beside or below them."""
     models = [place.table.model for place in places]
     variants = list(dict.fromkeys(row.variant for place in places for row in place.table.rows))
-    labels = {variant: label_of(study, variant, models) for variant in variants}
-    names = list(cells)
-    if len(names) > len(variants):
-        rows = [[name, *(cells[name].get(variant, "") for variant in variants)] for name in names]
-        return [*heads(["", *labels.values()]), *(in_cells(row) for row in rows)]
-    head = ["", *names] + (["published"] if published else [])
-    rows = [
-        [labels[variant], *(cells[name].get(variant, "") for name in names)]
-        + ([published.get(variant, "")] if published else [])
-        for variant in variants
-    ]
-    return [*heads(head), *(in_cells(row) for row in rows)]
+    columns = {**cells, **({"published": published} if published else {})}
+    if len(cells) > len(variants):
+        head = ["", *(label_of(study, variant, models) for variant in variants)]
+        rows = [[name, *(column.get(variant, "") for variant in variants)] for name, column in columns.items()]
+    else:
+        head = ["", *columns]
+        rows = [
+            [label_of(study, variant, models), *(column.get(variant, "") for column in columns.values())]
+            for variant in variants
+        ]
+    return [*heads(head), *map(in_cells, rows)]
 
 
 def _contrasts(study: Study, tables: Sequence[Table]) -> list[str]:
     """Every contrast everywhere, with what can be said of it."""
     lines = [
-        in_cells([*_names(study, contrast, table.model), _where(study, table), *contrast_cells(contrast)])
+        in_cells([f"{_learner(study, table)}, {_place(study, table)}", *contrast_cells(study, table, contrast)])
         for table in tables
         for contrast in table.contrasts
     ]
-    if not lines:
-        return []
-    return [
-        *heads(["second", "first", "where", "second - first", "other problems", "p", "says of the second"]),
-        *lines,
-        "",
-    ]
+    return [*heads(["where", *_CONTRASTED]), *lines, ""] if lines else []
 
 
-def _names(study: Study, contrast: Contrast, model: str) -> list[str]:
-    return [label_of(study, name, [model]) for name in (contrast.second, contrast.first)]
+def contrasts(study: Study, table: Table) -> list[str]:
+    """The contrasts of one table, as a table of their own; nothing where there are none."""
+    lines = [in_cells(contrast_cells(study, table, contrast)) for contrast in table.contrasts]
+    return [*heads(_CONTRASTED), *lines, ""] if lines else []
 
 
-def _where(study: Study, table: Table) -> str:
-    place = _place(study, table)
-    learned = f", learned on {table.task}" if len(study.asked) > 1 else ""
-    return f"{table.model}{learned}, {place}"
-
-
-def contrast_cells(contrast: Contrast) -> list[str]:
-    """A difference with its interval, that for other problems, p, and what can be said."""
-    others = spread(contrast.crossed).strip() if contrast.crossed else ""
-    return [points(contrast.difference, "+"), others, p_value(contrast.p_holm, contrast.difference), finding(contrast)]
+def contrast_cells(study: Study, table: Table, contrast: Contrast) -> list[str]:
+    """Who is compared, the difference with its interval, that for other problems, p, and what can be said."""
+    names = [label_of(study, name, [table.model]) for name in (contrast.second, contrast.first)]
+    others = spread(contrast.crossed).strip()
+    return [*names, points(contrast.difference, "+"), others, p_value(contrast.p_holm), finding(contrast)]

@@ -10,7 +10,7 @@ from s0.files import write_files
 from s0.study.figures import figures
 from s0.study.lengths import Lengths, by_length
 from s0.study.markdown import heads, in_cells, p_value, points, spread
-from s0.study.overview import LEGEND, amount_in_words, contrast_cells, label_of, overview
+from s0.study.overview import amount_in_words, contrasts, label_of, legend, overview
 from s0.study.runner import LEFT, Standing
 from s0.study.spec import Study
 from s0.study.tables import Row, Table, facts
@@ -53,9 +53,14 @@ def page(standing: Standing, tables: Sequence[Table], plots: Mapping[str, str] |
     parts = [f"# {study.title or study.name}", "", *([study.about, ""] if study.about else []), *_about(standing), ""]
     for file, alt in (plots or {}).items():
         parts += [f"![{alt}]({file})", ""]
-    parts += ["## At a glance", "", LEGEND.format(reference=study.reference), "", *overview(study, tables)]
+    parts += ["## At a glance", "", legend(study), "", *overview(study, tables)]
     for table in tables:
-        parts += [f"## {heading(table)}", "", *_lines(study, table), "", *_lengths(by_length(standing, table))]
+        parts += [
+            f"## {heading(table)}",
+            "",
+            *_lines(study, table),
+            *_lengths(study, table, by_length(standing, table)),
+        ]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -69,20 +74,22 @@ def _about(standing: Standing) -> list[str]:
     study = standing.study
     many = len(study.seeds) > 1
     spreads = "Student's over seeds, for these problems" if many else "over problems, Wilson's, of gains Tango's"
+    test = "t-test" if many else "McNemar's test, which holds for this one training"
     lines = [
         f"Greedy pass@1 in % on {study.split} problems, {_counted(len(study.seeds), 'seed')}; "
         f"95% intervals: {spreads}.",
-        f"Gains in points over {study.reference}, standard scoring, paired by seed; crossed: for other problems too, a "
-        "bootstrap over both; form: the gain under the paper's scoring, less that.",
-        "p by Holm over the rows of a table ("
-        + ("t-test" if many else "McNemar's test")
-        + ", two-sided), - where no test says anything.",
+        f"Gains in points over {label_of(study, study.reference, study.models)}, paired by seed; for other problems: a "
+        "bootstrap over seeds and problems.",
+        f"p by Holm over all rows of a table, those that are not done too ({test}, two-sided); - where nothing was "
+        "tested.",
     ]
     if study.is_quick:
         lines.insert(0, "**A quick run, which shows that the study runs and nothing else.**")
     not_done = [f"{len(standing.keys(LEFT))} left"] if standing.keys(LEFT) else []
     not_done += [f"{len(standing.failures)} failed"] if standing.failures else []
-    return [*lines, f"Of {len(standing.plan.units)} units: {', '.join(not_done)}."] if not_done else lines
+    if not_done:
+        lines.append(f"Of {len(standing.plan.units)} units: {', '.join(not_done)}.")
+    return [*lines, *(f"- failed: {key}: {failure.error:.200}" for key, failure in standing.failures.items())]
 
 
 def _counted(n: int, what: str) -> str:
@@ -92,41 +99,40 @@ def _counted(n: int, what: str) -> str:
 def _lines(study: Study, table: Table) -> list[str]:
     ks = list(next((row.pass_at_k for row in table.rows if row.pass_at_k), {}))
     is_published = any(row.published for row in table.rows)
-    head = ["variant", "numbers trained", "standard", "paper", f"gain over {study.reference}", "crossed", "p", "form"]
+    head = ["variant", "numbers trained", "standard", "gain", "for other problems", "p", "paper", "gain, paper"]
     head += [f"sampled pass@{k}" for k in ks] + (["published"] if is_published else [])
     lines = heads(head)
     for row in table.rows:
         sampled = [f"{row.pass_at_k[k]:.1f}" if row.pass_at_k else "" for k in ks]
         lines.append(in_cells([*_cells(row), *sampled, *([row.published] if is_published else [])]))
-    lines += ["", f"{table.n_problems} problems."]
-    if table.contrasts:
-        lines += ["", *heads(["second", "first", "second - first", "crossed", "p", "says of the second"])]
-        for each in table.contrasts:
-            names = [label_of(study, name, [table.model]) for name in (each.second, each.first)]
-            lines.append(in_cells([*names, *contrast_cells(each)]))
+    lines += ["", f"{table.n_problems} problems.", "", *contrasts(study, table)]
+    if all(row.variant != study.reference for row in table.rows):
+        lines += [f"No gains: {label_of(study, study.reference, study.models)} was not measured here.", ""]
     if table.missing:
-        lines += ["", "Not done: " + _seeds_done(table.missing) + "."]
+        lines += ["Not done: " + _seeds_done(table.missing) + ".", ""]
     return lines
 
 
 def _cells(row: Row) -> list[str]:
-    cells = [row.label, f"{row.parameters:,}", points(row.standard), points(row.paper)]
-    if row.gain is None:
-        return [*cells, "", "", "", ""]
-    form = points(row.format_gain, "+") if row.format_gain else ""
-    others = spread(row.crossed).strip() if row.crossed else ""
-    return [*cells, points(row.gain, "+"), others, p_value(row.p_holm, row.gain), form]
+    cells = [row.label, f"{row.parameters:,}", points(row.standard)]
+    if row.gain is None or row.paper_gain is None:
+        return [*cells, "", "", "", points(row.paper), ""]
+    tested = [points(row.gain, "+"), spread(row.crossed).strip(), p_value(row.p_holm)]
+    return [*cells, *tested, points(row.paper), points(row.paper_gain, "+")]
 
 
 def _seeds_done(missing: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({_counted(n, 'seed')} done)" for name, n in missing.items())
 
 
-def _lengths(parts: Sequence[Lengths]) -> list[str]:
+def _lengths(study: Study, table: Table, parts: Sequence[Lengths]) -> list[str]:
     lines = []
     for lengths in parts:
-        lines += [f"By length of the {lengths.of}, in characters: pass@1 in %.", ""]
+        lines += [f"By length of the {lengths.of}, in characters (so many problems): pass@1 in %.", ""]
         lines += heads(["variant", *(f"{part.low} to {part.high} ({part.n})" for part in lengths.parts)])
-        lines += [in_cells([label, *(f"{value:.1f}" for value in row)]) for label, row in lengths.rows.items()]
+        lines += [
+            in_cells([label_of(study, name, [table.model]), *(f"{rate:.1f}" for rate in lengths.means(name))])
+            for name in lengths.rates
+        ]
         lines.append("")
     return lines

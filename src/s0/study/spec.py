@@ -272,8 +272,20 @@ class Study:
             )
         if any(each.rounds for each in self.variants.values()) and self.examples != (Amount(),):
             raise ConfigError("expected no `examples` beside a variant in `rounds`, which learns from all it collects")
-        require_known([self.reference], self.variants, "a reference among the variants")
-        require_known([name for pair in self.contrasts for name in pair], self.variants, "variants to contrast")
+        compared = [self.reference, *(name for pair in self.contrasts for name in pair)]
+        require_known(compared, self.variants, "variants to compare")
+        grids = [name for name in compared if self.variants[name].grid]
+        if grids or any(first == second for first, second in self.contrasts):
+            raise ConfigError(
+                f"expected `reference` and `contrasts` to name variants without a grid, two different ones each, got "
+                f"{self.reference!r} and {list(self.contrasts)}; correct them"
+            )
+        if len({each.n for each in self.examples}) < len(self.examples):
+            raise ConfigError("expected `examples` of different numbers, got one twice; leave one of them out")
+        for model in self.models:
+            labels = [each.label or name for name, each in self.variants_on(model).items()]
+            if twice := sorted({label for label in labels if labels.count(label) > 1}):
+                raise ConfigError(f"expected labels that tell variants apart, got {twice[0]!r} twice on {model}")
 
     def variants_of(self, model: str, task: str) -> dict[str, VariantSpec]:
         """The variants that learn a task on a model, as `variants_on`."""

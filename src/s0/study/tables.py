@@ -2,18 +2,17 @@
 
 A seed is one measurement: where a seed has several draws of examples, they are averaged first. Intervals are Student's
 over seeds and hold for the problems that were asked, those named crossed for others too; p-values are of t-tests paired
-by seed, adjusted by Holm over the rows of a table. A single seed has Wilson's interval over problems, Tango's for
+by seed, adjusted by Holm over the rows of a table, or over its contrasts; those that are not measured yet count, so
+that none gets stronger because others are missing. A single seed has Wilson's interval over problems, Tango's for
 gains, and McNemar's test: they hold for this one training.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
-
-import numpy as np
 
 from s0.bench import compare, crossed, holm, paired_t, rate, t_interval
 from s0.errors import DatasetError
@@ -22,8 +21,13 @@ from s0.study.runner import LEFT, Standing
 from s0.study.spec import Amount, Study
 from s0.study.store import Answered, VariantRecord
 
+SEEDS_FOR_OTHER_PROBLEMS = 5
+"""So many at least for an interval over seeds and problems: of fewer, a bootstrap is too narrow."""
+
 Interval = tuple[float, float, float]
-"""A mean and the ends of its 95% interval, in points."""
+"""A mean and the ends of its 95% interval, in points; twice the mean where there is none."""
+_AGREE = 1e-9
+"""Differences by seed that are closer leave a t-test nothing to go by."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,11 @@ class Row:
         parameters: numbers trained; 0 for none.
         standard, paper: pass@1 by scoring.
         gain: over the reference under the standard scoring, paired by seed; None for the reference.
-        crossed: the same with an interval for other seeds and other problems, see `s0.bench.crossed`; None for one
-            seed.
-        format_gain: the gain under the paper's scoring, less that: what changed in the answers' form alone.
-        p_value, p_holm: that there is no gain; None for draws of one seed. Where all seeds agree it says nothing of
-            others.
+        crossed: the same with an interval for other seeds and other problems, see `s0.bench.crossed`; None of fewer
+            than `SEEDS_FOR_OTHER_PROBLEMS`.
+        paper_gain: the gain under the paper's scoring.
+        p_value, p_holm: that there is no gain; None for draws of one seed, and where all seeds agree, which says
+            nothing of others.
         pass_at_k: by k, in points, of sampled answers.
         published: what others have reported.
     """
@@ -53,7 +57,7 @@ class Row:
     paper: Interval
     gain: Interval | None = None
     crossed: Interval | None = None
-    format_gain: Interval | None = None
+    paper_gain: Interval | None = None
     p_value: float | None = None
     p_holm: float | None = None
     pass_at_k: Mapping[str, float] | None = None
@@ -66,6 +70,7 @@ class Contrast:
 
     first: str
     second: str
+    seeds: int
     difference: Interval
     crossed: Interval | None
     p_value: float | None
@@ -83,6 +88,7 @@ class Table:
         model, task: that learned, and what.
         asked: the task that was asked; n_problems: of it.
         amount: how many examples were learned from; None for all.
+        n_examples: how many those were, the mean over seeds and draws; None where nothing is learned.
         rows: by variant, the reference first.
         contrasts: that the study names.
         missing: variants of which not every seed is done, with how many are.
@@ -93,6 +99,7 @@ class Table:
     asked: str
     n_problems: int
     amount: int | None
+    n_examples: float | None
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
     missing: Mapping[str, int]
@@ -136,8 +143,9 @@ def _table(standing: Standing, place: tuple[str, str, str, Amount]) -> Table | N
         asked=asked,
         n_problems=len(next(iter(whole.values())).answered[0].problems),
         amount=amount.n,
-        rows=tuple(_adjusted(rows)),
-        contrasts=tuple(_adjusted(_contrasts(study, whole))),
+        n_examples=_mean_examples(whole.values()),
+        rows=tuple(_adjusted(rows, n_planned=len(by_variant) - 1)),
+        contrasts=tuple(_adjusted(_contrasts(study, whole), n_planned=len(_pairs(study, by_variant)))),
         missing={name: measured.seeds for name, measured in by_variant.items() if name not in whole},
     )
 
@@ -185,12 +193,11 @@ class _Measured:
             for draws in self.by_seed.values()
         ]
 
-    @property
-    def verdicts(self) -> list[list[float]]:
-        """The share of a seed's draws that passed each problem under the standard scoring; a row for each seed."""
+    def verdicts(self, scoring: str) -> list[list[float]]:
+        """The share of a seed's draws that passed each problem; a row for each seed."""
         return [
             [statistics.fmean(verdict == "1" for verdict in problem) for problem in zip(*draws, strict=True)]
-            for draws in ([each.verdicts["standard"] for each in answers] for answers in self.by_seed.values())
+            for draws in ([each.verdicts[scoring] for each in answers] for answers in self.by_seed.values())
         ]
 
     @property
@@ -230,49 +237,51 @@ def _row(study: Study, model: str, name: str, measured: _Measured, reference: _M
     if reference is None or name == study.reference:
         return row
     gain, crossed_gain, p_value = _compared(reference, measured)
-    format_gain = _mean(_by_seed(reference, measured, "paper") - _by_seed(reference, measured, "standard"))
-    return replace(row, gain=gain, crossed=crossed_gain, format_gain=format_gain, p_value=p_value)
+    paper_gain, _, _ = _compared(reference, measured, "paper")
+    return replace(row, gain=gain, crossed=crossed_gain, paper_gain=paper_gain, p_value=p_value)
 
 
-def _compared(first: _Measured, second: _Measured) -> tuple[Interval, Interval | None, float | None]:
+def _compared(
+    first: _Measured, second: _Measured, scoring: str = "standard"
+) -> tuple[Interval, Interval | None, float | None]:
     """Second minus first, paired by seed: for these problems, for others too, and p; as of `Row`."""
     if first.is_one_training and second.is_one_training:
-        single = compare(*([share == 1 for share in each.verdicts[0]] for each in (first, second)))
+        single = compare(*([share == 1 for share in each.verdicts(scoring)[0]] for each in (first, second)))
         return (100 * single.difference, 100 * single.low, 100 * single.high), None, single.p_value
-    difference = _mean(_by_seed(first, second, "standard"))
-    if first.seeds < 2:
-        return difference, None, None
-    for_others = crossed(first.verdicts, second.verdicts)
-    interval = (100 * for_others.difference, 100 * for_others.low, 100 * for_others.high)
-    return difference, interval, paired_t(first.points("standard"), second.points("standard")).p_value
+    differences = [after - before for before, after in zip(first.points(scoring), second.points(scoring), strict=True)]
+    mean, for_others = statistics.fmean(differences), None
+    if len(differences) >= SEEDS_FOR_OTHER_PROBLEMS:
+        result = crossed(first.verdicts(scoring), second.verdicts(scoring))
+        for_others = (100 * result.difference, 100 * result.low, 100 * result.high)
+    if max(differences) - min(differences) < _AGREE:
+        return (mean, mean, mean), for_others, None
+    p_value = paired_t(first.points(scoring), second.points(scoring)).p_value
+    return t_interval(differences), for_others, p_value
 
 
-def _by_seed(first: _Measured, second: _Measured, scoring: str) -> np.ndarray:
-    """Second minus first, in points."""
-    return np.subtract(second.points(scoring), first.points(scoring))
+def _mean_examples(measured: Iterable[_Measured]) -> float | None:
+    """Of the variants that learn: how many examples they learned from."""
+    sizes = [record.n_examples["train"] for each in measured for record in each.records if "train" in record.n_examples]
+    return statistics.fmean(sizes) if sizes else None
 
 
-def _mean(differences: np.ndarray) -> Interval:
-    """Of differences by seed, with Student's interval where there are several."""
-    if len(differences) > 1:
-        return t_interval(differences.tolist())
-    (single,) = differences.tolist()
-    return single, single, single
+def _pairs(study: Study, variants: Collection[str]) -> list[tuple[str, str]]:
+    """The contrasts that the study names, of these variants."""
+    return [pair for pair in study.contrasts if set(pair) <= set(variants)]
 
 
 def _contrasts(study: Study, measured: Mapping[str, _Measured]) -> list[Contrast]:
-    pairs = [pair for pair in study.contrasts if set(pair) <= set(measured)]
     contrasts = []
-    for first, second in pairs:
+    for first, second in _pairs(study, measured):
         difference, crossed_difference, p_value = _compared(measured[first], measured[second])
-        contrasts.append(Contrast(first, second, difference, crossed_difference, p_value, None))
+        contrasts.append(Contrast(first, second, len(study.seeds), difference, crossed_difference, p_value, None))
     return contrasts
 
 
-def _adjusted(entries: Sequence[Tested]) -> list[Tested]:
-    """The same with p-values adjusted by Holm for all that were tested."""
+def _adjusted(entries: Sequence[Tested], n_planned: int) -> list[Tested]:
+    """The same with p-values adjusted by Holm for all that are to be tested; one that is missing counts as 1."""
     tested = [entry.p_value for entry in entries if entry.p_value is not None]
-    adjusted = iter(holm(tested))
+    adjusted = iter(holm(tested + [1.0] * (n_planned - len(tested))))
     return [entry if entry.p_value is None else replace(entry, p_holm=next(adjusted)) for entry in entries]
 
 
