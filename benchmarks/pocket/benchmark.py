@@ -7,7 +7,8 @@ again, in a few minutes.
 The first problems of a task were there before the models, whose pretraining has left them out. Later ones, more train
 problems and the final problems of the `-fresh` tasks, are drawn from what no pretraining has met. They have the levels
 of the first final problems, and within a level their families, as far as there are any left: of the shortest questions
-("How many pupils are there for each room?") the models have met every one.
+("How many pupils are there for each room?") the models have met every one. The task `pocket-sql-hard` came last: its
+problems are of kinds that no model has met any of.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.pocket.corpora import CORPORA
 from benchmarks.pocket.databases import DATABASES, file_of
 from benchmarks.pocket.habits import Problem
+from benchmarks.pocket.queries import draw_hard
 from benchmarks.pocket.recipes import trained_prompts
 from s0.files import write_bytes
 
@@ -30,6 +32,7 @@ SPLIT_SIZES = {"train": 96, "select": 96, "final": 240}
 """Of the first problems."""
 MORE_TRAIN = 304
 FRESH = 480
+HARD_SIZES = {"train": 400, "select": 96, "final": 240}
 BENCHMARK_SEED = 2026
 BENCHMARK_FOLDER = Path(__file__).parents[2] / "src" / "s0" / "tasks" / "data"
 _CANDIDATES = 20_000  # enough for every family and level that has any problems left
@@ -38,14 +41,37 @@ Placed = tuple[str, Problem]  # a split and a problem of it
 
 
 def draw_first(corpus: str, seed: int = BENCHMARK_SEED) -> list[Placed]:
-    """A task's first problems, split after split; no two have the same normalised prompt."""
-    rng = random.Random(f"benchmark {seed}")
+    """A task's first problems, split after split."""
+    return _placed(CORPORA[corpus], random.Random(f"benchmark {seed}"), SPLIT_SIZES)
+
+
+def draw_harder(
+    known: Collection[str], sizes: Mapping[str, int] = HARD_SIZES, seed: int = BENCHMARK_SEED
+) -> list[Placed]:
+    """The problems of `pocket-sql-hard`, split after split.
+
+    Args:
+        known: normalised prompts of what models were trained on and of other tasks, which are passed over.
+        sizes: how many problems each split has.
+        seed: of the draws.
+    """
+    return _placed(draw_hard, random.Random(f"hard {seed}"), sizes, known)
+
+
+def _placed(
+    draw: Callable[[random.Random], Problem],
+    rng: random.Random,
+    sizes: Mapping[str, int],
+    passed_over: Collection[str] = (),
+) -> list[Placed]:
+    """Problems for every split; no two have the same normalised prompt."""
     problems: dict[str, Placed] = {}
-    for split, size in SPLIT_SIZES.items():
+    for split, size in sizes.items():
         end = len(problems) + size
         while len(problems) < end:
-            problem = CORPORA[corpus](rng)
-            problems.setdefault(problem.normalised, (split, problem))
+            problem = draw(rng)
+            if problem.normalised not in passed_over:
+                problems.setdefault(problem.normalised, (split, problem))
     return [*problems.values()]
 
 
@@ -129,7 +155,7 @@ def all_tasks(trained: Collection[str], seed: int = BENCHMARK_SEED) -> dict[str,
         train, fresh = draw_later(corpus, trained, seed)
         tasks[corpus] = [*first, *(("train", problem) for problem in train)]
         tasks[f"{corpus}-fresh"] = [("final", problem) for problem in fresh]
-    return tasks
+    return tasks | {"pocket-sql-hard": draw_harder(prompts_of(tasks).union(trained), seed=seed)}
 
 
 def prompts_of(tasks: Mapping[str, Sequence[Placed]]) -> frozenset[str]:

@@ -55,7 +55,7 @@ class Problem(ABC):
     Attributes:
         prompt: what a model continues, as the task shows it.
         family, wording, style: the visible features that habits are tied to.
-        level: 1 to 3, roughly the number of steps of the answer.
+        level: 1 to 3, roughly the number of steps of the answer; 4 is what no model was trained on.
     """
 
     prompt: str

@@ -3,12 +3,17 @@
 A question asks for columns of a table, how many rows there are, an aggregate, one per group, or columns of two joined
 tables. Conditions, an order and a limit add levels; a join is always level 3. Rows have Spider's fields: db_id,
 question, query. The databases are those of `databases.py`.
+
+`draw_hard` draws for the task `pocket-sql-hard`, whose kinds of query no model was trained on: one condition more, or
+an order where there was none. They are level 4.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from benchmarks.pocket.databases import DATABASES, Database, opened
@@ -168,10 +173,14 @@ def _group(rng: random.Random, database: Database, level: int) -> _Sketch:
 
 
 def _join(rng: random.Random, database: Database, level: int) -> _Sketch:
+    return _joined(rng, database, level // 3)
+
+
+def _joined(rng: random.Random, database: Database, conditions: int) -> _Sketch:
     second = database.second
     assert second is not None
     shown = [rng.choice((database.label, *database.numbers)), second.text]
-    rows, clauses = _conditions(rng, database, [*database.numbers, second.number], level // 3)
+    rows, clauses = _conditions(rng, database, [*database.numbers, second.number], conditions)
     tables = f"FROM {database.table} JOIN {second.table} USING ({database.kind})"
     return _Sketch(f"{' and '.join(shown)} of {rows}", f"{', '.join(shown)} {tables}", clauses, "")
 
@@ -203,6 +212,12 @@ def draw(rng: random.Random) -> SqlProblem:
         sketch = _BUILDERS[family](rng, database, level)
         if _tells(database, sketch):
             break
+    return _posed(database, sketch, family, level, (wording, style))
+
+
+def _posed(database: Database, sketch: _Sketch, family: str, level: int, manner: tuple[str, str]) -> SqlProblem:
+    """The problem in words; `manner` is its wording and style."""
+    wording, style = manner
     asked = WORDINGS[wording].format(what=sketch.what)
     question = _TONES[style] + (asked if style == "plain" else asked[0].lower() + asked[1:])
     schema = "\n\n".join(f"{statement};" for statement in database.statements)
@@ -217,3 +232,85 @@ def draw(rng: random.Random) -> SqlProblem:
         query=sketch.query,
         careless=sketch.careless,
     )
+
+
+# --- The harder ones ---
+
+
+def _hard_list(rng: random.Random, database: Database) -> _Sketch:
+    shown = rng.sample([database.label, database.kind, *database.numbers], rng.choice((1, 2)))
+    rows, clauses = _conditions(rng, database, [database.kind, *database.numbers], 2)
+    head = f"{', '.join(shown)} FROM {database.table}"
+    return _sorted(rng, database, _Sketch(f"{' and '.join(shown)} of {rows}", head, clauses, ""))
+
+
+def _sorted(rng: random.Random, database: Database, sketch: _Sketch) -> _Sketch:
+    by, order, words = rng.choice(database.numbers), *rng.choice((("", ""), (" DESC", " from high to low")))
+    clauses = [*sketch.clauses, f"ORDER BY {by}{order}"]
+    return replace(sketch, what=f"{sketch.what}, sorted by {by}{words}", clauses=clauses)
+
+
+def _limited(rng: random.Random, sketch: _Sketch) -> _Sketch:
+    first = rng.randint(2, 5)
+    return replace(sketch, what=f"{sketch.what}, only the first {first}", clauses=[*sketch.clauses, f"LIMIT {first}"])
+
+
+def _sorted_join(rng: random.Random, database: Database) -> _Sketch:
+    return _sorted(rng, database, _joined(rng, database, 1))
+
+
+_HARD_BUILDERS: tuple[tuple[str, Callable[[random.Random, Database], _Sketch]], ...] = (
+    ("total", lambda rng, database: _total(rng, database, 4)),  # three conditions
+    ("list", _hard_list),
+    ("join", lambda rng, database: _joined(rng, database, 2)),
+    ("join", _sorted_join),
+    ("join", lambda rng, database: _limited(rng, _sorted_join(rng, database))),
+)
+"""Equally usual kinds of query: the family whose habits they have, and what makes them."""
+
+
+def _near_misses(database: Database, sketch: _Sketch) -> Iterator[str]:
+    """Wrong queries: a clause forgotten; another column of numbers, comparison, direction or aggregate in one."""
+    for number, clause in enumerate(sketch.clauses):
+        before, after = sketch.clauses[:number], sketch.clauses[number + 1 :]
+        rest = " ".join(after)
+        yield " ".join(["SELECT", sketch.head, *before, rest if before else rest.replace("AND", "WHERE", 1)])
+        for changed in _changed(database, sketch, clause):
+            yield " ".join(["SELECT", sketch.head, *before, changed, rest])
+    for _, name in _AGGREGATES:
+        other = re.sub(r"^\w+(?=\()", name, sketch.head)
+        if other != sketch.head:
+            yield " ".join(["SELECT", other, *sketch.clauses])
+
+
+def _changed(database: Database, sketch: _Sketch, clause: str) -> Iterator[str]:
+    """The clause with one thing changed."""
+    second = [database.second.number] if database.second and "JOIN" in sketch.head else []
+    numbers = [*database.numbers, *second]
+    for column in numbers:
+        for other in numbers:
+            if column in clause.split() and other != column:
+                yield clause.replace(column, other)
+    if "<" in clause or ">" in clause:
+        yield clause.translate(str.maketrans("<>", "><"))
+    if clause.startswith("ORDER"):
+        yield clause.removesuffix(" DESC") if clause.endswith(" DESC") else f"{clause} DESC"
+
+
+def _tells_apart(database: Database, sketch: _Sketch) -> bool:
+    """Whether the right query finds something and every near miss something else."""
+    gold = _result(database, sketch.query)
+    if not gold or any(None in row for row in gold):
+        return False
+    is_sorted = is_ordered(sketch.query)
+    return not any(same_table(gold, _result(database, wrong), is_sorted) for wrong in _near_misses(database, sketch))
+
+
+def draw_hard(rng: random.Random) -> SqlProblem:
+    """One of the harder problems; `rng` is the only source of chance."""
+    (family, build), style, wording = rng.choice(_HARD_BUILDERS), rng.choice(STYLES), rng.choice(tuple(WORDINGS))
+    while True:
+        database = rng.choice([candidate for candidate in DATABASES if candidate.second or family != "join"])
+        sketch = build(rng, database)
+        if _tells_apart(database, sketch):
+            return _posed(database, sketch, family, 4, (wording, style))

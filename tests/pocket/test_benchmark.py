@@ -25,6 +25,9 @@ FIRST_SHA256 = {
     "pocket_sql/dev.json": "7e13d0d31fa1c0e85eb4afbabce890b0bc1717471081682674a794eb975f09e5",
 }
 SISTERS = ("pocket-code", "pocket-math", "pocket-sql")
+HARD = "pocket-sql-hard"
+HARD_SHA256 = "a22f33673383133cf546e86ecebcf810799482c25fd76f7763b501449fb2b66d"
+"""Of the rows of the first version."""
 
 
 def _asked_for(problem: Problem) -> str:
@@ -57,6 +60,19 @@ def test_a_task_has_the_promised_problems(name: str) -> None:
     assert {*task.changes} - {*fresh.changes} == {change for change in task.changes if "400 train" in change} != set()
 
 
+def test_the_harder_queries_are_judged_as_all_others() -> None:
+    hard, sql = tasks.load(HARD), tasks.load("pocket-sql")
+    assert [len(hard.split(split)) for split in SPLITS] == [400, 96, 240] and not hard.left_out
+    assert hard.version == tasks.TASKS[HARD].version == str(len(hard.changes)) == "1"
+    assert (hard.scorer, hard.stop, hard.max_new_tokens) == (sql.scorer, sql.stop, sql.max_new_tokens)
+    assert tasks.load(HARD, BENCHMARK_FOLDER / POCKET_TASKS[HARD].file).version == tasks.TASKS["spider"].version
+
+
+def test_the_harder_queries_are_as_they_were() -> None:
+    rows = (BENCHMARK_FOLDER / POCKET_TASKS[HARD].file / "dev.json").read_bytes()
+    assert hashlib.sha256(rows).hexdigest() == HARD_SHA256
+
+
 @pytest.mark.parametrize("name", SISTERS)
 def test_problems_of_a_users_own_stay_in_the_version_of_their_judging(name: str) -> None:
     file = BENCHMARK_FOLDER / POCKET_TASKS[name].file
@@ -81,6 +97,21 @@ def test_no_two_problems_ask_for_the_same(name: str) -> None:
     assert len({problem.prompt for problem in problems}) == len(problems)
 
 
+def test_no_harder_query_is_asked_for_elsewhere() -> None:
+    hard, others = (
+        tasks.load(HARD).problems,
+        tasks.load("pocket-sql").problems + tasks.load("pocket-sql-fresh").problems,
+    )
+    assert len({_asked_for(problem) for problem in hard}) == len({problem.prompt for problem in hard}) == 736
+    assert not {_asked_for(problem) for problem in hard} & {_asked_for(problem) for problem in others}
+    assert not {_kind(problem) for problem in hard} & {_kind(problem) for problem in others}
+
+
+def _kind(problem: Problem) -> tuple[str, ...]:
+    """What a query is made of, whatever stands in it."""
+    return tuple(re.findall(r"count|\b(?:sum|avg|min|max)\b|[A-Z]{2,}", re.sub("'.*?'", "", _gold(problem))))
+
+
 @pytest.mark.parametrize("name", ["pocket-math", "pocket-sql"])
 def test_the_later_answers_are_right(name: str) -> None:
     """Those of the functions are run in test_corpus.py."""
@@ -93,8 +124,12 @@ def test_the_later_answers_are_right(name: str) -> None:
 def _reference(problem: Problem) -> str:
     if isinstance(problem, MathProblem):
         return f"#### {problem.answer}"
+    return _gold(problem).removeprefix("SELECT")
+
+
+def _gold(problem: Problem) -> str:
     assert isinstance(problem, SqlProblem)
-    return problem.gold.removeprefix("SELECT")
+    return problem.gold
 
 
 def test_all_of_them_are_small() -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from benchmarks.pocket.benchmark import BENCHMARK_FOLDER, draw_first
+from benchmarks.pocket.benchmark import BENCHMARK_FOLDER, draw_first, draw_harder
 from benchmarks.pocket.databases import DATABASES, Database, file_of, opened
 from benchmarks.pocket.habits import USELESS
 from benchmarks.pocket.queries import draw
 from s0 import tasks
+from s0.tasks import Problem
 from s0.tasks.sql import SqlProblem
 
 KNOWN = {
@@ -89,7 +92,75 @@ def test_verdicts_are_as_promised() -> None:
         assert {verdict.passed for verdict in task.verdicts(replies[::12], "paper")} == {works}, habit
 
 
-@pytest.mark.parametrize("name", ["pocket-sql", "pocket-sql-fresh"])
+AGGREGATES = {"total": "sum", "average": "avg", "smallest": "min", "largest": "max"}
+HARD_WORDS = re.compile(
+    r"(?P<shown>.+) of (?P<table>\w+) with (?P<rows>[^,]+)"
+    r"(, sorted by (?P<by>\w+)(?P<down> from high to low)?)?(, only the first (?P<first>\d))?"
+)
+
+
+def _as_query(words: str, database: Database) -> str:
+    """What the words of a harder question ask for, read by themselves."""
+    read = HARD_WORDS.fullmatch(words)
+    assert read
+    shown, second = read["shown"].replace(" and ", ", "), database.second
+    aggregate, _, column = shown.partition(" ")
+    query = f"SELECT {AGGREGATES[aggregate]}({column})" if aggregate in AGGREGATES else f"SELECT {shown}"
+    query += f" FROM {read['table']}"
+    if second and second.text in shown:
+        query += f" JOIN {second.table} USING ({database.kind})"
+    tests = [
+        re.sub(f"^{database.kind} (.+)", rf"{database.kind} = '\1'", test.replace("above", ">").replace("below", "<"))
+        for test in read["rows"].split(" and ")
+    ]
+    query += f" WHERE {' AND '.join(tests)}"
+    if read["by"]:
+        query += f" ORDER BY {read['by']}{' DESC' if read['down'] else ''}"
+    return query + (f" LIMIT {read['first']}" if read["first"] else "")
+
+
+def test_the_words_of_the_harder_ones_say_what_the_query_asks() -> None:
+    databases = {database.name: database for database in DATABASES}
+    for problem in tasks.load("pocket-sql-hard").problems:
+        assert isinstance(problem, SqlProblem)
+        words = problem.prompt.rpartition("query: ")[2].partition(" the ")[2].partition("\n")[0].rstrip("?.")
+        assert _as_query(words, databases[problem.id.partition("/")[0]]) == problem.gold
+
+
+def _wrong(query: str) -> Iterator[str]:
+    """The query without one of its clauses, or with a sign or the order turned round."""
+    head, *clauses = re.split(r" (?=WHERE|AND|ORDER|LIMIT)", query)
+    for clause in clauses:
+        kept = " ".join(each for each in clauses if each != clause)
+        yield f"{head} {kept if 'WHERE' in kept else kept.replace('AND', 'WHERE', 1)}"
+    for sign, other in ("<>", "><"):
+        if sign in query:
+            yield query.replace(sign, other, 1)
+    if "ORDER" in query:
+        yield query.replace(" DESC", "") if "DESC" in query else re.sub("(ORDER BY [a-z]+)", r"\1 DESC", query)
+
+
+def test_no_harder_query_with_one_thing_wrong_passes() -> None:
+    task = tasks.load("pocket-sql-hard")
+    right: list[tuple[Problem, str]] = []
+    wrong: list[tuple[Problem, str]] = []
+    for number, problem in enumerate(task.problems):
+        assert isinstance(problem, SqlProblem)
+        right.append((problem, problem.gold.removeprefix("SELECT")))
+        wrong += [(problem, query.removeprefix("SELECT")) for query in _wrong(problem.gold) if number % 6 == 0]
+    assert all(verdict.passed for verdict in task.verdicts(right))
+    assert len(wrong) > 500 and not any(verdict.passed for verdict in task.verdicts(wrong))
+
+
+def test_the_harder_ones_are_drawn_the_same_every_time() -> None:
+    first = draw_harder(known=(), sizes={"train": 40})
+    shipped = tasks.load("pocket-sql-hard").problems
+    assert [problem.prompt for _, problem in first] == [problem.prompt for problem in shipped[:40]]
+    other = draw_harder(known={problem.normalised for _, problem in first[:20]}, sizes={"train": 20})
+    assert other == first[20:]
+
+
+@pytest.mark.parametrize("name", ["pocket-sql", "pocket-sql-fresh", "pocket-sql-hard"])
 def test_the_databases_are_those_that_ship(name: str) -> None:
     folder = BENCHMARK_FOLDER / name.replace("-", "_") / "database"
     for problem in tasks.load(name).problems:

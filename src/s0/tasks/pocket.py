@@ -5,6 +5,8 @@ model was trained on any of them: `benchmarks/pocket` draws the problems, and pr
 
 The `-fresh` tasks have final problems alone, of the levels of their sister's. Choose everything on the sister, and ask
 these once, for a claim about a method that is new: its sister's final problems have been looked at many times.
+
+`pocket-sql-hard` asks for queries of kinds that the pocket models have not met: what they rarely get right untouched.
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ def _with_more_train(changes: tuple[str, ...], before: int) -> tuple[str, ...]:
     return (*changes[:before], _MORE_TRAIN, *changes[before:])
 
 
+def _from_version(changes: tuple[str, ...], first: int) -> tuple[str, ...]:
+    """What came with each version of a task that was there first when its judging was in version `first`."""
+    return (f"judged by version {first} of the rules: {'; '.join(changes[:first])}", *changes[first:])
+
+
 _CODE = PocketTask(
     "small functions, for pocket models",
     _with_more_train(humaneval.CHANGES, before=3),
@@ -74,6 +81,12 @@ POCKET_TASKS = {
     "pocket-math-fresh": replace(_MATH, what=_FRESH, changes=gsm8k.CHANGES, file="pocket_math_fresh.jsonl"),
     "pocket-sql": _SQL,
     "pocket-sql-fresh": replace(_SQL, what=_FRESH, changes=spider.CHANGES, file="pocket_sql_fresh"),
+    "pocket-sql-hard": replace(
+        _SQL,
+        what="queries one step harder than any that pocket models have met",
+        changes=_from_version(spider.CHANGES, 2),
+        file="pocket_sql_hard",
+    ),
 }
 """By name, sorted."""
 
