@@ -42,10 +42,16 @@ STUDIES = (
     "layers",
     "offset",
     "prefix",
+    "sql_hard",
 )
 """On the page, in this order."""
 TUNED = ("pocket:gdn", "pocket:mamba2")
-NAMES = {"pocket-code": "functions", "pocket-math": "word problems", "pocket-sql": "SQL"}
+NAMES = {
+    "pocket-code": "functions",
+    "pocket-math": "word problems",
+    "pocket-sql": "SQL",
+    "pocket-sql-hard": "harder SQL",
+}
 
 
 def record(name: str) -> dict[str, Any]:
