@@ -43,6 +43,7 @@ STUDIES = (
     "offset",
     "prefix",
     "sql_hard",
+    "beyond_rank",
 )
 """On the page, in this order."""
 TUNED = ("pocket:gdn", "pocket:mamba2")

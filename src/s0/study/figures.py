@@ -24,6 +24,7 @@ from s0.study.spec import Study
 from s0.study.tables import Interval, Row, Table
 
 _WIDTH, _TOP, _RIGHT, _GAP, _AXIS = 8.6, 0.35, 0.15, 0.2, 0.55  # inches
+_TITLE = 112.0  # points of a letter, times letters, in an inch
 _CURVES, _ROW = 2.6, 0.22
 """Inches: the height of a panel of curves, and of a mark in a panel of gains."""
 _AT_MOST_ACROSS, _AT_MOST_DOWN = 3, 20
@@ -170,7 +171,7 @@ def _panels(
         bottom = total - (row + 1) * (_TOP + height) - row * _AXIS
         corner = (left + column * (width + _GAP)) / _WIDTH
         axes.set_position((corner, bottom / total, width / _WIDTH, height / total))
-        axes.set_title(title, color=LIGHT.text, fontsize=9, weight="bold")
+        axes.set_title(title, color=LIGHT.text, fontsize=min(9.0, _TITLE * width / len(title)), weight="bold")
         axes.tick_params(colors=LIGHT.soft, width=0.7, length=3, labelleft=column == 0)
     if legend:
         place: dict[str, Any] = {"loc": "lower center", "ncols": columns, "borderaxespad": 0.1}
@@ -183,7 +184,8 @@ def _legend(panes: Sequence[Axes]) -> dict[str, Artist]:
     named: dict[str, Artist] = {}
     for axes in panes:
         artists, names = axes.get_legend_handles_labels()
-        named = {**dict(zip(names, artists, strict=True)), **named}
+        for name, artist in zip(names, artists, strict=True):
+            named.setdefault(name, artist)
     return {name: artist for name, artist in named.items() if name}
 
 
