@@ -10,7 +10,7 @@ from study_tables import NAMES, done, study_of
 
 from s0.bench import crossed, holm
 from s0.bench.stats import CrossedDifference
-from s0.study.grids import GridNotDone
+from s0.errors import GridNotDoneError
 from s0.study.markdown import heads, in_cells
 from s0.study.runner import LEFT
 from s0.study.store import Answered, Failure, Record, VariantRecord
@@ -44,7 +44,7 @@ def claim(name: str) -> Claim | None:
     """The claim of a cell; None until all of it is done."""
     try:
         here = done(name)
-    except GridNotDone:
+    except GridNotDoneError:
         return None
     if here.keys(LEFT):
         return None

@@ -9,8 +9,8 @@ from functools import partial
 from study_tables import NAMES, TUNED, answers_in, contrasts, done, rows, study_of
 
 from s0.bench.stats import mean_pass_at_k
+from s0.errors import GridNotDoneError
 from s0.study.findings import AHEAD, BEHIND, NOT_SHOWN, NOT_TESTED, OF_THIS_TRAINING, ON_THESE, difference_of, finding
-from s0.study.grids import GridNotDone
 from s0.study.markdown import heads, in_cells, points
 from s0.study.store import VariantRecord
 from s0.study.tables import Contrast, Row, Table
@@ -55,7 +55,7 @@ def _sampled(variant: str, model: str) -> str:
     """pass@1, 5 and 10 of the samples on functions, the mean over seeds."""
     try:
         here = done("pass_at_k")
-    except GridNotDone:
+    except GridNotDoneError:
         return "not run"
     estimates = []
     for cell in here.plan.cells:

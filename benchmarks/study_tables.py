@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from s0.bench import t_interval
-from s0.errors import DatasetError
+from s0.errors import DatasetError, GridNotDoneError
 from s0.models import model_without_weights
 from s0.study.figures import Plot, figures
-from s0.study.grids import GridNotDone, winner
+from s0.study.grids import winner
 from s0.study.lengths import by_length
 from s0.study.markdown import heads, in_cells, points, spread
 from s0.study.overview import label_of, legend, overview
@@ -76,7 +76,7 @@ def tables_of(name: str) -> tuple[Table, ...]:
     """Those of a study in which something is compared; none where nothing of it is done, or its grid is not."""
     try:
         here = done(name)
-    except GridNotDone:
+    except GridNotDoneError:
         return ()
     try:
         made = tables(here)
@@ -289,7 +289,7 @@ def missing() -> str:
     for file in sorted((ROOT / "benchmarks" / "studies").glob("*.toml")):
         try:
             here = done(file.stem)
-        except GridNotDone:
+        except GridNotDoneError:
             lines.append(f"- {file.stem}: waits for its grid")
             continue
         n_done, n_units = len(here.keys(DONE)), len(here.plan.units)

@@ -2,6 +2,7 @@
 
 S0Error
 ├── ConfigError (ValueError)             a setting or argument that cannot work
+│   └── GridNotDoneError                 a study wants the winner of a grid that has not come to its end
 ├── StateMismatchError (ValueError)      a state that does not belong to this model, or is damaged
 ├── UnsupportedModelError (TypeError)    a model without a usable recurrent state; lists the families
 ├── DatasetError (ValueError)            an example, problem or data file that cannot be used; names the row
@@ -29,6 +30,10 @@ class S0Error(Exception):
 
 class ConfigError(S0Error, ValueError):
     """A setting or argument that cannot work."""
+
+
+class GridNotDoneError(ConfigError):
+    """A grid whose winner a study takes has not come to its end."""
 
 
 class StateMismatchError(S0Error, ValueError):

@@ -23,8 +23,7 @@ from s0.errors import ConfigError
 from s0.files import locked, remove_leftovers
 from s0.report.marks import is_report
 from s0.study import SETTINGS_FILE
-from s0.study import page as study_page
-from s0.study.method_comparison import METHOD_COMPARISON
+from s0.study import report_files as study_report
 from s0_cli.processes import is_speaker
 
 _RECORD, _PAGE, _PLOTS = "record.json", "report.html", "plots"
@@ -181,9 +180,8 @@ def _holds_adapter(folder: Path) -> bool:
 
 
 def _is_study_report(folder: Path, names: Collection[str]) -> bool:
-    return {*names} <= {study_page.PAGE, study_page.FIGURES, *study_page.PLOTS, METHOD_COMPARISON} and (
-        _json(folder / study_page.FIGURES).get("kind") == "study report"
-    )
+    parts = {study_report.PAGE, study_report.FIGURES, *study_report.PLOTS, study_report.METHOD_COMPARISON}
+    return {*names} <= parts and _json(folder / study_report.FIGURES).get("kind") == "study report"
 
 
 DEMO = Result("a finished demo", _is_demo)

@@ -408,7 +408,7 @@ def test_human_output_goes_to_stderr(steps):
         (["train", "--model", "pocket:gdn"], 2, "Missing option"),
         (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x"], 1, "absent.jsonl"),
         (["train", "--model", "pocket:gdn", "--examples", "absent.jsonl", "--out", "x", "--lr", "-1"], 2, "lr"),
-        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--method", "full"], 2, "lora"),
+        (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--method", "fll"], 2, "lora"),
         (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--alpha", "much"], 2, "auto"),
         (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--rank", "2"], 2, "--rank"),
         (["train", "--model", "pocket:gdn", "--examples", "x", "--out", "y", "--alpha-by", "pass-rate"], 2, "--task"),

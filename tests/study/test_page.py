@@ -50,7 +50,12 @@ def test_the_page_leads_from_a_file_to_tables(
     assert all_units_are_done()
     refused = s0("study", "report", "study.toml", "--quick", "--out", "study-report")
     assert refused.returncode == 2 and "--overwrite" in refused.stderr
-    assert s0("study", "report", "study.toml", "--quick", "--out", "study-report", "--overwrite").returncode == 0
+    again = ("study", "report", "study.toml", "--quick", "--method-comparison")
+    without = s0(*again)
+    assert without.returncode == 2 and "expected --out" in without.stderr
+    for _ in range(2):  # it knows its own
+        assert s0(*again, "--out", "study-report", "--overwrite").returncode == 0
+    assert any(Path("study-report", "method_comparison").glob("lora--*.json"))
 
 
 def all_units_are_done() -> bool:

@@ -26,6 +26,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.slow
 def test_a_killed_variant_in_rounds_goes_on_and_tells_its_rounds(tmp_path: Path) -> None:
     records = []
     for name in ("whole", "killed"):

@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s0.errors import ConfigError
+from s0.errors import ConfigError, GridNotDoneError
 from s0.study.plan import plan
 from s0.study.quick import quickened
 from s0.study.spec import Study, read_study
 from s0.study.store import Store, VariantRecord
-
-
-class GridNotDone(ConfigError):
-    """A grid whose winner is wanted has not come to its end."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ def winner(study: Study, store: Store, variant: str, model: str, task: str) -> E
 
     Raises:
         ConfigError: the grid has no such variant, or asks final problems.
-        GridNotDone: it has not come to its end.
+        GridNotDoneError: it has not come to its end.
     """
     if study.split == "final":
         raise ConfigError(f"expected a grid on select problems, got {study.name}, which asks final ones; correct it")
@@ -64,7 +60,9 @@ def _entries(study: Study, store: Store, variant: str, model: str, task: str) ->
             record = store.finished(cell.key, VariantRecord)
             if record is None:
                 file = study.folder / f"{study.name}.toml"
-                raise GridNotDone(f"expected {cell.variant} of the grid {file} to be done, got no record; run it first")
+                raise GridNotDoneError(
+                    f"expected {cell.variant} of the grid {file} to be done, got no record; run it first"
+                )
             records.setdefault(cell.variant, []).append(record)
     return [
         Entry(

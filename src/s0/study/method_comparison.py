@@ -16,8 +16,6 @@ import msgspec
 from s0.study.runner import Standing
 from s0.study.store import VariantRecord
 
-METHOD_COMPARISON = "method_comparison"
-"""The folder of these files in that of a report."""
 _BYTES_OF_A_NUMBER = 4
 _PEFT_TYPES: Mapping[str, str | None] = {
     "lora": "LORA",

@@ -11,11 +11,10 @@ from s0.study.figures import figures
 from s0.study.lengths import Lengths, by_length
 from s0.study.markdown import heads, in_cells, p_value, points, spread
 from s0.study.overview import amount_in_words, contrasts, label_of, legend, overview
+from s0.study.report_files import FIGURES, PAGE
 from s0.study.runner import LEFT, Standing
 from s0.study.spec import Study
 from s0.study.tables import Row, Table, facts
-
-PAGE, FIGURES, PLOTS = "report.md", "report.json", ("gains.svg", "examples.svg")
 
 
 def write_page(standing: Standing, tables: Sequence[Table], out: str | Path) -> Path:

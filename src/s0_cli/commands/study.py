@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from s0.errors import ConfigError
 from s0_cli import options, study_options
 from s0_cli.exits import in_one_line
 from s0_cli.groups import ExecutorOptions, JudgingOptions, OutOptions, StudyOptions
@@ -96,7 +95,5 @@ def report(
     """
     from s0_cli.work.study import report as report_study
 
-    if method_comparison and out is None:
-        raise ConfigError("expected --out beside --method-comparison, whose files lie in that folder; add it")
     place = OutOptions(out, overwrite=overwrite) if out else None
     put_result(report_study(StudyOptions(file, records, quick=quick), place, method_comparison), as_json)

@@ -14,9 +14,10 @@ from s0.files import write_files
 from s0.study.estimate import Estimate
 from s0.study.executors import Executor, Processes, Slurm
 from s0.study.memory import memory_of
-from s0.study.method_comparison import METHOD_COMPARISON, method_comparison
+from s0.study.method_comparison import method_comparison
 from s0.study.page import page, write_page
 from s0.study.plan import AnyUnit, CollectionUnit
+from s0.study.report_files import METHOD_COMPARISON
 from s0.study.runner import FAILED, LEFT, Standing, estimated, opened, standing
 from s0.study.runner import run as run_study
 from s0.study.store import Failure, Record, Store
@@ -171,6 +172,8 @@ def list_units(options: StudyOptions, jobs: int) -> dict[str, Any]:
 
 def report(options: StudyOptions, out: OutOptions | None, with_comparison: bool) -> dict[str, Any]:
     """`s0 study report`, on the terminal where no folder is named."""
+    if with_comparison and out is None:
+        raise ConfigError("expected --out beside --method-comparison, whose files lie in that folder; add it")
     study, store = opened(options.file, options.records, options.quick)
     done = standing(study, store)
     made = tables(done)
