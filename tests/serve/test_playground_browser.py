@@ -75,7 +75,8 @@ class Page:
     def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
         deadline = time.monotonic() + 20
-        while not self.js(f"Boolean({condition})"):
+        # A page that is still being loaded lacks what is asked for: that is no error, but not yet.
+        while not self.js(f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"):
             assert time.monotonic() < deadline, (condition, self.window.console(), self.js("document.body.innerText"))
             time.sleep(0.01)
 

@@ -63,6 +63,13 @@ def test_what_is_no_study_is_refused(text: str, tmp_path: Path) -> None:
         read_study(tmp_path / "absent.toml")
 
 
+def test_entries_that_differ_in_steps_alone_are_one_in_small(tmp_path: Path) -> None:
+    entries = "[{ n_steps = 20, lr = 1 }, { n_steps = 40, lr = 1 }, { lr = 2 }, { lr = 3 }]"
+    text = GRID.replace("grid = [{ n_steps = 2 }, { n_steps = 1 }]", f"grid = {entries}")
+    small = quickened(read_study(written(tmp_path, text))).variants["s0"]
+    assert small.grid == [{"n_steps": 2, "lr": 1}, {"n_steps": 2, "lr": 2}]
+
+
 def test_a_grid_is_kept_from_final_problems(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'`split = "select"`.*got final'):
         read_study(written(tmp_path, GRID.replace('split = "select"', "")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,8 +52,14 @@ def _small_variant(variant: VariantSpec) -> VariantSpec:
         rounds=variant.rounds and replace(variant.rounds, n=min(variant.rounds.n, _ROUNDS)),
         settings=_small_settings(variant.settings),
         on={model: _small_settings(settings) for model, settings in variant.on.items()},
-        grid=[_small_settings(settings) for settings in variant.grid[:_ENTRIES]],
+        grid=_small_grid(variant.grid),
     )
+
+
+def _small_grid(grid: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A few entries; those that differ in the number of steps alone are one now."""
+    small = [_small_settings(settings) for settings in grid]
+    return [settings for number, settings in enumerate(small) if settings not in small[:number]][:_ENTRIES]
 
 
 def _small_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
