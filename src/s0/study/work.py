@@ -123,7 +123,7 @@ def _done(unit: AnyUnit, store: Store, sandbox: Sandbox, is_new: bool) -> Record
     if isinstance(unit, CollectionUnit):
         return _collected(unit, Answerer(model, tokenizer), work, sandbox, is_new)
     base = Answerer(model, tokenizer, journal=open_answers(work / _ANSWERS, model))
-    examples = {split: _learned(learned, store) for split, learned in unit.learned.items()}
+    examples = {split: _learned(split, learned, store) for split, learned in unit.learned.items()}
     return _answered(unit, base, {"train": [], **examples}, work, (sandbox, is_new))
 
 
@@ -134,11 +134,11 @@ def _collected(unit: CollectionUnit, answerer: Answerer, work: Path, sandbox: Sa
     return collection_record(unit, model_facts(unit.source, answerer.model), examples, seconds)
 
 
-def _learned(learned: Learned, store: Store) -> list[Example]:
-    """The examples that are learned from: a draw of fewer is part of the same draw of more.
+def _learned(split: str, learned: Learned, store: Store) -> list[Example]:
+    """The examples that are learned from or chosen on: a draw of fewer is part of the same draw of more.
 
     Raises:
-        DatasetError: they were not collected, or are fewer.
+        DatasetError: they were not collected, or those to learn from are fewer; to choose on, fewer will do.
     """
     record = store.finished(learned.collection.key, CollectionRecord)
     if record is None:
@@ -147,7 +147,7 @@ def _learned(learned: Learned, store: Store) -> list[Example]:
             "again with --retry-failed"
         )
     examples = record.examples()
-    if learned.n is None:
+    if learned.n is None or (split == "select" and learned.n >= len(examples)):
         return examples
     if learned.n > len(examples):
         raise DatasetError(
