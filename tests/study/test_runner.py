@@ -131,7 +131,7 @@ def test_a_failure_is_recorded_and_done_again_only_when_asked(
 
 
 def test_too_few_examples_are_a_failure_that_says_so(tmp_path: Path) -> None:
-    text = STUDY.replace("seeds = 1", 'seeds = 1\nexamples = [50, { n = 2, select = 50 }]')
+    text = STUDY.replace("seeds = 1", "seeds = 1\nexamples = [50, { n = 2, select = 50 }]")
     study, store = opened(written(tmp_path, text), tmp_path)
     study = replace(study, variants={name: study.variants[name] for name in ("base", "s0")})
     after = run(standing(study, store), store, Here())
