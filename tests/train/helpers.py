@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -153,3 +154,18 @@ def slow_fit(model: nn.Module, parameters: Sequence[nn.Parameter], settings: Fit
         optimizer.step()
         history.append(mean.item())
     return history
+
+
+@contextmanager
+def raising_in_step(error: Any, number: int) -> Iterator[None]:
+    """The optimiser's step of this number, from 0, raises instead; the error has to come out of this context."""
+    usual, steps = torch.optim.Adam.step, iter(range(100))
+
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if next(steps) == number:
+            raise error
+        return usual(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(error):
+        patched.setattr(torch.optim.Adam, "step", step)
+        yield

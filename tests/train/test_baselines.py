@@ -43,7 +43,17 @@ from tests.breadth import mostly_slow
 from tests.decode.completing import complete
 from tests.installed import generation_behind_a_prefix
 from tests.train import helpers
-from tests.train.helpers import BUDGETS, EXAMPLES, PAIRS, assert_states_equal, in_batches, logits, slow_fit, slow_losses
+from tests.train.helpers import (
+    BUDGETS,
+    EXAMPLES,
+    PAIRS,
+    assert_states_equal,
+    in_batches,
+    logits,
+    raising_in_step,
+    slow_fit,
+    slow_losses,
+)
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LORA = {"n_steps": 4, "lr": 1e-2, "rank": 4}
@@ -576,18 +586,10 @@ def test_patience_keeps_the_best_step(method: str) -> None:
 
 
 @METHODS
-def test_an_interrupted_training_goes_on(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_goes_on(method: str, tmp_path: Path) -> None:
     want = held(trained(method))
-    made, path, steps = trainer(method), tmp_path / "checkpoint", iter(range(100))
-    usual = torch.optim.Adam.step
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if next(steps) == 2:
-            raise KeyboardInterrupt
-        return usual(self, *args, **kwargs)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.Adam, "step", step)
+    made, path = trainer(method), tmp_path / "checkpoint"
+    with raising_in_step(KeyboardInterrupt, 2):
         made.train(PAIRS, checkpoint=path, checkpoint_every=1)
     assert path.is_file()
     with pytest.raises(ConfigError, match="this one is untrained"):  # it is as before: untrained

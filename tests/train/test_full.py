@@ -33,7 +33,7 @@ from s0.train import (
 from tests import zoo
 from tests.breadth import mostly_slow
 from tests.train import helpers
-from tests.train.helpers import PAIRS, in_batches, logits, slow_fit, slow_losses
+from tests.train.helpers import PAIRS, in_batches, logits, raising_in_step, slow_fit, slow_losses
 
 TIED = "zamba2"
 """A family whose head is its embeddings."""
@@ -276,19 +276,11 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_values() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, EngineError])
-def test_what_goes_wrong_otherwise_leaves_what_was_there(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_otherwise_leaves_what_was_there(error: Any) -> None:
     made = trained()
     made.activate()
     want, checksum, training = bits(made.model), made.checksum, made.training
-    usual, steps = torch.optim.Adam.step, iter(range(100))
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if next(steps) == 1:
-            raise error
-        return usual(self, *args, **kwargs)
-
-    with monkeypatch.context() as patched, pytest.raises(error):
-        patched.setattr(torch.optim.Adam, "step", step)
+    with raising_in_step(error, 1):
         made.train(PAIRS[:2])
     assert made.is_active and made.checksum == checksum and made.training == training
     assert same(bits(made.model), want)

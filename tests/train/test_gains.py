@@ -78,17 +78,10 @@ def test_a_search_ends_with_what_its_winner_becomes_alone() -> None:
     assert abs(told["select_final_loss"] - again["select_final_loss"]) < 1e-5
 
 
-def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    want, usual, steps = held(trained(n_steps=4)), torch.optim.Adam.step, iter(range(100))
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if next(steps) == 2:
-            raise KeyboardInterrupt
-        return usual(self, *args, **kwargs)
-
+def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+    want = held(trained(n_steps=4))
     settings: dict[str, Any] = {"gains": True, "lr": 0.1, "n_steps": 4, "alpha": 1.0}
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.Adam, "step", step)
+    with helpers.raising_in_step(KeyboardInterrupt, 2):
         helpers.trainer(**settings).train(PAIRS, checkpoint=tmp_path / "c", checkpoint_every=1)
     with pytest.raises(ConfigError, match="gains"):
         helpers.trainer(**{**settings, "gains": False}).train(PAIRS, checkpoint=tmp_path / "c")
