@@ -45,6 +45,14 @@ class FitResult:
     best_step: int
     select_losses: tuple[float, ...] = ()
 
+    def report(self) -> dict[str, float]:
+        """Its losses as trainers report them; those before training are of the tensors that it began with."""
+        return {
+            "initial_loss": self.losses[0],
+            "training_loss": self.loss_after,
+            "final_loss": self.loss_deployed,
+        }
+
     def series(self) -> dict[str, Any]:
         """What the account of a training keeps of it, step by step."""
         series = {"losses": self.losses, "norms": self.norms, "best_step": self.best_step}

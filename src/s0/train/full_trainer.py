@@ -136,11 +136,7 @@ class FullTrainer(BaseTrainer):
             self._switch(was_active)
 
     def _report(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
-        report = {
-            "initial_loss": result.losses[0],
-            "training_loss": result.loss_after,
-            "final_loss": result.loss_deployed,
-        }
+        report = result.report()
         if sets.select is not None:
             self._switch(False)
             report["select_initial_loss"] = mean_loss(self.model, sets.select.batches)

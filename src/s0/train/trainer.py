@@ -199,11 +199,7 @@ class S0Trainer(BaseTrainer):
         return "alpha=auto" if self.config.alpha == "auto" else super()._chosen_by_select()
 
     def _report(self, result: FitResult, sets: TrainingSets) -> dict[str, float]:
-        report = {
-            "initial_loss": result.losses[0],
-            "training_loss": result.loss_after,
-            "final_loss": result.loss_deployed,
-        }
+        report = result.report()
         if self.config.alpha == "auto" and sets.select is not None:
             choice = choose_scale(partial(self._curve, sets.select))
             report["final_loss"] = self._deploy(choice, sets.train)
