@@ -6,17 +6,18 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study_tables import NAMES, done, study_of
+from study_tables import NAMES, answers_in, done, study_of
 
 from s0.bench import crossed, holm
 from s0.bench.stats import CrossedDifference
 from s0.errors import GridNotDoneError
-from s0.study.markdown import heads, in_cells
+from s0.study.markdown import heads, in_cells, points
 from s0.study.runner import LEFT
-from s0.study.store import Answered, Failure, Record, VariantRecord
+from s0.study.store import Failure, Record, VariantRecord
 
 CELLS = tuple(f"beyond_{model}_{task}" for model in ("gdn", "mamba2") for task in ("code", "math", "sql"))
 CANDIDATES, RIVAL, UNTOUCHED = ("s0", "s0_gains"), "lora", "base"
+_ALL = (UNTOUCHED, *CANDIDATES, RIVAL)
 MARGIN, LEAD, LEVEL = 0.02, 0.03, 0.05
 WANTED_AHEAD = 2
 
@@ -50,30 +51,21 @@ def claim(name: str) -> Claim | None:
         return None
     keys = {variant: [cell.key for cell in here.plan.cells if cell.variant == variant] for variant in _ALL}
     runs = {variant: [here.records[key] for key in keys[variant]] for variant in _ALL}
-    if isinstance(runs[UNTOUCHED][0], Failure):
+    untouched = runs[UNTOUCHED][0]  # of all seeds
+    if not isinstance(untouched, VariantRecord):
         return None
-    untouched = _answers(runs[UNTOUCHED][0])  # of all seeds
     on_select = {variant: statistics.fmean(_solved_on_select(runs[variant])) for variant in CANDIDATES}
     candidate = max(CANDIDATES, key=lambda variant: on_select[variant])
     verdicts = {
-        variant: [_verdicts(untouched if isinstance(run, Failure) else _answers(run)) for run in runs[variant]]
+        variant: [_verdicts(run if isinstance(run, VariantRecord) else untouched) for run in runs[variant]]
         for variant in (RIVAL, candidate)
     }
     broken = [f"{variant}: {run.error}" for variant in _ALL for run in runs[variant] if isinstance(run, Failure)]
     return Claim(name, candidate, on_select, crossed(verdicts[RIVAL], verdicts[candidate]), broken)
 
 
-_ALL = (UNTOUCHED, *CANDIDATES, RIVAL)
-
-
-def _answers(run: object) -> Answered:
-    assert isinstance(run, VariantRecord)
-    (answered,) = run.answered.values()
-    return answered
-
-
-def _verdicts(answered: Answered) -> list[bool]:
-    return [verdict == "1" for verdict in answered.verdicts["standard"]]
+def _verdicts(run: VariantRecord) -> list[bool]:
+    return [verdict == "1" for verdict in answers_in(run).verdicts["standard"]]
 
 
 def _solved_on_select(runs: Sequence[Record]) -> list[int]:
@@ -94,8 +86,7 @@ def claims() -> str:
     not_inferior, ahead = (_adjusted(made, threshold) for threshold in (-MARGIN, 0.0))
     for each, p_not_inferior, p_ahead in zip(made, not_inferior, ahead, strict=True):
         result = each.result
-        points = (100 * value for value in (result.difference, result.low, result.high))
-        shown = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+        shown = points((100 * result.difference, 100 * result.low, 100 * result.high), "+")
         lines.append(in_cells([_words(each.name), each.candidate, shown, f"{p_not_inferior:.2g}", f"{p_ahead:.2g}"]))
     n_not_inferior = sum(p < LEVEL for p in not_inferior)
     n_ahead = sum(p < LEVEL and each.result.difference >= LEAD for p, each in zip(ahead, made, strict=True))

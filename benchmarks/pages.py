@@ -351,6 +351,20 @@ TABLES = {
 }
 
 
+def stale_plots() -> dict[Path, bytes | None]:
+    """The plots that are not as they should be, with what they should be; None for one that should not be there."""
+    wanted: dict[Path, bytes | None] = {**dict.fromkeys(PLOTS.glob("*.svg")), **plots()}
+    return {path: drawn for path, drawn in wanted.items() if drawn != (path.read_bytes() if path.exists() else None)}
+
+
+def write_plot(path: Path, drawn: bytes | None) -> None:
+    if drawn is None:
+        path.unlink()
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(drawn)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
@@ -368,18 +382,10 @@ def main() -> None:
             stale.append(page.relative_to(ROOT).as_posix())
             if not check:
                 page.write_text(fresh, encoding="utf-8")
-    drawn_plots = plots()
-    for path in (*PLOTS.glob("*.svg"),):
-        if path not in drawn_plots:
-            stale.append(path.relative_to(ROOT).as_posix())
-            if not check:
-                path.unlink()
-    for path, drawn in drawn_plots.items():
-        if not path.exists() or path.read_bytes() != drawn:
-            stale.append(path.relative_to(ROOT).as_posix())
-            if not check:
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(drawn)
+    for path, drawn in stale_plots().items():
+        stale.append(path.relative_to(ROOT).as_posix())
+        if not check:
+            write_plot(path, drawn)
     if placed != set(TABLES):
         sys.exit(f"expected a place for each of {sorted(TABLES)} on some page, found {sorted(placed)}")
     if stale:

@@ -6,13 +6,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from study_tables import NAMES, TUNED, answers_in, contrasts, done, rows, study_of
+from study_tables import NAMES, TUNED, answers_in, contrasts, rows, runs_of, study_of
 
 from s0.bench.stats import mean_pass_at_k
 from s0.errors import GridNotDoneError
 from s0.study.findings import AHEAD, BEHIND, NOT_SHOWN, NOT_TESTED, OF_THIS_TRAINING, ON_THESE, difference_of, finding
 from s0.study.markdown import heads, in_cells, points
-from s0.study.store import VariantRecord
 from s0.study.tables import Contrast, Row, Table
 
 
@@ -54,20 +53,18 @@ def _by_amount(variant: str, amounts: Sequence[int], model: str) -> str:
 def _sampled(variant: str, model: str) -> str:
     """pass@1, 5 and 10 of the samples on functions, the mean over seeds."""
     try:
-        here = done("pass_at_k")
+        runs = runs_of("pass_at_k", variant, model, _CODE)
     except GridNotDoneError:
         return "not run"
-    estimates = []
-    for cell in here.plan.cells:
-        run = here.records.get(cell.key)
-        if (cell.variant, cell.model, cell.task) == (variant, model, _CODE) and isinstance(run, VariantRecord):
-            drawn, n = answers_in(run).drawn, run.unit.drawn.n if run.unit.drawn else 0
-            assert drawn is not None
-            verdicts = drawn.verdicts["standard"]
-            counts = [verdicts[i : i + n].count("1") for i in range(0, len(verdicts), n)]
-            estimates.append([100 * mean_pass_at_k(n, counts, k)[0] for k in (1, 5, 10)])
-    if len(estimates) < len(here.study.seeds):
+    if len(runs) < len(study_of("pass_at_k").seeds):
         return "not run"
+    estimates = []
+    for run in runs.values():
+        drawn, n = answers_in(run).drawn, run.unit.drawn.n if run.unit.drawn else 0
+        assert drawn is not None
+        verdicts = drawn.verdicts["standard"]
+        counts = [verdicts[i : i + n].count("1") for i in range(0, len(verdicts), n)]
+        estimates.append([100 * mean_pass_at_k(n, counts, k)[0] for k in (1, 5, 10)])
     return " / ".join(f"{statistics.fmean(each):.1f}" for each in zip(*estimates, strict=True))
 
 
@@ -79,12 +76,8 @@ _CODE, _MATH, _SQL = "pocket-code", "pocket-math", "pocket-sql"
 _GAINED, _DIFFERS = partial(_gained, "main"), partial(_differs, "main")
 _S0_ON_CODE = "+23.6 ± 1.7 (Qwen3.5-4B), +31.3 (FalconH1-7B)"
 _CLAIMS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
-    ("S0 on functions", "+23.6 ± 1.7 (Qwen3.5-4B), +31.3 (FalconH1-7B)", partial(_GAINED, "s0_auto", _CODE)),
-    (
-        "S0 at the published settings",
-        "+23.6 ± 1.7 (Qwen3.5-4B), +31.3 (FalconH1-7B)",
-        partial(_GAINED, "s0_published", _CODE),
-    ),
+    ("S0 on functions", _S0_ON_CODE, partial(_GAINED, "s0_auto", _CODE)),
+    ("S0 at the published settings", _S0_ON_CODE, partial(_GAINED, "s0_published", _CODE)),
     ("LoRA r24 on functions", "+12.7 (Qwen3.5-4B), +30.9 (FalconH1-7B)", partial(_GAINED, "lora_r24", _CODE)),
     ("S0 - LoRA r24", "+10.8 (Qwen3.5-4B), +0.4 (FalconH1-7B)", partial(_DIFFERS, "lora_r24", "s0_auto", _CODE)),
     ("LoRA of as many numbers", "+2.1 ± 17.0 (r48), -15.5 ± 18.9 (r64)", partial(_GAINED, "lora_matched", _CODE)),
@@ -114,12 +107,12 @@ def between(values: Sequence[float]) -> str:
 
 def compared(those: Iterable[tuple[Table, Row | Contrast]], n_planned: int) -> str:
     """The range of differences in points, and what can be said of how many of them."""
-    each = [compared for _, compared in those]
-    if not each:
+    pairs = [pair for _, pair in those]
+    if not pairs:
         return "not run"
-    differences = [difference[0] for pair in each if (difference := difference_of(pair))]
-    left = "" if len(each) == n_planned else f" ({n_planned - len(each)} not run yet)"
-    return f"{between(differences)} points, {tally([finding(pair) for pair in each])}{left}"
+    differences = [difference[0] for pair in pairs if (difference := difference_of(pair))]
+    left = "" if len(pairs) == n_planned else f" ({n_planned - len(pairs)} not run yet)"
+    return f"{between(differences)} points, {tally([finding(pair) for pair in pairs])}{left}"
 
 
 def findings() -> str:

@@ -19,7 +19,7 @@ from s0.study.figures import Plot, figures
 from s0.study.grids import winner
 from s0.study.lengths import by_length
 from s0.study.markdown import heads, in_cells, points, spread
-from s0.study.overview import label_of, legend, overview
+from s0.study.overview import label_of, legend, lengths_in_cells, overview
 from s0.study.runner import DONE, Standing, opened, standing
 from s0.study.spec import Study
 from s0.study.store import Answered, VariantRecord
@@ -101,7 +101,7 @@ def section(name: str) -> str:
     if not tables_of(name):
         return f"{study.about} **Not run.** {file}"
     here = done(name)
-    n_done, n_units = len(here.keys(DONE)), len(here.plan.units)
+    n_done, n_units = counted(here)
     problems = sorted({table.n_problems for table in tables_of(name)})
     measured = f"{len(study.seeds)} seeds, {' or '.join(map(str, problems))} {study.split} problems of each task."
     left = "" if n_done == n_units else f" **Not whole: {n_done} of {n_units} units are done.**"
@@ -116,6 +116,11 @@ def section(name: str) -> str:
             judged_by(here),
         ]
     ).rstrip()
+
+
+def counted(here: Standing) -> tuple[int, int]:
+    """Units that are done, and all."""
+    return len(here.keys(DONE)), len(here.plan.units)
 
 
 def judged_by(here: Standing) -> str:
@@ -204,10 +209,7 @@ def lengths() -> str:
             continue
         for part in by_length(done("main"), table):
             lines += [f"**{table.model}, {NAMES[table.task]}, by length of the {part.of}, in characters**", ""]
-            lines += heads(["", *(f"{each.low} to {each.high} ({each.n})" for each in part.parts)])
-            for variant in _BY_LENGTH:
-                label = label_of(study_of("main"), variant, [table.model])
-                lines.append(in_cells([label, *(f"{rate:.1f}" for rate in part.means(variant))]))
+            lines += lengths_in_cells(study_of("main"), table.model, part, _BY_LENGTH)
             tuned = [part.rates[variant] for variant in ("s0_auto", "lora_r24")]
             by_part = zip(*(zip(*rates, strict=True) for rates in tuned), strict=True)
             apart = [t_interval([a - b for a, b in zip(s0, lora, strict=True)]) for s0, lora in by_part]
@@ -218,16 +220,11 @@ def lengths() -> str:
 
 def scales() -> str:
     """The scales that were chosen, beside the published ones."""
-    here = done("main")
     lines = heads(["model", "task", "chosen alpha, by seed", "published"])
     for model, usual in (("pocket:gdn", 0.07), ("pocket:mamba2", 0.65)):
-        for task in here.study.tasks:
-            runs = [
-                here.records.get(cell.key)
-                for cell in here.plan.cells
-                if (cell.variant, cell.model, cell.task) == ("s0_auto", model, task)
-            ]
-            chosen = [f"{run.run.scale.chosen:g}" for run in runs if isinstance(run, VariantRecord) and run.run.scale]
+        for task in study_of("main").tasks:
+            runs = runs_of("main", "s0_auto", model, task).values()
+            chosen = [f"{run.run.scale.chosen:g}" for run in runs if run.run.scale]
             if chosen:
                 lines.append(in_cells([model, NAMES[task], ", ".join(chosen), f"{usual:g}"]))
     return "\n".join(lines)
@@ -237,18 +234,12 @@ def grid() -> str:
     """All settings that were tried, on the select split."""
     tried, store = opened(ROOT / "benchmarks" / "studies" / "grid.toml", RECORDS)
     lines = heads(["model", "task", "method", "tried: lr x steps (pass@1 on select in %)", "numbers trained"])
-    here = done("grid")
     for model in tried.models:
         for task in tried.tasks:
             for name, variant in tried.variants.items():
-                runs = {
-                    cell.variant: run
-                    for cell in here.plan.cells
-                    if (cell.model, cell.task) == (model, task)
-                    and cell.variant.rpartition(" ")[0] == name
-                    and isinstance(run := here.records.get(cell.key), VariantRecord)
-                }
-                if not variant.grid or len(runs) < len(variant.grid):
+                entries = [f"{name} {number}" for number in range(1, 1 + len(variant.grid))]
+                runs = {each: run for each in entries for run in runs_of("grid", each, model, task).values()}
+                if not entries or len(runs) < len(entries):
                     continue
                 best = winner(tried, store, name, model, task).variant
                 cells = [f"**{entry(run)}**" if key == best else entry(run) for key, run in runs.items()]
@@ -265,6 +256,17 @@ def entry(run: VariantRecord) -> str:
     return f"{text} ({100 * answers_in(run).summary.pass_at_1.standard.value:.1f})"
 
 
+def runs_of(name: str, variant: str, model: str, task: str) -> dict[int, VariantRecord]:
+    """What a study without draws of examples has recorded of a variant, by seed."""
+    here = done(name)
+    return {
+        cell.seed: run
+        for cell in here.plan.cells
+        if (cell.variant, cell.model, cell.task) == (variant, model, task)
+        and isinstance(run := here.records.get(cell.key), VariantRecord)
+    }
+
+
 def answers_in(run: VariantRecord) -> Answered:
     """The answers to the one task that was asked."""
     (answered,) = run.answered.values()
@@ -273,14 +275,8 @@ def answers_in(run: VariantRecord) -> Answered:
 
 def recorded(name: str, variant: str, model: str, task: str, seed: int) -> VariantRecord:
     """The record of a unit."""
-    here = done(name)
-    (key,) = (
-        cell.key
-        for cell in here.plan.cells
-        if (cell.variant, cell.model, cell.task, cell.seed) == (variant, model, task, seed)
-    )
-    run = here.records.get(key)
-    return run if isinstance(run, VariantRecord) else sys.exit(f"expected a record of {variant}; `make study`")
+    run = runs_of(name, variant, model, task).get(seed)
+    return run or sys.exit(f"expected a record of {variant}; `make study`")
 
 
 def missing() -> str:
@@ -292,7 +288,7 @@ def missing() -> str:
         except GridNotDoneError:
             lines.append(f"- {file.stem}: waits for its grid")
             continue
-        n_done, n_units = len(here.keys(DONE)), len(here.plan.units)
+        n_done, n_units = counted(here)
         if n_done < n_units:
             lines.append(f"- {file.stem}: {n_done} of {n_units} units are done")
         lines += [f"- {file.stem}, failed: {failure.error:.200}" for failure in here.failures.values()]

@@ -71,10 +71,10 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def svg(figure: Figure) -> bytes:
-    """A figure for a page, without a background."""
+def svg(figure: Figure, paper: str = "none") -> bytes:
+    """A figure for a page: without a background where it is made for the page's colour, or on paper of its own."""
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.savefig(file, format="svg", facecolor=paper, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return file.getvalue()
 
 

@@ -6,7 +6,6 @@ the same bytes with one version of matplotlib.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from s0.report.plot_style import DASHES, LIGHT, MARKERS, STYLE, room_for
+from s0.report.plot_style import DASHES, LIGHT, MARKERS, STYLE, room_for, svg
 from s0.study.overview import Place, groups, label_of
 from s0.study.spec import Study
 from s0.study.tables import Interval, Row, Table
@@ -84,7 +83,8 @@ def _examples(study: Study, tables: Sequence[Table], variants: Sequence[str]) ->
     for each in axes[::_AT_MOST_ACROSS]:
         each.set_ylabel(f"gain over {reference}, points", color=LIGHT.soft)
     return Plot(
-        _svg(figure), f"Gain over {reference} in points against the number of examples, with 95% intervals over seeds"
+        svg(figure, LIGHT.paper),
+        f"Gain over {reference} in points against the number of examples, with 95% intervals over seeds",
     )
 
 
@@ -101,8 +101,7 @@ def _n_examples(table: Table) -> float:
 
 def _curve(axes: Axes, measured: Sequence[tuple[float, Interval]], look: dict[str, Any]) -> None:
     amounts, gains = zip(*measured, strict=True)
-    reach = [[gain[0] - gain[1] for gain in gains], [gain[2] - gain[0] for gain in gains]]
-    axes.errorbar(amounts, [gain[0] for gain in gains], reach, elinewidth=0.9, capsize=2, **look)
+    axes.errorbar(amounts, [gain[0] for gain in gains], _reach(gains), elinewidth=0.9, capsize=2, **look)
 
 
 def _gains(study: Study, tables: Sequence[Table], variants: Sequence[str]) -> Plot:
@@ -133,7 +132,7 @@ def _gains(study: Study, tables: Sequence[Table], variants: Sequence[str]) -> Pl
             place: dict[str, Any] = {"transform": each.get_yaxis_transform(), "ha": "right", "va": "center"}
             each.text(-0.03, number, label, color=LIGHT.text, **place)
     reference = label_of(study, study.reference, study.models)
-    return Plot(_svg(figure), f"Gain of every variant over {reference} in points, with 95% intervals")
+    return Plot(svg(figure, LIGHT.paper), f"Gain of every variant over {reference} in points, with 95% intervals")
 
 
 def _panels_of(grouped: dict[str, list[Place]]) -> dict[str, list[Place]]:
@@ -145,8 +144,13 @@ def _panels_of(grouped: dict[str, list[Place]]) -> dict[str, list[Place]]:
 
 def _marks(axes: Axes, rows: Sequence[Row], heights: Sequence[float], look: dict[str, Any]) -> None:
     gains = [row.gain for row in rows if row.gain]
-    reach = [[gain[0] - gain[1] for gain in gains], [gain[2] - gain[0] for gain in gains]]
-    axes.errorbar([gain[0] for gain in gains], heights, xerr=reach, elinewidth=1, capsize=2, markersize=3.5, **look)
+    means = [gain[0] for gain in gains]
+    axes.errorbar(means, heights, xerr=_reach(gains), elinewidth=1, capsize=2, markersize=3.5, **look)
+
+
+def _reach(intervals: Sequence[Interval]) -> list[list[float]]:
+    """How far the intervals reach below and above their means."""
+    return [[mean - low for mean, low, _ in intervals], [high - mean for mean, _, high in intervals]]
 
 
 def _panels(
@@ -196,11 +200,3 @@ def _look(number: int) -> dict[str, Any]:
         "linestyle": DASHES[number % len(DASHES)],
         "marker": MARKERS[number % len(MARKERS)],
     }
-
-
-def _svg(figure: Figure) -> bytes:
-    """For a page of whatever colour, on white."""
-    file = io.BytesIO()
-    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(file, format="svg", facecolor=LIGHT.paper, metadata=metadata)
-    return file.getvalue()

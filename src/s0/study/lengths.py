@@ -53,7 +53,8 @@ def by_length(standing: Standing, table: Table) -> list[Lengths]:
         standing: has the answers.
         table: which of them.
     """
-    unit, first = _answers(standing, table, table.rows[0].variant)[0]
+    answers = {row.variant: _answers(standing, table, row.variant) for row in table.rows}
+    unit, first = answers[table.rows[0].variant][0]
     asked = next(each for each in unit.asked if each.task == table.asked)
     task, by_id = asked.load_task(), {problem.id: problem for problem in asked.problems()}
     problems = [by_id[problem] for problem in first.problems]
@@ -61,10 +62,9 @@ def by_length(standing: Standing, table: Table) -> list[Lengths]:
         "prompt": [str(task.prompt(problem, asked.chat)) for problem in problems],
         "right answer": [answer for problem in problems if (answer := _right_answer(problem))],
     }
+    verdicts = {variant: [answered.verdicts["standard"] for _, answered in each] for variant, each in answers.items()}
     made = [
-        _lengths(standing, table, of, [len(text) for text in each])
-        for of, each in texts.items()
-        if len(each) == len(problems)
+        _lengths(of, [len(text) for text in each], verdicts) for of, each in texts.items() if len(each) == len(problems)
     ]
     return [each for each in made if len(each.parts) > 1]
 
@@ -76,14 +76,12 @@ def _right_answer(problem: Problem) -> str | None:
     return problem.gold if isinstance(problem, SqlProblem) else None
 
 
-def _lengths(standing: Standing, table: Table, of: str, lengths: Sequence[int]) -> Lengths:
+def _lengths(of: str, lengths: Sequence[int], verdicts: Mapping[str, Sequence[str]]) -> Lengths:
     places = parted(lengths, _PARTS)
-    rates = {}
-    for row in table.rows:
-        verdicts = [answered.verdicts["standard"] for _, answered in _answers(standing, table, row.variant)]
-        rates[row.variant] = [
-            tuple(100 * statistics.fmean(each[i] == "1" for i in place) for place in places) for each in verdicts
-        ]
+    rates = {
+        variant: [tuple(100 * statistics.fmean(run[i] == "1" for i in place) for place in places) for run in runs]
+        for variant, runs in verdicts.items()
+    }
     parts = [Part(lengths[place[0]], lengths[place[-1]], len(place)) for place in places]
     return Lengths(of, tuple(parts), rates)
 

@@ -18,13 +18,11 @@ from s0.study.store import VariantRecord
 
 _BYTES_OF_A_NUMBER = 4
 _PEFT_TYPES: Mapping[str, str | None] = {
-    "lora": "LORA",
     "prefix": "PREFIX_TUNING",
     "gains": "LN_TUNING",
-    "ia3": "IA3",
     "full": None,
 }
-"""What PEFT calls its methods; full fine-tuning has no config there. Others go by our name, in capitals."""
+"""What PEFT calls its methods; full fine-tuning has no config there. The others go by our name, in capitals."""
 
 
 def method_comparison(standing: Standing) -> dict[str, bytes]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s0.study.findings import AHEAD, BEHIND, finding
+from s0.study.lengths import Lengths
 from s0.study.markdown import heads, in_cells, p_value, points, spread
 from s0.study.spec import Study
 from s0.study.tables import SEEDS_FOR_OTHER_PROBLEMS, Contrast, Row, Table
 
 _CONTRASTED = ("second", "first", "second - first", "for other problems", "p", "says of the second")
-"""Columns of a table of contrasts, see `contrast_cells`."""
+"""Columns of a table of contrasts, see `_contrast_cells`."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _pivoted(
 def _contrasts(study: Study, tables: Sequence[Table]) -> list[str]:
     """Every contrast everywhere, with what can be said of it."""
     lines = [
-        in_cells([f"{_learner(study, table)}, {_place(study, table)}", *contrast_cells(study, table, contrast)])
+        in_cells([f"{_learner(study, table)}, {_place(study, table)}", *_contrast_cells(study, table, contrast)])
         for table in tables
         for contrast in table.contrasts
     ]
@@ -157,12 +158,20 @@ def _contrasts(study: Study, tables: Sequence[Table]) -> list[str]:
 
 def contrasts(study: Study, table: Table) -> list[str]:
     """The contrasts of one table, as a table of their own; nothing where there are none."""
-    lines = [in_cells(contrast_cells(study, table, contrast)) for contrast in table.contrasts]
+    lines = [in_cells(_contrast_cells(study, table, contrast)) for contrast in table.contrasts]
     return [*heads(_CONTRASTED), *lines, ""] if lines else []
 
 
-def contrast_cells(study: Study, table: Table, contrast: Contrast) -> list[str]:
+def _contrast_cells(study: Study, table: Table, contrast: Contrast) -> list[str]:
     """Who is compared, the difference with its interval, that for other problems, p, and what can be said."""
     names = [label_of(study, name, [table.model]) for name in (contrast.second, contrast.first)]
     others = spread(contrast.crossed).strip()
     return [*names, points(contrast.difference, "+"), others, p_value(contrast.p_holm), finding(contrast)]
+
+
+def lengths_in_cells(study: Study, model: str, lengths: Lengths, variants: Iterable[str]) -> list[str]:
+    """A table of what variants solve by length: a column for each part, a row for each variant."""
+    lines = heads(["variant", *(f"{part.low} to {part.high} ({part.n})" for part in lengths.parts)])
+    for variant in variants:
+        lines.append(in_cells([label_of(study, variant, [model]), *(f"{rate:.1f}" for rate in lengths.means(variant))]))
+    return lines

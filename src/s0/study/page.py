@@ -10,7 +10,7 @@ from s0.files import write_files
 from s0.study.figures import figures
 from s0.study.lengths import Lengths, by_length
 from s0.study.markdown import heads, in_cells, p_value, points, spread
-from s0.study.overview import amount_in_words, contrasts, label_of, legend, overview
+from s0.study.overview import amount_in_words, contrasts, label_of, legend, lengths_in_cells, overview
 from s0.study.report_files import FIGURES, PAGE
 from s0.study.runner import LEFT, Standing
 from s0.study.spec import Study
@@ -128,10 +128,5 @@ def _lengths(study: Study, table: Table, parts: Sequence[Lengths]) -> list[str]:
     lines = []
     for lengths in parts:
         lines += [f"By length of the {lengths.of}, in characters (so many problems): pass@1 in %.", ""]
-        lines += heads(["variant", *(f"{part.low} to {part.high} ({part.n})" for part in lengths.parts)])
-        lines += [
-            in_cells([label_of(study, name, [table.model]), *(f"{rate:.1f}" for rate in lengths.means(name))])
-            for name in lengths.rates
-        ]
-        lines.append("")
+        lines += [*lengths_in_cells(study, table.model, lengths, lengths.rates), ""]
     return lines

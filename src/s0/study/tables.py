@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from s0.bench import compare, crossed, holm, paired_t, rate, t_interval
+from s0.bench.stats import CrossedDifference, PairedRates
 from s0.errors import DatasetError
 from s0.study.plan import Cell
 from s0.study.runner import LEFT, Standing
@@ -237,26 +238,38 @@ def _row(study: Study, model: str, name: str, measured: _Measured, reference: _M
     if reference is None or name == study.reference:
         return row
     gain, crossed_gain, p_value = _compared(reference, measured)
-    paper_gain, _, _ = _compared(reference, measured, "paper")
+    paper_gain = _difference(reference, measured, "paper")
     return replace(row, gain=gain, crossed=crossed_gain, paper_gain=paper_gain, p_value=p_value)
 
 
-def _compared(
-    first: _Measured, second: _Measured, scoring: str = "standard"
-) -> tuple[Interval, Interval | None, float | None]:
-    """Second minus first, paired by seed: for these problems, for others too, and p; as of `Row`."""
+def _compared(first: _Measured, second: _Measured) -> tuple[Interval, Interval | None, float | None]:
+    """Second minus first, standard scoring: for these problems, for others too, and p; as of `Row`."""
+    difference = _difference(first, second, "standard")
     if first.is_one_training and second.is_one_training:
-        single = compare(*([share == 1 for share in each.verdicts(scoring)[0]] for each in (first, second)))
-        return (100 * single.difference, 100 * single.low, 100 * single.high), None, single.p_value
+        return difference, None, _by_problem(first, second, "standard").p_value
+    for_others, p_value = None, None
+    if first.seeds >= SEEDS_FOR_OTHER_PROBLEMS:
+        for_others = _in_points(crossed(first.verdicts("standard"), second.verdicts("standard")))
+    if difference[1] < difference[2]:
+        p_value = paired_t(first.points("standard"), second.points("standard")).p_value
+    return difference, for_others, p_value
+
+
+def _difference(first: _Measured, second: _Measured, scoring: str) -> Interval:
+    """Second minus first, paired by seed; of one training each by problem; a point where all seeds agree."""
+    if first.is_one_training and second.is_one_training:
+        return _in_points(_by_problem(first, second, scoring))
     differences = [after - before for before, after in zip(first.points(scoring), second.points(scoring), strict=True)]
-    mean, for_others = statistics.fmean(differences), None
-    if len(differences) >= SEEDS_FOR_OTHER_PROBLEMS:
-        result = crossed(first.verdicts(scoring), second.verdicts(scoring))
-        for_others = (100 * result.difference, 100 * result.low, 100 * result.high)
-    if max(differences) - min(differences) < _AGREE:
-        return (mean, mean, mean), for_others, None
-    p_value = paired_t(first.points(scoring), second.points(scoring)).p_value
-    return t_interval(differences), for_others, p_value
+    mean = statistics.fmean(differences)
+    return (mean, mean, mean) if max(differences) - min(differences) < _AGREE else t_interval(differences)
+
+
+def _by_problem(first: _Measured, second: _Measured, scoring: str) -> PairedRates:
+    return compare(*([share == 1 for share in each.verdicts(scoring)[0]] for each in (first, second)))
+
+
+def _in_points(result: PairedRates | CrossedDifference) -> Interval:
+    return 100 * result.difference, 100 * result.low, 100 * result.high
 
 
 def _mean_examples(measured: Iterable[_Measured]) -> float | None:
