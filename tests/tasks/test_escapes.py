@@ -46,7 +46,8 @@ ESCAPES = {
     "change the mode of a file of Python's": "os.chmod(os.__file__, 0o666)",
     "change the times of a file of Python's": "os.utime(os.__file__)",
     "read what is installed beside Python": (
-        "import glob; open(glob.glob(os.path.dirname(os.__file__) + '/*-packages/*.*')[0]).read()"
+        "import glob; beside = glob.glob(os.path.dirname(os.__file__) + '/*-packages/*.*'); "
+        f"open((beside or [{pytest.__file__!r}])[0]).read()"  # some Pythons have theirs elsewhere
     ),
     "read this library's solutions": f"open({str(DATA)!r}).read()",
     "read a device": "open('/dev/kmsg')",
