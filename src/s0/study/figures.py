@@ -84,7 +84,7 @@ def _examples(study: Study, tables: Sequence[Table], variants: Sequence[str]) ->
         each.set_ylabel(f"gain over {reference}, points", color=LIGHT.soft)
     return Plot(
         svg(figure, LIGHT.paper),
-        f"Gain over {reference} in points against the number of examples, with 95% intervals over seeds",
+        f"Gain over {reference} in points against the number of examples, with 95% intervals",
     )
 
 
